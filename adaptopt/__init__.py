@@ -1,0 +1,26 @@
+"""Adaptive optimizers for scientific Python: AdaGrad, RMSProp and their family, compiled.
+
+`minimize` is shaped like SciPy's; `Optimizer` takes one step at a time, in place.
+"""
+
+from . import schedules
+from .method import Method
+from .methods import SGD, AdaGrad, Momentum, RMSProp
+from .minimize import minimize
+from .optimizer import Optimizer
+from .proximal import Box, NonNegative
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Box",
+    "Method",
+    "Momentum",
+    "NonNegative",
+    "Optimizer",
+    "RMSProp",
+    "minimize",
+    "schedules",
+]

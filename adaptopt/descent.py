@@ -1,0 +1,298 @@
+"""The loop behind every front end: evaluate, look, step."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .history import History, dying_rate
+from .monitor import CALLBACK, MAXITER, SUCCESS, Monitor, Stop
+from .objective import Objective, read_bounds, read_x0
+from .optimizer import Optimizer
+from .options import read_options
+from .proximal import Proximal
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["DescentState", "descend"]
+
+
+@dataclass(eq=False)
+class DescentState:
+    """Where a run stands, to go on exactly: pass it as ``state`` with the same problem.
+
+    Attributes
+    ----------
+    x : ndarray
+        The last iterate (the result's ``x`` is the best one).
+    slots : dict of str to ndarray
+        The method's state.
+    t : int
+        Steps taken, over all runs.
+    fun, jac : float and ndarray, or None
+        Value and gradient at ``x``, where they have been evaluated.
+    """
+
+    x: np.ndarray
+    slots: dict[str, np.ndarray]
+    t: int
+    fun: float
+    jac: np.ndarray | None
+    best_x: np.ndarray
+    best_jac: np.ndarray
+    best_fun: float
+    best_t: int
+    previous_fun: float
+    previous_x: np.ndarray | None
+    first: tuple[float, float]
+
+
+def descend(
+    method: Any,
+    fun: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    jac: Any = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    callback: Callable[..., Any] | None = None,
+    options: Any = None,
+    *,
+    prox: Proximal | None = None,
+    state: DescentState | None = None,
+    progress: bool = False,
+) -> OptimizeResult:
+    """Minimise ``fun``; the arguments are those of `adaptopt.minimize`."""
+    x = read_x0(x0)
+    if not (constraints is None or (isinstance(constraints, tuple | list) and not constraints)):
+        raise ValueError(
+            f"constraints is {constraints!r}, expected none: only bounds are supported"
+        )
+    for name, unused in (("hess", hess), ("hessp", hessp)):
+        if unused is not None:
+            warnings.warn(
+                f"Method {type(method).__name__} does not use Hessian information ({name}).",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    method, opts = read_options(method, options)
+    box = read_bounds(bounds, x)
+    if box is not None and prox is not None:
+        raise ValueError("bounds and prox are both given, expected one of them")
+    if box is not None:
+        np.clip(x, *[wall.reshape(x.shape) for wall in box.parameters(x.shape, x.dtype)[0]], out=x)
+    run = _Run(
+        Optimizer(x, method, box or prox),
+        Objective(fun, jac, args, x, opts.fd_method, box),
+        Monitor(opts, x.reshape(-1)),
+    )
+    if state is not None:
+        run.restore(state)
+    callback = _read_callback(callback)
+    history = History(opts.history)
+    allvecs = [x.copy()]
+    nit = 0
+
+    with _bar(progress, opts.maxiter, type(method).__name__) as bar, run.saved_on_error():
+        stop = run.evaluate()
+        history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
+        while stop is None and not (stop := run.limit(nit)):
+            nit += 1
+            run.step()
+            stop = run.evaluate()
+            bar(run.f)
+            if opts.return_all:
+                allvecs.append(x.copy())
+            history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
+            if callback is not None and nit % opts.callback_every == 0:
+                try:
+                    callback(_intermediate(run, nit))
+                except StopIteration:
+                    stop = Stop(CALLBACK, "The callback raised StopIteration.")
+        history.record(run.t, run.f, run.norm, run.optimizer, last=True)
+
+    result = run.result(stop, nit)
+    result.history = history.arrays()
+    if opts.return_all:
+        result.allvecs = allvecs
+    if opts.disp:
+        _display(result)
+    return result
+
+
+class _Run:
+    """The iterate, what is known about it, and what moves and watches it."""
+
+    def __init__(self, optimizer: Optimizer, objective: Objective, monitor: Monitor) -> None:
+        self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
+        self.x = optimizer.params
+        self._flat = self.x.reshape(-1)
+        self.f, self.norm = np.nan, np.nan
+        self.g: Any = None
+        self._first = (np.nan, np.nan)
+
+    @property
+    def t(self) -> int:
+        return self.optimizer.t
+
+    def evaluate(self) -> Stop | None:
+        """Evaluate the objective where that is still to do, and look at the iterate."""
+        if self.g is None:
+            self.f, self.g = self.objective(self._flat)
+        self.norm = float(self.optimizer.gradient_norm(self.g.reshape(self.x.shape)))
+        return self.monitor.look(self.t, self._flat, self.f, self.g, self.norm)
+
+    def limit(self, nit: int) -> Stop | None:
+        return self.monitor.limit(nit, self.objective.nfev, self.objective.cost)
+
+    def step(self) -> None:
+        """Take a step; one along a gradient that is not finite is left out."""
+        g, self.g = self.g, None
+        if not (np.isfinite(self.f) and np.isfinite(self.norm)):
+            return
+        self.optimizer.step(g.reshape(self.x.shape))
+        if self.t == 1:
+            self._first = (self._median_rate(), self.norm)
+
+    def _median_rate(self) -> float:
+        """Return the median effective rate, over the learning rate that a schedule gives."""
+        method = self.optimizer.method
+        if not method.rates_only_fall:
+            return np.nan
+        return float(np.median(self.optimizer.learning_rates()) / method.lr_at(self.t))
+
+    def state(self) -> DescentState:
+        m = self.monitor
+        return DescentState(
+            x=self.x.copy(),
+            slots={name: slot.copy() for name, slot in self.optimizer.state.items()},
+            t=self.t,
+            fun=self.f,
+            jac=None if self.g is None else self.g.copy(),
+            best_x=m.best_x.copy(),
+            best_jac=m.best_jac.copy(),
+            best_fun=m.best_fun,
+            best_t=m.best_t,
+            previous_fun=m.previous_fun,
+            previous_x=None if m.previous_x is None else m.previous_x.copy(),
+            first=self._first,
+        )
+
+    def restore(self, state: DescentState) -> None:
+        """Go on from a state, or say why it does not fit."""
+        if not isinstance(state, DescentState):
+            raise TypeError(f"state is {state!r}, expected the state of an earlier result")
+        if state.x.shape != self.x.shape or state.x.dtype != self.x.dtype:
+            raise ValueError(
+                f"state.x is {state.x.dtype} of shape {state.x.shape}, expected "
+                f"{self.x.dtype} of shape {self.x.shape} like x0"
+            )
+        if state.slots.keys() != self.optimizer.state.keys():
+            raise ValueError(
+                f"state has the slots {list(state.slots)}, expected "
+                f"{list(self.optimizer.state)} of {self.optimizer.method}"
+            )
+        np.copyto(self.x, state.x)
+        self.optimizer.restore(state.slots, state.t)
+        self.f, self.g = state.fun, None if state.jac is None else state.jac.copy()
+        m = self.monitor
+        np.copyto(m.best_x, state.best_x)
+        np.copyto(m.best_jac, state.best_jac)
+        m.best_fun, m.best_t, m.previous_fun = state.best_fun, state.best_t, state.previous_fun
+        if m.previous_x is not None and state.previous_x is not None:
+            np.copyto(m.previous_x, state.previous_x)
+        self._first = state.first
+
+    @contextlib.contextmanager
+    def saved_on_error(self) -> Iterator[None]:
+        """Attach the state to whatever ends the run, Ctrl-C too, so that nothing is lost."""
+        try:
+            yield
+        except BaseException as error:
+            with contextlib.suppress(AttributeError, TypeError):
+                error.state = self.state()  # type: ignore[attr-defined]
+            if hasattr(error, "add_note"):
+                error.add_note(
+                    f"adaptopt: the run stood after step {self.t}; its state is attached to this "
+                    "exception as .state, and minimize(..., state=...) goes on from it."
+                )
+            raise
+
+    def result(self, stop: Stop, nit: int) -> OptimizeResult:
+        from scipy.optimize import OptimizeResult
+
+        m = self.monitor
+        found = np.isfinite(m.best_fun)
+        message = stop.message
+        if stop.status == MAXITER and self._first[0] > 0 and self._first[1] > 0:
+            message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
+        return OptimizeResult(
+            x=(m.best_x if found else self.x).reshape(self.x.shape).copy(),
+            fun=m.best_fun if found else self.f,
+            jac=(m.best_jac if found else self.g).reshape(self.x.shape).copy(),
+            nit=nit,
+            nfev=self.objective.nfev,
+            njev=self.objective.njev,
+            status=stop.status,
+            success=stop.status in SUCCESS,
+            message=message,
+            learning_rates=self.optimizer.learning_rates(),
+            state=self.state(),
+        )
+
+
+def _intermediate(run: _Run, nit: int) -> OptimizeResult:
+    from scipy.optimize import OptimizeResult
+
+    return OptimizeResult(x=run.x.copy(), fun=run.f, nit=nit, nfev=run.objective.nfev)
+
+
+def _read_callback(callback: Any) -> Callable[[OptimizeResult], Any] | None:
+    """Return the callback in one form, whichever of SciPy's two signatures it has."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"callback is {callback!r}, expected a callable")
+    try:
+        names = set(inspect.signature(callback).parameters)
+    except (TypeError, ValueError):
+        names = set()
+    if names == {"intermediate_result"}:
+        return lambda result: callback(intermediate_result=result)
+    return lambda result: callback(result.x)
+
+
+@contextlib.contextmanager
+def _bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar; yield what to call after each step."""
+    if not progress:
+        yield lambda f: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install tqdm") from None
+    with tqdm(total=total, desc=name, unit="step") as bar:
+
+        def advance(f: float) -> None:
+            bar.set_postfix(fun=f"{f:.6g}", refresh=False)
+            bar.update()
+
+        yield advance
+
+
+def _display(result: OptimizeResult) -> None:
+    print(result.message)
+    print(f"         Current function value: {result.fun:f}")
+    print(f"         Iterations: {result.nit}")
+    print(f"         Function evaluations: {result.nfev}")
+    print(f"         Gradient evaluations: {result.njev}")

@@ -1,0 +1,142 @@
+"""Compile a kernel made from scalar functions, and cache it on disk under what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.core.dispatcher import Dispatcher
+from numba.extending import register_jitable
+from numba.np.numpy_support import from_dtype
+
+__all__ = ["compile_kernel", "inlinable", "number_type", "tuple_of"]
+
+
+def number_type(dtype: np.dtype[Any]) -> Any:
+    """Return Numba's type of one number of ``dtype``."""
+    return from_dtype(dtype)
+
+
+def tuple_of(kind: Any, count: int) -> Any:
+    """Return Numba's type of a tuple of ``count`` equal things."""
+    return types.Tuple([kind] * count)  # type: ignore[no-untyped-call]
+
+
+@cache
+def inlinable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let kernels call a plain function, and the plain functions it calls.
+
+    Not njit: a kernel that closes over a dispatcher never hits the disk cache, because a
+    dispatcher pickles to other bytes in every process.
+    """
+    for _, value in _references(function):
+        if isinstance(value, FunctionType):
+            inlinable(value)
+    registered: Callable[..., Any] = register_jitable(function)
+    return registered
+
+
+def compile_kernel(
+    make: Callable[..., Callable[..., Any]],
+    parts: tuple[Callable[..., Any], ...],
+    signature: Any,
+    parallel: bool = False,
+) -> Any:
+    """Compile ``make(*parts)`` for one signature; a second process loads it from the disk cache.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the parts, made callable from compiled code, and returns the plain kernel.
+    parts : tuple of callable
+        Plain scalar functions: rules, proximal maps.
+    signature : numba signature
+        The one signature: Python floats are cast to it, where a lazy kernel would compute in
+        float64 and be four times slower.
+    """
+    parts = tuple(_plain(part) for part in parts)
+    kernel = make(*[inlinable(part) for part in parts])
+    # Numba stamps the file of the kernel only, so what the kernel was made from goes into its
+    # name: an edited rule is another kernel. It also gives every kernel an index of its own;
+    # processes that write different kernels to one index at the same time lose some of them.
+    kernel.__qualname__ = f"{kernel.__name__}-{_digest(make, parts, signature, parallel)}"
+    # error_model="numpy": the default tests every division for zero, which prevents SIMD.
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
+    try:
+        return njit(signature, cache=True, **options)(kernel)
+    except (RuntimeError, OSError):
+        # Nowhere to write (a read-only install without a home), or the disk is full.
+        return njit(signature, **options)(kernel)
+
+
+def _digest(
+    make: Callable[..., Any], parts: tuple[Callable[..., Any], ...], signature: Any, parallel: bool
+) -> str:
+    """Return a name for a kernel: its functions' code and constants, its types, its target."""
+    digest = hashlib.sha256(f"{signature} {parallel} {sys.version} {_builders()}".encode())
+    for function in (make, *parts):
+        for text in _identity(function, set()):
+            digest.update(text.encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _builders() -> str:
+    """Return a digest of this package's own files: gather, scatter and the compile options."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _identity(function: FunctionType | Any, seen: set[int]) -> Iterator[str]:
+    """Yield what a function computes: its code, and all that the code refers to by name."""
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    yield from _code(function.__code__)
+    for name, value in _references(function):
+        if isinstance(value, FunctionType):
+            yield name
+            yield from _identity(value, seen)
+        elif isinstance(value, bool | int | float | str | tuple | np.generic | np.ndarray):
+            yield f"{name}={value!r}"
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    """Yield a code object's instructions, names and constants, without its line numbers."""
+    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:
+            yield repr(constant)
+
+
+def _references(function: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the globals and captured variables that a function's code names, by name."""
+    for name in _names(function.__code__):
+        if name in function.__globals__:
+            yield name, _plain(function.__globals__[name])
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield name, _plain(cell.cell_contents)
+
+
+def _names(code: CodeType) -> list[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names.update(_names(constant))
+    return sorted(names)
+
+
+def _plain(value: Any) -> Any:
+    """Return the Python function under a user's njit function, and anything else as it is."""
+    return value.py_func if isinstance(value, Dispatcher) else value

@@ -1,0 +1,192 @@
+"""What every optimizer has: its hyperparameters, checked, and its scalar functions, named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from numbers import Real
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from . import rules
+from .descent import descend
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["Method"]
+
+# What a hyperparameter must be, by its name in the field.
+_EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "lr": ("> 0", lambda v: v > 0),
+    "eps": (">= 0", lambda v: v >= 0),
+    "rho": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "momentum": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "dampening": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "initial_accumulator": (">= 0", lambda v: v >= 0),
+    "weight_decay": (">= 0", lambda v: v >= 0),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What every optimizer has; subclass it as a frozen dataclass to add one.
+
+    A subclass declares its hyperparameters as fields and names its scalar functions, plain Python
+    functions that import nothing but ``math``:
+
+    ``rule(x, g, *slots, *coefficients) -> (x, rate, slots)``
+        One step of one coordinate.
+    ``slots``
+        Names of the numbers kept for each coordinate; they start at ``initial_state()``, else 0.
+    ``coefficients(t, *hyperparameters) -> tuple``
+        What is the same for all coordinates in step ``t`` (from 1), computed in float64. It gets
+        the subclass's fields in their order, ``lr`` evaluated at ``t``. By default it returns them.
+    ``rate(*slots, *coefficients) -> rate``
+        The effective learning rate as a function of the new slots. Without it, every step writes
+        the rates to an array, which costs one more stream of memory.
+
+    Parameters
+    ----------
+    weight_decay : float, default 0.0
+        At least 0. ``weight_decay * x`` is added to the gradient (coupled; L2 regularisation).
+    decoupled : bool, default False
+        Apply ``x *= 1 - lr * weight_decay`` before the step instead.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When made with a hyperparameter out of its range or of another type.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np, adaptopt as ao
+    >>> def sign_descent(x, g, lr):
+    ...     return x - (lr if g > 0 else -lr), lr, ()
+    >>> @dataclass(frozen=True)
+    ... class SignDescent(ao.Method):
+    ...     lr: float = 1e-2
+    ...     rule = staticmethod(sign_descent)
+    >>> x = np.array([1.0, -2.0])
+    >>> ao.Optimizer(x, SignDescent(lr=0.5)).step(x)
+    >>> x
+    array([ 0.5, -1.5])
+    """
+
+    _: KW_ONLY
+    weight_decay: float = 0.0
+    decoupled: bool = False
+
+    rate: ClassVar[Callable[..., Any] | None] = None
+    # Whether an effective rate can only fall, whatever the gradients.
+    rates_only_fall: ClassVar[bool] = False
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the numbers kept for each coordinate."""
+        return ()
+
+    @property
+    def rule(self) -> Callable[..., Any]:
+        """The scalar function of one step."""
+        raise NotImplementedError(f"{type(self).__name__} names no rule")
+
+    @staticmethod
+    def coefficients(t: int, *hyperparameters: Any) -> tuple[float, ...]:
+        """Return what the rule takes after the slots in step ``t``."""
+        return hyperparameters
+
+    def initial_state(self) -> dict[str, float]:
+        """Return the slots' values before the first step, where they are not 0."""
+        return {}
+
+    @property
+    def decay(self) -> Callable[..., Any]:
+        """The scalar function that applies weight decay before the rule."""
+        if not self.weight_decay:
+            return rules.no_decay
+        return rules.decoupled_decay if self.decoupled else rules.coupled_decay
+
+    def coefficients_at(self, t: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the coefficients of the decay and of the rule for step ``t``, as float64."""
+        names, values = self._hyperparameters
+        if "lr" in names and callable(self.lr):  # type: ignore[attr-defined]
+            at = names.index("lr")
+            values = (*values[:at], self.lr_at(t), *values[at + 1 :])
+        coefs = self.coefficients(t, *values)
+        if not self.weight_decay:
+            return (), coefs
+        if self.decoupled:
+            return (1.0 - self.lr_at(t) * self.weight_decay,), coefs
+        return (self.weight_decay,), coefs
+
+    @cached_property
+    def _hyperparameters(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        """Names and values of the fields that the coefficients are made of."""
+        inherited = {f.name for f in dataclasses.fields(Method)}
+        names = tuple(f.name for f in dataclasses.fields(self) if f.name not in inherited)
+        return names, tuple(getattr(self, name) for name in names)
+
+    def lr_at(self, t: int) -> float:
+        """Return the learning rate of step ``t``."""
+        lr = self.lr  # type: ignore[attr-defined]
+        if not callable(lr):
+            return lr  # type: ignore[no-any-return]
+        value = float(lr(t))
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"lr({t}) is {value}, expected a finite number >= 0")
+        return value
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, self._checked(field.name, value, field.default))
+        for function in (self.rule, self.rate, self.coefficients):
+            if function is not None and not isinstance(function, FunctionType):
+                raise TypeError(
+                    f"{type(self).__name__}.{getattr(function, '__name__', 'rule')} is "
+                    f"{function!r}, expected a plain function wrapped in staticmethod"
+                )
+
+    def _checked(self, name: str, value: Any, default: Any) -> Any:
+        where = f"{type(self).__name__}.{name} is {value!r}, expected"
+        if isinstance(default, bool):
+            if value not in (True, False):
+                raise TypeError(f"{where} True or False")
+            return bool(value)
+        if (name == "lr" and callable(value)) or not (name in _EXPECTED or type(default) is float):
+            return value
+        expected, holds = _EXPECTED.get(name, ("", math.isfinite))
+        also = " or a function of the step" if name == "lr" else ""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{where} a number {expected}{also}")
+        if not (math.isfinite(value) and holds(float(value))):
+            raise ValueError(f"{where} a finite number {expected}{also}")
+        # A float32 scalar would make the coefficients float32.
+        return float(value)
+
+    def __call__(
+        self,
+        fun: Callable[..., Any],
+        x0: Any,
+        args: tuple[Any, ...] = (),
+        jac: Any = None,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        callback: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> OptimizeResult:
+        """Minimise ``fun`` as a custom method of `scipy.optimize.minimize`.
+
+        The arguments are those that SciPy passes; the options are those of `adaptopt.minimize`.
+        Every call starts afresh.
+        """
+        return descend(
+            self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options
+        )

@@ -1,0 +1,184 @@
+"""minimize: a SciPy-shaped front end, which also turns names into methods."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import methods
+from .descent import DescentState, descend
+from .method import Method
+from .proximal import Proximal
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["minimize"]
+
+_NAMED: dict[str, type[Method]] = {name.lower(): getattr(methods, name) for name in methods.__all__}
+
+
+def minimize(
+    fun: Callable[..., Any],
+    x0: Any,
+    args: Any = (),
+    method: str | Method = "adagrad",
+    jac: Any = None,
+    hess: Any = None,
+    hessp: Any = None,
+    bounds: Any = None,
+    constraints: Any = (),
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    *,
+    prox: Proximal | None = None,
+    state: DescentState | None = None,
+    progress: bool = False,
+) -> OptimizeResult:
+    """Minimise a function of one or more variables with an adaptive first-order method.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` with ``jac=True``. ``x`` has the
+        shape and dtype of ``x0``.
+    x0 : array_like
+        Starting point of any shape. It is copied; float32 and float64 are kept, integers become
+        float64.
+    args : tuple
+        Extra arguments of ``fun`` and ``jac``.
+    method : str or Method, default "adagrad"
+        A method such as ``AdaGrad(lr=0.5)``, or its lower-case name.
+    jac : callable, True, None, "2-point", "3-point" or "cs"
+        ``jac(x, *args) -> gradient``, or True where ``fun`` returns it too, or which finite
+        differences (`scipy.optimize`'s) to take, at ``n + 1`` evaluations a step or more; None
+        takes ``options["fd_method"]``.
+    hess, hessp
+        Not used; a RuntimeWarning says so.
+    bounds : Bounds or sequence of pairs, optional
+        As in SciPy, ``(lower, upper)`` for each element; None or an infinity for no bound. ``x0``
+        is clipped, each step is projected, and where both are equal the element is frozen.
+    constraints
+        Refused: there is no support for constraints but bounds.
+    tol : float, optional
+        Stands for ``options["gtol"]``.
+    callback : callable, optional
+        ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, after every
+        ``callback_every``-th step; the intermediate result holds ``x, fun, nit, nfev``. It ends
+        the run by raising StopIteration.
+    options : dict, optional
+        Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
+
+        maxiter : int, default 10000
+            Most steps.
+        maxfev : int
+            Most evaluations of ``fun``, those for finite differences too.
+        maxtime : float
+            Most seconds.
+        gtol : float, default 1e-5
+            Converged where the largest absolute entry of the (projected) gradient is at most this.
+        ftol : float
+            Converged where ``abs(f_prev - f) <= ftol * max(abs(f_prev), abs(f), 1)``.
+        xtol : float
+            Converged where no element moved by more than this in a step.
+        f_target : float
+            Done where ``f`` is at most this.
+        patience : int
+            Stop after so many steps without a new best ``f``.
+        disp : bool
+            Print a summary.
+        return_all : bool
+            Keep all iterates as ``allvecs``.
+        history : bool or int
+            Record the course of every step, or every so many: see Returns.
+        callback_every : int, default 1
+            Steps between callbacks.
+        nan_policy : {"stop", "raise", "omit"}
+            What a value or gradient that is not finite does: end the run with status 3, raise
+            FloatingPointError, or leave that step out (for noisy objectives).
+        fd_method : {"2-point", "3-point", "cs"}
+            Finite differences for ``jac=None``.
+
+        ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
+    prox : Proximal, optional
+        A proximal map applied after each step, such as ``NonNegative()``.
+    state : DescentState, optional
+        The ``state`` of an earlier result of the same problem and method: the run goes on from
+        there exactly, and takes only the shape and dtype of ``x0``. Budgets (``maxiter``, ...)
+        count anew.
+    progress : bool
+        Show a progress bar (needs tqdm).
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        x : ndarray
+            The best finite iterate.
+        fun, jac : float, ndarray
+            Value and gradient there.
+        nit, nfev, njev : int
+            Steps, evaluations of the function and of the gradient.
+        status, success, message : int, bool, str
+            0 converged, 1 maxiter, 2 maxfev, 3 non-finite, 4 maxtime, 5 f_target reached,
+            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. The message of
+            a run of AdaGrad that ended with maxiter says so where its effective rates have died:
+            their median fell below a tenth of the first while the gradient norm stayed above a
+            thousandth of the first.
+        learning_rates : ndarray
+            The effective rates of the last step; NaN where there was none.
+        state : DescentState
+            Pass it as ``state`` to go on.
+        history : dict or None
+            With the option: arrays ``t``, ``fun``, ``gradient_norm`` and
+            ``learning_rate_quantiles``, whose columns are the ``quantiles``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is not as above, before ``fun`` is called.
+    BaseException
+        What ``fun`` or the callback raises arrives as it is (KeyboardInterrupt too), with the
+        state up to the last step in its attribute ``state``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.optimize import rosen, rosen_der
+    >>> import adaptopt as ao
+    >>> res = ao.minimize(rosen, [1.3, 0.7], jac=rosen_der, method="adagrad",
+    ...                   options={"lr": 0.5, "gtol": 1e-6})
+    >>> res.success, res.x.round(4)
+    (True, array([1., 1.]))
+    """
+    return descend(
+        _read_method(method),
+        fun,
+        x0,
+        args,
+        jac,
+        hess,
+        hessp,
+        bounds,
+        constraints,
+        callback,
+        {"tol": tol, **(options or {})},
+        prox=prox,
+        state=state,
+        progress=progress,
+    )
+
+
+def _read_method(method: Any) -> Method:
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, type) and issubclass(method, Method):
+        return method()
+    if not isinstance(method, str):
+        raise TypeError(f"method is {method!r}, expected a Method or the name of one")
+    if method.lower() not in _NAMED:
+        close = difflib.get_close_matches(method.lower(), _NAMED, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"method is {method!r}, expected one of {', '.join(_NAMED)}{hint}")
+    return _NAMED[method.lower()]()

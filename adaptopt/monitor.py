@@ -1,0 +1,110 @@
+"""Watch a run: keep its best iterate and say when it is time to stop, and why."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from .options import Options
+
+__all__ = ["CALLBACK", "SUCCESS", "Monitor", "Stop"]
+
+CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, CALLBACK = 0, 1, 2, 3, 4, 5, 6, 99
+SUCCESS = (CONVERGED, TARGET)
+
+
+class Stop(NamedTuple):
+    """Why a run ended."""
+
+    status: int
+    message: str
+
+
+class Monitor:
+    """Sees every evaluated iterate of a run.
+
+    Parameters
+    ----------
+    options : Options
+        The stopping tests.
+    x : ndarray
+        The flat iterate, for its shape and dtype.
+
+    Attributes
+    ----------
+    best_x, best_jac, best_fun, best_t
+        The best finite iterate so far, its gradient, value and step.
+    """
+
+    def __init__(self, options: Options, x: np.ndarray) -> None:
+        self._options = options
+        self._start = time.perf_counter()
+        self.best_x, self.best_jac = x.copy(), np.full_like(x, np.nan)
+        self.best_fun, self.best_t = math.inf, 0
+        self.previous_fun = math.nan
+        self.previous_x = x.copy() if options.xtol is not None else None
+
+    def look(self, t: int, x: np.ndarray, f: float, g: np.ndarray, norm: float) -> Stop | None:
+        """Take in the iterate of step ``t``; return why the run has ended, if it has."""
+        if not (math.isfinite(f) and math.isfinite(norm)):
+            return self._non_finite(t, f)
+        if f < self.best_fun:
+            self.best_fun, self.best_t = f, t
+            np.copyto(self.best_x, x)
+            np.copyto(self.best_jac, g)
+        stop = self._converged(t, x, f, norm)
+        self.previous_fun = f
+        if self.previous_x is not None:
+            np.copyto(self.previous_x, x)
+        return stop
+
+    def limit(self, nit: int, nfev: int, cost: int) -> Stop | None:
+        """Say whether the budget forbids one more step, which takes ``cost`` evaluations."""
+        o = self._options
+        if o.maxiter is not None and nit >= o.maxiter:
+            return Stop(MAXITER, f"Maximum number of iterations (maxiter={o.maxiter}) reached.")
+        if o.maxfev is not None and nfev + cost > o.maxfev:
+            return Stop(
+                MAXFEV, f"Maximum number of function evaluations (maxfev={o.maxfev}) reached."
+            )
+        if o.maxtime is not None and time.perf_counter() - self._start >= o.maxtime:
+            return Stop(MAXTIME, f"Time limit (maxtime={o.maxtime:g} s) reached.")
+        return None
+
+    def _non_finite(self, t: int, f: float) -> Stop | None:
+        what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
+        message = f"The objective returned a {what} at step {t}."
+        if self._options.nan_policy == "raise":
+            raise FloatingPointError(message)
+        if self._options.nan_policy == "omit":
+            return None
+        if math.isfinite(self.best_fun):
+            message += f" x is the best finite iterate, of step {self.best_t}."
+        return Stop(NONFINITE, message)
+
+    def _converged(self, t: int, x: np.ndarray, f: float, norm: float) -> Stop | None:
+        o = self._options
+        if o.f_target is not None and f <= o.f_target:
+            return Stop(TARGET, f"Target reached: f = {f:.6g} <= f_target = {o.f_target:g}.")
+        if o.gtol is not None and norm <= o.gtol:
+            return Stop(CONVERGED, f"Converged: gradient norm {norm:.2g} <= gtol = {o.gtol:g}.")
+        if o.ftol is not None and math.isfinite(self.previous_fun):
+            change = abs(self.previous_fun - f) / max(abs(self.previous_fun), abs(f), 1.0)
+            if change <= o.ftol:
+                return Stop(
+                    CONVERGED, f"Converged: relative change of f {change:.2g} <= ftol = {o.ftol:g}."
+                )
+        if o.xtol is not None and self.previous_x is not None and math.isfinite(self.previous_fun):
+            moved = float(np.max(np.abs(x - self.previous_x)))
+            if moved <= o.xtol:
+                return Stop(CONVERGED, f"Converged: last step {moved:.2g} <= xtol = {o.xtol:g}.")
+        if o.patience is not None and t - self.best_t >= o.patience:
+            return Stop(
+                PATIENCE,
+                f"No improvement for {t - self.best_t} steps (patience={o.patience}); "
+                f"the best f = {self.best_fun:.6g} is of step {self.best_t}.",
+            )
+        return None

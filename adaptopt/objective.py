@@ -1,0 +1,218 @@
+"""The user's problem behind one call: f and its gradient at a flat point, counted and checked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .options import FD_METHODS
+from .proximal import Box
+
+__all__ = ["Objective", "read_bounds", "read_x0"]
+
+
+class Objective:
+    """Value and gradient of ``fun`` at a flat point.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` where ``jac`` is True.
+    jac : callable, bool, str or None
+        As in `scipy.optimize.minimize`.
+    args : tuple
+        Passed on to ``fun`` and ``jac``.
+    x : ndarray
+        A point, for its shape and dtype; ``fun`` sees copies of that shape.
+    fd_method : str
+        Which finite differences, where ``jac`` names none.
+    box : Box or None
+        Finite differences stay inside.
+
+    Attributes
+    ----------
+    nfev, njev : int
+        Evaluations of ``fun`` (those for finite differences too) and of the gradient.
+    cost : int
+        Evaluations of ``fun`` that one call takes.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        jac: Any,
+        args: Any,
+        x: np.ndarray,
+        fd_method: str,
+        box: Box | None,
+    ) -> None:
+        if not callable(fun):
+            raise TypeError(f"fun is {fun!r}, expected a callable")
+        if getattr(jac, "__self__", None) is fun and callable(getattr(fun, "fun", None)):
+            # SciPy's wrapper for jac=True remembers the last x whatever the args were.
+            fun, jac = fun.fun, True
+        self._args = args if isinstance(args, tuple) else (args,)
+        self._fun = fun
+        self._evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]]
+        self._shape, self._dtype = x.shape, x.dtype
+        self.nfev = self.njev = 0
+        self.cost = 1
+        if jac is True:
+            self._evaluate = self._pair
+        elif callable(jac):
+            self._jac = jac
+            self._evaluate = self._separate
+        elif jac is None or jac is False or (isinstance(jac, str) and jac in FD_METHODS):
+            self._differences = _Differences(jac or fd_method, x, box)
+            self.cost += self._differences.cost
+            self._evaluate = self._difference
+            warnings.warn(
+                f"no gradient was given (jac is {jac!r}): each step costs {self.cost} evaluations "
+                f"of fun for {self._differences.method} finite differences",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        else:
+            raise ValueError(
+                f"jac is {jac!r}, expected a callable, True, None or one of {', '.join(FD_METHODS)}"
+            )
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the value and the flat gradient at the flat point ``x``."""
+        self.njev += 1
+        return self._evaluate(x)
+
+    def _point(self, x: np.ndarray) -> Any:
+        # A copy each time, as SciPy does: users keep and change what they are given.
+        return x.reshape(self._shape).copy()
+
+    def _pair(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        self.nfev += 1
+        pair = self._fun(self._point(x), *self._args)
+        try:
+            value, gradient = pair
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"fun returned {_short(pair)}, expected a pair (value, gradient) with jac=True"
+            ) from None
+        return self._value(value), self._gradient(gradient)
+
+    def _separate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        value = self._count(x)
+        return value, self._gradient(self._jac(self._point(x), *self._args))
+
+    def _difference(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        value = self._count(x)
+        if not np.isfinite(value):
+            return value, np.full(x.shape, np.nan, self._dtype)
+        return value, self._gradient(self._differences(self._count, x, value))
+
+    def _count(self, x: np.ndarray) -> Any:
+        self.nfev += 1
+        value = self._fun(self._point(x), *self._args)
+        if np.iscomplexobj(value) and np.iscomplexobj(x):
+            return np.asarray(value).item()
+        return self._value(value)
+
+    def _value(self, value: Any) -> float:
+        array = np.asarray(value)
+        if array.size != 1:
+            raise ValueError(
+                f"fun returned {_short(value)}, expected a scalar: the user-provided objective "
+                "function must return a scalar value"
+            )
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"fun returned {_short(value)}, expected a real number")
+        return float(array.item())
+
+    def _gradient(self, gradient: Any) -> np.ndarray:
+        array = np.asarray(gradient)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"the gradient has dtype {array.dtype}, expected real numbers")
+        size = int(np.prod(self._shape))
+        if array.size != size or (array.shape != self._shape and max(array.shape) != size):
+            raise ValueError(f"the gradient has shape {array.shape}, expected {self._shape}")
+        return np.ascontiguousarray(array, self._dtype).reshape(-1)
+
+
+class _Differences:
+    """SciPy's finite differences over the coordinates that the bounds leave free."""
+
+    def __init__(self, method: str, x: np.ndarray, box: Box | None) -> None:
+        self.method = method
+        lo, hi = (-np.inf, np.inf) if box is None else (box.lo, box.hi)
+        self._lo, self._hi = (np.broadcast_to(b, x.shape).reshape(-1) for b in (lo, hi))
+        self._free = np.flatnonzero(self._lo < self._hi)
+        self.cost = self._free.size * (2 if method == "3-point" else 1)
+
+    def __call__(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
+        from scipy.optimize._numdiff import approx_derivative
+
+        free, gradient = self._free, np.zeros_like(x)
+        if free.size:
+            kind = np.complex128 if self.method == "cs" else x.dtype
+            point = x.astype(kind)
+
+            def fun_of_free(part: np.ndarray) -> Any:
+                point[free] = part
+                return fun(point)
+
+            gradient[free] = approx_derivative(
+                fun_of_free,
+                x[free],
+                method=self.method,
+                f0=value,
+                bounds=(self._lo[free], self._hi[free]),
+            )
+        return gradient
+
+
+def read_x0(x0: Any) -> np.ndarray:
+    """Return a writable copy of the starting point, float32 or float64, at least 1-d."""
+    array = np.asarray(x0)
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"x0 has dtype {array.dtype}, expected float32, float64 or integers")
+    array = np.array(np.atleast_1d(array), order="C", copy=True, subok=False)
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"x0{list(where)} is {array[where]}, expected finite numbers")
+    return array
+
+
+def read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
+    """Return SciPy's bounds, a Bounds object or pairs, as a box of the shape of ``x``."""
+    if bounds is None:
+        return None
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        lo, hi = np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64)
+    else:
+        pairs = [tuple(pair) for pair in bounds]
+        if len(pairs) != x.size or any(len(pair) != 2 for pair in pairs):
+            raise ValueError(
+                f"bounds has {len(pairs)} entries, expected {x.size} pairs (lower, upper), "
+                "one for each element of x0"
+            )
+        lo, hi = (
+            np.array([sign * np.inf if p[k] is None else p[k] for p in pairs], np.float64).reshape(
+                x.shape
+            )
+            for k, sign in ((0, -1), (1, 1))
+        )
+    for name, bound in (("lb", lo), ("ub", hi)):
+        try:
+            np.broadcast_to(bound, x.shape)
+        except ValueError:
+            raise ValueError(
+                f"bounds.{name} has shape {bound.shape}, expected {x.shape} like x0"
+            ) from None
+    return Box(np.broadcast_to(lo, x.shape), np.broadcast_to(hi, x.shape))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,125 @@
+"""The solver options of minimize: their defaults, their ranges, and what to do with the rest."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+__all__ = ["Options", "read_options"]
+
+FD_METHODS = ("2-point", "3-point", "cs")
+NAN_POLICIES = ("stop", "raise", "omit")
+
+
+@dataclass(frozen=True)
+class Options:
+    """When to stop and what to record; see `adaptopt.minimize` for each.
+
+    ``None`` switches a test off.
+    """
+
+    maxiter: int | None = 10_000
+    maxfev: int | None = None
+    maxtime: float | None = None
+    gtol: float | None = 1e-5
+    ftol: float | None = None
+    xtol: float | None = None
+    f_target: float | None = None
+    patience: int | None = None
+    disp: bool = False
+    return_all: bool = False
+    history: int = 0
+    callback_every: int = 1
+    nan_policy: str = "stop"
+    fd_method: str = "2-point"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, check = getattr(self, field.name), _CHECKS[field.name]
+            if value is None and field.name in _OPTIONAL:
+                continue
+            expected, convert = check
+            try:
+                converted = convert(value)
+            except (TypeError, ValueError):
+                converted = None
+            if converted is None:
+                off = " or None" if field.name in _OPTIONAL else ""
+                raise ValueError(f"options[{field.name!r}] is {value!r}, expected {expected}{off}")
+            object.__setattr__(self, field.name, converted)
+
+
+def _whole(at_least: int) -> tuple[str, Any]:
+    def convert(value: Any) -> int | None:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        number = operator.index(value)
+        return number if number >= at_least and not isinstance(value, bool) else None
+
+    return f"a whole number >= {at_least}", convert
+
+
+def _number(at_least: float) -> tuple[str, Any]:
+    def convert(value: Any) -> float | None:
+        number = float(value)
+        return number if number >= at_least and not isinstance(value, bool) else None
+
+    return "a number" if at_least == -math.inf else f"a number >= {at_least:g}", convert
+
+
+def _one_of(choices: Iterable[str]) -> tuple[str, Any]:
+    choices = tuple(choices)
+    return f"one of {', '.join(choices)}", lambda value: value if value in choices else None
+
+
+_FLAG = ("True or False", lambda value: bool(operator.index(value)))
+_CHECKS: dict[str, tuple[str, Any]] = {
+    "maxiter": _whole(0),
+    "maxfev": _whole(1),
+    "maxtime": _number(0),
+    "gtol": _number(0),
+    "ftol": _number(0),
+    "xtol": _number(0),
+    "f_target": _number(-math.inf),
+    "patience": _whole(1),
+    "disp": _FLAG,
+    "return_all": _FLAG,
+    "history": ("True, False or a whole number >= 0", lambda v: max(operator.index(v), 0)),
+    "callback_every": _whole(1),
+    "nan_policy": _one_of(NAN_POLICIES),
+    "fd_method": _one_of(FD_METHODS),
+}
+_OPTIONAL = {"maxiter", "maxfev", "maxtime", "gtol", "ftol", "xtol", "f_target", "patience"}
+
+
+def read_options(method: Any, given: Mapping[str, Any] | None) -> tuple[Any, Options]:
+    """Split options into the method with its overridden hyperparameters and the solver's own.
+
+    ``tol`` stands for ``gtol`` where that is not given. Unknown names give an OptimizeWarning, as
+    SciPy's solvers do.
+    """
+    rest = dict(given or {})
+    if (tol := rest.pop("tol", None)) is not None:
+        rest.setdefault("gtol", tol)
+    hyper = {f.name: rest.pop(f.name) for f in fields(method) if f.name in rest}
+    known = {f.name: rest.pop(f.name) for f in fields(Options) if f.name in rest}
+    if rest:
+        names = [f.name for f in (*fields(Options), *fields(method))]
+        _warn_unknown(rest, type(method).__name__, names)
+    return replace(method, **hyper), Options(**known)
+
+
+def _warn_unknown(unknown: Mapping[str, Any], method: str, names: list[str]) -> None:
+    from scipy.optimize import OptimizeWarning
+
+    for name in unknown:
+        close = difflib.get_close_matches(str(name), names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+        warnings.warn(
+            f"Unknown solver options: {name} (for {method}; {hint})", OptimizeWarning, stacklevel=5
+        )

@@ -1,0 +1,161 @@
+"""Learning rates that change with the step: ``schedule(t)`` is the rate of step t, from t = 1.
+
+Any function of ``t`` will do as a method's ``lr``. Those made here are values: they compare, print
+and pickle, and a parameter of a schedule may itself be a schedule.
+
+Examples
+--------
+>>> import adaptopt as ao
+>>> lr = ao.schedules.linear_warmup(ao.schedules.inverse_time(0.5, decay=0.1), steps=4)
+>>> [round(lr(t), 3) for t in (1, 2, 4, 11)]
+[0.125, 0.227, 0.385, 0.25]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+__all__ = [
+    "Schedule",
+    "constant",
+    "cosine",
+    "exponential",
+    "inverse_time",
+    "linear_warmup",
+    "piecewise",
+]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate as a function of the step.
+
+    Parameters
+    ----------
+    formula : callable
+        ``formula(t, *parameters) -> float``, a plain scalar function.
+    parameters : tuple
+        What the formula takes after ``t``. A parameter that is itself callable is evaluated at
+        ``t`` first.
+    """
+
+    formula: Callable[..., float]
+    parameters: tuple[Any, ...]
+
+    def __call__(self, t: int) -> float:
+        """Return the learning rate of step ``t``, counted from 1."""
+        return self.formula(t, *[p(t) if callable(p) else p for p in self.parameters])
+
+    def __repr__(self) -> str:
+        name = self.formula.__name__.lstrip("_")
+        return f"{name}({', '.join(map(repr, self.parameters))})"
+
+
+def constant(lr: float) -> Schedule:
+    """Keep the rate: ``lr``."""
+    return Schedule(_constant, (_rate("lr", lr),))
+
+
+def inverse_time(lr: float | Schedule, decay: float) -> Schedule:
+    """Divide the rate by a line: ``lr / (1 + decay * (t - 1))``, torch's ``lr_decay``."""
+    return Schedule(_inverse_time, (_rate("lr", lr), _at_least_zero("decay", decay)))
+
+
+def exponential(lr: float | Schedule, decay: float, steps: int = 1) -> Schedule:
+    """Multiply the rate by ``decay`` every ``steps`` steps: ``lr * decay**((t - 1) / steps)``."""
+    return Schedule(
+        _exponential, (_rate("lr", lr), _at_least_zero("decay", decay), _count("steps", steps))
+    )
+
+
+def cosine(lr: float | Schedule, steps: int, final: float = 0.0) -> Schedule:
+    """Fall from ``lr`` at t = 1 to ``final`` after ``steps`` steps along half a cosine; stay there.
+
+    Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, one period.
+    """
+    return Schedule(
+        _cosine, (_rate("lr", lr), _count("steps", steps), _at_least_zero("final", final))
+    )
+
+
+def linear_warmup(lr: float | Schedule, steps: int) -> Schedule:
+    """Rise in a line over the first ``steps`` steps: ``lr * min(1, t / steps)``.
+
+    ``lr`` may be the schedule to follow: it counts the steps of the warm-up too.
+    """
+    return Schedule(_linear_warmup, (_rate("lr", lr), _count("steps", steps)))
+
+
+def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
+    """Take ``values[k]`` after ``k`` boundaries: ``values[0]`` up to and with ``boundaries[0]``.
+
+    ``values`` has one entry more than ``boundaries``, which rise strictly.
+    """
+    boundaries, values = tuple(boundaries), tuple(values)
+    if len(values) != len(boundaries) + 1:
+        raise ValueError(
+            f"values has {len(values)} entries, expected {len(boundaries) + 1}: "
+            "one more than boundaries"
+        )
+    if any(b <= a for a, b in pairwise(boundaries)):
+        raise ValueError(f"boundaries is {boundaries}, expected strictly rising steps")
+    for value in values:
+        _at_least_zero("values", value)
+    return Schedule(_piecewise, (boundaries, values))
+
+
+# -- the formulas, plain scalar functions ----------------------------------------------------------
+
+
+def _constant(t: int, lr: float) -> float:
+    return lr
+
+
+def _inverse_time(t: int, lr: float, decay: float) -> float:
+    return lr / (1.0 + decay * (t - 1))
+
+
+def _exponential(t: int, lr: float, decay: float, steps: int) -> float:
+    return float(lr * decay ** ((t - 1) / steps))
+
+
+def _cosine(t: int, lr: float, steps: int, final: float) -> float:
+    done = min(1.0, (t - 1) / steps)
+    return final + (lr - final) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _linear_warmup(t: int, lr: float, steps: int) -> float:
+    return lr * min(1.0, t / steps)
+
+
+def _piecewise(t: int, boundaries: tuple[int, ...], values: tuple[float, ...]) -> float:
+    k = 0
+    for boundary in boundaries:
+        if t > boundary:
+            k += 1
+    return values[k]
+
+
+# -- what a schedule may be made of ----------------------------------------------------------------
+
+
+def _rate(name: str, lr: float | Schedule) -> float | Schedule:
+    if not callable(lr) and not (math.isfinite(lr) and lr > 0):
+        raise ValueError(f"{name} is {lr!r}, expected a finite number > 0 or a schedule")
+    return lr
+
+
+def _at_least_zero(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} is {value!r}, expected a finite number >= 0")
+    return value
+
+
+def _count(name: str, steps: int) -> int:
+    if not steps >= 1:
+        raise ValueError(f"{name} is {steps!r}, expected a whole number >= 1")
+    return steps
