@@ -144,13 +144,15 @@ def minimize(
 
     Examples
     --------
+    A quadratic whose two variables differ by 1e4 in scale; AdaGrad gives each its own rate.
+
     >>> import numpy as np
-    >>> from scipy.optimize import rosen, rosen_der
     >>> import adaptopt as ao
-    >>> res = ao.minimize(rosen, [1.3, 0.7], jac=rosen_der, method="adagrad",
-    ...                   options={"lr": 0.5, "gtol": 1e-6})
-    >>> res.success, res.x.round(4)
-    (True, array([1., 1.]))
+    >>> scale = np.array([1e4, 1.0])
+    >>> res = ao.minimize(lambda x: (scale @ (x - 3)**2, 2 * scale * (x - 3)), [0.0, 0.0],
+    ...                   jac=True, method="adagrad", options={"lr": 1.0})
+    >>> res.success, res.x.round(6)
+    (True, array([3., 3.]))
     """
     return descend(
         _read_method(method),

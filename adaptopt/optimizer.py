@@ -98,9 +98,13 @@ class Optimizer:
         # A method without a formula for its rates has every step write them down.
         self._rates = () if method.rate else (aligned(self._x.size, dtype, np.nan),)
         self._coefs = coefs
-        counts = (self._slots, self._walls, self._rates, decay_coefs, coefs, self._prox_coefs)
         self._step = _dense_step(
-            method.decay, method.rule, prox.prox, tuple(map(len, counts)), dtype
+            method.decay,
+            method.rule,
+            prox.prox,
+            (len(self._slots), len(self._walls), len(self._rates)),
+            (len(decay_coefs), len(coefs), len(self._prox_coefs)),
+            dtype,
         )
         self._norm = _norm_kernel(prox.residual, len(self._walls), len(self._prox_coefs), dtype)
 

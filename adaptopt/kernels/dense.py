@@ -57,9 +57,10 @@ class DenseStep:
     ----------
     decay, rule, prox : callable
         Scalar functions, in the order in which they are applied.
-    counts : tuple of int
-        How many slots, arrays of the prox, rate arrays (0 or 1), and coefficients of decay, rule
-        and prox there are.
+    arrays : tuple of int
+        How many slots, arrays of the prox and rate arrays (0 or 1) there are.
+    coefs : tuple of int
+        How many coefficients of decay, rule and prox there are.
     dtype : dtype
         float32 or float64, of the arrays and of the arithmetic.
     """
@@ -69,17 +70,19 @@ class DenseStep:
         decay: Callable[..., Any],
         rule: Callable[..., Any],
         prox: Callable[..., Any],
-        counts: tuple[int, int, int, int, int, int],
+        arrays: tuple[int, int, int],
+        coefs: tuple[int, int, int],
         dtype: np.dtype[Any],
     ) -> None:
         number = number_type(dtype)
         array = number[::1]
+        self.layout = (arrays, coefs)
         self._parts = (decay, rule, prox)
         self._arguments = (
             array,
             array.copy(readonly=True),
-            *[tuple_of(array, count) for count in counts[:3]],
-            *[tuple_of(number, count) for count in counts[3:]],
+            *[tuple_of(array, count) for count in arrays],
+            *[tuple_of(number, count) for count in coefs],
         )
         self.serial = compile_kernel(
             make_step, self._parts, types.void(*self._arguments, types.uintp, types.uintp)

@@ -1,0 +1,125 @@
+"""The disk cache of kernels: it hits in the next process, and only where nothing changed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adaptopt as ao
+
+STEP = """
+import numpy as np, adaptopt as ao
+{define}
+x = np.zeros(3, np.float32)
+opt = ao.Optimizer(x, {method})
+opt.step(np.ones(3, np.float32))
+stats = opt._step.serial.stats
+print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+RULE = """
+from dataclasses import dataclass
+import adaptopt as ao
+
+SCALE = {scale}
+
+def helper(g):
+    return {helper}
+
+def rule(x, g, lr, scale=SCALE):
+    return {result}, lr, ()
+
+@dataclass(frozen=True)
+class Mine(ao.Method):
+    lr: float = 0.5
+    rule = staticmethod(rule)
+"""
+
+
+def run(code, folder, **env):
+    """Run code in a new process whose kernels are cached in ``folder``; return what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), **env},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    value, hits, misses = result.stdout.split()
+    return float(value), int(hits), int(misses)
+
+
+def write_rule(folder, scale="1", helper="g", result="x - lr * helper(g)"):
+    (folder / "mine.py").write_text(RULE.format(scale=scale, helper=helper, result=result))
+
+
+MINE = STEP.format(define="from mine import Mine", method="Mine()")
+
+
+def test_a_second_process_hits_the_cache(tmp_path):
+    code = STEP.format(define="", method="ao.AdaGrad()")
+    assert run(code, tmp_path)[1:] == (0, 1)
+    assert run(code, tmp_path)[1:] == (1, 0)
+
+
+def test_a_second_process_hits_the_cache_for_a_rule_of_the_user(tmp_path):
+    write_rule(tmp_path)
+    assert run(MINE, tmp_path) == (-0.5, 0, 1)
+    assert run(MINE, tmp_path) == (-0.5, 1, 0)
+
+
+def test_a_second_process_hits_the_cache_for_a_rule_in_a_script(tmp_path):
+    code = STEP.format(define=RULE.format(scale=1, helper="g", result="x - g"), method="Mine()")
+    assert run(code, tmp_path) == (-1.0, 0, 1)
+    assert run(code, tmp_path) == (-1.0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "value"),
+    [
+        ({"result": "x + lr * helper(g)"}, 0.5),
+        ({"helper": "g + g"}, -1.0),
+    ],
+    ids=["rule", "helper"],
+)
+def test_an_edited_rule_misses_the_cache(tmp_path, edit, value):
+    write_rule(tmp_path)
+    run(MINE, tmp_path)
+    write_rule(tmp_path, **edit)
+    assert run(MINE, tmp_path) == (value, 0, 1)
+
+
+def test_an_edited_constant_misses_the_cache(tmp_path):
+    write_rule(tmp_path, result="x - SCALE * lr * g")
+    run(MINE, tmp_path)
+    write_rule(tmp_path, result="x - SCALE * lr * g", scale="4")
+    assert run(MINE, tmp_path) == (-2.0, 0, 1)
+
+
+def test_an_edited_comment_hits_the_cache(tmp_path):
+    write_rule(tmp_path)
+    run(MINE, tmp_path)
+    (tmp_path / "mine.py").write_text("# a remark\n" + (tmp_path / "mine.py").read_text())
+    assert run(MINE, tmp_path) == (-0.5, 1, 0)
+
+
+def test_a_read_only_install_without_a_home_works(tmp_path):
+    """Files in the place of folders: not even root can write there."""
+    package = tmp_path / "adaptopt"
+    shutil.copytree(Path(ao.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "kernels" / "__pycache__").write_text("")
+    env = {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": os.devnull,
+        "XDG_CACHE_HOME": os.path.join(os.devnull, "cache"),
+        "NUMBA_CACHE_DIR": "",
+    }
+    code = STEP.format(define="", method="ao.AdaGrad(0.5)")
+    for _ in range(2):  # the second time, too, there is nothing to hit
+        assert run(code, tmp_path, **env) == (-0.5, 0, 1)

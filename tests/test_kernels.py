@@ -1,0 +1,149 @@
+"""What the kernels compile to. Each of these was once a silent loss of speed or of a result."""
+
+import ast
+import inspect
+import platform
+import re
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import pytest
+
+import adaptopt as ao
+from adaptopt import rules
+from adaptopt.kernels import DenseStep, build, norm_kernel, rate_kernel
+from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.proximal import Proximal
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+@pytest.fixture
+def no_cache(monkeypatch):
+    """Compile without the disk cache: what is loaded from one has no code to look at."""
+
+    def njit(signature, cache=False, **options):
+        return numba.njit(signature, **options)
+
+    monkeypatch.setattr(build, "njit", njit)
+
+
+def dense_step(method, dtype, prox=None):
+    """Return the method's step, compiled anew."""
+    opt = ao.Optimizer(np.zeros(1, dtype), method, prox)
+    prox = prox or Proximal()
+    return DenseStep(method.decay, method.rule, prox.prox, *opt._step.layout, dtype)
+
+
+def functions(kernel):
+    """Return the LLVM code of a kernel's functions, without the wrappers that unbox floats."""
+    (code,) = kernel.inspect_llvm().values()
+    bodies = re.findall(r"^define .*?^}", code, re.MULTILINE | re.DOTALL)
+    return [b for b in bodies if not re.search(r"cpython|cfunc|NRT_|pycc", b.split("\n", 1)[0])]
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_float32_steps_compute_in_float32(method):
+    step = dense_step(method, FLOAT32)
+    code = "\n".join(functions(step.serial))
+    assert "float" in code
+    assert "double" not in code
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_float32_rates_compute_in_float32(method):
+    slots, coefs = len(method.slots), len(method.coefficients_at(1)[1])
+    code = "\n".join(functions(rate_kernel(method.rate, slots, coefs, FLOAT32)))
+    assert "float" in code
+    assert "double" not in code
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("prox", [Proximal(), ao.Box(0.0, 1.0)])
+def test_float32_norms_compute_in_float32(prox):
+    coefs = len(prox.parameters((1,), FLOAT32)[1])
+    code = "\n".join(functions(norm_kernel(prox.residual, 0, coefs, FLOAT32)))
+    assert "float" in code
+    assert "double" not in code
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_bare_literal_in_a_rule_would_be_seen():
+    @dataclass(frozen=True)
+    class Literal(ao.Method):
+        lr: float = 0.1
+
+        @staticmethod
+        def rule(x, g, lr):
+            return x - 2.0 * lr * g, lr, ()
+
+    assert "double" in "\n".join(functions(dense_step(Literal(), FLOAT32).serial))
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+def test_serial_steps_use_vector_instructions(method, dtype):
+    assert multiplies_vectors(dense_step(method, dtype).serial, dtype)
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@pytest.mark.parametrize("prox", [ao.Box(0.0, 1.0), ao.Box([0.0], [1.0])])
+def test_bounded_steps_use_vector_instructions(dtype, prox):
+    assert multiplies_vectors(dense_step(ao.AdaGrad(), dtype, prox).serial, dtype)
+
+
+def multiplies_vectors(kernel, dtype):
+    (code,) = kernel.inspect_asm().values()
+    single = dtype == FLOAT32
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        vector = r"\bv?mulps\b.*%[xyz]mm" if single else r"\bv?mulpd\b.*%[xyz]mm"
+    else:
+        vector = r"\bfmul(\.4s|\s+v\d+\.4s)" if single else r"\bfmul(\.2d|\s+v\d+\.2d)"
+    return re.search(vector, code)
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_kernel_has_one_signature_and_casts_python_floats():
+    step = dense_step(ao.AdaGrad(), FLOAT32)
+    x, G = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    step(x, np.ones(3, np.float32), (G,), (), (), (), (0.1, 0.0, 1e-8), ())
+    assert len(step.serial.signatures) == 1
+    assert x[0] == np.float32(-0.1)
+
+
+def test_rules_import_nothing_but_the_square_root():
+    """exp, tanh and ** cost 10 to 60 square roots an element: Numba's wheels ship no SVML."""
+    tree = ast.parse(inspect.getsource(rules))
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    names = {(n.module, a.name) for n in imports for a in n.names}
+    assert names == {("__future__", "annotations"), ("math", "sqrt")}
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.Pow)]
+
+
+def five(x, g, a, b, c, d, e, lr):
+    a = a + g
+    b = b + a
+    c = c + b
+    d = d + c
+    e = e + d
+    return x - lr * e, lr, (a, b, c, d, e)
+
+
+@dataclass(frozen=True)
+class FiveSlots(ao.Method):
+    lr: float = 0.5
+    slots = ("a", "b", "c", "d", "e")
+    rule = staticmethod(five)
+
+
+@pytest.mark.parametrize("n", [3, THREADED_FROM + 1])
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+def test_any_number_of_slots_is_read_and_written(n, dtype):
+    x = np.zeros(n, dtype)
+    opt = ao.Optimizer(x, FiveSlots())
+    opt.step(np.ones(n, dtype))
+    opt.step(np.ones(n, dtype))
+    assert [np.unique(slot).tolist() for slot in opt.state.values()] == [[2], [3], [4], [5], [6]]
+    assert np.unique(x).tolist() == [-0.5 - 3.0]

@@ -1,0 +1,200 @@
+"""Optimizer: one step at a time, in place."""
+
+import copy
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from methods_table import METHODS
+from naive import naive_steps
+
+import adaptopt as ao
+
+DTYPES = [np.float32, np.float64]
+
+
+def gradients(steps, n, seed=0):
+    return np.random.default_rng(seed).standard_normal((steps, n)) * np.logspace(-2, 2, n)
+
+
+def test_steps_follow_the_rule_coordinate_by_coordinate(method):
+    gs = gradients(50, 7)
+    x0 = np.linspace(-1, 1, 7)
+    x = x0.copy()
+    opt = ao.Optimizer(x, method)
+    for g in gs:
+        opt.step(g)
+    expected, slots, rates = naive_steps(method, x0, gs)
+    np.testing.assert_array_equal(x, expected)
+    np.testing.assert_array_equal(list(opt.state.values()), list(slots))
+    np.testing.assert_array_equal(opt.learning_rates(), rates)
+
+
+def test_float32_steps_stay_near_float64_ones(method):
+    gs = gradients(20, 50)
+    narrow, wide = np.zeros(50, np.float32), np.zeros(50)
+    a, b = ao.Optimizer(narrow, method), ao.Optimizer(wide, method)
+    for g in gs.astype(np.float32):
+        a.step(g)
+        b.step(g.astype(np.float64))
+    np.testing.assert_allclose(narrow, wide, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_keeps_the_dtype(method, dtype):
+    x = np.ones(5, dtype)
+    opt = ao.Optimizer(x, method)
+    opt.step(np.ones(5, dtype))
+    assert {a.dtype for a in (x, opt.learning_rates(), *opt.state.values())} == {np.dtype(dtype)}
+
+
+def test_a_step_returns_nothing_and_counts():
+    opt = ao.Optimizer(np.ones(3), ao.AdaGrad())
+    assert opt.step(np.ones(3)) is None
+    assert opt.t == 1
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 3), (2, 3, 4)])
+def test_any_shape_is_the_flat_one_reshaped(shape, method):
+    n = int(np.prod(shape))
+    flat, shaped = np.full(n, 2.0), np.full(shape, 2.0)
+    g = gradients(1, max(n, 1))[0][:n]
+    a, b = ao.Optimizer(flat, method), ao.Optimizer(shaped, method)
+    for _ in range(3):
+        a.step(g)
+        b.step(g.reshape(shape))
+    np.testing.assert_array_equal(flat.reshape(shape), shaped)
+    assert {v.shape for v in b.state.values()} <= {shape}
+    assert b.learning_rates().shape == shape
+
+
+def test_params_are_the_array_given():
+    x = np.ones(3)
+    assert ao.Optimizer(x, ao.SGD()).params is x
+
+
+def test_a_read_only_gradient_is_taken():
+    g = np.ones(3)
+    g.flags.writeable = False
+    x = np.zeros(3)
+    ao.Optimizer(x, ao.SGD(0.5)).step(g)
+    assert x.tolist() == [-0.5] * 3
+
+
+def test_the_gradient_is_not_modified(method):
+    g = np.ones(4)
+    ao.Optimizer(np.ones(4), method).step(g)
+    assert g.tolist() == [1.0] * 4
+
+
+def test_learning_rates_are_nan_before_the_first_step(method):
+    assert np.isnan(ao.Optimizer(np.ones(3), method).learning_rates()).all()
+
+
+def test_learning_rates_are_a_copy():
+    opt = ao.Optimizer(np.ones(3), ao.AdaGrad())
+    opt.step(np.ones(3))
+    opt.learning_rates()[:] = 9
+    assert opt.learning_rates()[0] == ao.AdaGrad().lr / (1 + 1e-8)
+
+
+def test_state_is_the_slots_by_name():
+    opt = ao.Optimizer(np.ones((2, 2)), ao.RMSProp(centered=True, momentum=0.5))
+    assert list(opt.state) == ["V", "m", "b"]
+
+
+def test_the_initial_accumulator_fills_the_state():
+    opt = ao.Optimizer(np.ones(3), ao.AdaGrad(initial_accumulator=0.1))
+    assert opt.state["G"].tolist() == [0.1] * 3
+
+
+def test_a_rare_coordinate_keeps_a_larger_rate_than_a_frequent_one():
+    opt = ao.Optimizer(np.zeros(2), ao.AdaGrad(0.1))
+    for t in range(100):
+        opt.step(np.array([1.0, 1.0 if t % 50 == 0 else 0.0]))
+    frequent, rare = opt.learning_rates()
+    assert rare == pytest.approx(frequent * np.sqrt(100 / 2))
+
+
+def test_a_schedule_is_asked_for_step_one_first():
+    asked = []
+
+    def lr(t):
+        asked.append(t)
+        return 1.0 / t
+
+    x = np.zeros(1)
+    opt = ao.Optimizer(x, ao.SGD(lr))
+    asked.clear()
+    opt.step(np.ones(1))
+    opt.step(np.ones(1))
+    assert asked == [1, 2]
+    assert x[0] == -1.5
+
+
+def test_box_is_applied_in_the_same_step(method):
+    x0, gs = np.linspace(-0.1, 0.1, 5), gradients(20, 5)
+    x = x0.copy()
+    opt = ao.Optimizer(x, method, prox=ao.Box(-0.1, 0.2))
+    for g in gs:
+        opt.step(g)
+    np.testing.assert_array_equal(x, naive_steps(method, x0, gs, clip=(-0.1, 0.2))[0])
+
+
+def test_a_box_of_arrays_is_a_box_for_each_coordinate():
+    x = np.zeros((2, 2), np.float32)
+    lo = np.array([[-1.0, -2.0], [-3.0, -4.0]])
+    opt = ao.Optimizer(x, ao.SGD(10.0), prox=ao.Box(lo, 0.0))
+    opt.step(np.ones((2, 2), np.float32))
+    assert x.tolist() == lo.tolist()
+
+
+@dataclass(frozen=True)
+class Unrated(ao.Method):
+    """AdaGrad without a formula for its rates."""
+
+    lr: float = 0.1
+    eps: float = 1e-8
+    slots = ("G",)
+
+    @staticmethod
+    def rule(x, g, G, lr, eps):
+        G = G + g * g
+        rate = lr / (np.sqrt(G) + eps)
+        return x - rate * g, rate, (G,)
+
+
+@pytest.mark.parametrize("n", [5, 50_000])
+def test_a_method_without_a_rate_formula_has_its_rates_written_down(n):
+    x, y = np.zeros(n), np.zeros(n)
+    a, b = ao.Optimizer(x, Unrated()), ao.Optimizer(y, ao.AdaGrad(0.1))
+    assert np.isnan(a.learning_rates()).all()
+    for g in gradients(3, n):
+        a.step(g)
+        b.step(g)
+    np.testing.assert_array_equal(a.learning_rates(), b.learning_rates())
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_methods_pickle_compare_and_copy(name):
+    method = METHODS[name]
+    assert pickle.loads(pickle.dumps(method)) == copy.deepcopy(method) == method
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_norm_is_the_largest_absolute_entry(dtype):
+    opt = ao.Optimizer(np.zeros(4, dtype), ao.SGD())
+    assert opt.gradient_norm(np.array([1, -7, 3, 0], dtype)) == 7
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("prox", [None, ao.Box(0.0, 1.0)])
+def test_gradient_norm_is_nan_where_an_entry_is_not_finite(bad, prox):
+    opt = ao.Optimizer(np.zeros(4), ao.SGD(), prox=prox)
+    assert np.isnan(opt.gradient_norm(np.array([1.0, bad, 3.0, 2.0])))
+
+
+def test_gradient_norm_is_cut_short_at_the_walls():
+    opt = ao.Optimizer(np.array([0.0, 1.0, 0.4]), ao.SGD(), prox=ao.Box(0.0, 1.0))
+    assert opt.gradient_norm(np.array([5.0, -5.0, 0.1])) == 0.1
