@@ -159,6 +159,7 @@ class _Run:
         g, self.g = self.g, None
         if not (np.isfinite(self.f) and np.isfinite(self.norm)):
             return
+        self.monitor.leave(self._flat, self.f)
         self.optimizer.step(g.reshape(self.x.shape))
         if self.t == 1:
             self._first = (self._median_rate(), self.norm)

@@ -45,7 +45,7 @@ class Monitor:
         self.best_x, self.best_jac = x.copy(), np.full_like(x, np.nan)
         self.best_fun, self.best_t = math.inf, 0
         self.previous_fun = math.nan
-        self.previous_x = x.copy() if options.xtol is not None else None
+        self.previous_x = None if options.xtol is None else np.full_like(x, np.nan)
 
     def look(self, t: int, x: np.ndarray, f: float, g: np.ndarray, norm: float) -> Stop | None:
         """Take in the iterate of step ``t``; return why the run has ended, if it has."""
@@ -55,11 +55,13 @@ class Monitor:
             self.best_fun, self.best_t = f, t
             np.copyto(self.best_x, x)
             np.copyto(self.best_jac, g)
-        stop = self._converged(t, x, f, norm)
+        return self._converged(t, x, f, norm)
+
+    def leave(self, x: np.ndarray, f: float) -> None:
+        """Remember the iterate that the next step starts from."""
         self.previous_fun = f
         if self.previous_x is not None:
             np.copyto(self.previous_x, x)
-        return stop
 
     def limit(self, nit: int, nfev: int, cost: int) -> Stop | None:
         """Say whether the budget forbids one more step, which takes ``cost`` evaluations."""
@@ -97,7 +99,7 @@ class Monitor:
                 return Stop(
                     CONVERGED, f"Converged: relative change of f {change:.2g} <= ftol = {o.ftol:g}."
                 )
-        if o.xtol is not None and self.previous_x is not None and math.isfinite(self.previous_fun):
+        if o.xtol is not None and self.previous_x is not None:
             moved = float(np.max(np.abs(x - self.previous_x)))
             if moved <= o.xtol:
                 return Stop(CONVERGED, f"Converged: last step {moved:.2g} <= xtol = {o.xtol:g}.")

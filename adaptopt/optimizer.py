@@ -69,7 +69,7 @@ class Optimizer:
 
     def __init__(self, params: np.ndarray, method: Any, prox: Proximal | None = None) -> None:
         self._x = flat_view("params", params, writable=True)
-        if not hasattr(method, "coefficients_at"):
+        if isinstance(method, type) or not hasattr(method, "coefficients_at"):
             raise TypeError(f"method is {method!r}, expected a Method such as AdaGrad(lr=0.1)")
         prox = Proximal() if prox is None else prox
         if not isinstance(prox, Proximal):

@@ -54,14 +54,18 @@ class Options:
             object.__setattr__(self, field.name, converted)
 
 
-def _whole(at_least: int) -> tuple[str, Any]:
+def _at_least(least: int) -> Any:
     def convert(value: Any) -> int | None:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         number = operator.index(value)
-        return number if number >= at_least and not isinstance(value, bool) else None
+        return number if number >= least else None
 
-    return f"a whole number >= {at_least}", convert
+    return convert
+
+
+def _whole(least: int) -> tuple[str, Any]:
+    return f"a whole number >= {least}", _at_least(least)
 
 
 def _number(at_least: float) -> tuple[str, Any]:
@@ -89,7 +93,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "patience": _whole(1),
     "disp": _FLAG,
     "return_all": _FLAG,
-    "history": ("True, False or a whole number >= 0", lambda v: max(operator.index(v), 0)),
+    "history": ("True, False or a whole number >= 0", _at_least(0)),
     "callback_every": _whole(1),
     "nan_policy": _one_of(NAN_POLICIES),
     "fd_method": _one_of(FD_METHODS),

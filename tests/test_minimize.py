@@ -1,0 +1,569 @@
+"""minimize: SciPy's contract, option by option."""
+
+import pickle
+import time
+
+import numpy as np
+import pytest
+from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
+
+import adaptopt as ao
+
+SCALE = np.array([100.0, 1.0, 0.01])
+
+
+def bowl(x, centre=3.0):
+    d = x - centre
+    return float(SCALE @ (d * d).ravel()) / 2, (SCALE * d.ravel()).reshape(x.shape)
+
+
+def value(x, centre=3.0):
+    return bowl(x, centre)[0]
+
+
+def gradient(x, centre=3.0):
+    return bowl(x, centre)[1]
+
+
+def solve(fun=bowl, x0=(0.0, 0.0, 0.0), jac=True, method="adagrad", options=None, **others):
+    options = {"lr": 1.0, **(options or {})}
+    return ao.minimize(fun, x0, jac=jac, method=method, options=options, **others)
+
+
+# -- the objective and its gradient ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method",
+    [ao.AdaGrad(1.0), ao.SGD(0.015), ao.Momentum(0.002), ao.RMSProp(1e-2, centered=True)],
+    ids=lambda m: type(m).__name__,
+)
+def test_every_method_minimises_a_convex_problem(method):
+    res = ao.minimize(
+        bowl, np.zeros(3), jac=True, method=method, options={"gtol": 1e-2, "maxiter": 100_000}
+    )
+    assert res.success, res.message
+    np.testing.assert_allclose(res.x, 3, atol=1.01)
+
+
+def test_the_arguments_are_in_scipys_order():
+    res = ao.minimize(
+        value, [0.0, 0.0, 0.0], (2.0,), ao.AdaGrad(1.0), gradient,
+        None, None, None, (), 1e-6, None, {"maxiter": 5000},
+    )  # fmt: skip
+    assert res.success
+    np.testing.assert_allclose(res.x, 2, atol=1e-3)
+
+
+def test_jac_true_and_a_separate_jac_give_the_same_run():
+    pair, separate = solve(), solve(value, jac=gradient)
+    assert pair.nit == separate.nit
+    np.testing.assert_array_equal(pair.x, separate.x)
+
+
+@pytest.mark.parametrize("jac", [None, False, "2-point", "3-point", "cs"])
+def test_finite_differences_come_near_the_gradient_and_warn_of_their_cost(jac):
+    def f(x):
+        return (SCALE * (x - 3) ** 2).sum() / 2
+
+    with pytest.warns(RuntimeWarning, match=r"each step costs \d+ evaluations"):
+        res = solve(f, jac=jac, options={"gtol": 1e-4})
+    assert res.success
+    np.testing.assert_allclose(res.x, 3, atol=2e-2)
+
+
+def test_finite_differences_are_counted():
+    with pytest.warns(RuntimeWarning, match="costs 4 evaluations"):
+        res = solve(value, jac="2-point", options={"maxiter": 10})
+    assert (res.nit, res.njev, res.nfev) == (10, 11, 44)
+
+
+def test_fd_method_chooses_the_differences():
+    with pytest.warns(RuntimeWarning, match="costs 7 evaluations of fun for 3-point"):
+        solve(value, jac=None, options={"maxiter": 1, "fd_method": "3-point"})
+
+
+@pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
+def test_finite_differences_stay_within_the_bounds():
+    seen = []
+
+    def f(x):
+        seen.append(x.copy())
+        return value(x)
+
+    solve(f, jac=None, bounds=[(0, 1), (2, 2), (-1, 0)], options={"maxiter": 20})
+    seen = np.array(seen)
+    assert (seen >= [0, 2, -1]).all()
+    assert (seen <= [1, 2, 0]).all()
+
+
+def test_args_need_not_be_a_tuple():
+    np.testing.assert_allclose(solve(args=2.0).x[0], 2, atol=1e-3)
+
+
+def test_the_objective_gets_a_copy_of_its_own():
+    seen = []
+
+    def f(x):
+        seen.append(x)
+        result = bowl(x)
+        x[:] = np.nan
+        return result
+
+    res = solve(f, options={"maxiter": 5})
+    assert np.isfinite(res.x).all()
+    assert len({id(x) for x in seen}) == len(seen)
+
+
+def test_a_gradient_may_live_in_one_buffer():
+    buffer = np.empty(3)
+
+    def f(x):
+        f_x, g = bowl(x)
+        buffer[:] = g
+        return f_x, buffer
+
+    res = solve(f, options={"maxiter": 50})
+    np.testing.assert_array_equal(res.jac, gradient(res.x))
+
+
+# -- x0 --------------------------------------------------------------------------------------------
+
+
+def test_x0_is_not_modified():
+    x0 = np.zeros(3)
+    solve(x0=x0)
+    assert x0.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (1, 3, 1)])
+def test_the_shape_of_x0_is_kept(shape):
+    shapes = set()
+
+    def f(x):
+        shapes.add(x.shape)
+        return bowl(x)
+
+    res = solve(f, x0=np.zeros(shape))
+    assert shapes == {shape}
+    assert {a.shape for a in (res.x, res.jac, res.learning_rates)} == {shape}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(np.float32, np.float32), (np.float64, np.float64), (np.int32, np.float64), (bool, float)],
+)
+def test_the_dtype_of_x0_is_kept(given, kept):
+    dtypes = set()
+
+    def f(x):
+        dtypes.add(x.dtype)
+        return bowl(x)
+
+    res = solve(f, x0=np.zeros(3, given), options={"maxiter": 3})
+    assert dtypes == {np.dtype(kept)}
+    assert {a.dtype for a in (res.x, res.jac, res.learning_rates)} == dtypes
+
+
+def test_a_fortran_ordered_x0_is_taken():
+    x0 = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    res = ao.minimize(
+        lambda x: ((x * x).sum(), 2 * x), x0, jac=True, options={"lr": 1.0, "maxiter": 1}
+    )
+    np.testing.assert_allclose(res.state.x, x0 - np.sign(x0), atol=1e-7)
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+BOUNDS = [
+    Bounds([0, 0, 0], [1, 2, np.inf]),
+    [(0, 1), (0, 2), (0, None)],
+    np.array([[0, 1], [0, 2], [0, np.inf]]),
+    ((0, 1), (0, 2), (0, float("inf"))),
+]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounds_hold_at_every_point_and_are_met(bounds, dtype):
+    seen = []
+
+    def f(x):
+        seen.append(x.copy())
+        return bowl(x)
+
+    res = solve(f, x0=np.array([-5, 5, 9], dtype), bounds=bounds, options={"gtol": 1e-3})
+    assert res.success
+    np.testing.assert_allclose(res.x, [1, 2, 3], atol=0.11)
+    assert (np.array(seen) >= 0).all()
+    assert (np.array(seen) <= [1, 2, np.inf]).all()
+
+
+def test_equal_bounds_freeze_an_element():
+    res = solve(bounds=[(None, None), (0.25, 0.25), (None, None)])
+    assert res.x[1] == 0.25
+    assert res.success
+
+
+def test_scalar_bounds_are_for_all():
+    np.testing.assert_allclose(solve(bounds=Bounds(0, 1)).x, 1, atol=1e-6)
+
+
+def test_float32_points_respect_float64_bounds():
+    """The float32 number next to 0.1 lies above it."""
+    res = solve(x0=np.zeros(3, np.float32), bounds=[(0, 0.1)] * 3)
+    assert (res.x.astype(np.float64) <= 0.1).all()
+
+
+def test_bounds_of_a_matrix_are_in_its_flat_order():
+    res = solve(x0=np.zeros((3, 1)), bounds=[(0, 1), (0, 2), (0, 2.5)])
+    np.testing.assert_allclose(res.x.ravel(), [1, 2, 2.5], atol=1e-6)
+
+
+# -- stopping --------------------------------------------------------------------------------------
+
+
+def test_gtol_is_a_convergence():
+    res = solve(options={"gtol": 1e-3})
+    assert (res.status, res.success) == (0, True)
+    assert np.abs(res.jac).max() <= 1e-3
+    assert "gtol" in res.message
+
+
+def test_tol_stands_for_gtol():
+    assert solve(tol=1e-2).nit == solve(options={"gtol": 1e-2}).nit
+
+
+def test_a_stationary_x0_takes_no_step():
+    res = solve(x0=[3.0, 3.0, 3.0])
+    assert (res.nit, res.nfev, res.status) == (0, 1, 0)
+    assert np.isnan(res.learning_rates).all()
+
+
+def test_ftol_is_a_convergence():
+    res = solve(options={"ftol": 1e-4, "gtol": None})
+    assert (res.status, res.success) == (0, True)
+    assert "ftol" in res.message
+
+
+def test_xtol_is_a_convergence():
+    res = solve(options={"xtol": 1e-3, "gtol": None})
+    assert (res.status, res.success) == (0, True)
+    assert "xtol" in res.message
+
+
+def test_maxiter_is_no_success():
+    res = solve(options={"maxiter": 7})
+    assert (res.nit, res.status, res.success) == (7, 1, False)
+
+
+def test_maxiter_zero_evaluates_once():
+    res = solve(options={"maxiter": 0})
+    assert (res.nit, res.nfev, res.status, res.fun) == (0, 1, 1, value(np.zeros(3)))
+
+
+def test_maxfev_is_never_exceeded():
+    res = solve(options={"maxfev": 7})
+    assert (res.nfev, res.status, res.success) == (7, 2, False)
+
+
+@pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
+def test_maxfev_counts_finite_differences():
+    res = solve(value, jac=None, options={"maxfev": 30})
+    assert res.nfev == 28
+    assert res.status == 2
+
+
+def test_maxtime_ends_a_slow_run():
+    def slow(x):
+        time.sleep(0.02)
+        return bowl(x)
+
+    res = solve(slow, options={"maxtime": 0.1})
+    assert (res.status, res.success) == (4, False)
+    assert res.nit < 100
+
+
+def test_f_target_is_a_success():
+    res = solve(options={"f_target": 1.0})
+    assert (res.status, res.success) == (5, True)
+    assert res.fun <= 1.0
+
+
+def test_patience_ends_a_run_that_does_not_improve():
+    res = ao.minimize(bowl, np.zeros(3), jac=True, method=ao.SGD(0.03), options={"patience": 25})
+    assert (res.status, res.success) == (6, False)
+    assert res.nit == 25
+
+
+def test_the_best_iterate_is_returned():
+    """At this rate the steps overshoot; the first is the best."""
+    seen = []
+
+    def f(x):
+        seen.append((bowl(x)[0], x.copy()))
+        return bowl(x)
+
+    res = ao.minimize(f, np.zeros(3), jac=True, method="rmsprop", options={"lr": 5.0, "maxiter": 9})
+    best = min(seen, key=lambda pair: pair[0])
+    assert res.fun == best[0]
+    np.testing.assert_array_equal(res.x, best[1])
+    np.testing.assert_array_equal(res.jac, gradient(best[1]))
+
+
+# -- values that are not finite --------------------------------------------------------------------
+
+
+def cliff(bad):
+    """A line that falls, with a bad value beyond x = 2."""
+
+    def f(x):
+        return (bad if x[0] > 2 else -x[0]), np.array([-1.0])
+
+    return f
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_value_never_ends_in_success(bad):
+    res = ao.minimize(cliff(bad), [0.0], jac=True, method=ao.SGD(0.3), options={"f_target": -99})
+    assert (res.status, res.success) == (3, False)
+    assert res.x[0] == pytest.approx(1.8)
+    assert res.fun == pytest.approx(-1.8)
+    assert "step 7" in res.message
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_gradient_never_ends_in_success(bad):
+    def f(x):
+        return -x[0], np.array([-1.0, bad if x[0] > 2 else 0.0])
+
+    res = ao.minimize(f, [0.0, 0.0], jac=True, method=ao.SGD(0.3))
+    assert (res.status, res.success) == (3, False)
+    assert res.x[0] == pytest.approx(1.8)
+
+
+def test_a_bad_start_is_status_3():
+    res = ao.minimize(lambda x: (np.nan, x), [1.0], jac=True)
+    assert (res.status, res.success, res.nit) == (3, False, 0)
+    assert res.x.tolist() == [1.0]
+
+
+def test_nan_policy_raise():
+    with pytest.raises(FloatingPointError, match="step 7"):
+        ao.minimize(
+            cliff(np.nan), [0.0], jac=True, method=ao.SGD(0.3), options={"nan_policy": "raise"}
+        )
+
+
+def test_nan_policy_omit_leaves_the_step_out():
+    calls = []
+
+    def noisy(x):
+        calls.append(1)
+        f, g = bowl(x)
+        return (np.nan if len(calls) % 3 == 0 else f), g
+
+    res = solve(noisy, options={"nan_policy": "omit"})
+    assert res.success
+    assert res.state.t < res.nit
+
+
+# -- callbacks -------------------------------------------------------------------------------------
+
+
+def test_a_callback_of_xk_sees_every_iterate():
+    seen = []
+    res = solve(callback=lambda xk: seen.append(xk), options={"maxiter": 5, "return_all": True})
+    np.testing.assert_array_equal(seen, res.allvecs[1:])
+
+
+def test_a_callback_of_an_intermediate_result_sees_value_and_counts():
+    seen = []
+
+    def callback(*, intermediate_result):
+        seen.append(intermediate_result)
+
+    solve(callback=callback, options={"maxiter": 3})
+    assert all(isinstance(r, OptimizeResult) for r in seen)
+    assert [(r.nit, r.nfev) for r in seen] == [(1, 2), (2, 3), (3, 4)]
+    assert all(r.fun == value(r.x) for r in seen)
+
+
+def test_callback_every():
+    seen = []
+
+    def callback(intermediate_result):
+        seen.append(intermediate_result.nit)
+
+    solve(callback=callback, options={"maxiter": 7, "callback_every": 3})
+    assert seen == [3, 6]
+
+
+def test_stop_iteration_ends_the_run():
+    def callback(xk):
+        if xk[0] > 1.5:
+            raise StopIteration
+
+    res = solve(callback=callback)
+    assert (res.status, res.success) == (99, False)
+    assert res.x[0] > 1.5
+    assert res.nit < 5
+
+
+def test_a_builtin_callback_gets_xk():
+    seen = []
+    solve(callback=seen.append, options={"maxiter": 2})
+    assert [x.shape for x in seen] == [(3,), (3,)]
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+def test_options_override_hyperparameters():
+    by_option = solve(method=ao.AdaGrad(9.0), options={"lr": 0.5, "eps": 1e-3, "maxiter": 5})
+    by_method = ao.minimize(
+        bowl, [0, 0, 0], jac=True, method=ao.AdaGrad(0.5, 1e-3), options={"maxiter": 5}
+    )
+    np.testing.assert_array_equal(by_option.x, by_method.x)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adagrad", "rmsprop", "AdaGrad"])
+def test_methods_have_names(name):
+    assert solve(method=name, options={"lr": 1e-3, "maxiter": 2}).nit == 2
+
+
+def test_an_unknown_option_is_a_warning_with_a_hint():
+    with pytest.warns(OptimizeWarning, match="Unknown solver options: maxitr.*'maxiter'"):
+        solve(options={"maxitr": 5})
+
+
+@pytest.mark.parametrize("name", ["hess", "hessp"])
+def test_hessians_are_a_warning(name):
+    with pytest.warns(RuntimeWarning, match=f"does not use Hessian information .{name}."):
+        solve(options={"maxiter": 1}, **{name: lambda x: x})
+
+
+def test_disp_prints_a_summary(capsys):
+    solve(options={"disp": True, "maxiter": 2})
+    out = capsys.readouterr().out
+    assert "maxiter=2" in out
+    assert "Function evaluations: 3" in out
+
+
+def test_nothing_is_printed_without_disp(capsys):
+    solve()
+    assert capsys.readouterr().out == ""
+
+
+def test_return_all_keeps_the_iterates():
+    res = solve(options={"maxiter": 4, "return_all": True})
+    assert len(res.allvecs) == 5
+    np.testing.assert_array_equal(res.allvecs[-1], res.state.x)
+
+
+def test_progress_shows_a_bar(capsys):
+    solve(progress=True, options={"maxiter": 3})
+    assert "AdaGrad" in capsys.readouterr().err
+
+
+def test_learning_rates_are_those_of_the_last_step():
+    res = solve(options={"maxiter": 5})
+    np.testing.assert_array_equal(res.learning_rates, 1.0 / (np.sqrt(res.state.slots["G"]) + 1e-8))
+
+
+def test_a_numba_objective_is_a_callable():
+    import numba
+
+    @numba.njit
+    def f(x):
+        return ((x - 1) ** 2).sum(), 2 * (x - 1)
+
+    np.testing.assert_allclose(
+        ao.minimize(f, [0.0, 5.0], jac=True, options={"lr": 1}).x, 1, atol=1e-5
+    )
+
+
+# -- going on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("split", [0, 1, 17])
+def test_a_run_in_two_parts_is_the_run_in_one(method, dtype, split):
+    def f(x):
+        f_x, g = bowl(x)
+        return f_x / 100, g / 100
+
+    def go(n, **others):
+        x0 = np.array([0, 1, 2], dtype)
+        return ao.minimize(f, x0, jac=True, method=method, options={"maxiter": n}, **others)
+
+    whole = go(40)
+    first = go(split)
+    second = go(40 - split, state=pickle.loads(pickle.dumps(first.state)))
+    assert second.fun == whole.fun
+    for key in ("x", "jac", "learning_rates"):
+        np.testing.assert_array_equal(second[key], whole[key])
+    assert second.state.t == whole.state.t
+    assert first.nfev + second.nfev == whole.nfev
+    for name, slot in whole.state.slots.items():
+        np.testing.assert_array_equal(second.state.slots[name], slot)
+
+
+@pytest.mark.parametrize("options", [{"ftol": 1e-4}, {"xtol": 1e-3}, {"patience": 5}])
+def test_stopping_tests_go_on_across_a_state(options):
+    options = {**options, "gtol": None, "lr": 1.0}
+    method = ao.RMSProp() if "patience" in options else ao.AdaGrad()
+    whole = ao.minimize(bowl, np.zeros(3), jac=True, method=method, options=options)
+    assert whole.status in (0, 6)
+    part = ao.minimize(
+        bowl, np.zeros(3), jac=True, method=method,
+        options={**options, "maxiter": whole.nit - 1},
+    )  # fmt: skip
+    rest = ao.minimize(
+        bowl, np.zeros(3), jac=True, method=method, options=options, state=part.state
+    )
+    assert (rest.nit, rest.status) == (1, whole.status)
+    np.testing.assert_array_equal(rest.x, whole.x)
+
+
+def test_a_state_is_not_modified_by_going_on():
+    state = solve(options={"maxiter": 5}).state
+    before = pickle.dumps(state)
+    solve(state=state, options={"maxiter": 5})
+    assert pickle.dumps(state) == before
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_exception_arrives_as_itself_with_the_state_so_far(error):
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        if len(calls) == 21:
+            raise error("at the 21st evaluation")
+        return bowl(x)
+
+    with pytest.raises(error, match="21st") as caught:
+        solve(f)
+    state = caught.value.state
+    np.testing.assert_array_equal(state.x, solve(options={"maxiter": 20}).state.x)
+    resumed = solve(state=state, options={"maxiter": 30})
+    np.testing.assert_array_equal(resumed.x, solve(options={"maxiter": 50}).x)
+
+
+def test_an_exception_of_the_callback_carries_the_state():
+    def callback(xk):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full") as caught:
+        solve(callback=callback)
+    assert caught.value.state.t == 1
+
+
+def test_rosenbrock_is_minimised():
+    res = ao.minimize(
+        rosen, np.zeros(4), jac=rosen_der, method="momentum",
+        options={"lr": 5e-4, "nesterov": True},
+    )  # fmt: skip
+    assert res.success, res.message
+    np.testing.assert_allclose(res.x, 1, atol=1e-4)
