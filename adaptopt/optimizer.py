@@ -106,7 +106,7 @@ class Optimizer:
             (len(decay_coefs), len(coefs), len(self._prox_coefs)),
             dtype,
         )
-        self._norm = _norm_kernel(prox.residual, len(self._walls), len(self._prox_coefs), dtype)
+        self._residual = prox.residual
 
     def step(self, grads: np.ndarray) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
@@ -122,6 +122,11 @@ class Optimizer:
             Where ``grads`` is not such an array. Nothing has been modified then.
         """
         g = flat_view("grads", grads, like=self.params)
+        if np.may_share_memory(g, self._x) and g.ctypes.data != self._x.ctypes.data:
+            raise ValueError(
+                "grads overlaps params from another start, expected an array of its own: "
+                "entries would be read after they were updated"
+            )
         t = self.t + 1
         decay_coefs, coefs = self.method.coefficients_at(t)
         self._step(
@@ -169,9 +174,11 @@ class Optimizer:
             The largest absolute entry of the gradient, of the projected gradient under bounds;
             NaN where an entry of ``grads`` is not finite.
         """
-        return self._norm(
-            self._x, flat_view("grads", grads, like=self.params), self._walls, self._prox_coefs
+        g = flat_view("grads", grads, like=self.params)
+        kernel = _norm_kernel(
+            self._residual, len(self._walls), len(self._prox_coefs), self.params.dtype
         )
+        return kernel(self._x, g, self._walls, self._prox_coefs)
 
     def restore(self, state: Mapping[str, np.ndarray], t: int) -> None:
         """Go on from the slots of another optimizer of the same method after its step ``t``."""

@@ -189,6 +189,20 @@ def test_grads_that_do_not_fit_modify_nothing(grads, error, words):
     assert opt.t == 0
 
 
+def test_grads_that_overlap_params():
+    x = np.arange(5.0)
+    opt = ao.Optimizer(x[:4], ao.SGD())
+    with fails(ValueError, "grads overlaps params"):
+        opt.step(x[1:])
+    assert x.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_params_may_be_their_own_gradient():
+    x = np.arange(5.0)
+    ao.Optimizer(x, ao.SGD(0.5)).step(x)
+    assert x.tolist() == [0, 0.5, 1, 1.5, 2]
+
+
 @pytest.mark.parametrize("method", ["adagrad", ao.AdaGrad, None])
 def test_an_optimizer_takes_a_method_only(method):
     with fails(TypeError, "method is", "expected a Method such as AdaGrad(lr=0.1)"):
