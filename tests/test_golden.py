@@ -70,6 +70,9 @@ CASES = {
         "sgd-momentum": ao.Momentum(LR, momentum=0.9, lr_inside=True),
         "sgd-nesterov": ao.Momentum(LR, momentum=0.9, nesterov=True, lr_inside=True),
         "sgd-weight-decay": ao.SGD(LR, weight_decay=0.1, decoupled=True),
+        "sgd-momentum-weight-decay": ao.Momentum(
+            LR, momentum=0.9, lr_inside=True, weight_decay=0.1, decoupled=True
+        ),
         "adagrad": ao.AdaGrad(LR, EPS, initial_accumulator=0.1, eps_inside=True),
         "adagrad-initial": ao.AdaGrad(LR, EPS, initial_accumulator=0.5, eps_inside=True),
         "adagrad-weight-decay": ao.AdaGrad(
@@ -96,14 +99,14 @@ ROWS = [
 ]
 
 
-def golden(name):
-    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module", name="golden")
-def golden_files():
-    return {name: golden(name) for name in ("problem", *CASES)}
+@pytest.fixture(scope="module")
+def golden():
+    """Contents of every file, by its name."""
+    contents = {}
+    for name in ("problem", *CASES):
+        with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+            contents[name] = dict(file)
+    return contents
 
 
 @pytest.mark.parametrize(("library", "case", "method"), ROWS)
