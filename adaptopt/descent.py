@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .history import History, dying_rate
-from .monitor import CALLBACK, MAXITER, SUCCESS, Monitor, Stop
+from .monitor import CALLBACK, CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 from .objective import Objective, read_bounds, read_x0
 from .optimizer import Optimizer
 from .options import read_options
@@ -104,6 +104,8 @@ def descend(
 
     with _bar(progress, opts.maxiter, type(method).__name__) as bar, run.saved_on_error():
         stop = run.evaluate()
+        if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
+            stop = Stop(CONVERGED, "All independent variables were fixed by bounds.")
         history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
         while stop is None and not (stop := run.limit(nit)):
             nit += 1
@@ -117,7 +119,7 @@ def descend(
                 try:
                     callback(_intermediate(run, nit))
                 except StopIteration:
-                    stop = Stop(CALLBACK, "The callback raised StopIteration.")
+                    stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
         history.record(run.t, run.f, run.norm, run.optimizer, last=True)
 
     result = run.result(stop, nit)
@@ -239,7 +241,7 @@ class _Run:
         return OptimizeResult(
             x=(m.best_x if found else self.x).reshape(self.x.shape).copy(),
             fun=m.best_fun if found else self.f,
-            jac=(m.best_jac if found else self.g).reshape(self.x.shape).copy(),
+            jac=self.objective.known(m.best_jac if found else self.g).reshape(self.x.shape),
             nit=nit,
             nfev=self.objective.nfev,
             njev=self.objective.njev,
@@ -292,7 +294,13 @@ def _bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[[flo
 
 
 def _display(result: OptimizeResult) -> None:
-    print(result.message)
+    """Print a summary; what is no success is a warning, as it is in SciPy."""
+    if result.success:
+        print(result.message)
+    else:
+        from scipy.optimize import OptimizeWarning
+
+        warnings.warn(result.message, OptimizeWarning, stacklevel=4)
     print(f"         Current function value: {result.fun:f}")
     print(f"         Iterations: {result.nit}")
     print(f"         Function evaluations: {result.nfev}")

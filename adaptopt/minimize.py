@@ -88,7 +88,8 @@ def minimize(
         patience : int
             Stop after so many steps without a new best ``f``.
         disp : bool
-            Print a summary.
+            Print a summary; a run without success also gives a
+            `scipy.optimize.OptimizeWarning`.
         return_all : bool
             Keep all iterates as ``allvecs``.
         history : bool or int
@@ -117,7 +118,7 @@ def minimize(
         x : ndarray
             The best finite iterate.
         fun, jac : float, ndarray
-            Value and gradient there.
+            Value and gradient there. Finite differences leave out what the bounds fix: NaN.
         nit, nfev, njev : int
             Steps, evaluations of the function and of the gradient.
         status, success, message : int, bool, str

@@ -10,7 +10,7 @@ import numpy as np
 
 from .options import Options
 
-__all__ = ["CALLBACK", "SUCCESS", "Monitor", "Stop"]
+__all__ = ["CALLBACK", "CONVERGED", "MAXITER", "SUCCESS", "Monitor", "Stop"]
 
 CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, CALLBACK = 0, 1, 2, 3, 4, 5, 6, 99
 SUCCESS = (CONVERGED, TARGET)

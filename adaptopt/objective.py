@@ -13,6 +13,9 @@ from .proximal import Box
 
 __all__ = ["Objective", "read_bounds", "read_x0"]
 
+# SciPy's sentence, which programs look for.
+_WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
+
 
 class Objective:
     """Value and gradient of ``fun`` at a flat point.
@@ -85,6 +88,13 @@ class Objective:
         self.njev += 1
         return self._evaluate(x)
 
+    def known(self, gradient: np.ndarray) -> np.ndarray:
+        """Return a copy, NaN where bounds fix what finite differences then leave out, as SciPy."""
+        gradient = gradient.copy()
+        if self._evaluate == self._difference:
+            gradient[self._differences.fixed] = np.nan
+        return gradient
+
     def _point(self, x: np.ndarray) -> Any:
         # A copy each time, as SciPy does: users keep and change what they are given.
         return x.reshape(self._shape).copy()
@@ -121,8 +131,8 @@ class Objective:
         array = np.asarray(value)
         if array.size != 1:
             raise ValueError(
-                f"fun returned {_short(value)}, expected a scalar: the user-provided objective "
-                "function must return a scalar value"
+                f"fun returned {_short(value)}, expected a scalar. The user-provided objective "
+                "function must return a scalar value."
             )
         if array.dtype.kind not in "biuf":
             raise TypeError(f"fun returned {_short(value)}, expected a real number")
@@ -133,7 +143,9 @@ class Objective:
         if array.dtype.kind not in "biuf":
             raise TypeError(f"the gradient has dtype {array.dtype}, expected real numbers")
         size = int(np.prod(self._shape))
-        if array.size != size or (array.shape != self._shape and max(array.shape) != size):
+        if array.size != size or (
+            array.shape != self._shape and max(array.shape, default=1) != size
+        ):
             raise ValueError(f"the gradient has shape {array.shape}, expected {self._shape}")
         return np.ascontiguousarray(array, self._dtype).reshape(-1)
 
@@ -146,6 +158,7 @@ class _Differences:
         lo, hi = (-np.inf, np.inf) if box is None else (box.lo, box.hi)
         self._lo, self._hi = (np.broadcast_to(b, x.shape).reshape(-1) for b in (lo, hi))
         self._free = np.flatnonzero(self._lo < self._hi)
+        self.fixed = np.flatnonzero(self._lo == self._hi)
         self.cost = self._free.size * (2 if method == "3-point" else 1)
 
     def __call__(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
@@ -195,7 +208,7 @@ def read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
         if len(pairs) != x.size or any(len(pair) != 2 for pair in pairs):
             raise ValueError(
                 f"bounds has {len(pairs)} entries, expected {x.size} pairs (lower, upper), "
-                "one for each element of x0"
+                f"one for each element of x0. {_WRONG_COUNT}"
             )
         lo, hi = (
             np.array([sign * np.inf if p[k] is None else p[k] for p in pairs], np.float64).reshape(
@@ -208,7 +221,7 @@ def read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
             np.broadcast_to(bound, x.shape)
         except ValueError:
             raise ValueError(
-                f"bounds.{name} has shape {bound.shape}, expected {x.shape} like x0"
+                f"bounds.{name} has shape {bound.shape}, expected {x.shape} like x0. {_WRONG_COUNT}"
             ) from None
     return Box(np.broadcast_to(lo, x.shape), np.broadcast_to(hi, x.shape))
 

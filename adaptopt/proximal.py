@@ -96,10 +96,16 @@ class Box(Proximal):
             low, high = (float(np.broadcast_to(bound, wrong.shape)[where]) for bound in (lo, hi))
             raise ValueError(
                 f"bounds{list(where) if where else ''} is ({low}, {high}), expected lower "
-                "<= upper, neither NaN, not on one side of everything"
+                "<= upper, neither NaN, not on one side of everything."
+                + " An upper bound is less than the corresponding lower bound."
+                * (low > high)
             )
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
+
+    def leaves_free(self) -> bool:
+        """Tell whether there is a coordinate that the bounds do not fix."""
+        return bool((self.lo < self.hi).any())
 
     def parameters(
         self, shape: tuple[int, ...], dtype: np.dtype[Any]

@@ -205,6 +205,26 @@ def test_equal_bounds_freeze_an_element():
     assert res.success
 
 
+def test_bounds_that_fix_every_element_take_one_evaluation():
+    res = solve(bounds=[(1, 1), (2, 2), (3, 3)], options={"gtol": None})
+    assert (res.success, res.nfev, res.x.tolist()) == (True, 1, [1, 2, 3])
+    assert res.message == "All independent variables were fixed by bounds."
+
+
+@pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
+def test_finite_differences_leave_fixed_elements_out_and_say_so():
+    res = solve(value, jac=None, bounds=[(0, 9), (1, 1), (0, 9)], options={"maxiter": 3})
+    assert np.isnan(res.jac).tolist() == [False, True, False]
+
+
+def test_the_gradient_of_one_variable_may_be_a_scalar():
+    res = ao.minimize(
+        lambda x: (x[0] - 2) ** 2, [0.0], jac=lambda x: 2 * (x[0] - 2), options={"lr": 1.0}
+    )
+    assert res.success
+    assert res.x == pytest.approx([2.0], abs=1e-5)
+
+
 def test_scalar_bounds_are_for_all():
     np.testing.assert_allclose(solve(bounds=Bounds(0, 1)).x, 1, atol=1e-6)
 
@@ -444,10 +464,16 @@ def test_hessians_are_a_warning(name):
 
 
 def test_disp_prints_a_summary(capsys):
-    solve(options={"disp": True, "maxiter": 2})
+    res = solve(options={"disp": True})
     out = capsys.readouterr().out
-    assert "maxiter=2" in out
-    assert "Function evaluations: 3" in out
+    assert res.message in out
+    assert f"Function evaluations: {res.nfev}" in out
+
+
+def test_disp_warns_where_there_is_no_success(capsys):
+    with pytest.warns(OptimizeWarning, match="maxiter=2"):
+        solve(options={"disp": True, "maxiter": 2})
+    assert "Function evaluations: 3" in capsys.readouterr().out
 
 
 def test_nothing_is_printed_without_disp(capsys):
