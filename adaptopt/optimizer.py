@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import aligned, flat_view
+from .arrays import aligned_with, flat_view
 from .kernels import DenseStep, norm_kernel, rate_kernel
 from .proximal import Proximal
 
@@ -87,16 +87,14 @@ class Optimizer:
         self.method = method
         self.t = 0
         initial = method.initial_state()
-        self._slots = tuple(
-            aligned(self._x.size, dtype, initial.get(name, 0.0)) for name in method.slots
-        )
+        self._slots = tuple(aligned_with(self._x, initial.get(name, 0.0)) for name in method.slots)
         self.state = {
             name: slot.reshape(params.shape)
             for name, slot in zip(method.slots, self._slots, strict=True)
         }
         self._walls, self._prox_coefs = prox.parameters(params.shape, dtype)
         # A method without a formula for its rates has every step write them down.
-        self._rates = () if method.rate else (aligned(self._x.size, dtype, np.nan),)
+        self._rates = () if method.rate else (aligned_with(self._x, np.nan),)
         self._coefs = coefs
         self._step = _dense_step(
             method.decay,

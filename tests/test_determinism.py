@@ -63,7 +63,8 @@ def test_a_coordinate_alone_equals_the_coordinate_in_its_array(method, dtype, st
 
 THREADS = """
 import hashlib, sys, numba, numpy as np, adaptopt as ao
-n = 200_003
+from adaptopt.kernels.threads import THREADED_FROM
+n = THREADED_FROM + 3
 rng = np.random.default_rng(0)
 gs = rng.standard_normal((3, n)).astype(np.float32)
 for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
@@ -96,7 +97,8 @@ def test_any_number_of_threads_gives_the_same_bits():
 
 TWO_CALLERS = """
 import threading, numpy as np, adaptopt as ao
-n = 100_000
+from adaptopt.kernels.threads import THREADED_FROM
+n = THREADED_FROM + 1
 g = np.random.default_rng(0).standard_normal(n)
 results = []
 def work():
@@ -124,7 +126,8 @@ def test_python_threads_may_step_at_the_same_time(layer):
 
 FORK = """
 import os, numpy as np, adaptopt as ao
-n = 100_000
+from adaptopt.kernels.threads import THREADED_FROM
+n = THREADED_FROM + 1
 x = np.zeros(n)
 opt = ao.Optimizer(x, ao.AdaGrad(0.1))
 opt.step(np.ones(n))

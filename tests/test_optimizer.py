@@ -10,6 +10,7 @@ from methods_table import METHODS
 from naive import naive_steps
 
 import adaptopt as ao
+from adaptopt.kernels.threads import THREADED_FROM
 
 DTYPES = [np.float32, np.float64]
 
@@ -165,7 +166,7 @@ class Unrated(ao.Method):
         return x - rate * g, rate, (G,)
 
 
-@pytest.mark.parametrize("n", [5, 50_000])
+@pytest.mark.parametrize("n", [5, THREADED_FROM + 1])
 def test_a_method_without_a_rate_formula_has_its_rates_written_down(n):
     x, y = np.zeros(n), np.zeros(n)
     a, b = ao.Optimizer(x, Unrated()), ao.Optimizer(y, ao.AdaGrad(0.1))

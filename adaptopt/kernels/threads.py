@@ -9,9 +9,12 @@ from contextlib import contextmanager
 
 __all__ = ["THREADED_FROM", "alone"]
 
-# Elements from which threads pay. Two threads broke even at some 12,000 elements of float32
-# AdaGrad (5 us) and were 1.4x faster at 32,000; more threads start more slowly.
-THREADED_FROM = 32_768
+# Elements from which threads pay, by float32 AdaGrad on two threads. Threads that still spin start
+# in 1 us: they broke even at 12,000 and were 1.5x faster at 32,000; more threads start more slowly.
+# Threads that sleep, as OMP_WAIT_POLICY=passive has them do, start in 70 us: they broke even at
+# 520,000.
+_ASLEEP = os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive"
+THREADED_FROM = 524_288 if _ASLEEP else 32_768
 
 _running = threading.Lock()
 _forked = False
