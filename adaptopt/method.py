@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from numbers import Real
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,12 +23,32 @@ __all__ = ["Method"]
 _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "lr": ("> 0", lambda v: v > 0),
     "eps": (">= 0", lambda v: v >= 0),
+    "eps_root": (">= 0", lambda v: v >= 0),
     "rho": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "beta1": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "beta2": ("in [0, 1)", lambda v: 0 <= v < 1),
     "momentum": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "momentum_decay": (">= 0", lambda v: v >= 0),
     "dampening": ("in [0, 1)", lambda v: 0 <= v < 1),
     "initial_accumulator": (">= 0", lambda v: v >= 0),
     "weight_decay": (">= 0", lambda v: v >= 0),
 }
+
+
+@cache
+def _keep(count: int) -> Callable[..., Any]:
+    """Return a ``carry`` that leaves the last ``count`` of its arguments as they are."""
+    if not count:
+        return _keep_none
+
+    def keep(t, *values):  # type: ignore[no-untyped-def]
+        return values[-count:]
+
+    return keep
+
+
+def _keep_none(t, *values):  # type: ignore[no-untyped-def]
+    return ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,14 @@ class Method:
     ``rate(*slots, *coefficients) -> rate``
         The effective learning rate as a function of the new slots. Without it, every step writes
         the rates to an array, which costs one more stream of memory.
+    ``scalars`` and ``carry(t, *hyperparameters, *scalars) -> scalars``
+        Numbers that go through the run, one each for all coordinates, in float64: a mapping of
+        their names to what they are before the first step, and what takes them to step ``t`` at its
+        start. ``coefficients`` gets the new ones after the hyperparameters. By default there are
+        none, and where there are some they stay as they are.
+    ``second_moments``
+        Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
+        are never negative. By default none.
 
     Parameters
     ----------
@@ -82,12 +110,18 @@ class Method:
     decoupled: bool = False
 
     rate: ClassVar[Callable[..., Any] | None] = None
+    scalars: ClassVar[Mapping[str, float]] = {}
     # Whether an effective rate can only fall, whatever the gradients.
     rates_only_fall: ClassVar[bool] = False
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the numbers kept for each coordinate."""
+        return ()
+
+    @property
+    def second_moments(self) -> tuple[str, ...]:
+        """Names of the slots that are never negative: averages or sums of squares."""
         return ()
 
     @property
@@ -100,9 +134,18 @@ class Method:
         """Return what the rule takes after the slots in step ``t``."""
         return hyperparameters
 
+    @property
+    def carry(self) -> Callable[..., Any]:
+        """The scalar function that takes the scalars to the next step."""
+        return _keep(len(self.scalars))
+
     def initial_state(self) -> dict[str, float]:
         """Return the slots' values before the first step, where they are not 0."""
         return {}
+
+    def initial_scalars(self) -> tuple[float, ...]:
+        """Return the values of the scalars before the first step."""
+        return tuple(float(value) for value in self.scalars.values())
 
     @property
     def decay(self) -> Callable[..., Any]:
@@ -111,25 +154,55 @@ class Method:
             return rules.no_decay
         return rules.decoupled_decay if self.decoupled else rules.coupled_decay
 
-    def coefficients_at(self, t: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the coefficients of the decay and of the rule for step ``t``, as float64."""
-        names, values = self._hyperparameters
-        if "lr" in names and callable(self.lr):  # type: ignore[attr-defined]
-            at = names.index("lr")
-            values = (*values[:at], self.lr_at(t), *values[at + 1 :])
-        coefs = self.coefficients(t, *values)
+    def carried(self, t: int, scalars: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the scalars of step ``t``, made from those of the step before."""
+        if not self.scalars:
+            return ()
+        new = self.carry(t, *self._hyperparameters_at(t), *scalars)
+        if not (isinstance(new, tuple) and len(new) == len(self.scalars)):
+            raise ValueError(
+                f"{type(self).__name__}.carry returned {new!r}, expected a tuple of "
+                f"{len(self.scalars)} like scalars {tuple(self.scalars)}"
+            )
+        return new
+
+    def coefficients_at(
+        self, t: int, scalars: tuple[float, ...] = ()
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the coefficients of the decay and of the rule for step ``t``, as float64.
+
+        ``scalars`` are those of step ``t``, as `carried` returns them; only for step 1 may they be
+        left out.
+        """
+        if len(scalars) != len(self.scalars):
+            if scalars or t != 1:
+                raise ValueError(
+                    f"scalars are {scalars}, expected {tuple(self.scalars)} as "
+                    f"{type(self).__name__}.carried returns them for step {t}"
+                )
+            scalars = self.carried(1, self.initial_scalars())
+        coefs = self.coefficients(t, *self._hyperparameters_at(t), *scalars)
         if not self.weight_decay:
             return (), coefs
         if self.decoupled:
             return (1.0 - self.lr_at(t) * self.weight_decay,), coefs
         return (self.weight_decay,), coefs
 
+    def _hyperparameters_at(self, t: int) -> tuple[Any, ...]:
+        """Return the values that the coefficients of step ``t`` are made of."""
+        values, schedule = self._hyperparameters
+        if schedule is None:
+            return values
+        return (*values[:schedule], self.lr_at(t), *values[schedule + 1 :])
+
     @cached_property
-    def _hyperparameters(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        """Names and values of the fields that the coefficients are made of."""
+    def _hyperparameters(self) -> tuple[tuple[Any, ...], int | None]:
+        """Values of the fields that the coefficients are made of, and which is a schedule."""
         inherited = {f.name for f in dataclasses.fields(Method)}
-        names = tuple(f.name for f in dataclasses.fields(self) if f.name not in inherited)
-        return names, tuple(getattr(self, name) for name in names)
+        names = [f.name for f in dataclasses.fields(self) if f.name not in inherited]
+        scheduled = "lr" in names and callable(self.lr)  # type: ignore[attr-defined]
+        values = tuple(getattr(self, name) for name in names)
+        return values, names.index("lr") if scheduled else None
 
     def lr_at(self, t: int) -> float:
         """Return the learning rate of step ``t``."""
@@ -145,7 +218,7 @@ class Method:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, self._checked(field.name, value, field.default))
-        for function in (self.rule, self.rate, self.coefficients):
+        for function in (self.rule, self.rate, self.coefficients, self.carry):
             if function is not None and not isinstance(function, FunctionType):
                 raise TypeError(
                     f"{type(self).__name__}.{getattr(function, '__name__', 'rule')} is "
