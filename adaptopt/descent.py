@@ -34,6 +34,8 @@ class DescentState:
         The last iterate (the result's ``x`` is the best one).
     slots : dict of str to ndarray
         The method's state.
+    scalars : dict of str to float
+        The method's numbers for the whole array.
     t : int
         Steps taken, over all runs.
     fun, jac : float and ndarray, or None
@@ -42,6 +44,7 @@ class DescentState:
 
     x: np.ndarray
     slots: dict[str, np.ndarray]
+    scalars: dict[str, float]
     t: int
     fun: float
     jac: np.ndarray | None
@@ -178,6 +181,7 @@ class _Run:
         return DescentState(
             x=self.x.copy(),
             slots={name: slot.copy() for name, slot in self.optimizer.state.items()},
+            scalars=dict(self.optimizer.scalars),
             t=self.t,
             fun=self.f,
             jac=None if self.g is None else self.g.copy(),
@@ -205,7 +209,7 @@ class _Run:
                 f"{list(self.optimizer.state)} of {self.optimizer.method}"
             )
         np.copyto(self.x, state.x)
-        self.optimizer.restore(state.slots, state.t)
+        self.optimizer.restore(state.slots, state.t, state.scalars)
         self.f, self.g = state.fun, None if state.jac is None else state.jac.copy()
         m = self.monitor
         np.copyto(m.best_x, state.best_x)

@@ -41,6 +41,8 @@ class Optimizer:
         The method given.
     state : dict of str to ndarray
         The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``.
+    scalars : dict of str to float
+        The method's numbers for the whole array, such as Nadam's ``"mu_product"``.
     t : int
         Steps taken.
 
@@ -86,6 +88,7 @@ class Optimizer:
         self.params = params
         self.method = method
         self.t = 0
+        self.scalars = dict(zip(method.scalars, method.initial_scalars(), strict=True))
         initial = method.initial_state()
         self._slots = tuple(aligned_with(self._x, initial.get(name, 0.0)) for name in method.slots)
         self.state = {
@@ -126,7 +129,10 @@ class Optimizer:
                 "entries would be read after they were updated"
             )
         t = self.t + 1
-        decay_coefs, coefs = self.method.coefficients_at(t)
+        scalars = ()
+        if self.scalars:
+            scalars = self.method.carried(t, tuple(self.scalars.values()))
+        decay_coefs, coefs = self.method.coefficients_at(t, scalars)
         self._step(
             self._x,
             g,
@@ -138,6 +144,8 @@ class Optimizer:
             self._prox_coefs,
         )
         self._coefs = coefs
+        if scalars:
+            self.scalars = dict(zip(self.scalars, scalars, strict=True))
         self.t = t
 
     def learning_rates(self) -> np.ndarray:
@@ -178,12 +186,16 @@ class Optimizer:
         )
         return kernel(self._x, g, self._walls, self._prox_coefs)
 
-    def restore(self, state: Mapping[str, np.ndarray], t: int) -> None:
-        """Go on from the slots of another optimizer of the same method after its step ``t``."""
+    def restore(
+        self, state: Mapping[str, np.ndarray], t: int, scalars: Mapping[str, float] | None = None
+    ) -> None:
+        """Go on from the state of another optimizer of the same method after its step ``t``."""
         for name, slot in self.state.items():
             np.copyto(slot, state[name])
+        self.scalars = {name: float((scalars or {})[name]) for name in self.scalars}
         self.t = t
-        self._coefs = self.method.coefficients_at(max(t, 1))[1]
+        values = tuple(self.scalars.values()) if t else ()
+        self._coefs = self.method.coefficients_at(max(t, 1), values)[1]
 
 
 def _check_rule(method: Any, coefs: tuple[float, ...]) -> None:

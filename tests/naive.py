@@ -9,8 +9,10 @@ def naive_steps(method, x, gradients, clip=None):
     initial = method.initial_state()
     slots = [tuple(initial.get(name, 0.0) for name in method.slots) for _ in x]
     rates = [0.0] * len(x)
+    scalars = method.initial_scalars()
     for t, g in enumerate(gradients, start=1):
-        decay_coefs, coefs = method.coefficients_at(t)
+        scalars = method.carried(t, scalars)
+        decay_coefs, coefs = method.coefficients_at(t, scalars)
         for i in range(len(x)):
             x_i, g_i = method.decay(x[i], float(g[i]), *decay_coefs)
             x[i], rates[i], slots[i] = method.rule(x_i, g_i, *slots[i], *coefs)

@@ -37,9 +37,11 @@ def test_threaded_equals_serial(method, dtype, prox):
     x, *gs = data(n, dtype)
     threaded = run(method, x.copy(), gs, prox)
     serial = ao.Optimizer(x, method, prox)
+    scalars = method.initial_scalars()
     for t, g in enumerate(gs, start=1):
         arguments = (g, serial._slots, serial._walls, serial._rates)
-        decay_coefs, coefs = method.coefficients_at(t)
+        scalars = method.carried(t, scalars)
+        decay_coefs, coefs = method.coefficients_at(t, scalars)
         serial._step.serial(x, *arguments, decay_coefs, coefs, serial._prox_coefs, 0, n)
     for ours, theirs in zip((x, *serial.state.values()), (threaded[0], *threaded[2:]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
