@@ -5,7 +5,18 @@
 
 from . import schedules
 from .method import Method
-from .methods import SGD, AdaGrad, Momentum, RMSProp
+from .methods import (
+    SGD,
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    Adamax,
+    AdamW,
+    AMSGrad,
+    Momentum,
+    Nadam,
+    RMSProp,
+)
 from .minimize import minimize
 from .optimizer import Optimizer
 from .proximal import Box, NonNegative
@@ -14,10 +25,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "AMSGrad",
+    "AdaDelta",
     "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
     "Box",
     "Method",
     "Momentum",
+    "Nadam",
     "NonNegative",
     "Optimizer",
     "RMSProp",

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
 
 from . import rules
 from .method import Method
 
-__all__ = ["SGD", "AdaGrad", "Momentum", "RMSProp"]
+__all__ = [
+    "SGD",
+    "AMSGrad",
+    "AdaDelta",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Momentum",
+    "Nadam",
+    "RMSProp",
+]
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,7 @@ class AdaGrad(Method):
     initial_accumulator: float = 0.0
     eps_inside: bool = False
     slots = ("G",)
+    second_moments = ("G",)
     rule = staticmethod(rules.adagrad)
     rate = staticmethod(rules.adagrad_rate)
     coefficients = staticmethod(rules.adagrad_coefficients)
@@ -256,6 +268,11 @@ class RMSProp(Method):
         return (("V", "m") if self.centered else ("E",)) + (("b",) if self.momentum else ())
 
     @property
+    def second_moments(self) -> tuple[str, ...]:
+        """E, or V where centered."""
+        return self.slots[:1]
+
+    @property
     def rule(self) -> Callable[..., Any]:
         """One of six: centered or not, without momentum, with a heavy ball, with Nesterov's."""
         plain, heavy_ball, nesterov = (
@@ -282,3 +299,402 @@ class RMSProp(Method):
     def initial_state(self) -> dict[str, float]:
         """Start the running mean (or variance) at ``initial_accumulator``."""
         return {self.slots[0]: self.initial_accumulator}
+
+
+@dataclass(frozen=True)
+class AdaDelta(Method):
+    r"""Step by the root mean square of the last steps over that of the last gradients.
+
+    Parameters
+    ----------
+    lr : float or callable, default 1.0
+        Factor on each step, greater than 0, or a function of the step, counted from 1. The formula
+        is meant to go without one.
+    rho : float, default 0.9
+        What is kept of both running means at each step, in [0, 1).
+    eps : float, default 1e-6
+        Greater than 0. It is also what the first steps grow from: they are about ``sqrt(eps)``.
+
+    See Also
+    --------
+    RMSProp : with a learning rate in the place of the steps' root mean square.
+
+    Notes
+    -----
+    .. math:: E_t = \rho E_{t-1} + (1 - \rho) g_t^2, \qquad
+              u_t = \frac{\sqrt{D_{t-1} + \epsilon}}{\sqrt{E_t + \epsilon}} g_t, \qquad
+              D_t = \rho D_{t-1} + (1 - \rho) u_t^2, \qquad
+              x_{t+1} = x_t - \eta u_t
+
+    The learning rate is outside D, as in torch, optax and Keras, whose formulas are all the same;
+    Keras has rho 0.95, eps 1e-7 and lr 1e-3 by default. The slots are E and D. The effective rate
+    depends on the last D, so every step writes it down.
+
+    References
+    ----------
+    Zeiler, "ADADELTA: An adaptive learning rate method", arXiv:1212.5701 (2012), Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([1.0, 1.0])
+    >>> opt = ao.Optimizer(x, ao.AdaDelta(rho=0.75, eps=1e-4))
+    >>> opt.step(np.array([100.0, 1.0]))
+    >>> x.round(3)
+    array([0.98, 0.98])
+    """
+
+    lr: float | Callable[[int], float] = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+    slots = ("E", "D")
+    second_moments = ("E", "D")
+    rule = staticmethod(rules.adadelta)
+    coefficients = staticmethod(rules.adadelta_coefficients)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_zero(self, "eps")
+
+
+@dataclass(frozen=True)
+class Adam(Method):
+    r"""Divide the running mean of the gradients by the root of that of their squares.
+
+    Parameters
+    ----------
+    lr : float or callable, default 1e-3
+        Learning rate, greater than 0, or a function of the step, counted from 1.
+    beta1 : float, default 0.9
+        What is kept of the mean at each step, in [0, 1).
+    beta2 : float, default 0.999
+        What is kept of the mean of the squares at each step, in [0, 1).
+    eps : float, default 1e-8
+        At least 0; keeps a coordinate without gradients from dividing by zero.
+    eps_hat : bool, default False
+        Add eps to the root before the root is corrected for its start at zero.
+    eps_root : float, default 0.0
+        At least 0. Added to the corrected mean of the squares, under the root.
+
+    Raises
+    ------
+    ValueError
+        Also where ``eps`` and ``eps_root`` are both 0: a zero gradient would divide by zero.
+
+    See Also
+    --------
+    AdamW : with decoupled weight decay.
+    AMSGrad : never forgets a large gradient.
+
+    Notes
+    -----
+    .. math:: m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
+              v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2
+
+    .. math:: \hat m_t = \frac{m_t}{1 - \beta_1^t}, \qquad
+              \hat v_t = \frac{v_t}{1 - \beta_2^t}, \qquad
+              x_{t+1} = x_t - \frac{\eta}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon} \hat m_t
+
+    This is the paper's Algorithm 1 and torch's. Keras and TensorFlow take the form below it in
+    the paper, :math:`\eta \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \cdot m_t / (\sqrt{v_t} +
+    \hat\epsilon)`, which ``eps_hat`` gives: eps counts for more in the first steps. ``eps_root`` is
+    optax's. The effective rate is what multiplies :math:`\hat m_t`.
+
+    References
+    ----------
+    Kingma & Ba, "Adam: A method for stochastic optimization", ICLR 2015, Algorithm 1; for
+    ``eps_hat``, the last paragraph of section 2.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([1.0, 1.0])
+    >>> opt = ao.Optimizer(x, ao.Adam(lr=0.1))
+    >>> opt.step(np.array([100.0, -0.01]))
+    >>> x.round(3)
+    array([0.9, 1.1])
+    """
+
+    lr: float | Callable[[int], float] = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    eps_hat: bool = False
+    eps_root: float = 0.0
+    slots = ("m", "v")
+    second_moments: ClassVar[tuple[str, ...]] = ("v",)
+    rule = staticmethod(rules.adam)
+    rate = staticmethod(rules.adam_rate)
+    coefficients = staticmethod(rules.adam_coefficients)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_zero(self, "eps", "eps_root")
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay, ``x *= 1 - lr * weight_decay`` before each step.
+
+    Parameters
+    ----------
+    lr, beta1, beta2, eps, eps_hat, eps_root
+        As for `Adam`.
+    weight_decay : float, default 1e-2
+        At least 0.
+    decoupled : bool, default True
+        With False it is `Adam` with the coupled decay.
+
+    Notes
+    -----
+    The decay is multiplied by the learning rate, as in torch (1e-2), optax (1e-4) and Keras (4e-3);
+    in the paper only by the schedule's factor on it.
+
+    References
+    ----------
+    Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([1.0, 1.0])
+    >>> opt = ao.Optimizer(x, ao.AdamW(lr=0.1, weight_decay=0.5))
+    >>> opt.step(np.array([100.0, 0.0]))
+    >>> x.round(3)
+    array([0.85, 0.95])
+    """
+
+    _: KW_ONLY
+    weight_decay: float = 1e-2
+    decoupled: bool = True
+
+
+@dataclass(frozen=True)
+class Adamax(Method):
+    r"""Divide the running mean of the gradients by a fading maximum of their magnitudes.
+
+    Parameters
+    ----------
+    lr : float or callable, default 2e-3
+        Learning rate, greater than 0, or a function of the step, counted from 1.
+    beta1 : float, default 0.9
+        What is kept of the mean at each step, in [0, 1).
+    beta2 : float, default 0.999
+        What is kept of the maximum at each step, in [0, 1).
+    eps : float, default 1e-8
+        Greater than 0; keeps a coordinate without gradients from dividing by zero.
+    eps_inside : bool, default True
+        Put eps inside the maximum, with the magnitude of the gradient. Otherwise it is added to the
+        maximum where that divides.
+
+    See Also
+    --------
+    Adam : with the root of a running mean of squares in the place of the maximum.
+
+    Notes
+    -----
+    .. math:: m_t = \beta_1 m_{t-1} + (1 - \beta_1) g_t, \qquad
+              u_t = \max(\beta_2 u_{t-1}, |g_t| + \epsilon), \qquad
+              x_{t+1} = x_t - \frac{\eta}{1 - \beta_1^t} \frac{m_t}{u_t}
+
+    This is the formula of torch and optax. Keras has eps outside, :math:`u_t + \epsilon` (1e-7),
+    and a rate of 1e-3; the paper has no eps. The effective rate is :math:`\eta / u_t`.
+
+    References
+    ----------
+    Kingma & Ba, "Adam: A method for stochastic optimization", ICLR 2015, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([1.0, 1.0])
+    >>> opt = ao.Optimizer(x, ao.Adamax(lr=0.1, beta2=0.5))
+    >>> for g in (100.0, 1.0):
+    ...     opt.step(np.array([g, -g]))
+    >>> opt.state["u"]
+    array([50., 50.])
+    """
+
+    lr: float | Callable[[int], float] = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    eps_inside: bool = True
+    slots = ("m", "u")
+    second_moments = ("u",)
+    rule = staticmethod(rules.adamax)
+    rate = staticmethod(rules.adamax_rate)
+    coefficients = staticmethod(rules.adamax_coefficients)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_zero(self, "eps")
+
+
+@dataclass(frozen=True)
+class Nadam(Method):
+    r"""Adam with Nesterov's momentum: step along the mean as the next gradient will find it.
+
+    Parameters
+    ----------
+    lr : float or callable, default 2e-3
+        Learning rate, greater than 0, or a function of the step, counted from 1.
+    beta1 : float, default 0.9
+        What is kept of the mean at each step, and what the momentum rises to, in [0, 1).
+    beta2 : float, default 0.999
+        What is kept of the mean of the squares at each step, in [0, 1).
+    eps : float, default 1e-8
+        At least 0; keeps a coordinate without gradients from dividing by zero.
+    momentum_decay : float, default 4e-3
+        At least 0: how fast the momentum rises from half of ``beta1`` to all of it. From 1e3 on it
+        is ``beta1`` from the first step.
+    eps_root : float, default 0.0
+        At least 0. Added to the corrected mean of the squares, under the root.
+
+    Raises
+    ------
+    ValueError
+        Also where ``eps`` and ``eps_root`` are both 0: a zero gradient would divide by zero.
+
+    See Also
+    --------
+    Adam : without the look ahead.
+
+    Notes
+    -----
+    With m, v and :math:`\hat v` as for `Adam`, the momentum :math:`\mu_t = \beta_1 (1 - 0.5 \cdot
+    0.96^{t \psi})` of the schedule with :math:`\psi` = ``momentum_decay``, and the product
+    :math:`M_t = \mu_1 \cdots \mu_t` of all momenta so far,
+
+    .. math:: x_{t+1} = x_t - \frac{\eta}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon} \left(
+              \frac{\mu_{t+1}}{1 - M_t \mu_{t+1}} m_t + \frac{1 - \mu_t}{1 - M_t} g_t \right)
+
+    This is torch's formula, which leaves out a factor :math:`\beta_2` that the paper has in
+    :math:`\hat v`. Keras has the paper's schedule, ``momentum_decay=1``. optax has a constant
+    momentum, ``momentum_decay=1e3``: :math:`0.96^{1000} / 2` is less than the rounding of 1. The
+    product is the one entry of ``Optimizer.scalars``.
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, Algorithm 2; the
+    schedule is that of its experiments.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([1.0])
+    >>> opt = ao.Optimizer(x, ao.Nadam(lr=0.1, beta1=0.5, momentum_decay=1e3))
+    >>> for _ in range(2):
+    ...     opt.step(np.array([1.0]))
+    >>> x.round(3), opt.scalars
+    (array([0.757]), {'mu_product': 0.25})
+    """
+
+    lr: float | Callable[[int], float] = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    momentum_decay: float = 4e-3
+    eps_root: float = 0.0
+    slots = ("m", "v")
+    second_moments = ("v",)
+    scalars: ClassVar[Mapping[str, float]] = {"mu_product": 1.0}
+    rule = staticmethod(rules.nadam)
+    rate = staticmethod(rules.adam_rate)
+    carry = staticmethod(rules.nadam_carry)
+    coefficients = staticmethod(rules.nadam_coefficients)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_zero(self, "eps", "eps_root")
+
+
+@dataclass(frozen=True)
+class AMSGrad(Method):
+    r"""Adam with the largest mean of the squares so far in the place of the last.
+
+    Parameters
+    ----------
+    lr : float or callable, default 1e-3
+        Learning rate, greater than 0, or a function of the step, counted from 1.
+    beta1 : float, default 0.9
+        What is kept of the mean at each step, in [0, 1).
+    beta2 : float, default 0.999
+        What is kept of the mean of the squares at each step, in [0, 1).
+    eps : float, default 1e-8
+        At least 0; keeps a coordinate without gradients from dividing by zero.
+    eps_hat : bool, default False
+        Add eps to the root before the root is corrected for its start at zero.
+    eps_root : float, default 0.0
+        At least 0. Added to the corrected maximum, under the root.
+    corrected_max : bool, default False
+        Take the maximum of the corrected means instead of correcting the maximum.
+    bias_correction : bool, default True
+        Correct both means for their start at zero.
+
+    Raises
+    ------
+    ValueError
+        Also where ``eps`` and ``eps_root`` are both 0: a zero gradient would divide by zero.
+
+    See Also
+    --------
+    Adam : forgets, and need not converge where rare gradients are the large ones.
+
+    Notes
+    -----
+    With m, v and :math:`\hat m` as for `Adam`,
+
+    .. math:: v^{max}_t = \max(v^{max}_{t-1}, v_t), \qquad
+              x_{t+1} = x_t - \frac{\eta}
+              {\sqrt{v^{max}_t / (1 - \beta_2^t) + \epsilon_{root}} + \epsilon} \hat m_t
+
+    or, with ``corrected_max``, :math:`v^{max}_t = \max(v^{max}_{t-1}, v_t / (1 - \beta_2^t))`
+    without the later correction. torch has the first form, Keras too, with ``eps_hat``; optax has
+    the second. The paper has no corrections, ``bias_correction=False``, and no eps; with either of
+    these two and a constant learning rate, the effective rate can only fall.
+
+    References
+    ----------
+    Reddi, Kale & Kumar, "On the convergence of Adam and beyond", ICLR 2018, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.zeros(1)
+    >>> opt = ao.Optimizer(x, ao.AMSGrad(lr=0.1, beta2=0.5))
+    >>> for g in (4.0, 0.0, 0.0):
+    ...     opt.step(np.array([g]))
+    >>> opt.state["v"], opt.state["v_max"]
+    (array([2.]), array([8.]))
+    """
+
+    lr: float | Callable[[int], float] = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    eps_hat: bool = False
+    eps_root: float = 0.0
+    corrected_max: bool = False
+    bias_correction: bool = True
+    slots = ("m", "v", "v_max")
+    second_moments = ("v", "v_max")
+    rule = staticmethod(rules.amsgrad)
+    rate = staticmethod(rules.amsgrad_rate)
+    coefficients = staticmethod(rules.amsgrad_coefficients)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_zero(self, "eps", "eps_root")
+
+
+def _refuse_zero(method: Method, *names: str) -> None:
+    """Raise where all of the terms that keep a denominator above zero are zero."""
+    if any(getattr(method, name) for name in names):
+        return
+    others = "".join(f" with {name} 0.0" for name in names[1:])
+    expected = f"expected {'one of them' if others else names[0]} > 0"
+    raise ValueError(
+        f"{type(method).__name__}.{names[0]} is 0.0{others}, {expected}: "
+        "a zero gradient would divide by zero"
+    )

@@ -3,7 +3,8 @@
 A rule takes one coordinate ``x``, its gradient ``g``, its state and the coefficients of the step;
 it returns the new ``x``, the effective learning rate of the coordinate, and the new state.
 ``*_rate`` is that rate as a function of the new state. ``*_coefficients`` holds what is the same
-for all coordinates of a step; it is evaluated once per step, in float64.
+for all coordinates of a step; it is evaluated once per step, in float64. So is ``*_carry``, before
+it: it takes the scalars of a method, numbers that go through the run, to the next step.
 
 Rules are plain functions without literals: a bare ``1`` or ``2.0`` would make Numba compute a
 float32 kernel in float64.
@@ -18,14 +19,28 @@ from __future__ import annotations
 from math import sqrt
 
 __all__ = [
+    "adadelta",
+    "adadelta_coefficients",
     "adagrad",
     "adagrad_coefficients",
     "adagrad_rate",
+    "adam",
+    "adam_coefficients",
+    "adam_rate",
+    "adamax",
+    "adamax_coefficients",
+    "adamax_rate",
+    "amsgrad",
+    "amsgrad_coefficients",
+    "amsgrad_rate",
     "coupled_decay",
     "decoupled_decay",
     "momentum",
     "momentum_coefficients",
     "momentum_rate",
+    "nadam",
+    "nadam_carry",
+    "nadam_coefficients",
     "nesterov",
     "no_decay",
     "rmsprop",
@@ -213,3 +228,133 @@ def rmsprop_centered_nesterov(
     scale = _scale(V, eps_in, eps_out, lr_in)
     x, b = _look_ahead(x, g, b, mu, scale, lr_out)
     return x, lr_out * scale, (V, m, b)
+
+
+# -- AdaDelta --------------------------------------------------------------------------------------
+
+
+def adadelta_coefficients(t, lr, rho, eps):
+    """Average with weights that sum to one."""
+    return lr, rho, 1.0 - rho, eps
+
+
+def adadelta(x, g, E, D, lr, rho, one_minus_rho, eps):
+    """Zeiler (2012), Algorithm 1: steps in the units of x, by the root mean square of the last."""
+    E = _second_moment(g, E, rho, one_minus_rho)
+    # Two roots: the quotient of D and E underflows in float32 where that of their roots does not.
+    scale = sqrt(D + eps) / sqrt(E + eps)
+    u = scale * g
+    D = _second_moment(u, D, rho, one_minus_rho)
+    return x - lr * u, lr * scale, (E, D)
+
+
+# -- Adam and its kin: a mean of the gradients over a root mean square -----------------------------
+
+
+def _correction(beta, t):
+    """Return what makes the weights of a mean over t steps that started at zero sum to one."""
+    return 1.0 / (1.0 - beta**t)
+
+
+def _mean(g, m, beta, one_minus_beta):
+    return beta * m + one_minus_beta * g
+
+
+def adam_coefficients(t, lr, beta1, beta2, eps, eps_hat, eps_root):
+    """Correct both means for their start at zero; eps-hat is added before that, so it grows too."""
+    c1, c2 = _correction(beta1, t), _correction(beta2, t)
+    eps_out = eps * sqrt(c2) if eps_hat else eps
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, c2, eps_root, eps_out
+
+
+def adam_rate(m, v, lr, *rest):
+    """Effective rate of a coordinate whose running second moment is ``v``; Nadam's is the same."""
+    c2, eps_in, eps_out = rest[-3:]
+    return _scale(c2 * v, eps_in, eps_out, lr)
+
+
+def adam(x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps_in, eps_out):
+    """Kingma & Ba (2015), Algorithm 1."""
+    m = _mean(g, m, beta1, one_minus_beta1)
+    v = _second_moment(g, v, beta2, one_minus_beta2)
+    rate = _scale(c2 * v, eps_in, eps_out, lr)
+    return x - rate * (c1 * m), rate, (m, v)
+
+
+def adamax_coefficients(t, lr, beta1, beta2, eps, eps_inside):
+    """Correct the mean for its start at zero, and place eps: inside or outside the maximum."""
+    eps_in, eps_out = (eps, 0.0) if eps_inside else (0.0, eps)
+    return lr, beta1, 1.0 - beta1, beta2, _correction(beta1, t), eps_in, eps_out
+
+
+def adamax_rate(m, u, lr, *rest):
+    """Effective rate of a coordinate whose fading maximum is ``u``."""
+    return lr / (u + rest[-1])
+
+
+def adamax(x, g, m, u, lr, beta1, one_minus_beta1, beta2, c1, eps_in, eps_out):
+    """Kingma & Ba (2015), Algorithm 2: the largest gradient of late in the place of the root."""
+    m = _mean(g, m, beta1, one_minus_beta1)
+    faded, size = beta2 * u, abs(g) + eps_in
+    # Where g is NaN the comparison is false and u becomes NaN; m stays NaN, and so does x.
+    u = faded if faded > size else size
+    rate = lr / (u + eps_out)
+    return x - rate * (c1 * m), rate, (m, u)
+
+
+def _nadam_momentum(t, beta1, momentum_decay):
+    return beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
+
+
+def nadam_carry(t, lr, beta1, beta2, eps, momentum_decay, eps_root, mu_product):
+    """Multiply up the momenta of all steps so far."""
+    return (mu_product * _nadam_momentum(t, beta1, momentum_decay),)
+
+
+def nadam_coefficients(t, lr, beta1, beta2, eps, momentum_decay, eps_root, mu_product):
+    """Weigh the mean by the next step's momentum and the gradient by what this step's leaves."""
+    mu = _nadam_momentum(t, beta1, momentum_decay)
+    mu_next = _nadam_momentum(t + 1, beta1, momentum_decay)
+    c_m, c_g = mu_next / (1.0 - mu_product * mu_next), (1.0 - mu) / (1.0 - mu_product)
+    c2 = _correction(beta2, t)
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c_m, c_g, c2, eps_root, eps
+
+
+def nadam(
+    x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c_m, c_g, c2, eps_in, eps_out
+):
+    """Dozat (2016), Algorithm 2: Adam that looks one push ahead."""
+    m = _mean(g, m, beta1, one_minus_beta1)
+    v = _second_moment(g, v, beta2, one_minus_beta2)
+    rate = _scale(c2 * v, eps_in, eps_out, lr)
+    return x - rate * (c_m * m + c_g * g), rate, (m, v)
+
+
+def amsgrad_coefficients(
+    t, lr, beta1, beta2, eps, eps_hat, eps_root, corrected_max, bias_correction
+):
+    """Correct v before its maximum is taken, or the maximum: one of two factors is one."""
+    c1, c2 = (_correction(beta1, t), _correction(beta2, t)) if bias_correction else (1.0, 1.0)
+    before, after = (c2, 1.0) if corrected_max else (1.0, c2)
+    eps_out = eps * sqrt(c2) if eps_hat else eps
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, before, after, eps_root, eps_out
+
+
+def amsgrad_rate(m, v, v_max, lr, *rest):
+    """Effective rate of a coordinate whose largest running second moment is ``v_max``."""
+    after, eps_in, eps_out = rest[-3:]
+    return _scale(after * v_max, eps_in, eps_out, lr)
+
+
+def amsgrad(
+    x, g, m, v, v_max,
+    lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, before, after, eps_in, eps_out,
+):  # fmt: skip
+    """Reddi, Kale & Kumar (2018), Algorithm 2: Adam that never forgets a large gradient."""
+    m = _mean(g, m, beta1, one_minus_beta1)
+    v = _second_moment(g, v, beta2, one_minus_beta2)
+    v_now = before * v
+    # Where v is NaN the comparison is false and v_max becomes NaN; v stays NaN.
+    v_max = v_max if v_max > v_now else v_now
+    rate = _scale(after * v_max, eps_in, eps_out, lr)
+    return x - rate * (c1 * m), rate, (m, v, v_max)

@@ -34,6 +34,15 @@ def fails(error, *words):
         (ao.RMSProp, "rho", -0.1, "[0, 1)"),
         (ao.RMSProp, "rho", np.nan, "[0, 1)"),
         (ao.RMSProp, "momentum", 1.0, "[0, 1)"),
+        (ao.AdaDelta, "rho", 1.0, "[0, 1)"),
+        (ao.Adam, "beta1", 1.0, "[0, 1)"),
+        (ao.Adam, "beta2", -0.1, "[0, 1)"),
+        (ao.Adam, "eps_root", -1e-9, ">= 0"),
+        (ao.AdamW, "weight_decay", -0.1, ">= 0"),
+        (ao.Adamax, "beta2", 1.0, "[0, 1)"),
+        (ao.Nadam, "momentum_decay", -1e-3, ">= 0"),
+        (ao.Nadam, "momentum_decay", np.inf, ">= 0"),
+        (ao.AMSGrad, "beta1", np.nan, "[0, 1)"),
         (ao.Momentum, "momentum", 1.5, "[0, 1)"),
         (ao.Momentum, "dampening", -0.5, "[0, 1)"),
     ],
@@ -63,6 +72,38 @@ def test_an_unknown_hyperparameter():
 def test_eps_zero_without_an_accumulator(method):
     with fails(ValueError, "eps is 0", "initial_accumulator 0", "> 0"):
         method(eps=0.0)
+
+
+@pytest.mark.parametrize("method", [ao.Adam, ao.AdamW, ao.Nadam, ao.AMSGrad])
+def test_eps_zero_without_another_under_the_root(method):
+    with fails(ValueError, f"{method.__name__}.eps is 0.0 with eps_root 0.0", "one of them > 0"):
+        method(eps=0.0)
+
+
+@pytest.mark.parametrize("method", [ao.AdaDelta, ao.Adamax])
+def test_eps_zero_where_it_is_all_there_is(method):
+    with fails(ValueError, f"{method.__name__}.eps is 0.0, expected eps > 0", "divide by zero"):
+        method(eps=0.0)
+
+
+def test_a_zero_gradient_before_any_other_moves_nothing(method):
+    if method.weight_decay:
+        pytest.skip("the decay moves it")
+    x = np.ones(2)
+    ao.Optimizer(x, method).step(np.zeros(2))
+    assert x.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "make", [ao.AdaGrad, ao.RMSProp, ao.AdaDelta, ao.Adam, ao.Adamax, ao.AMSGrad]
+)
+def test_a_tiny_eps_is_enough_for_a_zero_gradient(make, dtype):
+    x = np.ones(2, dtype)
+    opt = ao.Optimizer(x, make(eps=float(np.finfo(dtype).tiny)))
+    for _ in range(3):
+        opt.step(np.zeros(2, dtype))
+    assert x.tolist() == [1, 1]
 
 
 def test_adagrad_without_eps_but_with_an_accumulator_is_fine():
@@ -133,6 +174,49 @@ def test_a_rule_that_returns_something_else():
 
     with fails(TypeError, "Mine.rule returned", "(x, rate, new slots)"):
         ao.Optimizer(np.ones(2), Mine())
+
+
+# -- scalars ---------------------------------------------------------------------------------------
+
+
+def test_a_later_step_needs_its_scalars():
+    method = ao.Nadam()
+    assert method.coefficients_at(1) == method.coefficients_at(1, method.carried(1, (1.0,)))
+    with fails(ValueError, "scalars are ()", "('mu_product',)", "Nadam.carried", "step 2"):
+        method.coefficients_at(2)
+
+
+@pytest.mark.parametrize("method", [ao.Nadam(), ao.Adam()])
+def test_scalars_that_are_too_many(method):
+    with fails(ValueError, "scalars are (1.0, 1.0)", f"{tuple(method.scalars)}"):
+        method.coefficients_at(1, (1.0, 1.0))
+
+
+def test_a_carry_that_is_a_method():
+    @dataclass(frozen=True)
+    class Mine(ao.Method):
+        lr: float = 0.1
+        scalars = {"s": 1.0}  # noqa: RUF012
+        rule = staticmethod(lambda x, g, lr, s: (x, lr, ()))
+
+        def carry(self, t, lr, s):
+            return (s,)
+
+    with fails(TypeError, "Mine.carry", "staticmethod"):
+        Mine()
+
+
+@pytest.mark.parametrize("returned", [(), (1.0, 2.0), 1.0, [1.0]])
+def test_a_carry_that_returns_something_else(returned):
+    @dataclass(frozen=True)
+    class Mine(ao.Method):
+        lr: float = 0.1
+        scalars = {"s": 1.0}  # noqa: RUF012
+        rule = staticmethod(lambda x, g, lr, s: (x, lr, ()))
+        carry = staticmethod(lambda t, lr, s: returned)
+
+    with fails(ValueError, f"Mine.carry returned {returned!r}", "a tuple of 1 like scalars ('s',)"):
+        Mine().carried(1, (1.0,))
 
 
 # -- Optimizer -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import adaptopt as ao
 from adaptopt import rules
 
 gradients = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30)
@@ -120,6 +121,158 @@ def test_lr_inside_the_buffer_is_the_same_for_a_constant_lr(rule):
     assert inside == pytest.approx(outside, rel=1e-14)
 
 
+def corrected(method, t=1):
+    """Return the coefficients of step t of a method without scalars."""
+    return method.coefficients_at(t)[1]
+
+
+def test_adadelta_starts_with_steps_of_the_root_of_eps():
+    """D is 0 and E is (1 - rho) g**2: with rho = 3/4 the step is sqrt(eps) * 2 * sign(g)."""
+    for g in (30.0, -1e4):
+        coefs = rules.adadelta_coefficients(1, 1.0, 0.75, 1e-4)
+        x, _, (E, D) = rules.adadelta(0.0, g, 0.0, 0.0, *coefs)
+        assert x == pytest.approx(-math.copysign(0.02, g), rel=1e-5)
+        assert E == 0.25 * g * g
+        assert pytest.approx(0.25 * 0.02**2, rel=1e-5) == D
+
+
+@given(gradients)
+def test_adadelta_steps_do_not_depend_on_the_scale_of_the_gradients(gs):
+    """Zeiler's argument: steps have the units of x, not of 1 / g (for gradients above eps)."""
+    gs = [math.copysign(1.0 + abs(g), g) for g in gs]
+    coefs = rules.adadelta_coefficients(1, 1.0, 0.9, 1e-12)
+    x, _, _ = run(rules.adadelta, (0.0, 0.0), gs, coefs)
+    scaled, _, _ = run(rules.adadelta, (0.0, 0.0), [1e3 * g for g in gs], coefs)
+    assert x == pytest.approx(scaled, rel=1e-6, abs=1e-12)
+
+
+def test_adadelta_lr_scales_the_step_and_not_the_memory_of_it():
+    states = [
+        rules.adadelta(0.0, 2.0, 0.5, 0.1, *rules.adadelta_coefficients(1, lr, 0.9, 1e-6))
+        for lr in (1.0, 0.5)
+    ]
+    assert states[0][0] == 2 * states[1][0]
+    assert states[0][2] == states[1][2]
+
+
+@pytest.mark.parametrize("method", [ao.Adam(0.1), ao.AMSGrad(0.1), ao.Adamax(0.1)])
+def test_first_step_is_lr_times_the_sign(method):
+    for g in (1e-3, -3.0, 1e6):
+        x, _, _ = method.rule(0.0, g, *[0.0] * len(method.slots), *corrected(method))
+        assert x == pytest.approx(-math.copysign(0.1, g), rel=1e-4)
+
+
+@given(gradients)
+def test_adam_divides_the_weighted_mean_by_the_weighted_root_mean_square(gs):
+    method = ao.Adam(0.1)
+    x, slots = 1.0, (0.0, 0.0)
+    for t, g in enumerate(gs, start=1):
+        before = x
+        x, rate, slots = rules.adam(x, g, *slots, *corrected(method, t))
+    ages = np.arange(len(gs))[::-1]
+    mean = np.average(gs, weights=0.9**ages)
+    square = np.average(np.square(gs), weights=0.999**ages)
+    assert rate == pytest.approx(0.1 / (math.sqrt(square) + 1e-8))
+    assert x - before == pytest.approx(-rate * mean, abs=1e-12)
+
+
+def test_adam_under_a_constant_gradient_steps_by_lr():
+    method = ao.Adam(0.1)
+    x, slots = 0.0, (0.0, 0.0)
+    for t in range(1, 11):
+        x, _, slots = rules.adam(x, 5.0, *slots, *corrected(method, t))
+        assert x == pytest.approx(-0.1 * t)
+
+
+def test_eps_hat_is_eps_before_the_correction():
+    """The paper's second form: lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
+    m, v, t = 0.3, 0.04, 5
+    coefs = corrected(ao.Adam(0.1, 0.9, 0.99, 0.05, eps_hat=True), t)
+    x, _, (m, v) = rules.adam(0.0, 2.0, m, v, *coefs)
+    alpha = 0.1 * math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
+    assert x == pytest.approx(-alpha * m / (math.sqrt(v) + 0.05))
+
+
+def test_eps_root_is_added_to_the_corrected_square():
+    coefs = corrected(ao.Adam(0.1, eps=0.0, eps_root=7.0))
+    assert rules.adam(0.0, 3.0, 0.0, 0.0, *coefs)[0] == pytest.approx(-0.1 * 3 / math.sqrt(9 + 7))
+
+
+def test_adamax_keeps_the_largest_gradient_fading():
+    coefs = rules.adamax_coefficients(1, 0.1, 0.0, 0.5, 0.0, True)
+    _, rate, (_, u) = run(rules.adamax, (0.0, 0.0), [8.0, -1.0, 1.0], coefs)
+    assert (u, rate) == (2.0, 0.05)
+
+
+def test_adamax_eps_is_inside_or_outside_the_maximum():
+    for inside, u, divisor in ((True, 3.5, 3.5), (False, 3.0, 3.5)):
+        coefs = rules.adamax_coefficients(1, 0.1, 0.0, 0.5, 0.5, inside)
+        _, rate, slots = rules.adamax(0.0, -3.0, 0.0, 0.0, *coefs)
+        assert (slots[1], rate) == (u, 0.1 / divisor)
+
+
+def test_nadam_is_adam_without_momentum():
+    adam, nadam = ao.Adam(0.1, beta1=0.0), ao.Nadam(0.1, beta1=0.0)
+    state = (1.0, 2.0, 0.0, 0.5)
+    assert rules.nadam(*state, *corrected(nadam)) == rules.adam(*state, *corrected(adam))
+
+
+def test_nadam_momentum_rises_from_half_of_beta1_to_beta1():
+    method = ao.Nadam(beta1=0.8, momentum_decay=4e-3)
+    products = [1.0]
+    for t in range(1, 100_001):
+        products += method.carried(t, tuple(products[-1:]))
+        if t == 3:
+            momenta = [0.8 * (1 - 0.5 * 0.96 ** (k * 4e-3)) for k in (1, 2, 3)]
+            assert products[3] == pytest.approx(math.prod(momenta))
+    assert products[1] == pytest.approx(0.4, rel=1e-3)
+    (late,) = method.carried(100_000, (1.0,))
+    assert late == pytest.approx(0.8, rel=1e-6)
+
+
+def test_nadam_momentum_is_constant_from_a_decay_of_1000():
+    scalars = (1.0,)
+    method = ao.Nadam(beta1=0.9, momentum_decay=1e3)
+    for t in range(1, 6):
+        scalars = method.carried(t, scalars)
+        c_m, c_g = method.coefficients_at(t, scalars)[1][5:7]
+        assert c_m == pytest.approx(0.9 / (1 - 0.9 ** (t + 1)), rel=1e-15)
+        assert c_g == pytest.approx((1 - 0.9) / (1 - 0.9**t), rel=1e-15)
+
+
+@given(gradients)
+def test_amsgrad_rates_only_fall_without_correction(gs):
+    for method in (ao.AMSGrad(bias_correction=False), ao.AMSGrad(corrected_max=True)):
+        x, slots, last = 0.0, (0.0, 0.0, 0.0), math.inf
+        for t, g in enumerate(gs, start=1):
+            x, rate, slots = rules.amsgrad(x, g, *slots, *corrected(method, t))
+            assert rate <= last
+            last = rate
+
+
+def test_amsgrad_takes_the_maximum_before_or_after_the_correction():
+    """Of a first gradient of 4, v is 4**2 / 2 and its corrected value 4**2, with beta2 = 1/2."""
+    for option, v_max in ((False, 8.0), (True, 16.0)):
+        method = ao.AMSGrad(0.1, beta2=0.5, eps=0.0, eps_root=1e-300, corrected_max=option)
+        _, rate, slots = rules.amsgrad(0.0, 4.0, 0.0, 0.0, 0.0, *corrected(method))
+        assert slots[1:] == (8.0, v_max)
+        assert rate == 0.1 / 4
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_is_not_hidden(method, bad):
+    """A maximum that drops a NaN would leave a run that looks well."""
+    x, slots, scalars = 1.0, [0.5] * len(method.slots), method.initial_scalars()
+    for t, g in enumerate((bad, 1.0), start=1):
+        scalars = method.carried(t, scalars)
+        decay_coefs, coefs = method.coefficients_at(t, scalars)
+        x, g = method.decay(x, g, *decay_coefs)
+        x, _, slots = method.rule(x, g, *slots, *coefs)
+    assert not math.isfinite(x)
+    if math.isnan(bad):
+        assert any(math.isnan(s) for s in slots) or not slots
+
+
 def test_coupled_decay_is_the_gradient_of_half_the_square():
     assert rules.coupled_decay(3.0, 1.0, 0.5) == (3.0, 2.5)
 
@@ -129,8 +282,23 @@ def test_decoupled_decay_shrinks_the_point():
 
 
 def test_the_rate_of_a_method_is_the_rate_that_its_rule_returns(method):
+    if method.rate is None:
+        pytest.skip("its steps write the rates down")
     slots = tuple(method.initial_state().get(name, 0.0) for name in method.slots)
+    scalars = method.initial_scalars()
     for t, g in enumerate((0.3, -2.0, 0.0, 5.0), start=1):
-        _, coefs = method.coefficients_at(t)
+        scalars = method.carried(t, scalars)
+        _, coefs = method.coefficients_at(t, scalars)
         _, rate, slots = method.rule(1.0, g, *slots, *coefs)
         assert method.rate(*slots, *coefs) == rate
+
+
+def test_second_moments_are_never_negative(method):
+    assert set(method.second_moments) <= set(method.slots)
+    slots = tuple(method.initial_state().get(name, 0.0) for name in method.slots)
+    scalars = method.initial_scalars()
+    for t, g in enumerate((0.3, -2.0, 0.0, 5.0, 5.0, 5.0, -1e-3), start=1):
+        scalars = method.carried(t, scalars)
+        _, _, slots = method.rule(1.0, g, *slots, *method.coefficients_at(t, scalars)[1])
+        named = dict(zip(method.slots, slots, strict=True))
+        assert all(named[name] >= 0 for name in method.second_moments)
