@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -40,6 +41,46 @@ def test_float32_steps_stay_near_float64_ones(method):
         a.step(g)
         b.step(g.astype(np.float64))
     np.testing.assert_allclose(narrow, wide, rtol=2e-4, atol=1e-6)
+
+
+def one_step(method, dtype, t, x, g, slots, scalars):
+    """Return x after step t + 1 from the given state, in dtype."""
+    x = x.astype(dtype)
+    opt = ao.Optimizer(x, method)
+    opt.restore(dict(zip(method.slots, slots, strict=True)), t, scalars)
+    opt.step(g.astype(dtype))
+    return x.astype(np.float64)
+
+
+@pytest.mark.parametrize("t", [0, 1, 10, 1000])
+def test_a_float32_step_is_within_4_ulp_of_the_float64_one(method, t):
+    """Of the same float32 inputs, from any state, on scales from 1e-3 to 1e3.
+
+    One ulp is 2**-23 of the larger of abs(x) and the size of the update, which is that of the
+    update without its signs: where beta1 * m and (1 - beta1) * g cancel, no order of operations
+    keeps more. The signs of x and g agree, for the same reason: coupled decay adds the two.
+    """
+    rng = np.random.default_rng(t)
+    n = 20_000
+
+    def draw():
+        values = rng.standard_normal(n) * 10.0 ** rng.uniform(-3, 3, n)
+        return values.astype(np.float32).astype(np.float64)
+
+    g = draw()
+    x = np.copysign(draw(), g)
+    slots = [abs(draw()) if name in method.second_moments else draw() for name in method.slots]
+    scalars = method.initial_scalars()
+    for k in range(1, t + 1):
+        scalars = method.carried(k, scalars)
+    scalars = dict(zip(method.scalars, scalars, strict=True))
+
+    narrow = one_step(method, np.float32, t, x, g, slots, scalars)
+    wide = one_step(method, np.float64, t, x, g, slots, scalars)
+    sizes = [abs(a) for a in slots]
+    update = abs(x) - one_step(method, np.float64, t, abs(x), abs(g), sizes, scalars)
+    ulp = 2.0**-23 * np.maximum(abs(x), abs(update))
+    assert np.max(abs(narrow - wide) / ulp) <= 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -199,3 +240,76 @@ def test_gradient_norm_is_nan_where_an_entry_is_not_finite(bad, prox):
 def test_gradient_norm_is_cut_short_at_the_walls():
     opt = ao.Optimizer(np.array([0.0, 1.0, 0.4]), ao.SGD(), prox=ao.Box(0.0, 1.0))
     assert opt.gradient_norm(np.array([5.0, -5.0, 0.1])) == 0.1
+
+
+def test_scalars_are_kept_in_float64_by_name():
+    opt = ao.Optimizer(np.zeros(2, np.float32), ao.Nadam(beta1=0.5, momentum_decay=1e3))
+    assert opt.scalars == {"mu_product": 1.0}
+    for _ in range(3):
+        opt.step(np.ones(2, np.float32))
+    assert opt.scalars == {"mu_product": 0.125}
+    assert ao.Optimizer(np.zeros(2), ao.Adam()).scalars == {}
+
+
+def test_an_optimizer_goes_on_from_anothers_scalars():
+    gs = gradients(20, 3)
+    x, method = np.zeros(3), ao.Nadam(0.1)
+    first = ao.Optimizer(x, method)
+    for g in gs[:10]:
+        first.step(g)
+    y = x.copy()
+    second = ao.Optimizer(y, method)
+    second.restore(first.state, first.t, first.scalars)
+    np.testing.assert_array_equal(second.learning_rates(), first.learning_rates())
+    for g in gs[10:]:
+        first.step(g)
+        second.step(g)
+    np.testing.assert_array_equal(y, x)
+
+
+@dataclass(frozen=True)
+class Damped(ao.Method):
+    """Gradient descent with a factor that halves in each step, and one that stays."""
+
+    lr: float = 0.5
+    scalars: ClassVar[dict[str, float]] = {"damping": 2.0, "kept": 3.0}
+
+    @staticmethod
+    def carry(t, lr, damping, kept):
+        return damping / 2, kept
+
+    @staticmethod
+    def coefficients(t, lr, damping, kept):
+        return lr, damping * kept
+
+    @staticmethod
+    def rule(x, g, lr, damping):
+        return x - lr * damping * g, lr * damping, ()
+
+
+def test_coefficients_get_the_scalars_of_their_step():
+    x = np.zeros(1)
+    opt = ao.Optimizer(x, Damped())
+    opt.step(np.ones(1))
+    assert x[0] == -1.5
+    opt.step(np.ones(1))
+    assert x[0] == -1.5 - 0.75
+    assert opt.scalars == {"damping": 0.5, "kept": 3.0}
+
+
+@dataclass(frozen=True)
+class Kept(ao.Method):
+    """A method that names scalars and no carry."""
+
+    lr: float = 0.5
+    scalars: ClassVar[dict[str, float]] = {"a": 2.0, "b": 3.0}
+    coefficients = staticmethod(lambda t, lr, a, b: (lr, a, b))
+    rule = staticmethod(lambda x, g, lr, a, b: (x - lr * a * b * g, lr, ()))
+
+
+def test_scalars_without_a_carry_stay_as_they_are():
+    x = np.zeros(1)
+    opt = ao.Optimizer(x, Kept())
+    for _ in range(2):
+        opt.step(np.ones(1))
+    assert (x[0], opt.scalars) == (-6.0, {"a": 2.0, "b": 3.0})
