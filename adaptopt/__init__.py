@@ -3,7 +3,7 @@
 `minimize` is shaped like SciPy's; `Optimizer` takes one step at a time, in place.
 """
 
-from . import schedules
+from . import interchange, schedules
 from .method import Method
 from .methods import (
     SGD,
@@ -38,6 +38,7 @@ __all__ = [
     "NonNegative",
     "Optimizer",
     "RMSProp",
+    "interchange",
     "minimize",
     "schedules",
 ]

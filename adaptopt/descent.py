@@ -6,11 +6,12 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .descent_state import DescentState
 from .history import History, dying_rate
 from .monitor import CALLBACK, CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 from .objective import Objective, read_bounds, read_x0
@@ -21,40 +22,7 @@ from .proximal import Proximal
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["DescentState", "descend"]
-
-
-@dataclass(eq=False)
-class DescentState:
-    """Where a run stands, to go on exactly: pass it as ``state`` with the same problem.
-
-    Attributes
-    ----------
-    x : ndarray
-        The last iterate (the result's ``x`` is the best one).
-    slots : dict of str to ndarray
-        The method's state.
-    scalars : dict of str to float
-        The method's numbers for the whole array.
-    t : int
-        Steps taken, over all runs.
-    fun, jac : float and ndarray, or None
-        Value and gradient at ``x``, where they have been evaluated.
-    """
-
-    x: np.ndarray
-    slots: dict[str, np.ndarray]
-    scalars: dict[str, float]
-    t: int
-    fun: float
-    jac: np.ndarray | None
-    best_x: np.ndarray
-    best_jac: np.ndarray
-    best_fun: float
-    best_t: int
-    previous_fun: float
-    previous_x: np.ndarray | None
-    first: tuple[float, float]
+__all__ = ["descend"]
 
 
 def descend(
@@ -71,7 +39,7 @@ def descend(
     options: Any = None,
     *,
     prox: Proximal | None = None,
-    state: DescentState | None = None,
+    state: DescentState | str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> OptimizeResult:
     """Minimise ``fun``; the arguments are those of `adaptopt.minimize`."""
@@ -179,10 +147,7 @@ class _Run:
     def state(self) -> DescentState:
         m = self.monitor
         return DescentState(
-            x=self.x.copy(),
-            slots={name: slot.copy() for name, slot in self.optimizer.state.items()},
-            scalars=dict(self.optimizer.scalars),
-            t=self.t,
+            optimizer=self.optimizer.state_dict(),
             fun=self.f,
             jac=None if self.g is None else self.g.copy(),
             best_x=m.best_x.copy(),
@@ -194,22 +159,15 @@ class _Run:
             first=self._first,
         )
 
-    def restore(self, state: DescentState) -> None:
+    def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit."""
+        if isinstance(state, str | PathLike):
+            state = DescentState.load(state)
         if not isinstance(state, DescentState):
-            raise TypeError(f"state is {state!r}, expected the state of an earlier result")
-        if state.x.shape != self.x.shape or state.x.dtype != self.x.dtype:
-            raise ValueError(
-                f"state.x is {state.x.dtype} of shape {state.x.shape}, expected "
-                f"{self.x.dtype} of shape {self.x.shape} like x0"
+            raise TypeError(
+                f"state is {state!r}, expected the state of an earlier result, or its file"
             )
-        if state.slots.keys() != self.optimizer.state.keys():
-            raise ValueError(
-                f"state has the slots {list(state.slots)}, expected "
-                f"{list(self.optimizer.state)} of {self.optimizer.method}"
-            )
-        np.copyto(self.x, state.x)
-        self.optimizer.restore(state.slots, state.t, state.scalars)
+        self.optimizer.load_state_dict(state.optimizer)
         self.f, self.g = state.fun, None if state.jac is None else state.jac.copy()
         m = self.monitor
         np.copyto(m.best_x, state.best_x)

@@ -16,7 +16,7 @@ import scipy
 
 import adaptopt as ao
 
-from .kernels import rate_kernel
+from .kernels import Layout, rate_kernel
 
 __all__ = ["describe"]
 
@@ -94,7 +94,7 @@ def _cache() -> str:
     if _numba.config.DISABLE_JIT:
         return "none: NUMBA_DISABLE_JIT is set, and all that follows is slow"
     method = ao.SGD()
-    kernel: Any = rate_kernel(method.rate, 0, 1, np.dtype(np.float64))
+    kernel: Any = rate_kernel(method.rate, Layout("float64", "float64", coefs=(0, 0, 1, 0)))
     if kernel.stats.cache_path is None:
         return "nowhere to keep them: every process compiles anew (set NUMBA_CACHE_DIR)"
     return f"kept in {kernel.stats.cache_path}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from . import methods
-from .descent import DescentState, descend
+from .descent import descend
+from .descent_state import DescentState
 from .method import Method
 from .proximal import Proximal
 
@@ -34,7 +36,7 @@ def minimize(
     options: dict[str, Any] | None = None,
     *,
     prox: Proximal | None = None,
-    state: DescentState | None = None,
+    state: DescentState | str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> OptimizeResult:
     """Minimise a function of one or more variables with an adaptive first-order method.
@@ -105,10 +107,10 @@ def minimize(
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional
         A proximal map applied after each step, such as ``NonNegative()``.
-    state : DescentState, optional
-        The ``state`` of an earlier result of the same problem and method: the run goes on from
-        there exactly, and takes only the shape and dtype of ``x0``. Budgets (``maxiter``, ...)
-        count anew.
+    state : DescentState or path, optional
+        The ``state`` of an earlier result of the same problem and method, or the file that its
+        ``save`` wrote: the run goes on from there exactly, and takes only the shape and dtype of
+        ``x0``. Budgets (``maxiter``, ...) count anew.
     progress : bool
         Show a progress bar (needs tqdm).
 

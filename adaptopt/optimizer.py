@@ -2,59 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from os import PathLike
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from .arrays import aligned_with, flat_view
-from .kernels import DenseStep, norm_kernel, rate_kernel
+from . import snapshot
+from .arrays import flat_view
+from .groups import Group
+from .kernels import step_key
+from .packing import ALONE, for_each, group_names, label, pack, read_params
+from .precision import read_precision
 from .proximal import Proximal
+from .transformation import Transformation
 
 __all__ = ["Optimizer"]
 
-# Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
-_dense_step = lru_cache(maxsize=256)(DenseStep)
-_rate_kernel = lru_cache(maxsize=256)(rate_kernel)
-_norm_kernel = lru_cache(maxsize=256)(norm_kernel)
-
 
 class Optimizer:
-    """Updates an array in place, one gradient at a time.
+    """Updates arrays in place, one gradient at a time.
 
     Parameters
     ----------
-    params : ndarray
-        C-contiguous, writable, of any shape, float32 or float64. Updated in place; the arithmetic
-        is done in its dtype.
-    method : Method
-        Such as ``AdaGrad(lr=0.1)``.
-    prox : Proximal, optional
+    params : ndarray or dict of str to ndarray
+        C-contiguous, writable, of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
+        One array is updated in place. Those of a dict are copied into one flat buffer: from then
+        on read and write ``opt.params[name]``, views of it. State and arithmetic are float64 for
+        float64, else float32.
+    method : Method or dict of str to Method
+        Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. Parameters whose method,
+        prox and dtype are equal make a group, which one kernel call updates.
+    prox : Proximal or dict of str to Proximal, optional
         A proximal map, applied to each coordinate after its step, in the same pass.
+    clip_value : float, optional
+        Greater than 0. Clip each entry of the gradients to ``[-clip_value, clip_value]``, after
+        what follows.
+    clip_norm : float, optional
+        Greater than 0. Scale the gradients down where their Euclidean norm, over all parameters, is
+        larger. The norm is summed in float64, to the same bits for any number of threads.
+    loss_scale : float, optional
+        Greater than 0. Divide the gradients by it, for low precision. It is an attribute, which may
+        be set between steps.
+    state_dtype : {None, "bfloat16"}
+        Keep the accumulators of squared gradients (AdaGrad's G, RMSProp's E, Adam's v) in bfloat16,
+        rounded stochastically: AdaGrad on float32 then moves 16 bytes an element instead of 20.
+        Needs ml_dtypes.
+    rounding : {"nearest", "stochastic"}
+        How 16-bit parameters are rounded. Stochastic rounding is right on average: steps below half
+        a unit in the last place are not lost.
+    master : bool, default False
+        Keep a float32 copy of 16-bit parameters, which takes the steps and is rounded to them. It
+        is made here: what is written to the parameters later is overwritten.
+    seed : int, default 0
+        At least 0. Stochastic rounding depends on it, on the step and on the place in the group's
+        buffer, and on nothing else.
 
     Attributes
     ----------
-    params : ndarray
-        The array given.
-    method : Method
-        The method given.
-    state : dict of str to ndarray
+    params : ndarray or mapping of str to ndarray
+        The array given, or views of the flat buffer.
+    method : Method or dict of str to Method
+        As given.
+    state : dict of str to ndarray, or one such dict for each name
         The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``.
-    scalars : dict of str to float
-        The method's numbers for the whole array, such as Nadam's ``"mu_product"``.
     t : int
         Steps taken.
+    skipped : int
+        Steps left out because a gradient was not finite, under ``loss_scale`` or ``clip_norm``. A
+        RuntimeWarning says so each time.
 
     Raises
     ------
     TypeError, ValueError
-        Where ``params`` is not such an array, or a hyperparameter vanishes in its dtype.
+        Where an argument is not as above, or a hyperparameter vanishes in the dtype.
 
     Notes
     -----
     A step computes each coordinate alone, with correctly rounded operations: the result is the
-    same to the last bit whatever the number of threads and wherever the coordinate lies.
+    same to the last bit whatever the number of threads, the grouping, and wherever the coordinate
+    lies (but for stochastic rounding, which depends on the place).
+
+    References
+    ----------
+    Clipping by the norm: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent
+    neural networks", ICML 2013, algorithm 1. Loss scales and master copies: Micikevicius et al.,
+    "Mixed precision training", ICLR 2018, sections 3.1 and 3.2. Stochastic rounding: Gupta et al.,
+    "Deep learning with limited numerical precision", ICML 2015, section 3.1.
 
     Examples
     --------
@@ -67,111 +105,161 @@ class Optimizer:
     (2, array([0.276, 0.276, 0.276], dtype=float32))
     >>> opt.state["G"]
     array([5., 5., 5.], dtype=float32)
+
+    An embedding table beside a dense layer:
+
+    >>> params = {"emb": np.zeros((4, 2)), "w": np.ones((2, 2))}
+    >>> opt = ao.Optimizer(params, {"emb": ao.AdaGrad(lr=0.5), "w": ao.RMSProp(lr=0.01)})
+    >>> opt.step({"emb": np.eye(4, 2), "w": np.ones((2, 2))})
+    >>> opt.params["emb"][0]
+    array([-0.5,  0. ])
+    >>> opt.state["w"]["E"][0].round(3)
+    array([0.1, 0.1])
     """
 
-    def __init__(self, params: np.ndarray, method: Any, prox: Proximal | None = None) -> None:
-        self._x = flat_view("params", params, writable=True)
-        if isinstance(method, type) or not hasattr(method, "coefficients_at"):
-            raise TypeError(f"method is {method!r}, expected a Method such as AdaGrad(lr=0.1)")
-        prox = Proximal() if prox is None else prox
-        if not isinstance(prox, Proximal):
-            raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
-        dtype = params.dtype
-        decay_coefs, coefs = method.coefficients_at(1)
-        _check_rule(method, coefs)
-        for name, value in vars(method).items():
-            if isinstance(value, float) and value != 0 and dtype.type(value) == 0:
-                raise ValueError(
-                    f"{name} is {value}, which is 0 in {dtype}, expected at least "
-                    f"{np.finfo(dtype).smallest_subnormal}"
-                )
-        self.params = params
-        self.method = method
-        self.t = 0
-        self.scalars = dict(zip(method.scalars, method.initial_scalars(), strict=True))
-        initial = method.initial_state()
-        self._slots = tuple(aligned_with(self._x, initial.get(name, 0.0)) for name in method.slots)
-        self.state = {
-            name: slot.reshape(params.shape)
-            for name, slot in zip(method.slots, self._slots, strict=True)
-        }
-        self._walls, self._prox_coefs = prox.parameters(params.shape, dtype)
-        # A method without a formula for its rates has every step write them down.
-        self._rates = () if method.rate else (aligned_with(self._x, np.nan),)
-        self._coefs = coefs
-        self._step = _dense_step(
-            method.decay,
-            method.rule,
-            prox.prox,
-            (len(self._slots), len(self._walls), len(self._rates)),
-            (len(decay_coefs), len(coefs), len(self._prox_coefs)),
-            dtype,
+    def __init__(
+        self,
+        params: np.ndarray | Mapping[str, np.ndarray],
+        method: Any,
+        prox: Proximal | Mapping[str, Proximal] | None = None,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        loss_scale: float | None = None,
+        state_dtype: Any = None,
+        rounding: str = "nearest",
+        master: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._named = isinstance(params, Mapping)
+        given = read_params(params)
+        methods = for_each("method", method, given)
+        for name, value in methods.items():
+            if isinstance(value, type) or not hasattr(value, "coefficients_at"):
+                what = label("method", name if isinstance(method, Mapping) else ALONE)
+                raise TypeError(f"{what} is {value!r}, expected a Method such as AdaGrad(lr=0.1)")
+        proxes = for_each("prox", prox, given, default=Proximal())
+        for name, value in proxes.items():
+            if not isinstance(value, Proximal):
+                what = label("prox", name if isinstance(prox, Mapping) else ALONE)
+                raise TypeError(f"{what} is {value!r}, expected a Proximal such as Box(0, 1)")
+        self._transformation = Transformation(clip_value, clip_norm, loss_scale)
+        self._seed = _read_seed(seed)
+        precision = read_precision(
+            state_dtype,
+            rounding,
+            master,
+            [array.dtype for array in given.values()],
+            list(methods.values()),
         )
-        self._residual = prox.residual
+        self._members = group_names(given, methods, proxes)
+        flats = {name: array.reshape(-1) for name, array in given.items()}
+        buffers = pack(flats, self._members) if self._named else [flats[ALONE]]
+        self._groups = [
+            Group(
+                buffer,
+                [given[name].shape for name in names],
+                methods[names[0]],
+                proxes[names[0]],
+                precision,
+                self._transformation,
+            )
+            for buffer, names in zip(buffers, self._members, strict=True)
+        ]
+        self._names = list(given)
+        self._draws = any(group.draws for group in self._groups)
+        entries = self._entries()
+        self.method = method
+        self.params: Any = params
+        if self._named:
+            self.params = MappingProxyType({name: e["params"] for name, e in entries.items()})
+        self.state: dict[str, Any] = self._outward({n: e["state"] for n, e in entries.items()})
+        self.t = self.skipped = 0
 
-    def step(self, grads: np.ndarray) -> None:
+    def step(self, grads: np.ndarray | Mapping[str, np.ndarray]) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
 
         Parameters
         ----------
-        grads : ndarray
-            The gradient at ``params``, C-contiguous, of the shape and dtype of ``params``.
+        grads : ndarray or dict of str to ndarray
+            The gradient at ``params``, of the same structure: C-contiguous, of the same shapes and
+            dtypes. Gradients of 16-bit parameters may be float32.
 
         Raises
         ------
         TypeError, ValueError
-            Where ``grads`` is not such an array. Nothing has been modified then.
+            Where ``grads`` is not such a thing. Nothing has been modified then.
         """
-        g = flat_view("grads", grads, like=self.params)
-        if np.may_share_memory(g, self._x) and g.ctypes.data != self._x.ctypes.data:
-            raise ValueError(
-                "grads overlaps params from another start, expected an array of its own: "
-                "entries would be read after they were updated"
-            )
+        gs = self._read_grads(grads)
         t = self.t + 1
-        scalars = ()
-        if self.scalars:
-            scalars = self.method.carried(t, tuple(self.scalars.values()))
-        decay_coefs, coefs = self.method.coefficients_at(t, scalars)
-        self._step(
-            self._x,
-            g,
-            self._slots,
-            self._walls,
-            self._rates,
-            decay_coefs,
-            coefs,
-            self._prox_coefs,
-        )
-        self._coefs = coefs
-        if scalars:
-            self.scalars = dict(zip(self.scalars, scalars, strict=True))
+        prepared = [group.prepare(t) for group in self._groups]
+        coefs: tuple[float, ...] = ()
+        if self._transformation.count:
+            found = self._transformation.coefficients([g for group in gs for g in group])
+            if found is None:
+                self._skip()
+                return
+            coefs = found
+        key = step_key(self._seed, t) if self._draws else 0
+        for k, group in enumerate(self._groups):
+            group.step(gs[k], prepared[k], coefs, key)
         self.t = t
 
-    def learning_rates(self) -> np.ndarray:
+    def learning_rates(self, name: str | None = None) -> Any:
         """Return the effective learning rate of every coordinate in the last step.
+
+        Parameters
+        ----------
+        name : str, optional
+            Of which parameter, where they have names; all of them by default.
 
         Returns
         -------
-        ndarray
-            A new array, shaped like ``params``; NaN before the first step.
+        ndarray or dict of str to ndarray
+            New arrays, shaped like the parameters, in the dtype of the arithmetic; NaN before the
+            first step.
         """
-        out = np.full(self.params.shape, np.nan, self.params.dtype)
-        if self._rates:
-            out[...] = self._rates[0].reshape(out.shape)
-        elif self.t:
-            kernel = _rate_kernel(
-                self.method.rate, len(self._slots), len(self._coefs), self.params.dtype
-            )
-            kernel(out.reshape(-1), self._slots, self._coefs)
-        return out
+        if name is None:
+            return self._outward(self._by_name(lambda group: group.learning_rates(self.t)))
+        if not self._named or name not in self._names:
+            known = ", ".join(map(repr, self._names)) if self._named else "no names"
+            raise KeyError(f"name is {name!r}, expected one of {known}")
+        names, group = next(
+            (names, group)
+            for names, group in zip(self._members, self._groups, strict=True)
+            if name in names
+        )
+        return group.learning_rates(self.t)[names.index(name)]
 
-    def gradient_norm(self, grads: np.ndarray) -> float:
+    @property
+    def grads(self) -> Any:
+        """Places for gradients, of the structure of ``params``.
+
+        Those that are computed there go through one kernel call a group, without being copied.
+        """
+        places = self._by_name(lambda group: group.gradients())
+        return MappingProxyType(places) if self._named else places[ALONE]
+
+    @property
+    def scalars(self) -> Any:
+        """What the method carries through time besides the slots: name to number."""
+        return self._outward({name: e["scalars"] for name, e in self._entries().items()})
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What gradients are divided by; it may be set between steps."""
+        return self._transformation.loss_scale
+
+    @loss_scale.setter
+    def loss_scale(self, value: float | None) -> None:
+        self._transformation.loss_scale = value
+
+    def gradient_norm(self, grads: np.ndarray | Mapping[str, np.ndarray]) -> float:
         """Return how far ``params`` is from stationary along a gradient.
 
         Parameters
         ----------
-        grads : ndarray
+        grads : ndarray or dict of str to ndarray
             The gradient at ``params``, like that of `step`.
 
         Returns
@@ -180,35 +268,126 @@ class Optimizer:
             The largest absolute entry of the gradient, of the projected gradient under bounds;
             NaN where an entry of ``grads`` is not finite.
         """
-        g = flat_view("grads", grads, like=self.params)
-        kernel = _norm_kernel(
-            self._residual, len(self._walls), len(self._prox_coefs), self.params.dtype
+        norms = [
+            norm
+            for group, g in zip(self._groups, self._read_grads(grads), strict=True)
+            for norm in group.gradient_norms(g)
+        ]
+        return math.nan if any(map(math.isnan, norms)) else max(norms)
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        scale = "" if self.loss_scale is None else f" (loss_scale is {self.loss_scale:g})"
+        warnings.warn(
+            f"step {self.t + 1} was skipped: a gradient is not finite{scale}",
+            RuntimeWarning,
+            stacklevel=3,
         )
-        return kernel(self._x, g, self._walls, self._prox_coefs)
 
-    def restore(
-        self, state: Mapping[str, np.ndarray], t: int, scalars: Mapping[str, float] | None = None
-    ) -> None:
-        """Go on from the state of another optimizer of the same method after its step ``t``."""
-        for name, slot in self.state.items():
-            np.copyto(slot, state[name])
-        self.scalars = {name: float((scalars or {})[name]) for name in self.scalars}
-        self.t = t
-        values = tuple(self.scalars.values()) if t else ()
-        self._coefs = self.method.coefficients_at(max(t, 1), values)[1]
+    # -- going on ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all that is needed to go on exactly.
+
+        Returns
+        -------
+        dict
+            ``version``, ``t``, ``skipped``, ``seed``, ``loss_scale`` and ``parameters``: for each
+            name ("" for an array without one) its ``method``'s name, ``params``, ``state``,
+            ``scalars`` and ``hidden`` (master copies). Hyperparameters are not in it.
+        """
+        numbers = {
+            "t": self.t,
+            "skipped": self.skipped,
+            "seed": self._seed,
+            "loss_scale": self.loss_scale,
+        }
+        return snapshot.take(numbers, self._entries())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` of an optimizer of the same parameters and methods returned.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where it does not fit. Nothing has been modified then.
+        """
+        self._go_on(state, "state")
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write `state_dict` to an .npz file, atomically and without pickle.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where to. A file of that name is replaced by a complete new one, or stays as it is.
+        """
+        snapshot.save(path, self.state_dict())
+
+    def load(self, path: str | PathLike[str]) -> None:
+        """Go on from a file that `save` wrote.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where the file is damaged, is something else, or does not fit. Nothing has been modified
+            then.
+        """
+        self._go_on(snapshot.load(path), str(path))
+
+    def _go_on(self, taken: Mapping[str, Any], source: str) -> None:
+        before = self.loss_scale
+        if isinstance(taken, Mapping):
+            self.loss_scale = taken.get("loss_scale", before)
+        try:
+            snapshot.restore(taken, self._entries(), source)
+        except (TypeError, ValueError):
+            self.loss_scale = before
+            raise
+        self.t, self.skipped, self._seed = taken["t"], taken["skipped"], taken["seed"]
+        for group, names in zip(self._groups, self._members, strict=True):
+            scalars = taken["parameters"][names[0]]["scalars"]
+            group.go_on(self.t, tuple(scalars[name] for name in group.method.scalars))
+
+    # -- names outside, groups inside --------------------------------------------------------------
+
+    def _by_name(self, of: Callable[[Group], list[Any]]) -> dict[str, Any]:
+        """Return what there is of each parameter of the groups, by name, in the order given."""
+        found: dict[str, Any] = {}
+        for names, group in zip(self._members, self._groups, strict=True):
+            found.update(zip(names, of(group), strict=True))
+        return {name: found[name] for name in self._names}
+
+    def _entries(self) -> dict[str, snapshot.Entry]:
+        return self._by_name(lambda group: group.entries())
+
+    def _outward(self, by_name: dict[str, Any]) -> Any:
+        return by_name if self._named else by_name[ALONE]
+
+    # -- gradients ---------------------------------------------------------------------------------
+
+    def _read_grads(self, grads: Any) -> list[list[np.ndarray]]:
+        """Return the flat gradients of each group, checked."""
+        if not self._named:
+            g = flat_view("grads", grads, like=self.params)
+            self._groups[0].refuse_overlap("grads", g, 0)
+            return [[g]]
+        if not isinstance(grads, Mapping) or grads.keys() != self.params.keys():
+            has = list(grads) if isinstance(grads, Mapping) else type(grads).__name__
+            raise ValueError(f"grads is {has}, expected a dict of the names {self._names}")
+        flats = []
+        for names, group in zip(self._members, self._groups, strict=True):
+            flats.append(
+                [flat_view(label("grads", n), grads[n], like=self.params[n]) for n in names]
+            )
+            for k, (name, g) in enumerate(zip(names, flats[-1], strict=True)):
+                group.refuse_overlap(label("grads", name), g, k)
+        return flats
 
 
-def _check_rule(method: Any, coefs: tuple[float, ...]) -> None:
-    """Run a rule once as plain Python: what it returns must fit the slots."""
-    try:
-        returned = method.rule(0.0, 1.0, *[0.0] * len(method.slots), *coefs)
-    except ArithmeticError:
-        return
-    name = type(method).__name__
-    if not (isinstance(returned, tuple) and len(returned) == 3 and isinstance(returned[2], tuple)):
-        raise TypeError(f"{name}.rule returned {returned!r}, expected (x, rate, new slots)")
-    if len(returned[2]) != len(method.slots):
-        raise ValueError(
-            f"{name}.rule returned {len(returned[2])} new slots, expected {len(method.slots)} "
-            f"like slots {method.slots}"
-        )
+def _read_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed is {seed!r}, expected a whole number >= 0")
+    if seed < 0:
+        raise ValueError(f"seed is {seed!r}, expected a whole number >= 0")
+    return int(seed)

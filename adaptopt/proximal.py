@@ -136,8 +136,8 @@ def round_inwards(
     Where no number of the dtype lies between them, both become the nearest one.
     """
     lo, hi = np.broadcast_arrays(lo, hi)
-    low, high = lo.astype(dtype), hi.astype(dtype)
     with np.errstate(over="ignore"):
+        low, high = lo.astype(dtype), hi.astype(dtype)
         inner_low = np.where(low < lo, np.nextafter(low, dtype.type(np.inf)), low)
         inner_high = np.where(high > hi, np.nextafter(high, dtype.type(-np.inf)), high)
     crossed = inner_low > inner_high

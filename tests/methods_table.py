@@ -51,3 +51,6 @@ METHODS = {
     "amsgrad-corrected-max": ao.AMSGrad(0.1, corrected_max=True),
     "amsgrad-uncorrected": ao.AMSGrad(0.1, bias_correction=False),
 }
+
+# Those whose rate is a formula; the others' steps write the rates down.
+RATED = [name for name, method in METHODS.items() if method.rate]

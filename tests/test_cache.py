@@ -16,7 +16,7 @@ import numpy as np, adaptopt as ao
 x = np.zeros(3, np.float32)
 opt = ao.Optimizer(x, {method})
 opt.step(np.ones(3, np.float32))
-stats = opt._step.serial.stats
+stats = opt._groups[0]._steps[x.dtype].serial.stats
 print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 

@@ -96,7 +96,7 @@ CASES = {
         "adam": ao.Adam(LR, eps=EPS),
         "adam-betas": ao.Adam(LR, 0.5, 0.9, EPS),
         "adam-eps-root": ao.Adam(LR, eps=EPS, eps_root=0.1),
-        "adamw": ao.AdamW(LR, eps=EPS, weight_decay=1e-4),
+        "adamw": ao.AdamW(LR, eps=EPS, weight_decay=1e-3),
         "adamw-weight-decay": ao.AdamW(LR, eps=EPS, eps_root=0.1, weight_decay=0.1),
         "adamax": ao.Adamax(LR, eps=EPS),
         "adamax-betas": ao.Adamax(LR, 0.5, 0.9, EPS),
@@ -199,7 +199,7 @@ ROWS = [
 def golden():
     """Contents of every file, by its name."""
     contents = {}
-    for name in ("problem", "torch_state", *CASES):
+    for name in ("problem", *CASES):
         with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
             contents[name] = dict(file)
     return contents
@@ -215,48 +215,9 @@ def test_trajectory_is_the_librarys(golden, library, case, method):
         opt.step(-g if case.endswith("maximize") or case in ALL_MAXIMIZED else g)
         if opt.t in problem["steps"]:
             trajectory.append(x.copy())
-    # atol: x starts at about 1; where it crosses zero, the rounding of where it came from is left.
-    np.testing.assert_allclose(trajectory, golden[library][case], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(trajectory, golden[library][case], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("library", CASES)
 def test_every_golden_case_has_a_row(golden, library):
     assert set(golden[library]) - {"versions"} == set(CASES[library])
-
-
-# What torch calls our slots and scalars, by its case.
-STATES = {
-    "sgd-momentum": {"b": "momentum_buffer"},
-    "adagrad": {"G": "sum"},
-    "rmsprop": {"E": "square_avg"},
-    "rmsprop-momentum": {"E": "square_avg", "b": "momentum_buffer"},
-    "rmsprop-centered": {"V": "square_avg", "m": "grad_avg"},
-    "rmsprop-centered-momentum": {"V": "square_avg", "m": "grad_avg", "b": "momentum_buffer"},
-    "adadelta": {"E": "square_avg", "D": "acc_delta"},
-    "adam": {"m": "exp_avg", "v": "exp_avg_sq"},
-    "adamw": {"m": "exp_avg", "v": "exp_avg_sq"},
-    "amsgrad": {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
-    "adamax": {"m": "exp_avg", "u": "exp_inf"},
-    "nadam": {"m": "exp_avg", "v": "exp_avg_sq", "mu_product": "mu_product"},
-}
-
-
-@pytest.mark.parametrize("case", STATES)
-def test_a_run_goes_on_from_torchs_state(golden, case):
-    problem, saved = golden["problem"], golden["torch_state"]
-    steps = int(saved["steps"])
-    x, method = saved[f"{case}/x"].copy(), CASES["torch"][case]
-    state = {ours: saved[f"{case}/{theirs}"] for ours, theirs in STATES[case].items()}
-    if "V" in state:
-        state["V"] = state["V"] - state["m"] ** 2
-    opt = ao.Optimizer(x, method)
-    opt.restore(state, steps, {name: state[name] for name in method.scalars})
-    for g in problem["gradients"][steps : 2 * steps]:
-        opt.step(g)
-    np.testing.assert_allclose(x, saved[f"{case}/x_later"], rtol=1e-12, atol=0)
-
-
-def test_every_torch_state_has_a_row(golden):
-    keys = {tuple(key.split("/")) for key in golden["torch_state"]} - {("steps",), ("versions",)}
-    rows = {(case, key) for case, names in STATES.items() for key in names.values()}
-    assert {(case, key) for case, key in keys if key not in ("x", "x_later", "step")} == rows

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import pytest
+from methods_table import METHODS, RATED
 
 import adaptopt as ao
 from adaptopt import rules
@@ -29,11 +30,14 @@ def no_cache(monkeypatch):
     monkeypatch.setattr(build, "njit", njit)
 
 
-def dense_step(method, dtype, prox=None):
+def dense_step(method, dtype, prox=None, **options):
     """Return the method's step, compiled anew."""
-    opt = ao.Optimizer(np.zeros(1, dtype), method, prox)
-    prox = prox or Proximal()
-    return DenseStep(method.decay, method.rule, prox.prox, *opt._step.layout, dtype)
+    group = ao.Optimizer(np.zeros(1, dtype), method, prox, **options)._groups[0]
+    return DenseStep(group._functions, group._layout)
+
+
+def layout(method, dtype, prox=None):
+    return ao.Optimizer(np.zeros(1, dtype), method, prox)._groups[0]._layout
 
 
 def functions(kernel):
@@ -52,11 +56,10 @@ def test_float32_steps_compute_in_float32(method):
 
 
 @pytest.mark.usefixtures("no_cache")
-def test_float32_rates_compute_in_float32(method):
-    if method.rate is None:
-        pytest.skip("its steps write the rates down")
-    slots, coefs = len(method.slots), len(method.coefficients_at(1)[1])
-    code = "\n".join(functions(rate_kernel(method.rate, slots, coefs, FLOAT32)))
+@pytest.mark.parametrize("name", RATED)
+def test_float32_rates_compute_in_float32(name):
+    method = METHODS[name]
+    code = "\n".join(functions(rate_kernel(method.rate, layout(method, FLOAT32))))
     assert "float" in code
     assert "double" not in code
 
@@ -64,8 +67,7 @@ def test_float32_rates_compute_in_float32(method):
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize("prox", [Proximal(), ao.Box(0.0, 1.0)])
 def test_float32_norms_compute_in_float32(prox):
-    coefs = len(prox.parameters((1,), FLOAT32)[1])
-    code = "\n".join(functions(norm_kernel(prox.residual, 0, coefs, FLOAT32)))
+    code = "\n".join(functions(norm_kernel(prox.residual, layout(ao.SGD(), FLOAT32, prox))))
     assert "float" in code
     assert "double" not in code
 
@@ -110,7 +112,7 @@ def multiplies_vectors(kernel, dtype):
 def test_a_kernel_has_one_signature_and_casts_python_floats():
     step = dense_step(ao.AdaGrad(), FLOAT32)
     x, G = np.zeros(3, np.float32), np.zeros(3, np.float32)
-    step(x, np.ones(3, np.float32), (G,), (), (), (), (0.1, 0.0, 1e-8), ())
+    step(x, np.ones(3, np.float32), (G,), (), (), (), (), (), (), (0.1, 0.0, 1e-8), ())
     assert len(step.serial.signatures) == 1
     assert x[0] == np.float32(-0.1)
 

@@ -47,7 +47,10 @@ def one_step(method, dtype, t, x, g, slots, scalars):
     """Return x after step t + 1 from the given state, in dtype."""
     x = x.astype(dtype)
     opt = ao.Optimizer(x, method)
-    opt.restore(dict(zip(method.slots, slots, strict=True)), t, scalars)
+    state = opt.state_dict()
+    slots = {name: slot.astype(dtype) for name, slot in zip(method.slots, slots, strict=True)}
+    state["parameters"][""] |= {"state": slots, "scalars": scalars}
+    opt.load_state_dict({**state, "t": t})
     opt.step(g.astype(dtype))
     return x.astype(np.float64)
 
@@ -259,7 +262,7 @@ def test_an_optimizer_goes_on_from_anothers_scalars():
         first.step(g)
     y = x.copy()
     second = ao.Optimizer(y, method)
-    second.restore(first.state, first.t, first.scalars)
+    second.load_state_dict(first.state_dict())
     np.testing.assert_array_equal(second.learning_rates(), first.learning_rates())
     for g in gs[10:]:
         first.step(g)

@@ -1,6 +1,7 @@
 """Builders that turn scalar rules into compiled kernels over flat arrays."""
 
-from .dense import DenseStep, rate_kernel
-from .reductions import norm_kernel
+from .dense import DenseStep, Layout, rate_kernel
+from .formats import step_key
+from .reductions import SumOfSquares, norm_kernel
 
-__all__ = ["DenseStep", "norm_kernel", "rate_kernel"]
+__all__ = ["DenseStep", "Layout", "SumOfSquares", "norm_kernel", "rate_kernel", "step_key"]

@@ -13,15 +13,27 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
-from numba.extending import register_jitable
+from numba.extending import intrinsic, register_jitable
 from numba.np.numpy_support import from_dtype
 
-__all__ = ["compile_kernel", "inlinable", "number_type", "tuple_of"]
+__all__ = [
+    "array_type",
+    "compile_kernel",
+    "inlinable",
+    "number_type",
+    "prefer_vectors",
+    "tuple_of",
+]
 
 
-def number_type(dtype: np.dtype[Any]) -> Any:
-    """Return Numba's type of one number of ``dtype``."""
-    return from_dtype(dtype)
+def number_type(form: str) -> Any:
+    """Return Numba's type of a number as it lies in an array: 16-bit floats lie there as uint16."""
+    return from_dtype(np.dtype("uint16" if form.endswith("float16") else form))
+
+
+def array_type(form: str) -> Any:
+    """Return Numba's type of a flat array of numbers."""
+    return number_type(form)[::1]
 
 
 def tuple_of(kind: Any, count: int) -> Any:
@@ -45,7 +57,7 @@ def inlinable(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def compile_kernel(
     make: Callable[..., Callable[..., Any]],
-    parts: tuple[Callable[..., Any], ...],
+    parts: tuple[Any, ...],
     signature: Any,
     parallel: bool = False,
 ) -> Any:
@@ -55,14 +67,14 @@ def compile_kernel(
     ----------
     make : callable
         Takes the parts, made callable from compiled code, and returns the plain kernel.
-    parts : tuple of callable
-        Plain scalar functions: rules, proximal maps.
+    parts : tuple of callable or int
+        Plain scalar functions: rules, proximal maps; and constants.
     signature : numba signature
         The one signature: Python floats are cast to it, where a lazy kernel would compute in
         float64 and be four times slower.
     """
     parts = tuple(_plain(part) for part in parts)
-    kernel = make(*[inlinable(part) for part in parts])
+    kernel = make(*[inlinable(part) if callable(part) else part for part in parts])
     # Numba stamps the file of the kernel only, so what the kernel was made from goes into its
     # name: an edited rule is another kernel. It also gives every kernel an index of its own;
     # processes that write different kernels to one index at the same time lose some of them.
@@ -77,7 +89,7 @@ def compile_kernel(
 
 
 def _digest(
-    make: Callable[..., Any], parts: tuple[Callable[..., Any], ...], signature: Any, parallel: bool
+    make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, parallel: bool
 ) -> str:
     """Return a name for a kernel: its functions' code and constants, its types, its target."""
     digest = hashlib.sha256(f"{signature} {parallel} {sys.version} {_builders()}".encode())
@@ -98,6 +110,9 @@ def _builders() -> str:
 
 def _identity(function: FunctionType | Any, seen: set[int]) -> Iterator[str]:
     """Yield what a function computes: its code, and all that the code refers to by name."""
+    if not isinstance(function, FunctionType):
+        yield repr(function)
+        return
     if id(function) in seen:
         return
     seen.add(id(function))
@@ -140,3 +155,17 @@ def _names(code: CodeType) -> list[str]:
 def _plain(value: Any) -> Any:
     """Return the Python function under a user's njit function, and anything else as it is."""
     return value.py_func if isinstance(value, Dispatcher) else value
+
+
+@intrinsic(prefer_literal=True)
+def prefer_vectors(typing: Any, bits: Any) -> Any:
+    """Have LLVM use vectors of so many bits in the calling function; 0 leaves it to LLVM."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if bits.literal_value:
+            # llvmlite knows no attributes with values, but prints what is in the set.
+            attribute = f'"prefer-vector-width"="{bits.literal_value}"'
+            set.add(builder.function.attributes, attribute)
+        return context.get_dummy_value()
+
+    return types.void(bits), code

@@ -1,4 +1,4 @@
-"""Reductions over flat arrays that the stopping tests need."""
+"""Reductions over flat arrays: the stopping tests' norm, and the sum of squares of a gradient."""
 
 from __future__ import annotations
 
@@ -6,44 +6,115 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import prange, types
 
 from .access import gather
-from .build import compile_kernel, number_type, tuple_of
+from .build import array_type, compile_kernel, inlinable, tuple_of
+from .dense import READ, Layout
+from .loops import Loop
 
-__all__ = ["norm_kernel"]
+__all__ = ["SumOfSquares", "norm_kernel"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
 
+# Elements that are summed in one go: the sum does not depend on the number of threads, because the
+# blocks do not. Each lane sums every 64th element of its block; fewer lanes were 3.5x slower.
+BLOCK = 16_384
+LANES = 64
 
-def make_norm(residual):
-    """Compose a residual into its largest absolute value; NaN where a gradient is not finite."""
 
-    def norm(x, g, walls, coefs):
-        largest = g.dtype.type(0)
+def make_norm(residual, read_x, read_g):
+    """Compose a residual into its largest absolute value; ``nan`` where g is not finite."""
+
+    def norm(x, g, walls, coefs, zero, nan):
+        largest = zero
         strange = False
         for i in range(uintp(x.size)):
-            strange |= g[i] - g[i] != g[i] - g[i]
-            distance = abs(residual(x[i], g[i], *gather(walls, i), *coefs))
+            g_i = read_g(g[i])
+            strange |= g_i - g_i != g_i - g_i
+            distance = abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs))
             largest = distance if distance > largest else largest
-        return g.dtype.type(np.nan) if strange else largest
+        return nan if strange else largest
 
     return norm
 
 
-def norm_kernel(
-    residual: Callable[..., Any], walls: int, coefs: int, dtype: np.dtype[Any]
-) -> Callable[..., float]:
-    """Return ``kernel(x, g, walls, coefs)``, the largest distance from stationary of a coordinate.
+def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., float]:
+    """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
 
     It is NaN where an entry of ``g`` is infinite or NaN.
     """
-    number = number_type(dtype)
-    array = number[::1]
+    number = layout.number
     signature = number(
-        array, array.copy(readonly=True), tuple_of(array, walls), tuple_of(number, coefs)
+        array_type(layout.x),
+        array_type(layout.gradient).copy(readonly=True),
+        tuple_of(number[::1], layout.walls),
+        tuple_of(number, layout.coefs[3]),
+        number,
+        number,
     )
-    kernel: Callable[..., float] = compile_kernel(make_norm, (residual,), signature)
+    parts = (residual, READ[layout.x], READ[layout.gradient])
+    kernel: Callable[..., float] = compile_kernel(make_norm, parts, signature)
     return kernel
+
+
+def make_squares(read):
+    """Sum the squares of ``factor * g`` in float64, block by block."""
+
+    def squares(g, factor, sums, lo, hi):
+        for block in range(uintp(lo), uintp(hi)):
+            start = uintp(block * uintp(BLOCK))
+            stop = uintp(min(start + uintp(BLOCK), uintp(g.size)))
+            rows = uintp((stop - start) // uintp(LANES))
+            lanes = np.zeros(LANES)
+            for row in range(rows):
+                first = uintp(start + row * uintp(LANES))
+                for lane in range(uintp(LANES)):
+                    value = factor * np.float64(read(g[first + lane]))
+                    lanes[lane] += value * value
+            total = 0.0
+            for lane in range(uintp(LANES)):
+                total += lanes[lane]
+            for i in range(uintp(start + rows * uintp(LANES)), stop):
+                value = factor * np.float64(read(g[i]))
+                total += value * value
+            sums[block] = total
+
+    return squares
+
+
+def make_threaded_squares(read):
+    """Split the blocks over the threads."""
+    squares = inlinable(make_squares(read))
+
+    def threaded_squares(g, factor, sums, n, chunks):
+        for c in prange(chunks):
+            squares(g, factor, sums, c * n // chunks, (c + 1) * n // chunks)
+
+    return threaded_squares
+
+
+class SumOfSquares(Loop):
+    """The sum of the squares of an array's elements, in float64.
+
+    Parameters
+    ----------
+    form : str
+        Format of the array; see `Layout`.
+    """
+
+    def __init__(self, form: str) -> None:
+        super().__init__(
+            make_squares,
+            make_threaded_squares,
+            (READ[form],),
+            (array_type(form).copy(readonly=True), types.float64, types.float64[::1]),
+        )
+
+    def __call__(self, g: np.ndarray, factor: float = 1.0) -> float:
+        """Return the sum; the same to the last bit for any number of threads."""
+        sums = np.empty(-(-g.size // BLOCK))
+        self.run(g.size, sums.size, g, factor, sums)
+        return float(sums.sum())

@@ -13,6 +13,7 @@ METHODS = {
     "momentum": ao.Momentum(),
     "adagrad": ao.AdaGrad(),
     "rmsprop": ao.RMSProp(),
+    "adam": ao.Adam(),
     "rmsprop_centered_momentum": ao.RMSProp(centered=True, momentum=0.9),
 }
 

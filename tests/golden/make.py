@@ -169,7 +169,7 @@ OPTAX = {
     "adam": (optax.adam, {"eps": EPS}),
     "adam-betas": (optax.adam, {"eps": EPS, "b1": 0.5, "b2": 0.9}),
     "adam-eps-root": (optax.adam, {"eps": EPS, "eps_root": 0.1}),
-    "adamw": (optax.adamw, {"eps": EPS}),
+    "adamw": (optax.adamw, {"eps": EPS, "weight_decay": 1e-3}),
     "adamw-weight-decay": (optax.adamw, {"eps": EPS, "eps_root": 0.1, "weight_decay": 0.1}),
     "adamax": (optax.adamax, {"eps": EPS}),
     "adamax-betas": (optax.adamax, {"eps": EPS, "b1": 0.5, "b2": 0.9}),

@@ -1,0 +1,353 @@
+"""Checkpoint files: .npz archives without pickle, replaced as a whole, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import secrets
+import stat
+import zipfile
+from collections.abc import Iterable
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+
+__all__ = ["CheckpointError", "read", "write"]
+
+_Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+
+_FORMAT = "adaptopt"
+_VERSION = 1
+_HEADER = "adaptopt.npy"  # the first entry; the arrays are 0.npy, 1.npy, ...
+_CHUNK = 1 << 20  # bytes
+_NEW_MODE = 0o666  # less the umask, which the system takes away
+_ZIP = b"PK\3\4"  # what a zip file starts with
+_END = b"PK\5\6"  # and its last 22 bytes, of which the last two are the length of a comment
+_NATIVE: Any = ["readonly", "contig", "nbo"]  # Any: NumPy's stubs do not know "contig"
+
+# True dtype -> the dtype in the file, which NumPy can read alone. None of them needs pickle.
+_STORED = {
+    name: name
+    for name in (
+        "bool",
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    )
+} | {"bfloat16": "uint16"}
+
+
+class CheckpointError(ValueError):
+    """A file that is damaged, or that is no checkpoint of the kind asked for."""
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def write(path: _Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a checkpoint: afterwards ``path`` is the whole new file, or still the old one.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Used as it is: no ``.npz`` is appended. Where it is a symbolic link, the file that it points
+        to is replaced. The new file has the permissions of the one that it replaces.
+    kind : str
+        What the file holds, such as ``"optimizer"``; `read` demands the same.
+    header : dict of str to object
+        Made of dicts, lists (and tuples, which are read as lists), str, int, float, bool and None.
+    arrays : dict of str to ndarray
+        Booleans, integers, real and complex numbers, bfloat16 (of ``ml_dtypes``) among them; of any
+        shape and strides. They are read C-contiguous, in native byte order.
+
+    Raises
+    ------
+    TypeError
+        Where ``header`` or ``arrays`` holds something else. Nothing has been written then.
+    OSError
+        Where the system cannot write. The old file is unchanged then.
+    """
+    _check("kind", kind, str)
+    _check("header", header, dict)
+    _check_header("header", header)
+    stored = {name: _stored(name, array) for name, array in arrays.items()}
+    contents = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "kind": kind,
+        "header": header,
+        "arrays": [
+            {"name": name, "entry": f"{i}.npy", "dtype": array.dtype.name, "shape": array.shape}
+            for i, (name, array) in enumerate(arrays.items())
+        ],
+    }
+    text = np.frombuffer(json.dumps(contents).encode("ascii"), np.uint8)
+    target = os.path.realpath(os.fsdecode(path))
+    old_mode = _mode(target)
+    mode = _NEW_MODE if old_mode is None else old_mode
+    temporary = os.path.join(os.path.dirname(target), f".adaptopt-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            if old_mode is not None:
+                os.chmod(temporary, old_mode)  # what the umask took away
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                _write_entry(archive, _HEADER, text)
+                for i, array in enumerate(stored.values()):
+                    _write_entry(archive, f"{i}.npy", array)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary and error.filename2 is None:
+            error.filename = target  # the name that the caller knows
+        raise
+    _sync_folder(os.path.dirname(target))
+
+
+def _mode(target: str) -> int | None:
+    """Return the permissions of the file to be replaced, if there is one, and it may be."""
+    try:
+        # A file that is read-only may be replaced where its folder is not: ask the file first.
+        with open(target, "r+b") as file:
+            mode = os.fstat(file.fileno()).st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):  # replacing /dev/null would remove it
+        raise OSError(errno.EINVAL, "Not a regular file", target)
+    return stat.S_IMODE(mode)
+
+
+def _sync_folder(folder: str) -> None:
+    """Have the new name reach the disk, where the system can sync a folder."""
+    if os.name == "nt":
+        return
+    # The new file is whole and in its place: a folder that cannot be opened or synced, as on some
+    # network file systems, is no failure.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check(name: str, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{name} is {value!r}, expected a {expected.__name__}")
+
+
+def _check_header(name: str, value: object) -> None:
+    """Refuse what JSON would change or could not hold."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check(f"a key of {name}", key, str)
+            _check_header(f"{name}[{key!r}]", item)
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_header(f"{name}[{i}]", item)
+    elif not (value is None or isinstance(value, str | int | float)):
+        raise TypeError(
+            f"{name} is {value!r}, expected a dict, list, str, int, float, bool or None"
+        )
+
+
+def _stored(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the array in the dtype it has in the file, without a copy."""
+    _check("the name of an array in arrays", name, str)
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"arrays[{name!r}] is a {type(array).__name__}, expected a NumPy array")
+    if array.dtype.name not in _STORED:
+        raise TypeError(
+            f"arrays[{name!r}] has dtype {array.dtype}, expected one of {', '.join(_STORED)}"
+        )
+    if array.dtype.name == "bfloat16":
+        return array.view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
+    return array
+
+
+def _write_entry(archive: zipfile.ZipFile, entry: str, array: np.ndarray) -> None:
+    native = array.dtype.newbyteorder("=")
+    description = {"descr": native.str, "fortran_order": False, "shape": array.shape}
+    # A ZipInfo of its own has no time of day: the same contents make the same file.
+    with archive.open(zipfile.ZipInfo(entry), "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, description)
+        chunks: Iterable[Any] = np.nditer(
+            array,
+            flags=["external_loop", "buffered", "zerosize_ok"],
+            op_flags=_NATIVE,
+            order="C",
+            casting="equiv",
+            buffersize=_CHUNK // array.itemsize,
+        )
+        for chunk in chunks:
+            # Bytes of their own: if another thread changed the array between the checksum and the
+            # write, the file would be damaged.
+            file.write(chunk.tobytes())
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read(path: _Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a checkpoint, and check all of it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that `write` has written.
+    kind : str
+        What it must hold.
+
+    Returns
+    -------
+    header : dict of str to object
+        The header written.
+    arrays : dict of str to ndarray
+        The arrays written: new ones, writable, C-contiguous and in native byte order.
+
+    Raises
+    ------
+    CheckpointError
+        A ValueError: where the file is damaged, is no checkpoint, holds another kind, or has a
+        newer format.
+    ImportError
+        Where it holds bfloat16 arrays and ``ml_dtypes`` is not installed.
+    OSError
+        Where the system cannot read it, such as FileNotFoundError.
+    """
+    shown = os.fsdecode(path)
+    with open(path, "rb") as file:
+        try:
+            return _read(file, shown, kind)
+        except (CheckpointError, ImportError, MemoryError):
+            raise
+        # zipfile, NumPy and json have a dozen exceptions for a file that is not well formed.
+        except Exception as error:
+            # EINVAL: a seek to before the start, as damaged offsets ask for.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
+            raise _damaged(shown, str(error) or type(error).__name__) from error
+
+
+def _damaged(path: str, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged ({why}): expected a complete checkpoint")
+
+
+def _foreign(path: str, why: str) -> CheckpointError:
+    return CheckpointError(f"{path} is not an adaptopt checkpoint: {why}")
+
+
+def _read(file: BinaryIO, path: str, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a file that the system has opened."""
+    size = _check_ends(file, path)
+    with zipfile.ZipFile(file) as archive:
+        infos = {info.filename: info for info in archive.infolist()}
+        for info in infos.values():
+            # Together they also keep a damaged size from asking for more memory than the file has.
+            if (
+                info.compress_type != zipfile.ZIP_STORED
+                or info.compress_size != info.file_size
+                or not 0 <= info.header_offset <= size - info.file_size
+            ):
+                raise _damaged(path, f"{info.filename!r} is not stored as it should be")
+        if _HEADER not in infos or infos[_HEADER].header_offset != 0:
+            raise _damaged(path, f"its directory does not say that it starts with {_HEADER}")
+        contents = _contents(_read_entry(archive, infos[_HEADER]), path, kind)
+        table = contents["arrays"]
+        expected = [_HEADER, *(item["entry"] for item in table)]
+        names = [info.filename for info in archive.infolist()]
+        if sorted(names) != sorted(expected):
+            raise _damaged(path, f"it has the entries {names}, its header says {expected}")
+        return contents["header"], {
+            item["name"]: _array(_read_entry(archive, infos[item["entry"]]), item, path)
+            for item in table
+        }
+
+
+def _check_ends(file: BinaryIO, path: str) -> int:
+    """Look at both ends of the file, where zipfile is lenient; return its size."""
+    start = file.read(30 + len(_HEADER))
+    if not start:
+        raise _foreign(path, "it is empty")
+    if not start.startswith(_ZIP):
+        raise _foreign(path, f"it starts with {start[:4]!r}, expected {_ZIP!r}")
+    if start[30:] != _HEADER.encode():
+        raise _foreign(path, f"it does not start with an entry {_HEADER}")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 22, 0))
+    end = file.read()
+    if not (end.startswith(_END) and len(end) == 22 and end.endswith(b"\0\0")):
+        raise _damaged(path, "it is cut off, or other bytes follow it")
+    return size
+
+
+def _contents(array: np.ndarray, path: str, kind: str) -> dict[str, Any]:
+    """Read the entry that says what the others are."""
+    try:
+        contents = json.loads(array.tobytes()) if array.dtype == np.uint8 else None
+    except ValueError:
+        contents = None
+    if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
+        raise _foreign(path, f"its entry {_HEADER} is of another format")
+    version = contents["version"]
+    if version != _VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, expected {_VERSION}: "
+            "it was written by a newer adaptopt"
+        )
+    if contents["kind"] != kind:
+        raise CheckpointError(
+            f"{path} holds {_article(contents['kind'])}, expected {_article(kind)}"
+        )
+    return contents
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
+
+
+def _array(array: np.ndarray, item: dict[str, Any], path: str) -> np.ndarray:
+    """Give an array its true dtype, where it is what the header says."""
+    name, shape = item["dtype"], tuple(item["shape"])
+    native = array.dtype.newbyteorder("=")
+    stored = _STORED.get(name, name)
+    if native.name != stored or array.shape != shape:
+        raise _damaged(
+            path,
+            f"array {item['name']!r} is {native.name} of shape {array.shape}, "
+            f"its header says {stored} of shape {shape}",
+        )
+    array = array.astype(native, copy=False)
+    if name != "bfloat16":
+        return array
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(
+            f"{path} holds bfloat16 arrays, expected the package ml_dtypes to read them"
+        ) from error
+    return array.view(ml_dtypes.bfloat16)
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Read all of an entry, so that its checksum is tested, and only then look at what it says."""
+    buffer = np.empty(info.file_size, np.uint8)
+    done = 0
+    with archive.open(info) as entry:
+        while chunk := entry.read(_CHUNK):
+            buffer[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            done += len(chunk)
+    if done < info.file_size:
+        raise EOFError(f"{info.filename} has {done} bytes of {info.file_size}")
+    head = io.BytesIO(buffer[: 1 << 16].tobytes())
+    if np.lib.format.read_magic(head) != (1, 0):
+        raise ValueError(f"{info.filename} has another .npy version than 1.0")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
+    if fortran_order or dtype.hasobject:
+        raise ValueError(f"{info.filename} is in Fortran order or of Python objects")
+    # NumPy fills headers up to 64 bytes, so the array behind one is aligned.
+    return buffer[head.tell() :].view(dtype).reshape(shape)

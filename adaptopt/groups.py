@@ -1,0 +1,318 @@
+"""A group: parameters that share a method and a proximal map, in one flat buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import aligned, compute_dtype, storage
+from .kernels import DenseStep, Layout, norm_kernel, rate_kernel
+from .precision import Precision
+from .proximal import Proximal
+from .snapshot import Entry
+from .transformation import Transformation
+
+__all__ = ["Group"]
+
+# Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
+_dense_step = lru_cache(maxsize=256)(DenseStep)
+_rate_kernel = lru_cache(maxsize=256)(rate_kernel)
+_norm_kernel = lru_cache(maxsize=256)(norm_kernel)
+
+# Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
+# as much as copying so many float32 numbers next to those of the other parameters.
+WORTH_A_CALL = 16_384
+
+
+class Part(NamedTuple):
+    """The arrays of some coordinates of a group that lie side by side, as a kernel takes them."""
+
+    x: np.ndarray
+    slots: tuple[np.ndarray, ...]
+    walls: tuple[np.ndarray, ...]
+    rates: tuple[np.ndarray, ...]
+    copies: tuple[np.ndarray, ...]
+    start: int
+
+
+# What a step needs that is the same for all coordinates: scalars, coefficients of decay and rule.
+Prepared = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+
+
+class Group:
+    """Parameters that share a method and a proximal map.
+
+    Parameters
+    ----------
+    flat : ndarray
+        All their elements, updated in place.
+    shapes : sequence of tuple of int
+        Their shapes, in the order in which they lie in ``flat``.
+    method : Method
+        What to do with them.
+    prox : Proximal
+        What to do after it.
+    precision : Precision
+        How to keep parameters and state.
+    transformation : Transformation
+        What is done to the gradients first.
+    """
+
+    def __init__(
+        self,
+        flat: np.ndarray,
+        shapes: Sequence[tuple[int, ...]],
+        method: Any,
+        prox: Proximal,
+        precision: Precision,
+        transformation: Transformation,
+    ) -> None:
+        self.flat = flat
+        self.method = method
+        self.number = compute_dtype(flat.dtype)
+        ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
+        self._spans = list(pairwise(ends))
+        self._shapes = list(shapes)
+        self.scalars: tuple[float, ...] = method.initial_scalars()
+        _, decay_coefs, self.coefs = self.prepare(1)
+        _check_rule(method, self.coefs)
+        self._check_hyperparameters()
+
+        n = flat.size
+        narrow = flat.dtype.itemsize == 2
+        self.has_master = precision.master and narrow
+        x = storage(flat)
+        copies: tuple[np.ndarray, ...] = ()
+        if self.has_master:
+            copies, x = (x,), aligned(n, self.number)
+            x[:] = flat
+        narrow_slots = method.second_moments if precision.state_dtype else ()
+        slot_forms = tuple(
+            "bfloat16" if name in narrow_slots else self.number.name for name in method.slots
+        )
+        initial = method.initial_state()
+        slots = []
+        for name, form in zip(method.slots, slot_forms, strict=True):
+            slot = aligned(n, "uint16" if form == "bfloat16" else form, x)
+            value = initial.get(name, 0.0)
+            slot.fill(_bfloat16_bits(value) if form == "bfloat16" else value)
+            slots.append(slot)
+        # A method without a formula for its rates has every step write them down.
+        rates = () if method.rate else (aligned(n, self.number, x),)
+        for array in rates:
+            array.fill(np.nan)
+        walls, self._prox_coefs = self._walls_of(prox)
+        self._whole = Part(x, tuple(slots), walls, rates, copies, 0)
+        self._parts: dict[tuple[int, int], Part] = {(0, n): self._whole}
+        self._gradient: np.ndarray | None = None
+
+        stochastic = precision.rounding == "stochastic" and narrow
+        self.draws = stochastic or "bfloat16" in slot_forms
+        self._functions = (transformation.function, method.decay, method.rule, prox.prox)
+        self._residual = prox.residual
+        self._layout = Layout(
+            x=self.number.name if copies else flat.dtype.name,
+            gradient=flat.dtype.name,
+            slots=slot_forms,
+            walls=len(walls),
+            rates=len(rates),
+            copies=(flat.dtype.name,) if copies else (),
+            rounding="stochastic" if stochastic else "nearest",
+            noise=self.draws,
+            coefs=(
+                transformation.count,
+                len(decay_coefs),
+                len(self.coefs),
+                len(self._prox_coefs),
+            ),
+        )
+        self._steps = {flat.dtype: _dense_step(self._functions, self._layout)}
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def prepare(self, t: int) -> Prepared:
+        """Compute what step ``t`` needs, before anything is modified."""
+        scalars = self.scalars
+        if scalars:
+            scalars = self.method.carried(t, scalars)
+        decay_coefs, coefs = self.method.coefficients_at(t, scalars)
+        return scalars, decay_coefs, coefs
+
+    def step(
+        self,
+        gradients: Sequence[np.ndarray],
+        prepared: Prepared,
+        transform_coefs: tuple[float, ...],
+        key: int,
+    ) -> None:
+        """Take a step along flat gradients, one for each parameter."""
+        self.scalars, decay_coefs, self.coefs = prepared
+        rest = (transform_coefs, decay_coefs, self.coefs, self._prox_coefs)
+        if len(gradients) == 1:
+            self._run(self._whole, gradients[0], key, rest)
+            return
+        # Gradients that lie in the group's own buffer, and small ones, which are copied there, go
+        # through the kernel together; others from where they are.
+        buffer = self._gradient_buffer()
+        start = 0
+        for (lo, hi), g in zip(self._spans, gradients, strict=True):
+            place = buffer[lo:hi]
+            if g.dtype == place.dtype and g.ctypes.data == place.ctypes.data:
+                continue
+            if g.size < WORTH_A_CALL and g.dtype == place.dtype:
+                np.copyto(place, g)
+                continue
+            self._run_buffered(start, lo, key, rest)
+            self._run(self._part(lo, hi), g, key, rest)
+            start = hi
+        self._run_buffered(start, self.flat.size, key, rest)
+
+    def _run_buffered(self, lo: int, hi: int, key: int, rest: tuple[Any, ...]) -> None:
+        if lo < hi:
+            self._run(self._part(lo, hi), self._gradient_buffer()[lo:hi], key, rest)
+
+    def _run(self, part: Part, g: np.ndarray, key: int, rest: tuple[Any, ...]) -> None:
+        dtype = g.dtype
+        step = self._steps.get(dtype)
+        if step is None:
+            layout = self._layout._replace(gradient=dtype.name)
+            step = self._steps[dtype] = _dense_step(self._functions, layout)
+        if dtype.itemsize == 2:
+            g = storage(g)
+        x, slots, walls, rates, copies, start = part
+        noise = (key, start) if self.draws else ()
+        step(x, g, slots, walls, rates, copies, noise, *rest)
+
+    def _part(self, lo: int, hi: int) -> Part:
+        part = self._parts.get((lo, hi))
+        if part is None:
+            x, slots, walls, rates, copies, _ = self._whole
+            slots, walls, rates, copies = (
+                tuple(array[lo:hi] for array in arrays) for arrays in (slots, walls, rates, copies)
+            )
+            part = self._parts[lo, hi] = Part(x[lo:hi], slots, walls, rates, copies, lo)
+        return part
+
+    def _gradient_buffer(self) -> np.ndarray:
+        if self._gradient is None:
+            self._gradient = aligned(self.flat.size, self.flat.dtype, self._whole.x)
+            self._gradient.fill(0)
+        return self._gradient
+
+    def refuse_overlap(self, name: str, g: np.ndarray, k: int) -> None:
+        """Raise where the gradient of the parameter ``k`` overlaps the parameters badly."""
+        lo = self._spans[k][0]
+        if np.may_share_memory(g, self.flat) and (
+            g.dtype != self.flat.dtype or g.ctypes.data != self.flat[lo:].ctypes.data
+        ):
+            raise ValueError(
+                f"{name} overlaps params from another start, expected an array of its own: "
+                "entries would be read after they were updated"
+            )
+
+    # -- what can be looked at ---------------------------------------------------------------------
+
+    def shaped(self, array: np.ndarray) -> list[np.ndarray]:
+        """Return views of a flat array of the group, one for each parameter, in its shape."""
+        return [
+            array[lo:hi].reshape(shape)
+            for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
+        ]
+
+    def gradients(self) -> list[np.ndarray]:
+        """Return the places from which a step takes gradients without copying them."""
+        return self.shaped(self._gradient_buffer())
+
+    def entries(self) -> list[Entry]:
+        """Return views of all there is of each parameter."""
+        slots = dict(zip(self.method.slots, self._whole.slots, strict=True))
+        # What a user need not look at: master copies, and rates that were written down.
+        hidden = dict(zip(["rates"], self._whole.rates, strict=False))
+        if self.has_master:
+            hidden["master"] = self._whole.x
+        scalars = dict(zip(self.method.scalars, self.scalars, strict=True))
+        return [
+            {
+                "method": type(self.method).__name__,
+                "scalars": dict(scalars),
+                "params": self.flat[lo:hi].reshape(shape),
+                **{
+                    part: {
+                        name: _floats(array)[lo:hi].reshape(shape) for name, array in arrays.items()
+                    }
+                    for part, arrays in (("state", slots), ("hidden", hidden))
+                },
+            }
+            for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
+        ]
+
+    def learning_rates(self, t: int) -> list[np.ndarray]:
+        """Return new arrays of the effective rates of the last step ``t``; NaN where t is 0."""
+        out = np.full(self.flat.shape, np.nan, self.number)
+        if self._whole.rates:
+            out[:] = self._whole.rates[0]
+        elif t:
+            _rate_kernel(self.method.rate, self._layout)(out, self._whole.slots, self.coefs)
+        return self.shaped(out)
+
+    def gradient_norms(self, gradients: Sequence[np.ndarray]) -> list[float]:
+        """Return how far each parameter is from stationary along its gradient."""
+        norms = []
+        for (lo, hi), g in zip(self._spans, gradients, strict=True):
+            part = self._part(lo, hi)
+            kernel = _norm_kernel(self._residual, self._layout._replace(gradient=g.dtype.name))
+            norms.append(kernel(part.x, storage(g), part.walls, self._prox_coefs, 0.0, np.nan))
+        return norms
+
+    def go_on(self, t: int, scalars: tuple[float, ...]) -> None:
+        """Stand after step ``t``, whose state has been written to the arrays."""
+        self.scalars = scalars
+        if t:
+            self.coefs = self.method.coefficients_at(t, scalars)[1]
+
+    # -- making one --------------------------------------------------------------------------------
+
+    def _walls_of(self, prox: Proximal) -> tuple[tuple[np.ndarray, ...], tuple[float, ...]]:
+        """Return the arrays and scalars of the prox, over all parameters."""
+        arrays, scalars = zip(
+            *[prox.parameters(shape, self.flat.dtype) for shape in self._shapes], strict=True
+        )
+        joined = [np.concatenate(pieces) for pieces in zip(*arrays, strict=True)]
+        return tuple(wall.astype(self.number) for wall in joined), scalars[0]
+
+    def _check_hyperparameters(self) -> None:
+        for name, value in vars(self.method).items():
+            if isinstance(value, float) and value != 0 and self.number.type(value) == 0:
+                raise ValueError(
+                    f"{name} is {value}, which is 0 in {self.number}, expected at least "
+                    f"{np.finfo(self.number).smallest_subnormal}"
+                )
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """Return a slot as numbers: uint16 stands for bfloat16."""
+    return array.view("bfloat16") if array.dtype == np.uint16 else array
+
+
+def _bfloat16_bits(value: float) -> Any:
+    return np.array([value]).astype("bfloat16").view(np.uint16)[0]
+
+
+def _check_rule(method: Any, coefs: tuple[float, ...]) -> None:
+    """Run a rule once as plain Python: what it returns must fit the slots."""
+    try:
+        returned = method.rule(0.0, 1.0, *[0.0] * len(method.slots), *coefs)
+    except ArithmeticError:
+        return
+    name = type(method).__name__
+    if not (isinstance(returned, tuple) and len(returned) == 3 and isinstance(returned[2], tuple)):
+        raise TypeError(f"{name}.rule returned {returned!r}, expected (x, rate, new slots)")
+    if len(returned[2]) != len(method.slots):
+        raise ValueError(
+            f"{name}.rule returned {len(returned[2])} new slots, expected {len(method.slots)} "
+            f"like slots {method.slots}"
+        )

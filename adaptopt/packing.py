@@ -1,0 +1,80 @@
+"""Which parameters make a group, and the one buffer in which the groups lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import aligned, flat_view
+
+__all__ = ["ALONE", "for_each", "group_names", "label", "pack", "read_params"]
+
+# The name of an array that is given without one.
+ALONE = ""
+
+LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+def label(what: str, name: str) -> str:
+    """Return what error messages call a thing of a parameter."""
+    return f"{what}[{name!r}]" if name != ALONE else what
+
+
+def read_params(params: Any) -> dict[str, np.ndarray]:
+    """Return the arrays by name, checked."""
+    if not isinstance(params, Mapping):
+        flat_view("params", params, writable=True)
+        return {ALONE: params}
+    if not params:
+        raise ValueError("params is empty, expected at least one array")
+    for name, array in params.items():
+        if not (isinstance(name, str) and name):
+            raise TypeError(f"params has the name {name!r}, expected a string that is not empty")
+        flat_view(label("params", name), array)
+    return dict(params)
+
+
+def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = None) -> Any:
+    """Return one value for each parameter."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(params, default if value is None and default is not None else value)
+    missing = params.keys() - value.keys() if default is None else set()
+    if missing or not value.keys() <= params.keys():
+        raise ValueError(
+            f"{what} has the names {list(value)}, expected those of params, {list(params)}"
+        )
+    return {name: value.get(name, default) for name in params}
+
+
+def group_names(
+    params: Mapping[str, np.ndarray], methods: Mapping[str, Any], proxes: Mapping[str, Any]
+) -> list[list[str]]:
+    """Put the names whose dtype, method and prox are equal together, in their order."""
+    groups: list[tuple[tuple[Any, ...], list[str]]] = []
+    for name, array in params.items():
+        kind = (array.dtype, methods[name], proxes[name])
+        names = next((names for other, names in groups if other == kind), None)
+        if names is None:
+            groups.append((kind, [name]))
+        else:
+            names.append(name)
+    return [names for _, names in groups]
+
+
+def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Copy flat arrays into one buffer; return each group's part, which starts a cache line."""
+    dtypes = [params[names[0]].dtype for names in groups]
+    sizes = [sum(params[name].size for name in names) for names in groups]
+    room = [
+        -(-size * dtype.itemsize // LINE) * LINE for size, dtype in zip(sizes, dtypes, strict=True)
+    ]
+    buffer = aligned(sum(room), np.uint8)
+    parts, start = [], 0
+    for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):
+        part = buffer[start : start + size * dtype.itemsize].view(dtype)
+        np.concatenate([params[name] for name in names], out=part)
+        parts.append(part)
+        start += width
+    return parts

@@ -1,0 +1,97 @@
+"""What is done to gradients before a step: loss scale, clipping, and when to skip."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from . import gradients
+from .arrays import storage
+from .kernels import SumOfSquares
+
+__all__ = ["Transformation"]
+
+_sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
+
+
+class Transformation:
+    """The arguments of `Optimizer` under these names, and the scalar function they ask for.
+
+    Attributes
+    ----------
+    function : callable
+        Of `gradients`: what a kernel applies to each entry.
+    count : int
+        How many coefficients it takes.
+    """
+
+    def __init__(self, clip_value: Any, clip_norm: Any, loss_scale: Any) -> None:
+        self._clip_value = _positive("clip_value", clip_value)
+        self._clip_norm = _positive("clip_norm", clip_norm)
+        self._loss_scale = _positive("loss_scale", loss_scale)
+        self.function: Callable[..., Any] = gradients.as_given
+        self.count = 0
+        if self._clip_value is not None:
+            self.function, self.count = gradients.clipped, 2
+        elif self._clip_norm is not None or self._loss_scale is not None:
+            self.function, self.count = gradients.scaled, 1
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What gradients are divided by."""
+        return self._loss_scale
+
+    @loss_scale.setter
+    def loss_scale(self, value: Any) -> None:
+        if (value is None) != (self._loss_scale is None):
+            raise ValueError(
+                f"loss_scale is {value!r}, expected "
+                + ("None" if self._loss_scale is None else "a number > 0")
+                + f" because the optimizer was made with {self._loss_scale!r}"
+            )
+        self._loss_scale = _positive("loss_scale", value)
+
+    def coefficients(self, gs: Sequence[np.ndarray]) -> tuple[float, ...] | None:
+        """Return what the function takes for these gradients, or None where one is not finite.
+
+        Only where there is a loss scale or a largest norm are they looked at.
+        """
+        scale = 1.0 if self._loss_scale is None else self._loss_scale
+        factor = 1.0 / scale
+        if self._clip_norm is not None or self._loss_scale is not None:
+            norm = _global_norm(gs) / scale
+            if not math.isfinite(norm):
+                return None
+            if self._clip_norm is not None and norm > self._clip_norm:
+                factor *= self._clip_norm / norm
+        return (factor,) if self._clip_value is None else (factor, self._clip_value)
+
+
+def _global_norm(gs: Sequence[np.ndarray]) -> float:
+    """Return the Euclidean norm of all elements, the same for any threads and any order of arrays.
+
+    NaN where an element is not finite.
+    """
+    # The second factor is for squares that overflow though the elements do not.
+    for factor in (1.0, 2.0**-700):
+        sums = [_sum_of_squares(g.dtype.name)(storage(g), factor) for g in gs]
+        if all(map(math.isfinite, sums)):
+            with contextlib.suppress(OverflowError):
+                return math.sqrt(math.fsum(sums)) / factor
+    return math.nan
+
+
+def _positive(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, expected a number > 0 or None")
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} is {value!r}, expected a finite number > 0 or None")
+    return float(value)
