@@ -1,0 +1,222 @@
+"""State of torch's optimizers, in and out: go on here from a run there, or there from one here.
+
+Parameters correspond in the order of torch's groups: parameter k of torch is name k of
+``params``, where groups stand together. Their values are not part of torch's state: copy them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .optimizer import Optimizer
+
+__all__ = ["from_torch", "to_torch"]
+
+# Method -> slot -> torch's key. V, the variance of centered RMSProp, is computed.
+_KEYS: dict[str, dict[str, str]] = {
+    "Momentum": {"b": "momentum_buffer"},
+    "AdaGrad": {"G": "sum"},
+    "RMSProp": {"E": "square_avg", "m": "grad_avg", "b": "momentum_buffer"},
+    "AdaDelta": {"E": "square_avg", "D": "acc_delta"},
+    "Adam": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "AdamW": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "Adamax": {"m": "exp_avg", "u": "exp_inf"},
+    "Nadam": {"m": "exp_avg", "v": "exp_avg_sq"},
+    "AMSGrad": {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
+}
+# Our name of a hyperparameter -> torch's, where it has another one.
+_NAMES = {"rho": "alpha", "initial_accumulator": "initial_accumulator_value"}
+# What torch has no option for -> the value that it stands for. Kept out of torch's groups.
+_FIXED: dict[str, Any] = {
+    "eps_inside": False,
+    "lr_inside": False,
+    "eps_hat": False,
+    "eps_root": 0.0,
+    "corrected_max": False,
+    "bias_correction": True,
+}
+_OF_METHOD: dict[str, dict[str, Any]] = {
+    "RMSProp": {"nesterov": False, "initial_accumulator": 0.0},
+    "Adamax": {"eps_inside": True},
+}
+
+
+def from_torch(
+    optimizer: Optimizer, state_dict: Mapping[str, Any], *, t: int | None = None
+) -> None:
+    """Go on from the state of torch's Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax or NAdam.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Of the method that corresponds, and of the same shapes; its slots, ``t`` and scalars are
+        replaced. Its parameters and hyperparameters stay as they are.
+    state_dict : dict
+        What ``state_dict()`` of torch's optimizer returned; tensors or arrays.
+    t : int, optional
+        Steps taken, which torch's SGD does not keep; by default what the state says, else 1.
+
+    Raises
+    ------
+    ValueError
+        Where the state is another method's or of other shapes, or the method has an option that
+        torch has not. Nothing has been modified then.
+
+    Notes
+    -----
+    torch keeps the second moment E of centered RMSProp; here it is the variance
+    :math:`V = E - m^2`, so a conversion rounds.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> opt = ao.Optimizer(np.ones(2), ao.AdaGrad(lr=0.1, eps=1e-10))
+    >>> theirs = {"state": {0: {"step": 3.0, "sum": np.array([4.0, 9.0])}},
+    ...           "param_groups": [{"params": [0]}]}
+    >>> ao.interchange.from_torch(opt, theirs)
+    >>> opt.t, opt.state["G"]
+    (3, array([4., 9.]))
+    """
+    ours = optimizer.state_dict()
+    order = [k for group in state_dict["param_groups"] for k in group["params"]]
+    names = _names(optimizer)
+    if len(order) != len(names):
+        raise ValueError(f"state_dict has {len(order)} parameters, expected {len(names)}")
+    steps = set()
+    for k, (name, method) in zip(order, names.items(), strict=True):
+        _check(method)
+        entry = ours["parameters"][name]
+        theirs = {key: _array(value) for key, value in state_dict["state"].get(k, {}).items()}
+        steps.add(int(theirs.get("step", np.array(1 if t is None else t))))
+        for slot, array in entry["state"].items():
+            key = _KEYS[type(method).__name__].get(slot, "square_avg")
+            if key not in theirs:
+                raise ValueError(
+                    f"state_dict has {sorted(theirs)} for parameter {k}, expected {key!r} of "
+                    f"torch's {type(method).__name__}"
+                )
+            value = theirs[key].astype(np.float64)
+            if slot == "V":
+                value = np.maximum(value - theirs["grad_avg"].astype(np.float64) ** 2, 0.0)
+            entry["state"][slot] = value.astype(array.dtype)
+        entry["scalars"] = {key: float(theirs[key]) for key in entry["scalars"]}
+    if len(steps) > 1:
+        raise ValueError(f"state_dict has parameters after {sorted(steps)} steps, expected one t")
+    ours["t"] = steps.pop() if t is None else t
+    optimizer.load_state_dict(ours)
+
+
+def to_torch(
+    optimizer: Optimizer, *, tensor: Callable[[np.ndarray], Any] | None = None
+) -> dict[str, Any]:
+    """Return the state as ``load_state_dict`` of torch's optimizer of the same method takes it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        After at least one step. Each of its groups is one of torch's.
+    tensor : callable, optional
+        Makes a tensor of an array; by default ``torch.tensor``, which needs torch.
+
+    Returns
+    -------
+    dict
+        ``state`` and ``param_groups``, with the hyperparameters under torch's names; ``lr`` is that
+        of the last step.
+
+    Raises
+    ------
+    ValueError
+        Where the method has an option that torch has not.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> opt = ao.Optimizer(np.ones(2), ao.AdaGrad(lr=0.1, eps=1e-10))
+    >>> opt.step(np.array([2.0, 3.0]))
+    >>> ao.interchange.to_torch(opt, tensor=np.asarray)["state"][0]["sum"]
+    array([4., 9.])
+    """
+    if tensor is None:
+        tensor = importlib.import_module("torch").tensor
+    entries = optimizer.state_dict()["parameters"]
+    names = _names(optimizer)
+    state: dict[int, dict[str, Any]] = {}
+    for k, (name, method) in enumerate(names.items()):
+        _check(method)
+        keys = _KEYS[type(method).__name__]
+        slots = entries[name]["state"]
+        arrays = {keys[slot]: array for slot, array in slots.items() if slot in keys}
+        if "V" in slots:
+            arrays["square_avg"] = slots["V"] + slots["m"] ** 2
+        if type(method).__name__ != "Momentum":
+            arrays["step"] = np.array(optimizer.t, np.float32)
+        for key, value in entries[name]["scalars"].items():
+            arrays[key] = np.array(value)
+        state[k] = {key: tensor(array) for key, array in arrays.items()}
+    groups, first = [], 0
+    for members in optimizer._members:
+        method = names[members[0]]
+        params = list(range(first, first + len(members)))
+        groups.append({**_options(method, max(optimizer.t, 1)), "params": params})
+        first += len(members)
+    return {"state": state, "param_groups": groups}
+
+
+def _names(optimizer: Optimizer) -> dict[str, Any]:
+    """Return names and methods, group by group."""
+    return {
+        name: group.method
+        for names, group in zip(optimizer._members, optimizer._groups, strict=True)
+        for name in names
+    }
+
+
+def _check(method: Any) -> None:
+    """Raise where torch has no such method."""
+    name = type(method).__name__
+    if name not in _KEYS:
+        raise ValueError(f"method is {method}, expected one of {', '.join(_KEYS)}")
+    for option, value in (_FIXED | _OF_METHOD.get(name, {})).items():
+        if getattr(method, option, value) != value:
+            raise ValueError(
+                f"{name}.{option} is {getattr(method, option)!r}, expected {value!r}: torch has "
+                "nothing else"
+            )
+    if method.weight_decay and method.decoupled and name not in ("Adam", "AdamW", "Nadam"):
+        raise ValueError(f"{name}.decoupled is True, expected False: torch's is coupled")
+
+
+def _options(method: Any, t: int) -> dict[str, Any]:
+    """Return the hyperparameters as torch's groups hold them."""
+    name = type(method).__name__
+    fixed = _FIXED.keys() | _OF_METHOD.get(name, {}).keys()
+    options = {
+        key: value
+        for key, value in vars(method).items()
+        if not key.startswith("_") and key not in fixed and key != "decoupled"
+    }
+    options["lr"] = method.lr_at(t)
+    if "beta1" in options:
+        options["betas"] = (options.pop("beta1"), options.pop("beta2"))
+    for ours, theirs in _NAMES.items():
+        if ours in options and not (ours == "rho" and name == "AdaDelta"):
+            options[theirs] = options.pop(ours)
+    if name == "AdaGrad":
+        options["lr_decay"] = 0.0
+    if name in ("Adam", "AdamW", "AMSGrad"):
+        options["amsgrad"] = name == "AMSGrad"
+    if name in ("Adam", "AdamW", "Nadam"):
+        options["decoupled_weight_decay"] = method.decoupled
+    return options
+
+
+def _array(value: Any) -> np.ndarray:
+    """Return a tensor, an array or a number as an array; float64 holds all that torch has."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().double().numpy()
+    return np.asarray(value)
