@@ -18,12 +18,15 @@ from .methods import (
     RMSProp,
 )
 from .minimize import minimize
+from .nonseparable import GroupL2, L2Ball, Simplex
 from .optimizer import Optimizer
-from .proximal import Box, NonNegative
+from .proximal import L1, L2, Box, ElasticNet, NonNegative
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "L1",
+    "L2",
     "SGD",
     "AMSGrad",
     "AdaDelta",
@@ -32,12 +35,16 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Box",
+    "ElasticNet",
+    "GroupL2",
+    "L2Ball",
     "Method",
     "Momentum",
     "Nadam",
     "NonNegative",
     "Optimizer",
     "RMSProp",
+    "Simplex",
     "interchange",
     "minimize",
     "schedules",

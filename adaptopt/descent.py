@@ -57,14 +57,15 @@ def descend(
             )
     method, opts = read_options(method, options)
     box = read_bounds(bounds, x)
-    if box is not None and prox is not None:
-        raise ValueError("bounds and prox are both given, expected one of them")
-    if box is not None:
-        np.clip(x, *[wall.reshape(x.shape) for wall in box.parameters(x.shape, x.dtype)[0]], out=x)
+    if prox is not None and not isinstance(prox, Proximal):
+        raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
+    prox = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
+    x = prox.feasible(x)
     run = _Run(
-        Optimizer(x, method, box or prox),
+        Optimizer(x, method, prox),
         Objective(fun, jac, args, x, opts.fd_method, box),
         Monitor(opts, x.reshape(-1)),
+        prox,
     )
     if state is not None:
         run.restore(state)
@@ -105,8 +106,11 @@ def descend(
 class _Run:
     """The iterate, what is known about it, and what moves and watches it."""
 
-    def __init__(self, optimizer: Optimizer, objective: Objective, monitor: Monitor) -> None:
+    def __init__(
+        self, optimizer: Optimizer, objective: Objective, monitor: Monitor, prox: Proximal
+    ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
+        self._penalty = prox.penalty
         self.x = optimizer.params
         self._flat = self.x.reshape(-1)
         self.f, self.norm = np.nan, np.nan
@@ -120,7 +124,8 @@ class _Run:
     def evaluate(self) -> Stop | None:
         """Evaluate the objective where that is still to do, and look at the iterate."""
         if self.g is None:
-            self.f, self.g = self.objective(self._flat)
+            f, self.g = self.objective(self._flat)
+            self.f = f + self._penalty(self.x)
         self.norm = float(self.optimizer.gradient_norm(self.g.reshape(self.x.shape)))
         return self.monitor.look(self.t, self._flat, self.f, self.g, self.norm)
 

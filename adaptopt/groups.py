@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -102,7 +103,10 @@ class Group:
             slot.fill(_bfloat16_bits(value) if form == "bfloat16" else value)
             slots.append(slot)
         # A method without a formula for its rates has every step write them down.
-        rates = () if method.rate else (aligned(n, self.number, x),)
+        # So does one whose step a map goes on with after the kernel.
+        self._prox = prox
+        written = not method.rate or not prox.is_separable
+        rates = tuple(aligned(n, self.number, x) for _ in range(written))
         for array in rates:
             array.fill(np.nan)
         walls, self._prox_coefs = self._walls_of(prox)
@@ -152,6 +156,11 @@ class Group:
         """Take a step along flat gradients, one for each parameter."""
         self.scalars, decay_coefs, self.coefs = prepared
         rest = (transform_coefs, decay_coefs, self.coefs, self._prox_coefs)
+        self._run_all(gradients, key, rest)
+        if not self._prox.is_separable:
+            self._apply_prox()
+
+    def _run_all(self, gradients: Sequence[np.ndarray], key: int, rest: tuple[Any, ...]) -> None:
         if len(gradients) == 1:
             self._run(self._whole, gradients[0], key, rest)
             return
@@ -170,6 +179,17 @@ class Group:
             self._run(self._part(lo, hi), g, key, rest)
             start = hi
         self._run_buffered(start, self.flat.size, key, rest)
+
+    def _apply_prox(self) -> None:
+        """Apply a map that ties the coordinates of a parameter together, in the step's metric."""
+        wide = self._whole.x if self.has_master else self.flat
+        for (lo, hi), shape in zip(self._spans, self._shapes, strict=True):
+            x = wide[lo:hi].astype(np.float64).reshape(shape)
+            rates = np.maximum(self._whole.rates[0][lo:hi].reshape(shape), np.finfo(float).tiny)
+            if np.isfinite(x).all() and x.size:
+                wide[lo:hi] = self._prox.solve(x, rates).ravel()
+        if self.has_master:
+            self.flat[:] = wide
 
     def _run_buffered(self, lo: int, hi: int, key: int, rest: tuple[Any, ...]) -> None:
         if lo < hi:
@@ -263,10 +283,20 @@ class Group:
         """Return how far each parameter is from stationary along its gradient."""
         norms = []
         for (lo, hi), g in zip(self._spans, gradients, strict=True):
+            if not self._prox.is_separable:
+                norms.append(self._distance(lo, hi, g))
+                continue
             part = self._part(lo, hi)
             kernel = _norm_kernel(self._residual, self._layout._replace(gradient=g.dtype.name))
             norms.append(kernel(part.x, storage(g), part.walls, self._prox_coefs, 0.0, np.nan))
         return norms
+
+    def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
+        """Return how far a step of rate 1 would move a coordinate at most."""
+        x, g = self.flat[lo:hi].astype(np.float64), g.astype(np.float64)
+        if not (np.isfinite(g).all() and np.isfinite(x).all()):
+            return math.nan
+        return float(np.max(np.abs(x - self._prox.solve(x - g, np.ones(x.shape))), initial=0.0))
 
     def go_on(self, t: int, scalars: tuple[float, ...]) -> None:
         """Stand after step ``t``, whose state has been written to the arrays."""

@@ -106,7 +106,9 @@ def minimize(
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional
-        A proximal map applied after each step, such as ``NonNegative()``.
+        A proximal map applied in each step, such as ``L1(0.1)`` or ``Simplex()``; its penalty is
+        added to ``fun``. With bounds too, a separable map is followed by clipping, which is exact;
+        others are refused.
     state : DescentState or path, optional
         The ``state`` of an earlier result of the same problem and method, or the file that its
         ``save`` wrote: the run goes on from there exactly, and takes only the shape and dtype of
@@ -120,7 +122,8 @@ def minimize(
         x : ndarray
             The best finite iterate.
         fun, jac : float, ndarray
-            Value and gradient there. Finite differences leave out what the bounds fix: NaN.
+            Value there, with the penalty of ``prox``, and gradient, without. Finite differences
+            leave out what the bounds fix: NaN.
         nit, nfev, njev : int
             Steps, evaluations of the function and of the gradient.
         status, success, message : int, bool, str

@@ -1,21 +1,30 @@
 """Proximal maps: what is done to a point after the gradient step, in the same pass.
 
-``prox(x, rate, *parameters)`` is a scalar function like a rule. Its parameters may be scalars, one
-for all coordinates, or arrays, one for each.
+``prox(x, rate, *parameters)`` is a scalar function like a rule: it minimises
+``penalty(u) + (u - x)**2 / (2 * rate)`` over u, where ``rate`` is the effective learning rate of
+the coordinate in this step. So a step minimises the linearised objective plus the penalty in the
+step's own diagonal metric (Duchi, Hazan & Singer 2011, eq. 4). Parameters may be scalars, one for
+all coordinates, or arrays, one for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Box", "NonNegative", "Proximal"]
+__all__ = ["L1", "L2", "Box", "ElasticNet", "NonNegative", "Proximal"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-# The scalar functions here are maths like rules.py: they have no one type.
+# The scalar functions here are maths like rules.py: they have no one type, and no literals.
+
+Parameters = tuple[tuple[np.ndarray, ...], tuple[float, ...]]
+
+
+# -- scalar functions ------------------------------------------------------------------------------
 
 
 def nothing(x, rate):
@@ -29,27 +38,222 @@ def clip(x, rate, lo, hi):
     return hi if x > hi else x
 
 
+def soft_threshold(x, rate, l1):
+    """Move by ``rate * l1`` towards zero, and no further."""
+    return x - clip(x, rate, -rate * l1, rate * l1)
+
+
+def shrink(x, rate, l2, one):
+    """Divide by ``1 + rate * l2``."""
+    return x / (one + rate * l2)
+
+
+def soft_threshold_and_shrink(x, rate, l1, l2, one):
+    """First the one, then the other."""
+    return soft_threshold(x, rate, l1) / (one + rate * l2)
+
+
+@cache
+def then_clip(prox):
+    """Return a proximal map, then the projection onto [lo, hi]: exact in one dimension."""
+
+    def bounded(x, rate, lo, hi, *rest):
+        return clip(prox(x, rate, *rest), rate, lo, hi)
+
+    return bounded
+
+
+# How far a point is from stationary: the subgradient that is nearest to zero.
+
+
 def gradient(x, g):
-    """How far ``x`` is from stationary without constraints: the gradient."""
+    """Without a penalty: the gradient."""
     return g
 
 
 def projected_gradient(x, g, lo, hi):
-    """How far ``x`` is from stationary on [lo, hi]: the gradient, cut short at the walls."""
+    """On [lo, hi]: the gradient, cut short at the walls."""
     return clip(g, g, x - hi, x - lo)
 
 
+def l1_gradient(x, g, l1):
+    """With ``l1 * abs(x)``: at zero, every slope from -l1 to l1 is a subgradient."""
+    zero = l1 - l1
+    slope = l1 if x > zero else -l1
+    return g - clip(g, l1, -l1, l1) if x == zero else g + slope
+
+
+def l2_gradient(x, g, l2, one):
+    """With ``l2 / 2 * x**2``."""
+    return g + l2 * x
+
+
+def elastic_gradient(x, g, l1, l2, one):
+    """With both."""
+    return l1_gradient(x, g + l2 * x, l1)
+
+
+@cache
+def cut_short(residual):
+    """Return a measure, cut short at the walls lo and hi."""
+
+    def bounded(x, g, lo, hi, *rest):
+        return projected_gradient(x, residual(x, g, *rest), lo, hi)
+
+    return bounded
+
+
+# -- proximal maps as values -----------------------------------------------------------------------
+
+
 class Proximal:
-    """What every proximal map has: a scalar function, its parameters, its stationarity measure."""
+    """What every proximal map has; without a subclass it does nothing."""
 
     prox: Callable[..., Any] = staticmethod(nothing)
     residual: Callable[..., Any] = staticmethod(gradient)
+    # Whether each coordinate has a map of its own, which the kernel applies; see `nonseparable`.
+    is_separable: bool = True
 
-    def parameters(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[tuple[np.ndarray, ...], tuple[float, ...]]:
+    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return flat arrays, one entry for each coordinate, and scalars, in this order."""
         return (), ()
+
+    def penalty(self, x: np.ndarray) -> float:
+        """Return what is added to the objective; 0 for projections."""
+        return 0.0
+
+    def feasible(self, x: np.ndarray) -> np.ndarray:
+        """Return the point of the domain that is nearest to ``x``, as a new array."""
+        return np.array(x)
+
+    def within(self, box: Box) -> Proximal:
+        """Return this map with bounds."""
+        return _Bounded(self, box)
+
+    def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
+        """Apply the map to whole arrays, where it is not separable."""
+        raise NotImplementedError
+
+
+class _Separable(Proximal):
+    """A map whose fields are numbers or arrays at least 0."""
+
+    # What the scalar function takes after the fields.
+    constants: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            array = np.asarray(value, np.float64)
+            if not ((array >= 0) & np.isfinite(array)).all():
+                raise ValueError(
+                    f"{type(self).__name__}.{name} is {value!r}, expected finite numbers >= 0"
+                )
+            object.__setattr__(self, name, array if array.ndim else float(array))
+
+    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
+        """Return the fields: as scalars where all are, else as flat arrays; and the constants."""
+        values = tuple(vars(self).values())
+        if all(np.ndim(value) == 0 for value in values):
+            return (), (*values, *self.constants)
+        return tuple(_flat(type(self).__name__, value, shape) for value in values), self.constants
+
+
+@dataclass(frozen=True, eq=False)
+class L1(_Separable):
+    """The penalty ``lam * abs(x)``, which makes coordinates exactly zero.
+
+    Parameters
+    ----------
+    lam : float or array_like
+        At least 0; an array broadcasts to the shape of the parameters.
+
+    Notes
+    -----
+    The step's point is moved by ``rate * lam`` towards zero, and no further (soft thresholding).
+
+    References
+    ----------
+    Duchi, Hazan & Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 12 (2011), section 5.1.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> res = ao.minimize(lambda x: ((x - 1) @ (x - 1) / 2, x - 1), [3.0, -2.0], jac=True,
+    ...                   method="adagrad", prox=ao.L1([0.25, 2.0]), options={"lr": 1.0})
+    >>> res.x.round(4), round(res.fun, 4)
+    (array([0.75, 0.  ]), 0.7188)
+    """
+
+    lam: Any
+    prox = staticmethod(soft_threshold)
+    residual = staticmethod(l1_gradient)
+
+    def penalty(self, x: np.ndarray) -> float:
+        """Return ``sum(lam * abs(x))``."""
+        return float(np.sum(self.lam * np.abs(x), dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class L2(_Separable):
+    """The penalty ``lam / 2 * x**2``.
+
+    Parameters
+    ----------
+    lam : float or array_like
+        At least 0; an array broadcasts to the shape of the parameters.
+
+    Notes
+    -----
+    The step's point is divided by ``1 + rate * lam``. Unlike ``weight_decay``, which adds the
+    penalty's gradient, it does not enter the method's accumulators.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([3.0])
+    >>> ao.Optimizer(x, ao.SGD(lr=0.5), prox=ao.L2(1.0)).step(np.zeros(1))
+    >>> x
+    array([2.])
+    """
+
+    lam: Any
+    prox = staticmethod(shrink)
+    residual = staticmethod(l2_gradient)
+    constants = (1.0,)
+
+    def penalty(self, x: np.ndarray) -> float:
+        """Return ``sum(lam / 2 * x**2)``."""
+        return float(np.sum(self.lam * np.square(x, dtype=np.float64)) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class ElasticNet(_Separable):
+    """The penalty ``l1 * abs(x) + l2 / 2 * x**2`` (Zou & Hastie 2005).
+
+    Parameters
+    ----------
+    l1, l2 : float or array_like
+        At least 0; arrays broadcast to the shape of the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.array([3.0, 0.1])
+    >>> ao.Optimizer(x, ao.SGD(lr=0.5), prox=ao.ElasticNet(1.0, 0.5)).step(np.zeros(2))
+    >>> x
+    array([2., 0.])
+    """
+
+    l1: Any
+    l2: Any
+    prox = staticmethod(soft_threshold_and_shrink)
+    residual = staticmethod(elastic_gradient)
+    constants = (1.0,)
+
+    def penalty(self, x: np.ndarray) -> float:
+        """Return ``sum(l1 * abs(x) + l2 / 2 * x**2)``."""
+        return L1(self.l1).penalty(x) + L2(self.l2).penalty(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,25 +311,68 @@ class Box(Proximal):
         """Tell whether there is a coordinate that the bounds do not fix."""
         return bool((self.lo < self.hi).any())
 
-    def parameters(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any]
-    ) -> tuple[tuple[np.ndarray, ...], tuple[float, ...]]:
+    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return the bounds, rounded inwards: scalars where both are, else flat arrays."""
         lo, hi = round_inwards(self.lo, self.hi, dtype)
         if lo.ndim == 0:
             return (), (float(lo), float(hi))
-        try:
-            return tuple(np.broadcast_to(bound, shape).flatten() for bound in (lo, hi)), ()
-        except ValueError:
-            raise ValueError(
-                f"bounds have shape {lo.shape}, expected a shape that broadcasts to {shape} "
-                "like the parameters"
-            ) from None
+        return tuple(_flat("bounds", bound, shape) for bound in (lo, hi)), ()
+
+    def feasible(self, x: np.ndarray) -> np.ndarray:
+        """Return ``x`` clipped to the bounds."""
+        lo, hi = round_inwards(self.lo, self.hi, x.dtype)
+        clipped: np.ndarray = np.clip(x, lo, hi)
+        return clipped
+
+
+class _Bounded(Proximal):
+    """A separable map, then a projection onto bounds."""
+
+    def __init__(self, first: Proximal, box: Box) -> None:
+        self._first, self._box = first, box
+        self.prox = then_clip(first.prox)
+        self.residual = cut_short(first.residual)
+
+    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
+        """Return the bounds, then the parameters of the map: all as arrays where one of them is."""
+        arrays, scalars = zip(
+            *[part.parameters(shape, dtype) for part in (self._box, self._first)], strict=True
+        )
+        if not any(arrays):
+            return (), scalars[0] + scalars[1]
+        n = int(np.prod(shape))
+        # Those that stay scalars come after the arrays; only constants may.
+        fields = len(scalars[1]) - len(getattr(self._first, "constants", ()))
+        columns = [
+            *arrays[0],
+            *[np.full(n, value) for value in scalars[0]],
+            *arrays[1],
+            *[np.full(n, value) for value in scalars[1][:fields]],
+        ]
+        return tuple(columns), scalars[1][fields:]
+
+    def penalty(self, x: np.ndarray) -> float:
+        """Return the penalty of the map."""
+        return self._first.penalty(x)
+
+    def feasible(self, x: np.ndarray) -> np.ndarray:
+        """Return a point that respects the bounds."""
+        return self._box.feasible(self._first.feasible(x))
 
 
 def NonNegative() -> Box:  # noqa: N802, it stands for a class of problems
     """Projection onto ``x >= 0``."""
     return Box(0.0, np.inf)
+
+
+def _flat(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.broadcast_to(value, shape).flatten()
+    except ValueError:
+        raise ValueError(
+            f"{name} have shape {np.shape(value)}, expected a shape that broadcasts to {shape} "
+            "like the parameters"
+        ) from None
 
 
 def round_inwards(

@@ -29,6 +29,7 @@ LAYERS = [
     {"kernels.access"},
     {"kernels.build", "kernels.formats"},
     {"arrays", "checkpoint"},
+    {"nonseparable"},
     {"rules", "schedules", "proximal", "gradients"},
 ]
 LEVEL = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer}

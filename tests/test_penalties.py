@@ -1,0 +1,341 @@
+"""Proximal maps with penalties, and those that tie coordinates together."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from methods_table import METHODS
+from scipy import optimize
+
+import adaptopt as ao
+from adaptopt import proximal
+from adaptopt.kernels.threads import THREADED_FROM
+
+points = st.floats(-5, 5)
+weights = st.floats(0, 3)
+rates = st.floats(1e-3, 10)
+
+SEPARABLE = {
+    "l1": ao.L1(0.3),
+    "l2": ao.L2(0.5),
+    "elastic": ao.ElasticNet(0.2, 0.5),
+    "box": ao.Box(-0.4, 0.2),
+    "l1-in-box": ao.L1(0.3).within(ao.Box(-0.4, 0.2)),
+    "l2-in-box": ao.L2(0.5).within(ao.Box(-0.4, 0.2)),
+    "elastic-nonnegative": ao.ElasticNet(0.2, 0.5).within(ao.NonNegative()),
+}
+
+
+def applied(prox, x, rate):
+    """Apply a map of scalar parameters to a number."""
+    _, scalars = prox.parameters((1,), np.dtype(np.float64))
+    return prox.prox(x, rate, *scalars)
+
+
+def objective(prox, u, x, rate):
+    return prox.penalty(np.array([u])) + (u - x) ** 2 / (2 * rate)
+
+
+# -- separable maps --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+@given(x=points, rate=rates, other=points)
+def test_a_map_minimises_penalty_plus_distance(name, x, rate, other):
+    prox = SEPARABLE[name]
+    u = applied(prox, x, rate)
+    (other,) = prox.feasible(np.array([other]))
+    assert prox.feasible(np.array([u]))[0] == u
+    assert objective(prox, u, x, rate) <= objective(prox, other, x, rate) + 1e-12
+
+
+@given(x=points, rate=rates, l1=weights)
+def test_l1_makes_exact_zeros(x, rate, l1):
+    u = applied(ao.L1(l1), x, rate)
+    assert (u == 0) == (abs(x) <= rate * l1)
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_a_nan_stays_a_nan(name):
+    assert np.isnan(applied(SEPARABLE[name], np.nan, 0.1))
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+@given(x=st.integers(-50, 50).map(lambda k: k / 10), g=points)
+def test_the_residual_is_zero_where_a_step_does_not_move(name, x, g):
+    prox = SEPARABLE[name]
+    (x,) = prox.feasible(np.array([x]))
+    _, scalars = prox.parameters((1,), np.dtype(np.float64))
+    residual = prox.residual(x, g, *scalars)
+    moved = applied(prox, x - 1e-3 * g, 1e-3) - x
+    assert (abs(residual) < 1e-9) == (abs(moved) < 1e-12)
+
+
+# Every method with one map, every map with some methods: a kernel each.
+PAIRS = [
+    *[(method, "elastic-nonnegative", np.float32) for method in METHODS],
+    *[
+        (method, name, dtype)
+        for method in ("adagrad", "rmsprop-centered-momentum", "adadelta", "nadam")
+        for name in SEPARABLE
+        for dtype in (np.float32, np.float64)
+    ],
+]
+
+
+@pytest.mark.parametrize(("method", "name", "dtype"), PAIRS)
+def test_every_method_applies_it_in_its_own_metric(method, name, dtype):
+    """The map takes the rate that the step itself reports."""
+    method, prox, rng = METHODS[method], SEPARABLE[name], np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 50)).astype(dtype)
+    plain, mapped = x.copy(), x.copy()
+    free, tied = ao.Optimizer(plain, method), ao.Optimizer(mapped, method, prox)
+    free.step(g)
+    tied.step(g)
+    rates = free.learning_rates()
+    np.testing.assert_array_equal(tied.learning_rates(), rates)
+    _, scalars = prox.parameters((1,), np.dtype(dtype))
+    scalars = [dtype(s) for s in scalars]
+    expected = [prox.prox(v, r, *scalars) for v, r in zip(plain, rates, strict=True)]
+    np.testing.assert_array_equal(mapped, np.array(expected, dtype))
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
+def test_threaded_equals_serial(name):
+    n = THREADED_FROM + 9
+    x, g = np.random.default_rng(0).standard_normal((2, n)).astype(np.float32)
+    whole = x.copy()
+    ao.Optimizer(whole, ao.AdaGrad(0.1), SEPARABLE[name]).step(g)
+    part = x[-9:].copy()
+    ao.Optimizer(part, ao.AdaGrad(0.1), SEPARABLE[name]).step(g[-9:].copy())
+    np.testing.assert_array_equal(whole[-9:], part)
+
+
+@pytest.mark.parametrize(
+    ("prox", "scalar"),
+    [
+        (lambda v: ao.L1(v), lambda v: ao.L1(v)),
+        (lambda v: ao.ElasticNet(v, 0.5), lambda v: ao.ElasticNet(v, 0.5)),
+        (
+            lambda v: ao.L2(v).within(ao.Box(-0.5, 0.5)),
+            lambda v: ao.L2(v).within(ao.Box(-0.5, 0.5)),
+        ),
+        (
+            lambda v: ao.L1(0.5).within(ao.Box(-v, 1.0)),
+            lambda v: ao.L1(0.5).within(ao.Box(-v, 1.0)),
+        ),
+    ],
+)
+def test_an_array_of_weights_is_a_weight_for_each_coordinate(prox, scalar):
+    weights = np.array([0.0, 0.2, 0.7])
+    x, g = np.array([1.0, -0.3, 0.6]), np.array([0.5, -0.5, 1.0])
+    together = x.copy()
+    ao.Optimizer(together, ao.AdaGrad(0.3), prox(weights)).step(g)
+    for i, weight in enumerate(weights):
+        alone = x[i : i + 1].copy()
+        ao.Optimizer(alone, ao.AdaGrad(0.3), scalar(weight)).step(g[i : i + 1].copy())
+        assert alone[0] == together[i]
+
+
+def test_groups_have_maps_of_their_own():
+    params = {"a": np.ones(3), "b": np.ones((2, 2))}
+    opt = ao.Optimizer(params, ao.SGD(0.5), {"a": ao.L1(1.0), "b": ao.Simplex()})
+    opt.step({"a": np.zeros(3), "b": np.array([[1.0, 0], [0, 0]])})
+    assert opt.params["a"].tolist() == [0.5] * 3
+    assert opt.params["b"].sum() == pytest.approx(1)
+
+
+# -- maps that tie coordinates together ------------------------------------------------------------
+
+TIED = {
+    "simplex": ao.Simplex(1.5),
+    "ball": ao.L2Ball(0.8),
+    "groups": ao.GroupL2(0.4, [0, 0, 1, 1, 2, 2]),
+}
+CONSTRAINTS = {
+    "simplex": [{"type": "eq", "fun": lambda u: u.sum() - 1.5}],
+    "ball": [{"type": "ineq", "fun": lambda u: 0.8**2 - u @ u}],
+    "groups": [],
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("seed", range(8))
+def test_it_minimises_penalty_plus_distance_in_the_metric_of_the_rates(name, seed):
+    rng = np.random.default_rng(seed)
+    v, r = rng.standard_normal(6), 10.0 ** rng.uniform(-2, 1, 6)
+    prox = TIED[name]
+    u = prox.solve(v, r)
+
+    def total(u):
+        return prox.penalty(u) + ((u - v) ** 2 / (2 * r)).sum()
+
+    bounds = [(0, None)] * 6 if name == "simplex" else None
+    found = optimize.minimize(
+        total, prox.feasible(v), bounds=bounds, constraints=CONSTRAINTS[name],
+        method="SLSQP", options={"ftol": 1e-15, "maxiter": 500},
+    )  # fmt: skip
+    assert total(u) <= found.fun + 1e-9
+
+
+@given(seed=st.integers(0, 999), spread=st.integers(0, 12))
+@settings(deadline=None)
+def test_results_are_feasible_whatever_the_rates(seed, spread):
+    rng = np.random.default_rng(seed)
+    v, r = 10 * rng.standard_normal(20), 10.0 ** rng.uniform(-spread, spread, 20)
+    simplex = ao.Simplex().solve(v, r)
+    assert (simplex >= 0).all()
+    assert simplex.sum() == pytest.approx(1)
+    assert np.linalg.norm(ao.L2Ball(2.0).solve(v, r)) <= 2 * (1 + 1e-12)
+
+
+def test_a_point_inside_the_ball_stays():
+    x = np.array([0.1, 0.2])
+    assert ao.L2Ball(1.0).solve(x, np.ones(2)) is x
+
+
+def test_whole_groups_become_exactly_zero():
+    u = ao.GroupL2(1.0, [0, 0, 1, 1]).solve(np.array([3.0, 4.0, 0.1, 0.1]), np.ones(4))
+    np.testing.assert_allclose(u, [2.4, 3.2, 0, 0])
+    assert u[2:].tolist() == [0, 0]
+
+
+def test_groups_by_label_and_by_index_are_the_same():
+    v, r = np.arange(1.0, 6.0), np.full(5, 0.5)
+    by_label = ao.GroupL2(1.0, [7, 3, 7, 3, 3]).solve(v, r)
+    by_index = ao.GroupL2(1.0, [np.array([0, 2]), np.array([1, 3, 4])]).solve(v, r)
+    np.testing.assert_allclose(by_label, by_index)
+
+
+def test_elements_in_no_group_are_left_alone():
+    u = ao.GroupL2(1.0, [np.array([0, 1])]).solve(np.array([3.0, 4.0, 9.0]), np.ones(3))
+    assert u[2] == 9
+
+
+@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16])
+def test_every_method_and_dtype_takes_it(method, name, dtype):
+    x, g = np.random.default_rng(0).standard_normal((2, 6)).astype(dtype)
+    opt = ao.Optimizer(x, method, TIED[name])
+    opt.step(g)
+    u = x.astype(np.float64)
+    tolerance = {2: 2e-2, 4: 1e-5, 8: 1e-12}[x.dtype.itemsize]
+    feasible = TIED[name].feasible(u)
+    np.testing.assert_allclose(u, feasible, atol=tolerance)
+    assert np.isfinite(u).all()
+
+
+def test_a_master_copy_is_projected_too():
+    x = np.array([1.0, 1.0], ml_dtypes.bfloat16)
+    opt = ao.Optimizer(x, ao.SGD(0.1), ao.Simplex(), master=True)
+    opt.step(np.zeros(2, ml_dtypes.bfloat16))
+    assert x.tolist() == [0.5, 0.5]
+
+
+# -- minimize --------------------------------------------------------------------------------------
+
+
+def quadratic(x):
+    d = x - np.array([1.0, 0.05, -0.8])
+    return float(d @ d) / 2, d
+
+
+FALLING = ao.schedules.exponential(0.1, 0.995)
+
+
+@pytest.mark.parametrize(
+    "method", [ao.AdaGrad(0.5), ao.RMSProp(FALLING), ao.Adam(FALLING), ao.SGD(0.5)], ids=str
+)
+def test_minimize_finds_the_minimum_with_the_penalty(method):
+    res = ao.minimize(quadratic, np.ones(3), jac=True, method=method, prox=ao.L1(0.3))
+    assert res.success, res.message
+    np.testing.assert_allclose(res.x, [0.7, 0, -0.5], atol=1e-4)
+    assert res.fun == pytest.approx(quadratic(res.x)[0] + 0.3 * np.abs(res.x).sum())
+
+
+def test_bounds_and_a_separable_prox_are_handled_together():
+    res = ao.minimize(
+        quadratic, np.zeros(3), jac=True, method=ao.AdaGrad(0.5), prox=ao.ElasticNet(0.3, 1.0),
+        bounds=[(0, 0.2), (None, None), (-0.1, None)],
+    )  # fmt: skip
+    np.testing.assert_allclose(res.x, [0.2, 0, -0.1], atol=1e-5)
+    assert res.success
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_minimize_converges_with_every_map(name):
+    def fun(x):
+        d = x - np.array([1.0, 0.05, -0.8, 0.4, 0.0, 0.1])
+        return float(d @ d) / 2, d
+
+    res = ao.minimize(fun, np.ones(6), jac=True, method=ao.AdaGrad(0.5), prox=TIED[name])
+    assert res.success, res.message
+    expected = TIED[name].solve(np.array([1.0, 0.05, -0.8, 0.4, 0.0, 0.1]), np.ones(6))
+    np.testing.assert_allclose(res.x, expected, atol=1e-4)
+
+
+def test_the_start_is_made_feasible():
+    seen = []
+
+    def fun(x):
+        seen.append(x)
+        return float(x @ x), 2 * x
+
+    ao.minimize(fun, np.full(3, 9.0), jac=True, prox=ao.Simplex(), options={"maxiter": 1})
+    assert seen[0].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_going_on_is_exact(name):
+    def fun(x):
+        return float(x @ x), 2 * x - 0.3
+
+    def go(n, **rest):
+        return ao.minimize(
+            fun, np.ones(6), jac=True, method=ao.AdaGrad(0.1), prox=TIED[name],
+            options={"maxiter": n, "gtol": None}, **rest,
+        )  # fmt: skip
+
+    rest = go(6, state=go(4).state)
+    np.testing.assert_array_equal(rest.state.x, go(10).state.x)
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: ao.L1(-1.0), ValueError, "L1.lam is -1.0, expected finite numbers >= 0"),
+        (lambda: ao.L2(np.nan), ValueError, "L2.lam is nan"),
+        (lambda: ao.ElasticNet(0.1, np.inf), ValueError, "ElasticNet.l2 is inf"),
+        (lambda: ao.Simplex(0.0), ValueError, "Simplex.total is 0.0, expected a finite number > 0"),
+        (lambda: ao.L2Ball(-1.0), ValueError, "L2Ball.radius is -1.0"),
+        (lambda: ao.GroupL2(-1.0, [0]), ValueError, "GroupL2.lam is -1.0"),
+        (lambda: ao.GroupL2(1.0, [0.5]), TypeError, "GroupL2.groups has dtype float64"),
+        (
+            lambda: ao.GroupL2(1.0, [np.array([0, 1]), np.array([1])]),
+            ValueError,
+            "GroupL2.groups overlap",
+        ),
+        (
+            lambda: ao.GroupL2(1.0, [np.array([9])]).solve(np.ones(2), np.ones(2)),
+            ValueError,
+            "GroupL2.groups has index 9, expected less than 2",
+        ),
+        (
+            lambda: ao.Simplex().within(ao.Box(0, 1)),
+            ValueError,
+            "bounds are given with Simplex, expected one of them",
+        ),
+    ],
+)
+def test_parameters_that_make_no_sense(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_maps_are_composed_once():
+    """So that equal compositions share a kernel."""
+    assert proximal.then_clip(proximal.shrink) is proximal.then_clip(proximal.shrink)
