@@ -4,6 +4,7 @@
 """
 
 from . import interchange, schedules
+from .averaging import FTRL, AdaGradDA, AdaGradNorm
 from .method import Method
 from .methods import (
     SGD,
@@ -25,12 +26,15 @@ from .proximal import L1, L2, Box, ElasticNet, NonNegative
 __version__ = "0.1.0"
 
 __all__ = [
+    "FTRL",
     "L1",
     "L2",
     "SGD",
     "AMSGrad",
     "AdaDelta",
     "AdaGrad",
+    "AdaGradDA",
+    "AdaGradNorm",
     "Adam",
     "AdamW",
     "Adamax",

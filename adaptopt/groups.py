@@ -15,7 +15,7 @@ from .kernels import DenseStep, Layout, norm_kernel, rate_kernel
 from .precision import Precision
 from .proximal import Proximal
 from .snapshot import Entry
-from .transformation import Transformation
+from .transformation import Transformation, squared_norm
 
 __all__ = ["Group"]
 
@@ -79,7 +79,7 @@ class Group:
         self._spans = list(pairwise(ends))
         self._shapes = list(shapes)
         self.scalars: tuple[float, ...] = method.initial_scalars()
-        _, decay_coefs, self.coefs = self.prepare(1)
+        decay_coefs, self.coefs = method.coefficients_at(1)
         _check_rule(method, self.coefs)
         self._check_hyperparameters()
 
@@ -138,11 +138,12 @@ class Group:
 
     # -- a step ------------------------------------------------------------------------------------
 
-    def prepare(self, t: int) -> Prepared:
+    def prepare(self, t: int, gradients: Sequence[np.ndarray], factor: float) -> Prepared:
         """Compute what step ``t`` needs, before anything is modified."""
         scalars = self.scalars
         if scalars:
-            scalars = self.method.carried(t, scalars)
+            measured = (squared_norm(gradients, factor),) if self.method.measures else ()
+            scalars = self.method.carried(t, scalars, measured)
         decay_coefs, coefs = self.method.coefficients_at(t, scalars)
         return scalars, decay_coefs, coefs
 

@@ -31,6 +31,9 @@ _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
     "momentum_decay": (">= 0", lambda v: v >= 0),
     "dampening": ("in [0, 1)", lambda v: 0 <= v < 1),
     "initial_accumulator": (">= 0", lambda v: v >= 0),
+    "l1": (">= 0", lambda v: v >= 0),
+    "l2": (">= 0", lambda v: v >= 0),
+    "beta": (">= 0", lambda v: v >= 0),
     "weight_decay": (">= 0", lambda v: v >= 0),
 }
 
@@ -73,6 +76,9 @@ class Method:
         their names to what they are before the first step, and what takes them to step ``t`` at its
         start. ``coefficients`` gets the new ones after the hyperparameters. By default there are
         none, and where there are some they stay as they are.
+    ``measures``
+        What ``carry`` gets after the scalars: so far "squared_norm", the sum of the squares of the
+        gradients of all parameters that share the method. By default nothing.
     ``second_moments``
         Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
         are never negative. By default none.
@@ -111,6 +117,7 @@ class Method:
 
     rate: ClassVar[Callable[..., Any] | None] = None
     scalars: ClassVar[Mapping[str, float]] = {}
+    measures: ClassVar[tuple[str, ...]] = ()
     # Whether an effective rate can only fall, whatever the gradients.
     rates_only_fall: ClassVar[bool] = False
 
@@ -154,11 +161,13 @@ class Method:
             return rules.no_decay
         return rules.decoupled_decay if self.decoupled else rules.coupled_decay
 
-    def carried(self, t: int, scalars: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the scalars of step ``t``, made from those of the step before."""
+    def carried(
+        self, t: int, scalars: tuple[float, ...], measured: tuple[float, ...] = ()
+    ) -> tuple[float, ...]:
+        """Return the scalars of step ``t``, made from those of the step before and the measures."""
         if not self.scalars:
             return ()
-        new = self.carry(t, *self._hyperparameters_at(t), *scalars)
+        new = self.carry(t, *self._hyperparameters_at(t), *scalars, *measured)
         if not (isinstance(new, tuple) and len(new) == len(self.scalars)):
             raise ValueError(
                 f"{type(self).__name__}.carry returned {new!r}, expected a tuple of "
@@ -180,7 +189,7 @@ class Method:
                     f"scalars are {scalars}, expected {tuple(self.scalars)} as "
                     f"{type(self).__name__}.carried returns them for step {t}"
                 )
-            scalars = self.carried(1, self.initial_scalars())
+            scalars = self.carried(1, self.initial_scalars(), (0.0,) * len(self.measures))
         coefs = self.coefficients(t, *self._hyperparameters_at(t), *scalars)
         if not self.weight_decay:
             return (), coefs

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from . import methods
+from . import averaging, methods
 from .descent import descend
 from .descent_state import DescentState
 from .method import Method
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["minimize"]
 
-_NAMED: dict[str, type[Method]] = {name.lower(): getattr(methods, name) for name in methods.__all__}
+_NAMED: dict[str, type[Method]] = {
+    name.lower(): getattr(module, name)
+    for module in (methods, averaging)
+    for name in module.__all__
+}
 
 
 def minimize(

@@ -144,6 +144,11 @@ class Optimizer:
                 what = label("prox", name if isinstance(prox, Mapping) else ALONE)
                 raise TypeError(f"{what} is {value!r}, expected a Proximal such as Box(0, 1)")
         self._transformation = Transformation(clip_value, clip_norm, loss_scale)
+        if clip_value is not None and any(m.measures for m in methods.values()):
+            raise ValueError(
+                f"clip_value is {clip_value!r} with a method that measures the gradient's norm, "
+                "expected None: the norm is that of the gradient before it is clipped"
+            )
         self._seed = _read_seed(seed)
         precision = read_precision(
             state_dtype,
@@ -192,7 +197,6 @@ class Optimizer:
         """
         gs = self._read_grads(grads)
         t = self.t + 1
-        prepared = [group.prepare(t) for group in self._groups]
         coefs: tuple[float, ...] = ()
         if self._transformation.count:
             found = self._transformation.coefficients([g for group in gs for g in group])
@@ -200,6 +204,8 @@ class Optimizer:
                 self._skip()
                 return
             coefs = found
+        factor = coefs[0] if coefs else 1.0
+        prepared = [group.prepare(t, gs[k], factor) for k, group in enumerate(self._groups)]
         key = step_key(self._seed, t) if self._draws else 0
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .rules import clip as clip_number
+from .rules import soft
+
 __all__ = ["L1", "L2", "Box", "ElasticNet", "NonNegative", "Proximal"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -33,14 +36,13 @@ def nothing(x, rate):
 
 
 def clip(x, rate, lo, hi):
-    """Project onto the interval [lo, hi]. A NaN stays a NaN."""
-    x = lo if x < lo else x
-    return hi if x > hi else x
+    """Project onto the interval [lo, hi]."""
+    return clip_number(x, lo, hi)
 
 
 def soft_threshold(x, rate, l1):
     """Move by ``rate * l1`` towards zero, and no further."""
-    return x - clip(x, rate, -rate * l1, rate * l1)
+    return soft(x, rate * l1)
 
 
 def shrink(x, rate, l2, one):
@@ -73,14 +75,14 @@ def gradient(x, g):
 
 def projected_gradient(x, g, lo, hi):
     """On [lo, hi]: the gradient, cut short at the walls."""
-    return clip(g, g, x - hi, x - lo)
+    return clip_number(g, x - hi, x - lo)
 
 
 def l1_gradient(x, g, l1):
     """With ``l1 * abs(x)``: at zero, every slope from -l1 to l1 is a subgradient."""
     zero = l1 - l1
     slope = l1 if x > zero else -l1
-    return g - clip(g, l1, -l1, l1) if x == zero else g + slope
+    return soft(g, l1) if x == zero else g + slope
 
 
 def l2_gradient(x, g, l2, one):

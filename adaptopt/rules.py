@@ -23,6 +23,11 @@ __all__ = [
     "adadelta_coefficients",
     "adagrad",
     "adagrad_coefficients",
+    "adagrad_da",
+    "adagrad_da_coefficients",
+    "adagrad_da_rate",
+    "adagrad_norm_carry",
+    "adagrad_norm_coefficients",
     "adagrad_rate",
     "adam",
     "adam_coefficients",
@@ -33,8 +38,13 @@ __all__ = [
     "amsgrad",
     "amsgrad_coefficients",
     "amsgrad_rate",
+    "clip",
     "coupled_decay",
     "decoupled_decay",
+    "ftrl",
+    "ftrl_carry",
+    "ftrl_coefficients",
+    "ftrl_rate",
     "momentum",
     "momentum_coefficients",
     "momentum_rate",
@@ -53,6 +63,7 @@ __all__ = [
     "rmsprop_rate",
     "sgd",
     "sgd_rate",
+    "soft",
 ]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -358,3 +369,73 @@ def amsgrad(
     v_max = v_max if v_max > v_now else v_now
     rate = _scale(after * v_max, eps_in, eps_out, lr)
     return x - rate * (c1 * m), rate, (m, v, v_max)
+
+
+# -- dual averaging: the point anew from the sum of all gradients ----------------------------------
+
+
+def clip(v, lo, hi):
+    """Return the number of the interval [lo, hi] that is nearest to ``v``. A NaN stays a NaN."""
+    v = lo if v < lo else v
+    return hi if v > hi else v
+
+
+def soft(v, threshold):
+    """Move ``v`` by ``threshold`` towards zero, and no further."""
+    return v - clip(v, -threshold, threshold)
+
+
+def adagrad_da_coefficients(t, lr, eps, l1, l2):
+    """Let the penalties grow with the number of gradients in the sum."""
+    return lr, eps, lr * t * l1, lr * t * l2
+
+
+def adagrad_da_rate(z, G, lr, eps, *penalties):
+    """Effective rate of a coordinate whose squared gradients sum to ``G``."""
+    return lr / (sqrt(G) + eps)
+
+
+def adagrad_da(x, g, z, G, lr, eps, threshold, weight):
+    """Duchi, Hazan & Singer (2011), eq. 3: minimise the mean linear loss, penalty and distance."""
+    z = z + g
+    G = G + g * g
+    H = sqrt(G) + eps
+    return -soft(lr * z, threshold) / (H + weight), lr / H, (z, G)
+
+
+def ftrl_carry(t, lr, beta, l1, l2, previous, current):
+    """Keep one over the rate of this step and of the one before, which is 0 before the first."""
+    return current, 1.0 / lr
+
+
+def ftrl_coefficients(t, lr, beta, l1, l2, previous, current):
+    """Return one over the rates, and what is the same in all steps."""
+    return lr, previous, current, beta, l1, l2
+
+
+def ftrl_rate(z, n, lr, previous, current, beta, *penalties):
+    """Effective rate of a coordinate whose squared gradients sum to ``n``."""
+    return lr / (beta + sqrt(n))
+
+
+def ftrl(x, g, z, n, lr, previous, current, beta, l1, l2):
+    """McMahan et al. (2013), Algorithm 1: the sum of gradients, less what past points pull."""
+    H_before = (beta + sqrt(n)) * previous
+    n = n + g * g
+    root = beta + sqrt(n)
+    H = root * current
+    z = z + g - (H - H_before) * x
+    return -soft(z, l1) / (H + l2), lr / root, (z, n)
+
+
+# -- one rate for all, from the norm ---------------------------------------------------------------
+
+
+def adagrad_norm_carry(t, lr, eps, initial_accumulator, G, squared_norm):
+    """Sum up the squared norms of the gradients."""
+    return (G + squared_norm,)
+
+
+def adagrad_norm_coefficients(t, lr, eps, initial_accumulator, G):
+    """Ward, Wu & Bottou (2019), Algorithm 1: one AdaGrad rate, with which to step as `sgd` does."""
+    return (lr / (sqrt(G) + eps),)

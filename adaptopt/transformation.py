@@ -15,7 +15,7 @@ from . import gradients
 from .arrays import storage
 from .kernels import SumOfSquares
 
-__all__ = ["Transformation"]
+__all__ = ["Transformation", "squared_norm"]
 
 _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 
@@ -85,6 +85,12 @@ def _global_norm(gs: Sequence[np.ndarray]) -> float:
             with contextlib.suppress(OverflowError):
                 return math.sqrt(math.fsum(sums)) / factor
     return math.nan
+
+
+def squared_norm(gs: Sequence[np.ndarray], factor: float) -> float:
+    """Return the sum of the squares of ``factor`` times all elements, in any order of arrays."""
+    sums = [_sum_of_squares(g.dtype.name)(storage(g), factor) for g in gs]
+    return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
 
 
 def _positive(name: str, value: Any) -> float | None:

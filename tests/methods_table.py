@@ -50,7 +50,20 @@ METHODS = {
     "amsgrad-eps-root": ao.AMSGrad(0.1, eps=0.0, eps_root=1e-2),
     "amsgrad-corrected-max": ao.AMSGrad(0.1, corrected_max=True),
     "amsgrad-uncorrected": ao.AMSGrad(0.1, bias_correction=False),
+    "adagrad-da": ao.AdaGradDA(0.1, eps=1e-2),
+    "adagrad-da-penalties": ao.AdaGradDA(0.1, eps=1e-2, l1=0.1, l2=0.3),
+    "ftrl": ao.FTRL(0.1),
+    "ftrl-penalties": ao.FTRL(0.1, beta=0.5, l1=0.1, l2=0.3),
+    "ftrl-schedule": ao.FTRL(ao.schedules.inverse_time(0.1, 0.01)),
 }
 
 # Those whose rate is a formula; the others' steps write the rates down.
 RATED = [name for name, method in METHODS.items() if method.rate]
+
+# Those that leave x where it is while there has been no gradient: no decay moves it, and it is not
+# computed anew from sums, as by dual averaging, which measures from 0 or rounds.
+STILL = [
+    name
+    for name, method in METHODS.items()
+    if not (method.weight_decay or isinstance(method, ao.AdaGradDA | ao.FTRL))
+]

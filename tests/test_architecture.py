@@ -19,7 +19,7 @@ LAYERS = [
     {"__main__", "demonstration", "environment"},
     {"__init__"},
     {"minimize", "interchange"},
-    {"methods", "method"},
+    {"methods", "averaging", "method"},
     {"descent", "descent_state", "monitor", "history", "objective", "options"},
     {"optimizer"},
     {"groups"},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from methods_table import METHODS
+from methods_table import METHODS, STILL
 from scipy.optimize import Bounds
 
 import adaptopt as ao
@@ -87,7 +87,7 @@ def test_eps_zero_where_it_is_all_there_is(method):
         method(eps=0.0)
 
 
-@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if not m.weight_decay])
+@pytest.mark.parametrize("name", STILL)
 def test_a_zero_gradient_before_any_other_moves_nothing(name):
     method = METHODS[name]
     x = np.ones(2)

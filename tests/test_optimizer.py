@@ -55,15 +55,17 @@ def one_step(method, dtype, t, x, g, slots, scalars):
     return x.astype(np.float64)
 
 
+# A soft threshold is a difference, in which all digits may cancel.
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not getattr(m, "l1", 0)])
 @pytest.mark.parametrize("t", [0, 1, 10, 1000])
-def test_a_float32_step_is_within_4_ulp_of_the_float64_one(method, t):
+def test_a_float32_step_is_within_4_ulp_of_the_float64_one(name, t):
     """Of the same float32 inputs, from any state, on scales from 1e-3 to 1e3.
 
     One ulp is 2**-23 of the larger of abs(x) and the size of the update, which is that of the
     update without its signs: where beta1 * m and (1 - beta1) * g cancel, no order of operations
     keeps more. The signs of x and g agree, for the same reason: coupled decay adds the two.
     """
-    rng = np.random.default_rng(t)
+    method, rng = METHODS[name], np.random.default_rng(t)
     n = 20_000
 
     def draw():

@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from methods_table import METHODS
+from methods_table import METHODS, STILL
 
 import adaptopt as ao
 
 DTYPES = [np.float32, np.float64]
-UNDECAYED = [name for name, method in METHODS.items() if not method.weight_decay]
 
 
 def numbers(dtype, shape):
@@ -33,7 +32,7 @@ def run(method, x, gs):
     return [x, *opt.state.values(), opt.learning_rates()]
 
 
-@pytest.mark.parametrize("name", UNDECAYED)
+@pytest.mark.parametrize("name", STILL)
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
