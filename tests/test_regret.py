@@ -6,8 +6,10 @@ import re
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
+from scipy.optimize import minimize as scipy_minimize
 
 import adaptopt as ao
+from adaptopt.descent_state import DescentState
 from adaptopt.regret import Tracker
 
 BOX = ao.Box(-1.0, 1.0)
@@ -277,6 +279,59 @@ def test_the_certificate_is_never_below_the_gap_of_a_penalised_problem(seed):
         x = np.clip(shrink(x - rate * g, rate * l1) / (1 + rate * l2), lo, hi)
 
 
+def least_squares(rng):
+    """Return a bounded convex problem, its bounds and the exact minimiser."""
+    m, n = rng.integers(2, 12, 2)
+    A, b = rng.standard_normal((m, n)) * 10 ** rng.uniform(-1, 1, n), rng.standard_normal(m)
+    lo = rng.uniform(-1, 0.5, n)
+    hi = lo + rng.uniform(0.1, 2, n)
+    x = lsq_linear(A, b, (lo, hi), tol=1e-15, method="bvls").x
+    return lambda x: (((A @ x - b) ** 2).mean() / 2, A.T @ (A @ x - b) / m), lo, hi, x
+
+
+def logistic(rng):
+    """Return a bounded convex problem, its bounds and the minimiser by L-BFGS-B."""
+    m, n = rng.integers(2, 12, 2)
+    A = rng.standard_normal((m, n)) * 10 ** rng.uniform(-1, 1, n)
+    Q, c = rng.uniform(0, 0.1, n), rng.standard_normal(n)
+    lo = rng.uniform(-1, 0.5, n)
+    hi = lo + rng.uniform(0.1, 2, n)
+
+    def fun(x):
+        z = A @ x
+        p = 0.5 * (1 + np.tanh(z / 2))
+        f = np.logaddexp(0, z).mean() + (Q * (x - c) ** 2).sum() / 2
+        return float(f), A.T @ p / m + Q * (x - c)
+
+    tight = {"ftol": 0.0, "gtol": 1e-13, "maxiter": 10_000}
+    bounds = np.stack([lo, hi], 1)
+    found = scipy_minimize(fun, (lo + hi) / 2, jac=True, bounds=bounds, options=tight)
+    return fun, lo, hi, found.x
+
+
+METHODS = [ao.AdaGrad(0.5), ao.RMSProp(0.05), ao.Adam(0.05), ao.SGD(0.01), ao.AdaGrad(0.01)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{type(m).__name__}-{m.lr}")
+@pytest.mark.parametrize("problem", [least_squares, logistic])
+def test_the_certificate_is_never_below_the_true_gap(problem, method):
+    for seed in range(50):  # 500 problems in all
+        fun, lo, hi, minimiser = problem(np.random.default_rng([METHODS.index(method), seed]))
+        least = fun(minimiser)[0]
+        res = ao.minimize(
+            fun, (lo + hi) / 2, jac=True, method=method, bounds=np.stack([lo, hi], 1),
+            options={"certificate": True, "maxiter": 60},
+        )  # fmt: skip
+        room = 1e-11 * max(1.0, abs(least))
+        assert fun(res.x_average)[0] - least <= res.certificate + room, seed
+        assert res.fun - least <= res.certificate + room, seed
+        assert res.lower_bound <= least + room, seed
+        if isinstance(method, ao.AdaGrad):
+            assert res.certificate * (res.nit + 1) <= res.regret_bound + room, seed
+        else:
+            assert res.regret_bound is None
+
+
 # -- growth ----------------------------------------------------------------------------------------
 
 
@@ -365,6 +420,128 @@ def test_the_exponent_is_that_of_a_power():
         total = t**0.7
     assert tracker.growth() == pytest.approx(0.7)
     assert np.isnan(tracker.growth(since=2_000))
+
+
+# -- minimize --------------------------------------------------------------------------------------
+
+
+def bowl(x):
+    scale = np.array([10.0, 1.0, 0.1])
+    return float(scale @ (x - 0.7) ** 2), 2 * scale * (x - 0.7)
+
+
+def solve(maxiter, dtype=np.float64, certificate=True, fun=bowl, **others):
+    return ao.minimize(
+        fun, np.zeros(3, dtype), jac=True, method=ao.AdaGrad(0.1), bounds=[(-1, 1)] * 3,
+        options={"certificate": certificate, "maxiter": maxiter}, **others,
+    )  # fmt: skip
+
+
+FIELDS = ("x_average", "certificate", "lower_bound", "regret_bound")
+
+
+def test_without_the_option_there_is_no_certificate():
+    res = solve(5, certificate=False)
+    assert [res[name] for name in FIELDS] == [None] * 4
+    assert res.state.sums is None
+
+
+def test_the_certificate_changes_nothing_of_the_run():
+    with_it, without = solve(40), solve(40, certificate=False)
+    for name in ("x", "jac", "nit", "nfev", "learning_rates", "message"):
+        np.testing.assert_array_equal(with_it[name], without[name])
+
+
+def test_the_certificate_is_the_trackers():
+    tracker = Tracker(BOX)
+    iterates = ao.minimize(
+        bowl, np.zeros(3), jac=True, method=ao.AdaGrad(0.1), bounds=[(-1, 1)] * 3,
+        options={"return_all": True, "maxiter": 30},
+    ).allvecs  # fmt: skip
+    for x in iterates:
+        tracker.play(x, *bowl(x))
+    res = solve(30)
+    assert res.certificate == tracker.certificate()
+    assert res.regret_bound == pytest.approx(tracker.adagrad_bound(0.1, eps=1e-8))
+    np.testing.assert_array_equal(res.x_average, tracker.average)
+
+
+def test_a_box_given_as_prox_is_a_domain_too():
+    res = ao.minimize(
+        bowl, np.zeros(3), jac=True, method=ao.AdaGrad(0.1), prox=BOX,
+        options={"certificate": True, "maxiter": 30},
+    )  # fmt: skip
+    assert res.certificate == solve(30).certificate
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_certificate_goes_on_exactly(dtype, on_disk, tmp_path):
+    state = solve(11, dtype).state
+    if on_disk:
+        state.save(tmp_path / "run.npz")
+        state = tmp_path / "run.npz"
+    rest, whole = solve(19, dtype, state=state), solve(30, dtype)
+    assert rest.x_average.dtype == dtype
+    for name in FIELDS:
+        np.testing.assert_array_equal(rest[name], whole[name])
+
+
+def test_the_certificate_goes_on_exactly_after_a_crash():
+    def f(x):
+        if x[0] > 0.4:
+            raise OSError("disk full")
+        return bowl(x)
+
+    with pytest.raises(OSError, match="disk full") as caught:
+        solve(30, fun=f)
+    state = caught.value.state
+    assert state.sums.rounds == state.t
+    assert solve(30 - state.t, state=state).certificate == solve(30).certificate
+
+
+def test_the_certificate_of_a_later_part_alone_has_no_regret_bound():
+    rest = solve(19, state=solve(11, certificate=False).state)
+    assert rest.state.sums.rounds == 20
+    assert rest.regret_bound is None
+    assert rest.certificate > rest.fun
+
+
+def test_a_state_without_sums_is_saved_as_before(tmp_path):
+    solve(5, certificate=False).state.save(tmp_path / "run.npz")
+    assert b"sums" not in (tmp_path / "run.npz").read_bytes()
+    assert DescentState.load(tmp_path / "run.npz").sums is None
+
+
+@pytest.mark.parametrize(
+    "method", [ao.AdaGrad(ao.schedules.constant(0.1)), ao.AdaGrad(0.1, weight_decay=0.1)]
+)
+def test_there_is_no_regret_bound_where_the_theorem_has_none(method):
+    res = ao.minimize(
+        bowl, np.zeros(3), jac=True, method=method, bounds=[(-1, 1)] * 3,
+        options={"certificate": True, "maxiter": 5},
+    )  # fmt: skip
+    assert res.regret_bound is None
+    assert res.certificate > 0
+
+
+def test_a_point_that_is_not_finite_is_not_counted():
+    def f(x):
+        value, g = bowl(x)
+        return (np.nan, g) if x[0] > 0.4 else (value, g)
+
+    res = solve(30, fun=f)
+    assert res.status == 3
+    assert res.state.sums.rounds == res.nit
+    assert np.isfinite([res.certificate, res.lower_bound, res.regret_bound]).all()
+
+
+@pytest.mark.parametrize("bounds", [None, [(-1, 1), (0, None), (-1, 1)]])
+def test_a_certificate_needs_bounds_on_every_variable(bounds):
+    with pytest.raises(ValueError, match=r"options\['certificate'\] is True without finite bounds"):
+        ao.minimize(
+            bowl, np.zeros(3), jac=True, bounds=bounds, options={"certificate": True}
+        )  # fmt: skip
 
 
 # -- what does not fit -----------------------------------------------------------------------------
