@@ -3,7 +3,7 @@
 `minimize` is shaped like SciPy's; `Optimizer` takes one step at a time, in place.
 """
 
-from . import interchange, schedules
+from . import interchange, regret, schedules
 from .averaging import FTRL, AdaGradDA, AdaGradNorm
 from .method import Method
 from .methods import (
@@ -51,5 +51,6 @@ __all__ = [
     "Simplex",
     "interchange",
     "minimize",
+    "regret",
     "schedules",
 ]

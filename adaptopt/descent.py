@@ -17,7 +17,8 @@ from .monitor import CALLBACK, CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 from .objective import Objective, read_bounds, read_x0
 from .optimizer import Optimizer
 from .options import read_options
-from .proximal import Proximal
+from .proximal import Box, Proximal
+from .regret import Sums
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -66,6 +67,7 @@ def descend(
         Objective(fun, jac, args, x, opts.fd_method, box),
         Monitor(opts, x.reshape(-1)),
         prox,
+        _read_domain(prox, x.shape) if opts.certificate else None,
     )
     if state is not None:
         run.restore(state)
@@ -107,12 +109,19 @@ class _Run:
     """The iterate, what is known about it, and what moves and watches it."""
 
     def __init__(
-        self, optimizer: Optimizer, objective: Objective, monitor: Monitor, prox: Proximal
+        self,
+        optimizer: Optimizer,
+        objective: Objective,
+        monitor: Monitor,
+        prox: Proximal,
+        domain: tuple[np.ndarray, np.ndarray] | None,
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
         self._penalty = prox.penalty
         self.x = optimizer.params
         self._flat = self.x.reshape(-1)
+        self._domain = domain
+        self._sums = None if domain is None else Sums.before(self._flat)
         self.f, self.norm = np.nan, np.nan
         self.g: Any = None
         self._first = (np.nan, np.nan)
@@ -126,8 +135,17 @@ class _Run:
         if self.g is None:
             f, self.g = self.objective(self._flat)
             self.f = f + self._penalty(self.x)
+            self._count()
         self.norm = float(self.optimizer.gradient_norm(self.g.reshape(self.x.shape)))
         return self.monitor.look(self.t, self._flat, self.f, self.g, self.norm)
+
+    def _count(self) -> None:
+        """Count the evaluated iterate into the certificate."""
+        if self._sums is not None and self._finite():
+            self._sums.add(self._flat, self.f, self.g)
+
+    def _finite(self) -> bool:
+        return self.g is not None and bool(np.isfinite(self.f) and np.isfinite(self.g).all())
 
     def limit(self, nit: int) -> Stop | None:
         return self.monitor.limit(nit, self.objective.nfev, self.objective.cost)
@@ -162,6 +180,7 @@ class _Run:
             previous_fun=m.previous_fun,
             previous_x=None if m.previous_x is None else m.previous_x.copy(),
             first=self._first,
+            sums=None if self._sums is None else self._sums.copy(),
         )
 
     def restore(self, state: Any) -> None:
@@ -181,6 +200,11 @@ class _Run:
         if m.previous_x is not None and state.previous_x is not None:
             np.copyto(m.previous_x, state.previous_x)
         self._first = state.first
+        if self._sums is not None and state.sums is not None:
+            self._sums = state.sums.copy()
+        elif self._sums is not None:
+            self._sums = Sums.before(self._flat)
+            self._count()
 
     @contextlib.contextmanager
     def saved_on_error(self) -> Iterator[None]:
@@ -217,7 +241,42 @@ class _Run:
             message=message,
             learning_rates=self.optimizer.learning_rates(),
             state=self.state(),
+            **self._certified(),
         )
+
+    def _certified(self) -> dict[str, Any]:
+        """Return what is known of the minimum over a bounded domain, where it was asked for."""
+        names = ("x_average", "certificate", "lower_bound", "regret_bound")
+        sums, m = self._sums, self.monitor
+        if self._domain is None or sums is None or not sums.rounds:
+            return dict.fromkeys(names)
+        lo, hi = self._domain
+        certificate = sums.worst_regret(lo, hi, 0.0, 0.0) / sums.rounds
+        best, g = (array.astype(np.float64) for array in (m.best_x, m.best_jac))
+        tangent = m.best_fun - float(np.maximum(g * (best - lo), g * (best - hi)).sum())
+        bound = None
+        if sums.rounds == self.t + self._finite():  # it has seen the whole run
+            bound = self.optimizer.method.regret_bound(sums.squared_gradients, hi - lo)
+        average = sums.average().reshape(self.x.shape).astype(self.x.dtype)
+        lower_bound = max(sums.loss / sums.rounds - certificate, tangent)
+        return dict(zip(names, (average, certificate, lower_bound, bound), strict=True))
+
+
+def _read_domain(prox: Proximal, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat bounds of a bounded domain, which a certificate needs."""
+    if not isinstance(prox, Box) and type(prox) is not Proximal:
+        raise ValueError(
+            f"options['certificate'] is True with prox {prox!r}, expected bounds alone: the "
+            "certificate of minimize knows no penalties (that of regret.Tracker does)"
+        )
+    lo, hi = (prox.lo, prox.hi) if isinstance(prox, Box) else (-np.inf, np.inf)
+    if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
+        raise ValueError(
+            "options['certificate'] is True without finite bounds on every variable, expected "
+            "bounds such as Bounds(-10, 10)"
+        )
+    low, high = (np.broadcast_to(bound, shape).flatten() for bound in (lo, hi))
+    return low, high
 
 
 def _intermediate(run: _Run, nit: int) -> OptimizeResult:

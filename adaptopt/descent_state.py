@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, snapshot
+from .regret import Sums
 
 __all__ = ["DescentState"]
 
 KIND = "minimize state"
+# What the names of the certificate's sums start with in a file.
+SUMS = "sums."
 
 
 @dataclass(eq=False)
@@ -29,6 +32,8 @@ class DescentState:
         The best iterate so far, its gradient, value and step.
     previous_fun, previous_x, first
         What the stopping tests and the diagnosis look back at.
+    sums : Sums or None
+        What the certificate is made of, with the option.
     """
 
     optimizer: dict[str, Any]
@@ -41,6 +46,7 @@ class DescentState:
     previous_fun: float
     previous_x: np.ndarray | None
     first: tuple[float, float]
+    sums: Sums | None = None
 
     @property
     def _entry(self) -> snapshot.Entry:
@@ -69,12 +75,14 @@ class DescentState:
         """
         header, arrays = snapshot.flatten(self.optimizer)
         own: dict[str, Any] = {}
-        for field in fields(self)[1:]:
-            value = getattr(self, field.name)
+        given = {f.name: getattr(self, f.name) for f in fields(self)[1:] if f.name != "sums"}
+        if self.sums is not None:
+            given |= {f"{SUMS}{name}": value for name, value in vars(self.sums).items()}
+        for name, value in given.items():
             if isinstance(value, np.ndarray):
-                arrays[field.name] = value
+                arrays[name] = value
             else:
-                own[field.name] = list(value) if isinstance(value, tuple) else value
+                own[name] = list(value) if isinstance(value, tuple) else value
         checkpoint.write(path, KIND, {"optimizer": header, "run": own}, arrays)
 
     @classmethod
@@ -83,7 +91,9 @@ class DescentState:
         header, arrays = checkpoint.read(path, KIND)
         own = header["run"]
         own["first"] = tuple(own["first"])
-        for field in fields(cls)[1:]:
-            if field.name in arrays:
-                own[field.name] = arrays.pop(field.name)
+        # The optimizer's arrays have names that are JSON lists.
+        own |= {name: arrays.pop(name) for name in list(arrays) if not name.startswith("[")}
+        sums = {name: own.pop(name) for name in list(own) if name.startswith(SUMS)}
+        if sums:
+            own["sums"] = Sums(**{name.removeprefix(SUMS): value for name, value in sums.items()})
         return cls(snapshot.unflatten(header["optimizer"], arrays), **own)

@@ -223,6 +223,18 @@ class Method:
             raise ValueError(f"lr({t}) is {value}, expected a finite number >= 0")
         return value
 
+    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+        """Return what the regret of a run in a box is at most by theory; None where none is known.
+
+        Parameters
+        ----------
+        squared_gradients : ndarray
+            The sum over the run of the squared gradient of each coordinate.
+        diameters : ndarray
+            The widths of the box.
+        """
+        return None
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from . import rules
 from .method import Method
+from .regret import adagrad_bound
 
 __all__ = [
     "SGD",
@@ -183,6 +186,14 @@ class AdaGrad(Method):
     def initial_state(self) -> dict[str, float]:
         """Start the sum at ``initial_accumulator``."""
         return {"G": self.initial_accumulator}
+
+    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+        """Return Duchi, Hazan & Singer's bound (theorem 5); None under a schedule or decay."""
+        if callable(self.lr) or self.weight_decay:
+            return None
+        inside, outside = (self.eps, 0.0) if self.eps_inside else (0.0, self.eps)
+        metric = np.sqrt(squared_gradients + self.initial_accumulator + inside) + outside
+        return adagrad_bound(np.sqrt(squared_gradients), metric, diameters, self.lr)
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,9 @@ def minimize(
             FloatingPointError, or leave that step out (for noisy objectives).
         fd_method : {"2-point", "3-point", "cs"}
             Finite differences for ``jac=None``.
+        certificate : bool, default False
+            For convex objectives under bounds that are all finite: say how far from the minimum the
+            result is at most. See Returns; a step then takes a few more passes over the arrays.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional
@@ -143,6 +146,17 @@ def minimize(
         history : dict or None
             With the option: arrays ``t``, ``fun``, ``gradient_norm`` and
             ``learning_rate_quantiles``, whose columns are the ``quantiles``.
+        certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
+            With the option ``certificate``, else None; up to rounding, and for convex ``fun`` with
+            exact gradients only (nothing here can tell whether it is). ``x_average`` is the mean of
+            all iterates evaluated. ``fun(x_average)`` and ``fun(x)`` are both above the minimum
+            over the bounds by at most ``certificate``, the mean regret of the linearised
+            objective: `regret.Tracker.certificate` has the formula. The minimum is at least
+            ``lower_bound``, so that ``res.fun - res.lower_bound`` bounds the gap of ``x`` more
+            tightly. ``regret_bound`` is what AdaGrad with one learning rate has for
+            ``certificate`` times the number of iterates by theory, at most; None for other methods.
+            All go on with ``state``, if the first part had the option too; if not, they are those
+            of the later part, without a ``regret_bound``.
 
     Raises
     ------

@@ -37,6 +37,7 @@ class Options:
     callback_every: int = 1
     nan_policy: str = "stop"
     fd_method: str = "2-point"
+    certificate: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -97,6 +98,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "callback_every": _whole(1),
     "nan_policy": _one_of(NAN_POLICIES),
     "fd_method": _one_of(FD_METHODS),
+    "certificate": _FLAG,
 }
 _OPTIONAL = {"maxiter", "maxfev", "maxtime", "gtol", "ftol", "xtol", "f_target", "patience"}
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"__init__"},
     {"minimize", "interchange"},
     {"methods", "averaging", "method"},
-    {"descent", "descent_state", "monitor", "history", "objective", "options"},
+    {"descent", "descent_state", "monitor", "history", "objective", "options", "regret"},
     {"optimizer"},
     {"groups"},
     {"packing", "precision", "snapshot", "transformation"},
