@@ -4,7 +4,7 @@
 """
 
 from . import interchange, regret, schedules
-from .averaging import FTRL, AdaGradDA, AdaGradNorm
+from .dual_averaging import FTRL, AdaGradDA, AdaGradNorm
 from .method import Method
 from .methods import (
     SGD,

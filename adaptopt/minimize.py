@@ -7,7 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from . import averaging, methods
+from . import dual_averaging, methods
 from .descent import descend
 from .descent_state import DescentState
 from .method import Method
@@ -20,7 +20,7 @@ __all__ = ["minimize"]
 
 _NAMED: dict[str, type[Method]] = {
     name.lower(): getattr(module, name)
-    for module in (methods, averaging)
+    for module in (methods, dual_averaging)
     for name in module.__all__
 }
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"__main__", "demonstration", "environment"},
     {"__init__"},
     {"minimize", "interchange"},
-    {"methods", "averaging", "method"},
+    {"methods", "dual_averaging", "method"},
     {"descent", "descent_state", "monitor", "history", "objective", "options", "regret"},
     {"optimizer"},
     {"groups"},
