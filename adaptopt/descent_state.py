@@ -1,22 +1,19 @@
-"""Where a run of minimize stands, in memory and on the disk."""
+"""Where a run of minimize stands."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from os import PathLike
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from . import checkpoint, snapshot
+from .run_state import RunState
 
 __all__ = ["DescentState"]
 
-KIND = "minimize state"
-
 
 @dataclass(eq=False)
-class DescentState:
+class DescentState(RunState):
     """Where a run stands, to go on exactly: pass it as ``state`` with the same problem.
 
     Attributes
@@ -31,7 +28,8 @@ class DescentState:
         What the stopping tests and the diagnosis look back at.
     """
 
-    optimizer: dict[str, Any]
+    kind: ClassVar[str] = "minimize state"
+
     fun: float
     jac: np.ndarray | None
     best_x: np.ndarray
@@ -41,49 +39,3 @@ class DescentState:
     previous_fun: float
     previous_x: np.ndarray | None
     first: tuple[float, float]
-
-    @property
-    def _entry(self) -> snapshot.Entry:
-        (entry,) = self.optimizer["parameters"].values()
-        return entry  # type: ignore[no-any-return]
-
-    @property
-    def x(self) -> np.ndarray:
-        """The last iterate (the result's ``x`` is the best one)."""
-        return self._entry["params"]  # type: ignore[no-any-return]
-
-    @property
-    def slots(self) -> dict[str, np.ndarray]:
-        """The method's state."""
-        return self._entry["state"]  # type: ignore[no-any-return]
-
-    @property
-    def t(self) -> int:
-        """Steps taken, over all runs."""
-        return self.optimizer["t"]  # type: ignore[no-any-return]
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the state to an .npz file, atomically and without pickle.
-
-        ``minimize(..., state=path)`` goes on from it.
-        """
-        header, arrays = snapshot.flatten(self.optimizer)
-        own: dict[str, Any] = {}
-        for field in fields(self)[1:]:
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                arrays[field.name] = value
-            else:
-                own[field.name] = list(value) if isinstance(value, tuple) else value
-        checkpoint.write(path, KIND, {"optimizer": header, "run": own}, arrays)
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> DescentState:
-        """Read what `save` wrote."""
-        header, arrays = checkpoint.read(path, KIND)
-        own = header["run"]
-        own["first"] = tuple(own["first"])
-        for field in fields(cls)[1:]:
-            if field.name in arrays:
-                own[field.name] = arrays.pop(field.name)
-        return cls(snapshot.unflatten(header["optimizer"], arrays), **own)

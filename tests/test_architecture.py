@@ -18,9 +18,11 @@ MODULES = sorted(
 LAYERS = [
     {"__main__", "demonstration", "environment"},
     {"__init__"},
-    {"minimize", "interchange"},
+    {"minimize", "finite_sum", "interchange"},
     {"methods", "method"},
-    {"descent", "descent_state", "monitor", "history", "objective", "options"},
+    {"descent", "epochs"},
+    {"descent_state", "epoch_state", "judging", "batches", "averaging"},
+    {"run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"},
     {"optimizer"},
     {"groups"},
     {"packing", "precision", "snapshot", "transformation"},
