@@ -201,9 +201,10 @@ class Optimizer:
                 return
             coefs = found
         key = step_key(self._seed, t) if self._draws else 0
+        # Before: a Ctrl-C during a kernel is raised right after it, when the step has been taken.
+        self.t = t
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)
-        self.t = t
 
     def learning_rates(self, name: str | None = None) -> Any:
         """Return the effective learning rate of every coordinate in the last step.
