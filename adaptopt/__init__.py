@@ -1,9 +1,11 @@
 """Adaptive optimizers for scientific Python: AdaGrad, RMSProp and their family, compiled.
 
-`minimize` is shaped like SciPy's; `Optimizer` takes one step at a time, in place.
+`minimize` is shaped like SciPy's; `minimize_finite_sum` goes through data in batches; `Optimizer`
+takes one step at a time, in place.
 """
 
 from . import interchange, schedules
+from .finite_sum import minimize_finite_sum
 from .method import Method
 from .methods import (
     SGD,
@@ -40,5 +42,6 @@ __all__ = [
     "RMSProp",
     "interchange",
     "minimize",
+    "minimize_finite_sum",
     "schedules",
 ]
