@@ -42,16 +42,15 @@ class FiniteSum:
         Sums are in float64. With ``omit``, what is not finite is left out of the mean.
         """
         total, count, gradient = 0.0, 0, np.zeros(x.shape)
-        with np.errstate(invalid="ignore", over="ignore"):
-            for start in range(0, self.n, size):
-                rows = np.arange(start, min(start + size, self.n))
-                k = rows.size
-                f, g = self(x, rows)
-                if omit and not (math.isfinite(f) and np.isfinite(g).all()):
-                    continue
-                total += f * k
-                count += k
-                gradient += g * np.float64(k)
+        for start in range(0, self.n, size):
+            rows = np.arange(start, min(start + size, self.n))
+            f, g = self(x, rows)
+            if omit and not (math.isfinite(f) and np.isfinite(g).all()):
+                continue
+            total += f * rows.size
+            count += rows.size
+            with np.errstate(invalid="ignore", over="ignore"):
+                gradient += g * np.float64(rows.size)
         if not count:
             return math.nan, np.full(x.shape, math.nan)
         return total / count, gradient / count
