@@ -1,10 +1,12 @@
 """Adaptive optimizers for scientific Python: AdaGrad, RMSProp and their family, compiled.
 
-`minimize` is shaped like SciPy's; `Optimizer` takes one step at a time, in place.
+`minimize` is shaped like SciPy's; `minimize_finite_sum` goes through data in batches; `Optimizer`
+takes one step at a time, in place.
 """
 
 from . import interchange, regret, schedules
 from .dual_averaging import FTRL, AdaGradDA, AdaGradNorm
+from .finite_sum import minimize_finite_sum
 from .method import Method
 from .methods import (
     SGD,
@@ -51,6 +53,7 @@ __all__ = [
     "Simplex",
     "interchange",
     "minimize",
+    "minimize_finite_sum",
     "regret",
     "schedules",
 ]

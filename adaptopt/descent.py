@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +12,12 @@ import numpy as np
 from .descent_state import DescentState
 from .history import History, dying_rate
 from .monitor import CALLBACK, CONVERGED, MAXITER, SUCCESS, Monitor, Stop
-from .objective import Objective, read_bounds, read_x0
+from .objective import Objective, read_start
 from .optimizer import Optimizer
 from .options import read_options
 from .proximal import Box, Proximal
 from .regret import Sums
+from .reporting import display, progress_bar, read_callback, state_on_error
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -44,7 +43,6 @@ def descend(
     progress: bool = False,
 ) -> OptimizeResult:
     """Minimise ``fun``; the arguments are those of `adaptopt.minimize`."""
-    x = read_x0(x0)
     if not (constraints is None or (isinstance(constraints, tuple | list) and not constraints)):
         raise ValueError(
             f"constraints is {constraints!r}, expected none: only bounds are supported"
@@ -57,11 +55,7 @@ def descend(
                 stacklevel=3,
             )
     method, opts = read_options(method, options)
-    box = read_bounds(bounds, x)
-    if prox is not None and not isinstance(prox, Proximal):
-        raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
-    prox = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
-    x = prox.feasible(x)
+    x, box, prox = read_start(x0, bounds, prox)
     run = _Run(
         Optimizer(x, method, prox),
         Objective(fun, jac, args, x, opts.fd_method, box),
@@ -71,12 +65,15 @@ def descend(
     )
     if state is not None:
         run.restore(state)
-    callback = _read_callback(callback)
+    callback = read_callback(callback)
     history = History(opts.history)
     allvecs = [x.copy()]
     nit = 0
 
-    with _bar(progress, opts.maxiter, type(method).__name__) as bar, run.saved_on_error():
+    with (
+        progress_bar(progress, opts.maxiter, type(method).__name__) as bar,
+        state_on_error(run, "minimize"),
+    ):
         stop = run.evaluate()
         if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
             stop = Stop(CONVERGED, "All independent variables were fixed by bounds.")
@@ -101,7 +98,7 @@ def descend(
     if opts.return_all:
         result.allvecs = allvecs
     if opts.disp:
-        _display(result)
+        display(result)
     return result
 
 
@@ -185,12 +182,7 @@ class _Run:
 
     def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit."""
-        if isinstance(state, str | PathLike):
-            state = DescentState.load(state)
-        if not isinstance(state, DescentState):
-            raise TypeError(
-                f"state is {state!r}, expected the state of an earlier result, or its file"
-            )
+        state = DescentState.read(state)
         self.optimizer.load_state_dict(state.optimizer)
         self.f, self.g = state.fun, None if state.jac is None else state.jac.copy()
         m = self.monitor
@@ -205,21 +197,6 @@ class _Run:
         elif self._sums is not None:
             self._sums = Sums.before(self._flat)
             self._count()
-
-    @contextlib.contextmanager
-    def saved_on_error(self) -> Iterator[None]:
-        """Attach the state to whatever ends the run, Ctrl-C too, so that nothing is lost."""
-        try:
-            yield
-        except BaseException as error:
-            with contextlib.suppress(AttributeError, TypeError):
-                error.state = self.state()  # type: ignore[attr-defined]
-            if hasattr(error, "add_note"):
-                error.add_note(
-                    f"adaptopt: the run stood after step {self.t}; its state is attached to this "
-                    "exception as .state, and minimize(..., state=...) goes on from it."
-                )
-            raise
 
     def result(self, stop: Stop, nit: int) -> OptimizeResult:
         from scipy.optimize import OptimizeResult
@@ -283,51 +260,3 @@ def _intermediate(run: _Run, nit: int) -> OptimizeResult:
     from scipy.optimize import OptimizeResult
 
     return OptimizeResult(x=run.x.copy(), fun=run.f, nit=nit, nfev=run.objective.nfev)
-
-
-def _read_callback(callback: Any) -> Callable[[OptimizeResult], Any] | None:
-    """Return the callback in one form, whichever of SciPy's two signatures it has."""
-    if callback is None:
-        return None
-    if not callable(callback):
-        raise TypeError(f"callback is {callback!r}, expected a callable")
-    try:
-        names = set(inspect.signature(callback).parameters)
-    except (TypeError, ValueError):
-        names = set()
-    if names == {"intermediate_result"}:
-        return lambda result: callback(intermediate_result=result)
-    return lambda result: callback(result.x)
-
-
-@contextlib.contextmanager
-def _bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar; yield what to call after each step."""
-    if not progress:
-        yield lambda f: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install tqdm") from None
-    with tqdm(total=total, desc=name, unit="step") as bar:
-
-        def advance(f: float) -> None:
-            bar.set_postfix(fun=f"{f:.6g}", refresh=False)
-            bar.update()
-
-        yield advance
-
-
-def _display(result: OptimizeResult) -> None:
-    """Print a summary; what is no success is a warning, as it is in SciPy."""
-    if result.success:
-        print(result.message)
-    else:
-        from scipy.optimize import OptimizeWarning
-
-        warnings.warn(result.message, OptimizeWarning, stacklevel=4)
-    print(f"         Current function value: {result.fun:f}")
-    print(f"         Iterations: {result.nit}")
-    print(f"         Function evaluations: {result.nfev}")
-    print(f"         Gradient evaluations: {result.njev}")

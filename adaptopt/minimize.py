@@ -16,7 +16,7 @@ from .proximal import Proximal
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["minimize"]
+__all__ = ["minimize", "read_method"]
 
 _NAMED: dict[str, type[Method]] = {
     name.lower(): getattr(module, name)
@@ -179,7 +179,7 @@ def minimize(
     (True, array([3., 3.]))
     """
     return descend(
-        _read_method(method),
+        read_method(method),
         fun,
         x0,
         args,
@@ -196,7 +196,8 @@ def minimize(
     )
 
 
-def _read_method(method: Any) -> Method:
+def read_method(method: Any) -> Method:
+    """Return a method, given as it is, as its class or by its name."""
     if isinstance(method, Method):
         return method
     if isinstance(method, type) and issubclass(method, Method):

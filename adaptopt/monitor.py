@@ -10,7 +10,19 @@ import numpy as np
 
 from .options import Options
 
-__all__ = ["CALLBACK", "CONVERGED", "MAXITER", "SUCCESS", "Monitor", "Stop"]
+__all__ = [
+    "CALLBACK",
+    "CONVERGED",
+    "MAXITER",
+    "NONFINITE",
+    "PATIENCE",
+    "SUCCESS",
+    "TARGET",
+    "Monitor",
+    "Stop",
+    "Timer",
+    "non_finite",
+]
 
 CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, CALLBACK = 0, 1, 2, 3, 4, 5, 6, 99
 SUCCESS = (CONVERGED, TARGET)
@@ -21,6 +33,26 @@ class Stop(NamedTuple):
 
     status: int
     message: str
+
+
+class Timer:
+    """Says when ``maxtime`` seconds have passed since it was made."""
+
+    def __init__(self, maxtime: float | None) -> None:
+        self._maxtime, self._start = maxtime, time.perf_counter()
+
+    def limit(self) -> Stop | None:
+        """Say whether the time is over."""
+        if self._maxtime is None or time.perf_counter() - self._start < self._maxtime:
+            return None
+        return Stop(MAXTIME, f"Time limit (maxtime={self._maxtime:g} s) reached.")
+
+
+def non_finite(what: str, policy: str) -> Stop | None:
+    """Return what follows from ``nan_policy`` where something that is not finite was returned."""
+    if policy == "raise":
+        raise FloatingPointError(what)
+    return None if policy == "omit" else Stop(NONFINITE, what)
 
 
 class Monitor:
@@ -41,7 +73,7 @@ class Monitor:
 
     def __init__(self, options: Options, x: np.ndarray) -> None:
         self._options = options
-        self._start = time.perf_counter()
+        self._timer = Timer(options.maxtime)
         self.best_x, self.best_jac = x.copy(), np.full_like(x, np.nan)
         self.best_fun, self.best_t = math.inf, 0
         self.previous_fun = math.nan
@@ -72,20 +104,15 @@ class Monitor:
             return Stop(
                 MAXFEV, f"Maximum number of function evaluations (maxfev={o.maxfev}) reached."
             )
-        if o.maxtime is not None and time.perf_counter() - self._start >= o.maxtime:
-            return Stop(MAXTIME, f"Time limit (maxtime={o.maxtime:g} s) reached.")
-        return None
+        return self._timer.limit()
 
     def _non_finite(self, t: int, f: float) -> Stop | None:
         what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
-        message = f"The objective returned a {what} at step {t}."
-        if self._options.nan_policy == "raise":
-            raise FloatingPointError(message)
-        if self._options.nan_policy == "omit":
-            return None
-        if math.isfinite(self.best_fun):
-            message += f" x is the best finite iterate, of step {self.best_t}."
-        return Stop(NONFINITE, message)
+        stop = non_finite(f"The objective returned a {what} at step {t}.", self._options.nan_policy)
+        if stop is not None and math.isfinite(self.best_fun):
+            best = f" x is the best finite iterate, of step {self.best_t}."
+            return stop._replace(message=stop.message + best)
+        return stop
 
     def _converged(self, t: int, x: np.ndarray, f: float, norm: float) -> Stop | None:
         o = self._options

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .options import FD_METHODS
-from .proximal import Box
+from .proximal import Box, Proximal
 
-__all__ = ["Objective", "read_bounds", "read_x0"]
+__all__ = ["Objective", "read_start", "read_value"]
 
 # SciPy's sentence, which programs look for.
 _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
@@ -59,8 +59,8 @@ class Objective:
             fun, jac = fun.fun, True
         self._args = args if isinstance(args, tuple) else (args,)
         self._fun = fun
-        self._evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]]
-        self._shape, self._dtype = x.shape, x.dtype
+        self._evaluate: Callable[..., tuple[float, np.ndarray]]
+        self._shape, self._size, self._dtype = x.shape, x.size, x.dtype
         self.nfev = self.njev = 0
         self.cost = 1
         if jac is True:
@@ -83,10 +83,13 @@ class Objective:
                 f"jac is {jac!r}, expected a callable, True, None or one of {', '.join(FD_METHODS)}"
             )
 
-    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the value and the flat gradient at the flat point ``x``."""
+    def __call__(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
+        """Return the value and the flat gradient at the flat point ``x``.
+
+        Where ``jac`` is True, ``fun`` gets the ``batch`` before ``args``.
+        """
         self.njev += 1
-        return self._evaluate(x)
+        return self._evaluate(x, *batch)
 
     def known(self, gradient: np.ndarray) -> np.ndarray:
         """Return a copy, NaN where bounds fix what finite differences then leave out, as SciPy."""
@@ -99,16 +102,17 @@ class Objective:
         # A copy each time, as SciPy does: users keep and change what they are given.
         return x.reshape(self._shape).copy()
 
-    def _pair(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+    def _pair(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
         self.nfev += 1
-        pair = self._fun(self._point(x), *self._args)
+        pair = self._fun(self._point(x), *batch, *self._args)
         try:
             value, gradient = pair
         except (TypeError, ValueError):
+            asked = "" if batch else " with jac=True"
             raise TypeError(
-                f"fun returned {_short(pair)}, expected a pair (value, gradient) with jac=True"
+                f"fun returned {_short(pair)}, expected a pair (value, gradient){asked}"
             ) from None
-        return self._value(value), self._gradient(gradient)
+        return read_value("fun", value), self._gradient(gradient)
 
     def _separate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         value = self._count(x)
@@ -125,26 +129,14 @@ class Objective:
         value = self._fun(self._point(x), *self._args)
         if np.iscomplexobj(value) and np.iscomplexobj(x):
             return np.asarray(value).item()
-        return self._value(value)
-
-    def _value(self, value: Any) -> float:
-        array = np.asarray(value)
-        if array.size != 1:
-            raise ValueError(
-                f"fun returned {_short(value)}, expected a scalar. The user-provided objective "
-                "function must return a scalar value."
-            )
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"fun returned {_short(value)}, expected a real number")
-        return float(array.item())
+        return read_value("fun", value)
 
     def _gradient(self, gradient: Any) -> np.ndarray:
         array = np.asarray(gradient)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"the gradient has dtype {array.dtype}, expected real numbers")
-        size = int(np.prod(self._shape))
-        if array.size != size or (
-            array.shape != self._shape and max(array.shape, default=1) != size
+        if array.size != self._size or (
+            array.shape != self._shape and max(array.shape, default=1) != self._size
         ):
             raise ValueError(f"the gradient has shape {array.shape}, expected {self._shape}")
         return np.ascontiguousarray(array, self._dtype).reshape(-1)
@@ -183,7 +175,32 @@ class _Differences:
         return gradient
 
 
-def read_x0(x0: Any) -> np.ndarray:
+def read_value(name: str, value: Any) -> float:
+    """Return what the function ``name`` returned, where it is one real number."""
+    array = np.asarray(value)
+    if array.size != 1:
+        sentence = " The user-provided objective function must return a scalar value."
+        raise ValueError(
+            f"{name} returned {_short(value)}, expected a scalar." + sentence * (name == "fun")
+        )
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} returned {_short(value)}, expected a real number")
+    return float(array.item())
+
+
+def read_start(
+    x0: Any, bounds: Any, prox: Proximal | None
+) -> tuple[np.ndarray, Box | None, Proximal]:
+    """Return a feasible copy of the starting point, the bounds as a box, and both maps as one."""
+    x = _read_x0(x0)
+    box = _read_bounds(bounds, x)
+    if prox is not None and not isinstance(prox, Proximal):
+        raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
+    both = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
+    return both.feasible(x), box, both
+
+
+def _read_x0(x0: Any) -> np.ndarray:
     """Return a writable copy of the starting point, float32 or float64, at least 1-d."""
     array = np.asarray(x0)
     if array.dtype.kind in "biu":
@@ -197,7 +214,7 @@ def read_x0(x0: Any) -> np.ndarray:
     return array
 
 
-def read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
+def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
     """Return SciPy's bounds, a Bounds object or pairs, as a box of the shape of ``x``."""
     if bounds is None:
         return None

@@ -207,9 +207,10 @@ class Optimizer:
         factor = coefs[0] if coefs else 1.0
         prepared = [group.prepare(t, gs[k], factor) for k, group in enumerate(self._groups)]
         key = step_key(self._seed, t) if self._draws else 0
+        # Before: a Ctrl-C during a kernel is raised right after it, when the step has been taken.
+        self.t = t
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)
-        self.t = t
 
     def learning_rates(self, name: str | None = None) -> Any:
         """Return the effective learning rate of every coordinate in the last step.

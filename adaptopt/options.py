@@ -8,36 +8,27 @@ import operator
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Options", "read_options"]
+__all__ = ["EpochOptions", "Options", "read_epoch_options", "read_options"]
+
+_Kind = TypeVar("_Kind", bound="Common")
 
 FD_METHODS = ("2-point", "3-point", "cs")
 NAN_POLICIES = ("stop", "raise", "omit")
 
 
 @dataclass(frozen=True)
-class Options:
-    """When to stop and what to record; see `adaptopt.minimize` for each.
+class Common:
+    """The options of every front end, and the check of them all. ``None`` switches a test off."""
 
-    ``None`` switches a test off.
-    """
-
-    maxiter: int | None = 10_000
-    maxfev: int | None = None
     maxtime: float | None = None
-    gtol: float | None = 1e-5
-    ftol: float | None = None
-    xtol: float | None = None
     f_target: float | None = None
     patience: int | None = None
     disp: bool = False
-    return_all: bool = False
     history: int = 0
     callback_every: int = 1
     nan_policy: str = "stop"
-    fd_method: str = "2-point"
-    certificate: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -53,6 +44,27 @@ class Options:
                 off = " or None" if field.name in _OPTIONAL else ""
                 raise ValueError(f"options[{field.name!r}] is {value!r}, expected {expected}{off}")
             object.__setattr__(self, field.name, converted)
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """When to stop and what to record; see `adaptopt.minimize` for each."""
+
+    maxiter: int | None = 10_000
+    maxfev: int | None = None
+    gtol: float | None = 1e-5
+    ftol: float | None = None
+    xtol: float | None = None
+    return_all: bool = False
+    fd_method: str = "2-point"
+    certificate: bool = False
+
+
+@dataclass(frozen=True)
+class EpochOptions(Common):
+    """The same of `adaptopt.minimize_finite_sum`."""
+
+    tol: float | None = None
 
 
 def _at_least(least: int) -> Any:
@@ -87,6 +99,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "maxiter": _whole(0),
     "maxfev": _whole(1),
     "maxtime": _number(0),
+    "tol": _number(0),
     "gtol": _number(0),
     "ftol": _number(0),
     "xtol": _number(0),
@@ -100,11 +113,14 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "fd_method": _one_of(FD_METHODS),
     "certificate": _FLAG,
 }
-_OPTIONAL = {"maxiter", "maxfev", "maxtime", "gtol", "ftol", "xtol", "f_target", "patience"}
+_OPTIONAL = {
+    *("maxiter", "maxfev", "maxtime"),
+    *("tol", "gtol", "ftol", "xtol", "f_target", "patience"),
+}
 
 
 def read_options(method: Any, given: Mapping[str, Any] | None) -> tuple[Any, Options]:
-    """Split options into the method with its overridden hyperparameters and the solver's own.
+    """Split options into the method with its overridden hyperparameters and those of minimize.
 
     ``tol`` stands for ``gtol`` where that is not given. Unknown names give an OptimizeWarning, as
     SciPy's solvers do.
@@ -112,20 +128,37 @@ def read_options(method: Any, given: Mapping[str, Any] | None) -> tuple[Any, Opt
     rest = dict(given or {})
     if (tol := rest.pop("tol", None)) is not None:
         rest.setdefault("gtol", tol)
+    return _split(method, rest, Options, stacklevel=6)
+
+
+def read_epoch_options(
+    method: Any, given: Mapping[str, Any] | None, tol: float | None
+) -> tuple[Any, EpochOptions]:
+    """Split options likewise into the method and those of minimize_finite_sum."""
+    return _split(method, {"tol": tol, **(given or {})}, EpochOptions, stacklevel=5)
+
+
+def _split(
+    method: Any, rest: dict[str, Any], kind: type[_Kind], stacklevel: int
+) -> tuple[Any, _Kind]:
     hyper = {f.name: rest.pop(f.name) for f in fields(method) if f.name in rest}
-    known = {f.name: rest.pop(f.name) for f in fields(Options) if f.name in rest}
+    known = {f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest}
     if rest:
-        names = [f.name for f in (*fields(Options), *fields(method))]
-        _warn_unknown(rest, type(method).__name__, names)
-    return replace(method, **hyper), Options(**known)
+        names = [f.name for f in (*fields(kind), *fields(method))]
+        _warn_unknown(rest, type(method).__name__, names, stacklevel)
+    return replace(method, **hyper), kind(**known)
 
 
-def _warn_unknown(unknown: Mapping[str, Any], method: str, names: list[str]) -> None:
+def _warn_unknown(
+    unknown: Mapping[str, Any], method: str, names: list[str], stacklevel: int
+) -> None:
     from scipy.optimize import OptimizeWarning
 
     for name in unknown:
         close = difflib.get_close_matches(str(name), names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
         warnings.warn(
-            f"Unknown solver options: {name} (for {method}; {hint})", OptimizeWarning, stacklevel=5
+            f"Unknown solver options: {name} (for {method}; {hint})",
+            OptimizeWarning,
+            stacklevel=stacklevel,
         )

@@ -309,6 +309,12 @@ class Box(Proximal):
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
 
+    def project(self, x: np.ndarray) -> None:
+        """Clip ``x``, in place, to the bounds as a step in its dtype respects them."""
+        arrays, scalars = self.parameters(x.shape, x.dtype)
+        lo, hi = scalars or (wall.reshape(x.shape) for wall in arrays)
+        np.clip(x, lo, hi, out=x)
+
     def leaves_free(self) -> bool:
         """Tell whether there is a coordinate that the bounds do not fix."""
         return bool((self.lo < self.hi).any())

@@ -18,9 +18,11 @@ MODULES = sorted(
 LAYERS = [
     {"__main__", "demonstration", "environment"},
     {"__init__"},
-    {"minimize", "interchange"},
+    {"minimize", "finite_sum", "interchange"},
     {"methods", "dual_averaging", "method"},
-    {"descent", "descent_state", "monitor", "history", "objective", "options", "regret"},
+    {"descent", "epochs"},
+    {"descent_state", "epoch_state", "judging", "batches", "averaging"},
+    {"run_state", "monitor", "history", "objective", "options", "reporting", "shuffling", "regret"},
     {"optimizer"},
     {"groups"},
     {"packing", "precision", "snapshot", "transformation"},

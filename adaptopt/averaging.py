@@ -1,0 +1,58 @@
+"""Averages of iterates, kept up from step to step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["AVERAGES", "Average"]
+
+# Iterate t has a weight that grows like t**eta.
+AVERAGES = {"uniform": 0.0, "polynomial": 3.0}
+
+
+class Average:
+    """A weighted mean of the iterates since it was made, in float64 whatever their dtype.
+
+    In float32 the later of a million iterates would move it by less than it can hold.
+
+    Parameters
+    ----------
+    kind : str
+        One of `AVERAGES`.
+    x : ndarray
+        An iterate, for its shape.
+
+    Notes
+    -----
+    ``mean += (eta + 1) / (t + eta) * (x - mean)`` for the t-th iterate: Shamir & Zhang,
+    "Stochastic gradient descent for non-smooth optimization: convergence results and optimal
+    averaging schemes", ICML 2013, section 4; eta = 0 is the mean of all. They count the starting
+    point as the first iterate; here the first is the one after the first step.
+    """
+
+    def __init__(self, kind: str, x: np.ndarray) -> None:
+        self.kind = kind
+        self._kept = (np.zeros(x.shape), np.empty(x.shape), 0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The average, to be read only."""
+        return self._kept[0]
+
+    @property
+    def count(self) -> int:
+        """How many iterates it is of."""
+        return self._kept[2]
+
+    def update(self, x: np.ndarray) -> None:
+        """Take in the next iterate; an interrupt finds the old average or the new one."""
+        mean, spare, count = self._kept
+        eta = AVERAGES[self.kind]
+        np.subtract(x, mean, out=spare)
+        spare *= (eta + 1) / (count + 1 + eta)
+        spare += mean
+        self._kept = spare, mean, count + 1
+
+    def restore(self, mean: np.ndarray, count: int) -> None:
+        """Go on from an average that has been kept elsewhere."""
+        self._kept = mean.copy(), np.empty(mean.shape), count

@@ -1,0 +1,163 @@
+"""A finite sum behind one call: mean loss and gradient at a flat point over some rows of data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from .objective import Objective
+
+__all__ = ["FiniteSum", "is_problem", "read_sum", "read_validation"]
+
+_Take = Callable[[np.ndarray], tuple[Any, ...]]
+
+
+class FiniteSum:
+    """Mean loss and gradient over rows.
+
+    Parameters
+    ----------
+    objective : Objective
+        Takes a flat point and what ``take`` returns.
+    take : callable
+        Turns row numbers into the arguments of ``fun``.
+    n : int
+        Number of rows.
+    """
+
+    def __init__(self, objective: Objective, take: _Take, n: int) -> None:
+        self.objective, self.take, self.n = objective, take, n
+
+    def __call__(self, x: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the mean loss over rows and its flat gradient at the flat point ``x``."""
+        return self.objective(x, *self.take(rows))
+
+    def mean(self, x: np.ndarray, size: int, omit: bool) -> tuple[float, np.ndarray]:
+        """Return mean loss and gradient over all rows in their order, so many at a time.
+
+        Sums are in float64. With ``omit``, what is not finite is left out of the mean.
+        """
+        total, count, gradient = 0.0, 0, np.zeros(x.shape)
+        for start in range(0, self.n, size):
+            rows = np.arange(start, min(start + size, self.n))
+            f, g = self(x, rows)
+            if omit and not (math.isfinite(f) and np.isfinite(g).all()):
+                continue
+            total += f * rows.size
+            count += rows.size
+            with np.errstate(invalid="ignore", over="ignore"):
+                gradient += g * np.float64(rows.size)
+        if not count:
+            return math.nan, np.full(x.shape, math.nan)
+        return total / count, gradient / count
+
+
+def is_problem(fun: Any) -> bool:
+    """Tell whether ``fun`` has its data with it, as those of `adaptopt.problems` do."""
+    return callable(getattr(fun, "batch", None)) and hasattr(fun, "__len__")
+
+
+def read_sum(fun: Any, data: Any, args: Any, x: np.ndarray) -> FiniteSum:
+    """Return ``fun`` over ``data`` as one sum, or say what does not fit."""
+    if data is None:
+        return _sum_of_problem("fun", fun, args, x)
+    objective = Objective(fun, True, args, x, "2-point", None)
+    if _is_int(data):
+        n = int(data)
+        if n < 1:
+            raise ValueError(f"data is {n}, expected at least 1 row")
+        return FiniteSum(objective, lambda rows: (rows,), n)
+    return _sum_of_arrays("data", objective, data)
+
+
+def read_validation(
+    validation: Any, total: FiniteSum, fun: Any, data: Any, args: Any, x: np.ndarray
+) -> Any:
+    """Return the validation: a callable as it is, data as a sum, or None."""
+    if validation is None:
+        return None
+    if is_problem(validation):
+        return _sum_of_problem("validation", validation, (), x)
+    if callable(validation):
+        return validation
+    if data is None:
+        raise TypeError(
+            f"validation is {_kind(validation)}, expected a callable or a problem like fun"
+        )
+    objective = Objective(fun, True, args, x, "2-point", None)
+    if not _is_int(data):
+        found = _sum_of_arrays("validation", objective, validation)
+        count, expected = (len(s.take(np.arange(0))) for s in (found, total))
+        if count != expected:
+            raise ValueError(f"validation has {count} arrays, expected {expected} like data")
+        return found
+    numbers = np.asarray(validation)
+    if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
+        raise TypeError(
+            f"validation is {_kind(validation)}, expected a callable or an array of row numbers "
+            "for fun, as data is a number of rows"
+        )
+    return FiniteSum(objective, lambda rows: (numbers[rows],), numbers.size)
+
+
+def _sum_of_problem(name: str, problem: Any, args: Any, x: np.ndarray) -> FiniteSum:
+    if not is_problem(problem):
+        raise TypeError(
+            f"data is None and {name} is {_kind(problem)}, expected data, or a problem with "
+            "batch(x, idx) and a length"
+        )
+    if args not in ((), None):
+        raise ValueError(f"args is {args!r}, expected (): {name} has its data with it")
+    n, features = len(problem), getattr(problem, "n_features", x.size)
+    if n < 1:
+        raise ValueError(f"{name} has {n} rows, expected at least 1")
+    if features != x.size:
+        raise ValueError(f"x0 has {x.size} elements, expected {features}, the features of {name}")
+    objective = Objective(problem.batch, True, (), x, "2-point", None)
+    return FiniteSum(objective, lambda rows: (rows,), n)
+
+
+def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:
+    """Return the sum over the rows of one array or of several."""
+    if isinstance(data, list) and all(getattr(array, "ndim", 0) for array in data):
+        data = tuple(data)
+    if isinstance(data, tuple):
+        arrays = [_read_array(f"{name}[{i}]", array) for i, array in enumerate(data)]
+    else:
+        arrays = [_read_array(name, data)]
+    if not arrays:
+        raise ValueError(f"{name} is (), expected at least one array")
+    lengths = [array.shape[0] for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{name} has arrays of {lengths} rows, expected as many in each")
+    if not lengths[0]:
+        raise ValueError(f"{name} has 0 rows, expected at least 1")
+    return FiniteSum(objective, lambda rows: tuple(a[rows] for a in arrays), lengths[0])
+
+
+def _read_array(name: str, array: Any) -> Any:
+    """Return what gives rows by their numbers: a NumPy array, or a sparse one in CSR."""
+    from scipy.sparse import issparse
+
+    if issparse(array):
+        return array.tocsr()
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array ({error}); expected several in a tuple") from None
+    if not array.ndim:
+        raise TypeError(f"{name} is {array.item()!r}, expected an array of at least one dimension")
+    return array
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"

@@ -1,0 +1,231 @@
+"""minimize_finite_sum: the front end for mean losses over the rows of data, taken in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .averaging import AVERAGES
+from .batches import read_sum, read_validation
+from .epoch_state import EpochState
+from .epochs import EpochRun, run_epochs
+from .method import Method
+from .minimize import read_method
+from .objective import read_start
+from .optimizer import Optimizer
+from .options import read_epoch_options
+from .proximal import Proximal
+from .reporting import read_callback
+from .shuffling import Batches, read_count, read_rng
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["minimize_finite_sum"]
+
+PARALLEL = ("deterministic", "hogwild")
+
+
+def minimize_finite_sum(
+    fun: Callable[..., Any],
+    x0: Any,
+    data: Any,
+    *,
+    args: Any = (),
+    method: str | Method = "adagrad",
+    prox: Proximal | None = None,
+    bounds: Any = None,
+    batch_size: int = 32,
+    epochs: int = 10,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    rng: int | np.random.Generator | None = None,
+    parallel: str | None = None,
+    average: str | None = None,
+    validation: Any = None,
+    tol: float | None = None,
+    callback: Callable[..., Any] | None = None,
+    options: dict[str, Any] | None = None,
+    state: EpochState | str | PathLike[str] | None = None,
+    progress: bool = False,
+) -> OptimizeResult:
+    """Minimise a mean of losses over the rows of data, a batch of rows at each step.
+
+    Parameters
+    ----------
+    fun : callable or problem
+        ``fun(x, *batch, *args) -> (mean loss, gradient)`` over the rows in ``batch``; or
+        ``fun(x, idx, *args)`` where ``data`` is a number of rows; or, with ``data=None``, an object
+        with a length and ``batch(x, idx) -> (mean loss, gradient)``. ``x`` has the shape and dtype
+        of ``x0``.
+    x0 : array_like
+        Starting point of any shape. It is copied; float32 and float64 are kept, integers become
+        float64.
+    data : array_like, sparse array, tuple of them, int or None
+        Arrays of equally many rows. ``batch`` has those of them that are its turn, ``array[idx]``;
+        sparse arrays are taken in CSR. Or the number of rows, for a ``fun`` that takes their
+        numbers; or None for a ``fun`` that has its data with it.
+    args : tuple
+        Extra arguments of ``fun``.
+    method : str or Method, default "adagrad"
+        A method such as ``AdaGrad(lr=0.5)``, or its lower-case name.
+    prox : Proximal, optional
+        A proximal map applied after each step, such as ``NonNegative()``.
+    bounds : Bounds or sequence of pairs, optional
+        As in `minimize`.
+    batch_size : int, default 32
+        Rows of a batch, at least 1; the last of an epoch has those that are left.
+    epochs : int, default 10
+        How many times to go through the data, at least 1.
+    shuffle : bool, default True
+        Draw a new order of the rows for each epoch; else they are taken as they lie.
+    drop_last : bool, default False
+        Leave the last batch of an epoch out where it is short.
+    rng : None, int or numpy.random.Generator
+        What the orders are drawn from: nothing else has a say in them. A Generator is used, and
+        advanced, by one permutation an epoch; an int is a seed; None is a new seed each time.
+    parallel : None
+        "deterministic" and "hogwild" are refused for a ``fun`` that Python runs.
+    average : {None, "uniform", "polynomial"}
+        Return an average of the iterates after every step since the start, instead of the last
+        one: their mean, or one whose weights grow like the cube of the step [1]_. It is kept in
+        float64, and updated in place.
+    validation : callable, or data like ``data``, optional
+        ``validation(x) -> float`` or held-out data (row numbers for ``fun`` where ``data`` is a
+        number, a problem where ``fun`` is one), evaluated after every epoch at the last iterate, or
+        the average where there is one. The result is then the iterate with the least.
+    tol : float, optional
+        Converged where the mean loss of an epoch differs from that of the epoch before by at most
+        ``tol`` times the larger of the two.
+    callback : callable, optional
+        ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, after every
+        ``callback_every``-th epoch; the intermediate result holds ``x``, ``fun`` (mean loss of the
+        epoch), ``epoch, nit, nfev`` and ``validation`` (None without). It ends the run by raising
+        StopIteration.
+    options : dict, optional
+        Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
+
+        maxtime : float
+            Most seconds, looked at before every step.
+        f_target : float
+            Done where the validation, or else the mean loss of an epoch, is at most this.
+        patience : int
+            Stop after so many epochs without a new best validation, or else mean loss.
+        disp : bool
+            Print a summary; a run without success also gives a
+            `scipy.optimize.OptimizeWarning`.
+        history : bool or int
+            Record every step, or every so many: see Returns.
+        callback_every : int, default 1
+            Epochs between callbacks.
+        nan_policy : {"stop", "raise", "omit"}
+            What a loss or gradient that is not finite does: end the run with status 3, raise
+            FloatingPointError, or leave that batch out, of means too.
+
+        ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
+    state : EpochState or path, optional
+        The ``state`` of an earlier result over the same data, or the file that its ``save`` wrote:
+        the run goes on from there exactly, within an epoch too. It takes only the shape and dtype
+        of ``x0``, and of ``rng`` only a Generator, which is set to where it stood. Budgets
+        (``epochs``, ...) count anew; the rest of an epoch counts as one. An average that the
+        earlier run did not keep starts here.
+    progress : bool
+        Show a progress bar of the steps (needs tqdm).
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        x : ndarray
+            The last iterate, the average, or the one of the best validation; never one that is
+            best on a batch. With status 3, the last iterate with a finite loss.
+        fun, jac : float, ndarray
+            Mean loss over all rows at ``x``, and its gradient, evaluated once at the end, some
+            rows at a time; ``fun`` with the penalty that ``prox`` stands for, if it does.
+        nit, nfev, njev : int
+            Steps, and calls of ``fun``: one a step, and those for ``fun``, ``jac`` and validation
+            data.
+        epochs : int
+            Epochs that have ended.
+        epoch_losses, validation_losses : ndarray
+            For each of them: the mean of the losses at its steps, each weighted by the size of its
+            batch, without a penalty; and the validation (empty without).
+        status, success, message : int, bool, str
+            0 converged (``tol``), 1 all epochs done, 3 non-finite, 4 maxtime, 5 f_target reached,
+            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. So is 1 where
+            neither ``tol`` nor ``f_target`` asked for more, as with SciPy's solvers that run for a
+            set time, such as `scipy.optimize.basinhopping`.
+        learning_rates : ndarray
+            The effective rates of the last step; NaN where there was none.
+        state : EpochState
+            Pass it as ``state`` to go on.
+        history : dict or None
+            With the option: arrays ``t``, ``fun`` and ``gradient_norm`` of the batch of the step,
+            and ``learning_rate_quantiles``, whose columns are the ``quantiles``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument is not as above, before ``fun`` is called.
+    BaseException
+        What ``fun``, the validation or the callback raises arrives as it is (KeyboardInterrupt
+        too), with the state after the last step in its attribute ``state``.
+
+    References
+    ----------
+    .. [1] Shamir & Zhang, "Stochastic gradient descent for non-smooth optimization: convergence
+       results and optimal averaging schemes", ICML 2013, section 4, with eta = 3.
+
+    Examples
+    --------
+    Logistic regression of labels -1 and 1:
+
+    >>> import numpy as np, adaptopt as ao
+    >>> rng = np.random.default_rng(0)
+    >>> A = rng.standard_normal((500, 3))
+    >>> y = np.where(A @ [1.0, -2.0, 0.0] + rng.logistic(size=500) > 0, 1.0, -1.0)
+    >>> def logistic(x, A, y):
+    ...     margin = y * (A @ x)
+    ...     return np.logaddexp(0, -margin).mean(), -(y / (1 + np.exp(margin))) @ A / len(y)
+    >>> res = ao.minimize_finite_sum(logistic, np.zeros(3), (A, y), method="adagrad", rng=0,
+    ...                              epochs=20, average="polynomial", options={"lr": 0.5})
+    >>> res.message, res.nit
+    ('All epochs (epochs=20) are done.', 320)
+    >>> bool(abs(res.jac).max() < 0.01)
+    True
+    """
+    method = read_method(method)
+    epochs, batch_size = read_count("epochs", epochs), read_count("batch_size", batch_size)
+    callback = read_callback(callback)
+    _check_choices(parallel, average)
+    method, opts = read_epoch_options(method, options, tol)
+    x, _, prox = read_start(x0, bounds, prox)
+    total = read_sum(fun, data, args, x)
+    run = EpochRun(
+        Optimizer(x, method, prox),
+        total,
+        Batches(total.n, batch_size, bool(shuffle), bool(drop_last)),
+        read_rng(rng),
+        isinstance(rng, np.random.Generator),
+        average,
+        read_validation(validation, total, fun, data, args, x),
+        prox,
+        opts,
+    )
+    if state is not None:
+        run.restore(EpochState.read(state))
+    return run_epochs(run, epochs, callback, progress)
+
+
+def _check_choices(parallel: Any, average: Any) -> None:
+    if parallel in PARALLEL:
+        raise ValueError(
+            f"parallel is {parallel!r}, expected None: its steps run beside each other in compiled "
+            "code, and here Python runs fun, one batch after another"
+        )
+    if parallel is not None:
+        raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")
+    if average is not None and average not in AVERAGES:
+        raise ValueError(f"average is {average!r}, expected None, {' or '.join(AVERAGES)}")
