@@ -3,7 +3,7 @@
 `minimize` is shaped like SciPy's; `Optimizer` takes one step at a time, in place.
 """
 
-from . import interchange, schedules
+from . import interchange, problems, schedules
 from .method import Method
 from .methods import (
     SGD,
@@ -40,5 +40,6 @@ __all__ = [
     "RMSProp",
     "interchange",
     "minimize",
+    "problems",
     "schedules",
 ]
