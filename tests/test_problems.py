@@ -546,7 +546,8 @@ def _compiled(monkeypatch):
 
 def kind_of(problem, form, index=None):
     value, slope, params = loss_of(problem)
-    return rows.Kind(value, slope, len(params), form, index)
+    dot = rows.sparse_dot if index else rows.dense_dot
+    return rows.Kind(value, slope, dot, len(params), form, index)
 
 
 def code(kernel):
