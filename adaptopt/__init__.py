@@ -4,7 +4,7 @@
 takes one step at a time, in place.
 """
 
-from . import interchange, regret, schedules
+from . import interchange, problems, regret, schedules
 from .dual_averaging import FTRL, AdaGradDA, AdaGradNorm
 from .finite_sum import minimize_finite_sum
 from .method import Method
@@ -54,6 +54,7 @@ __all__ = [
     "interchange",
     "minimize",
     "minimize_finite_sum",
+    "problems",
     "regret",
     "schedules",
 ]

@@ -874,8 +874,8 @@ def test_a_penalty_and_bounds_are_applied_and_counted():
 
     res = ao.minimize_finite_sum(
         loss, np.zeros(4), (X, y), method=ao.AdaGrad(1.0), prox=ao.L1(0.1),
-        bounds=[(None, 1.5)] * 4, epochs=200, batch_size=50, rng=0,
+        bounds=[(None, 2.5)] * 4, epochs=200, batch_size=50, rng=0,
     )  # fmt: skip
     assert res.x[1] == 0
-    assert res.x.max() == 1.5
+    assert res.x.max() == 2.5
     assert res.fun == pytest.approx(loss(res.x, X, y)[0] + 0.1 * np.abs(res.x).sum())
