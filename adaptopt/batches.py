@@ -27,10 +27,12 @@ class FiniteSum:
         Turns row numbers into the arguments of ``fun``.
     n : int
         Number of rows.
+    problem : object, optional
+        What has its data with it, where that is what is summed.
     """
 
-    def __init__(self, objective: Objective, take: _Take, n: int) -> None:
-        self.objective, self.take, self.n = objective, take, n
+    def __init__(self, objective: Objective, take: _Take, n: int, problem: Any = None) -> None:
+        self.objective, self.take, self.n, self.problem = objective, take, n, problem
 
     def __call__(self, x: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean loss over rows and its flat gradient at the flat point ``x``."""
@@ -118,7 +120,7 @@ def _sum_of_problem(name: str, problem: Any, args: Any, x: np.ndarray) -> Finite
     if features != x.size:
         raise ValueError(f"x0 has {x.size} elements, expected {features}, the features of {name}")
     objective = Objective(problem.batch, True, (), x, "2-point", None)
-    return FiniteSum(objective, lambda rows: (rows,), n)
+    return FiniteSum(objective, lambda rows: (rows,), n, problem)
 
 
 def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:

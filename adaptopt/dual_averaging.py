@@ -60,6 +60,7 @@ class AdaGradDA(Method):
     second_moments = ("G",)
     rule = staticmethod(rules.adagrad_da)
     rate = staticmethod(rules.adagrad_da_rate)
+    idle = staticmethod(rules.adagrad_da_idle)
     coefficients = staticmethod(rules.adagrad_da_coefficients)
     rates_only_fall = True
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .averaging import Average
 from .batches import FiniteSum
+from .compiled_epochs import CompiledEpochs
 from .epoch_state import EpochState
 from .history import History
 from .judging import Standing, judge
@@ -116,6 +117,9 @@ class EpochRun:
         self.validation = validation
         self.prox = prox
         self.history = History(options.history)
+        # Averages, a history and steps left out need a look at every step.
+        every_step = average is not None or options.history or options.nan_policy == "omit"
+        self._compiled = None if every_step else CompiledEpochs.of(optimizer, total.problem, prox)
         self._timer = Timer(options.maxtime)
         self.f = self.norm = math.nan
         self.at = Standing()
@@ -140,17 +144,61 @@ class EpochRun:
     def sweep(self, bar: Callable[[float], None]) -> Stop | None:
         """Take the steps that are left of the epoch; return why the run ended within it, if it did.
 
-        This is what a compiled epoch stands in for: it too starts where ``at`` says, and leaves the
-        iterate, ``t``, ``nit``, ``at`` and the average as they are after the last batch it took.
+        A compiled epoch stands in for it where there is one: it too starts where ``at`` says, and
+        leaves all as it is after the last batch that it took.
         """
         if self.at.done == 0 and self.at.order is None:
             order = self._outside(self.batches.order, self.rng, hold=True)
             self.at = self.at._replace(order=order)
+        if self._compiled is not None:
+            return self._sweep_compiled(self._compiled, bar)
         while (rows := self.batches.rows(self.at.order, self.at.done)) is not None:
             if (stop := self._timer.limit()) or (stop := self._step(rows)):
                 return stop
             bar(self.f)
         return None
+
+    def _sweep_compiled(
+        self, compiled: CompiledEpochs, bar: Callable[[float], None]
+    ) -> Stop | None:
+        start, size = self.at, self.batches.size
+        end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
+        order = np.arange(end) if start.order is None else start.order[:end]
+        order = np.ascontiguousarray(order[start.done :], np.intp)
+        np.copyto(self._finite, self._flat)
+        compiled.begin()
+        stop, finite, steps = None, True, 0
+        try:
+            for first in range(0, order.size, compiled.rows_a_call(size)):
+                if stop := self._timer.limit():
+                    break
+                part = order[first : first + compiled.rows_a_call(size)]
+                finite = compiled.run(part, size)
+                for _ in range(int(compiled.taken[0]) - steps):
+                    bar(float(compiled.losses[0]))
+                steps = int(compiled.taken[0])
+                if not finite:
+                    break
+        finally:
+            compiled.end()
+            steps, rows = (int(count) for count in compiled.taken)
+            self.at = start._replace(
+                done=start.done + rows,
+                loss_sum=start.loss_sum + float(compiled.losses[1]),
+                loss_rows=start.loss_rows + rows,
+            )
+            self.nit += steps
+            self.total.objective.nfev += steps + (not finite)
+            self.total.objective.njev += steps + (not finite)
+            self.f = float(compiled.losses[0])
+        if not finite:
+            return non_finite(
+                f"The objective returned a value {self.f} or a gradient with a non-finite entry "
+                f"over a batch after step {self.t}.",
+                self.options.nan_policy,
+            )
+        np.copyto(self._finite, self._flat)
+        return stop
 
     def _step(self, rows: np.ndarray) -> Stop | None:
         """Evaluate a batch and step along its gradient, unless that is not finite."""

@@ -79,6 +79,10 @@ class Method:
     ``measures``
         What ``carry`` gets after the scalars: so far "squared_norm", the sum of the squares of the
         gradients of all parameters that share the method. By default nothing.
+    ``idle(k, x, *slots, *coefficients) -> (x, slots)``
+        The exact effect of ``k`` steps without a gradient, where there is a closed form; the
+        coefficients are those of the last of them. ``rests`` says whether neither ``x`` nor the
+        rate move. They make epochs over sparse rows cost what is touched.
     ``second_moments``
         Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
         are never negative. By default none.
@@ -116,6 +120,7 @@ class Method:
     decoupled: bool = False
 
     rate: ClassVar[Callable[..., Any] | None] = None
+    rests: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
     measures: ClassVar[tuple[str, ...]] = ()
     # Whether an effective rate can only fall, whatever the gradients.
@@ -140,6 +145,11 @@ class Method:
     def coefficients(t: int, *hyperparameters: Any) -> tuple[float, ...]:
         """Return what the rule takes after the slots in step ``t``."""
         return hyperparameters
+
+    @property
+    def idle(self) -> Callable[..., Any] | None:
+        """The scalar function of steps without a gradient, or None."""
+        return None
 
     @property
     def carry(self) -> Callable[..., Any]:
@@ -239,7 +249,7 @@ class Method:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, self._checked(field.name, value, field.default))
-        for function in (self.rule, self.rate, self.coefficients, self.carry):
+        for function in (self.rule, self.rate, self.coefficients, self.carry, self.idle):
             if function is not None and not isinstance(function, FunctionType):
                 raise TypeError(
                     f"{type(self).__name__}.{getattr(function, '__name__', 'rule')} is "

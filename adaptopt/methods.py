@@ -52,6 +52,8 @@ class SGD(Method):
     lr: float | Callable[[int], float] = 1e-2
     rule = staticmethod(rules.sgd)
     rate = staticmethod(rules.sgd_rate)
+    idle = staticmethod(rules.stays)
+    rests = True
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class AdaGrad(Method):
     second_moments = ("G",)
     rule = staticmethod(rules.adagrad)
     rate = staticmethod(rules.adagrad_rate)
+    idle = staticmethod(rules.adagrad_idle)
+    rests = True
     coefficients = staticmethod(rules.adagrad_coefficients)
     rates_only_fall = True
 
@@ -282,6 +286,11 @@ class RMSProp(Method):
     def second_moments(self) -> tuple[str, ...]:
         """E, or V where centered."""
         return self.slots[:1]
+
+    @property
+    def idle(self) -> Callable[..., Any] | None:
+        """The plain form has one."""
+        return None if self.centered or self.momentum else rules.rmsprop_idle
 
     @property
     def rule(self) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .rules import clip as clip_number
-from .rules import soft
+from .rules import geometric, soft
 
 __all__ = ["L1", "L2", "Box", "ElasticNet", "NonNegative", "Proximal"]
 
@@ -61,6 +61,45 @@ def then_clip(prox):
 
     def bounded(x, rate, lo, hi, *rest):
         return clip(prox(x, rate, *rest), rate, lo, hi)
+
+    return bounded
+
+
+# What k applications in a row come to, at one rate and from a point that respects the bounds.
+
+
+def nothing_repeated(k, x, rate):
+    """Leave the point where it is."""
+    return x
+
+
+def clip_repeated(k, x, rate, lo, hi):
+    """Project once."""
+    return clip_number(x, lo, hi)
+
+
+def soft_threshold_repeated(k, x, rate, l1):
+    """Move by ``k * rate * l1`` towards zero."""
+    return soft(x, k * rate * l1)
+
+
+def shrink_repeated(k, x, rate, l2, one):
+    """Divide by ``(1 + rate * l2)**k``."""
+    return x * geometric(one / (one + rate * l2), k)[0]
+
+
+def elastic_repeated(k, x, rate, l1, l2, one):
+    """Shrink k times, and meanwhile move towards zero by less and less."""
+    power, total = geometric(one / (one + rate * l2), k)
+    return soft(power * x, rate * l1 * total)
+
+
+@cache
+def then_clip_repeated(repeat):
+    """Return a repeated map, then the projection onto [lo, hi]."""
+
+    def bounded(k, x, rate, lo, hi, *rest):
+        return clip_number(repeat(k, x, rate, *rest), lo, hi)
 
     return bounded
 
@@ -113,6 +152,7 @@ class Proximal:
 
     prox: Callable[..., Any] = staticmethod(nothing)
     residual: Callable[..., Any] = staticmethod(gradient)
+    repeat: Callable[..., Any] = staticmethod(nothing_repeated)
     # Whether each coordinate has a map of its own, which the kernel applies; see `nonseparable`.
     is_separable: bool = True
 
@@ -190,6 +230,7 @@ class L1(_Separable):
     lam: Any
     prox = staticmethod(soft_threshold)
     residual = staticmethod(l1_gradient)
+    repeat = staticmethod(soft_threshold_repeated)
 
     def penalty(self, x: np.ndarray) -> float:
         """Return ``sum(lam * abs(x))``."""
@@ -222,6 +263,7 @@ class L2(_Separable):
     lam: Any
     prox = staticmethod(shrink)
     residual = staticmethod(l2_gradient)
+    repeat = staticmethod(shrink_repeated)
     constants = (1.0,)
 
     def penalty(self, x: np.ndarray) -> float:
@@ -251,6 +293,7 @@ class ElasticNet(_Separable):
     l2: Any
     prox = staticmethod(soft_threshold_and_shrink)
     residual = staticmethod(elastic_gradient)
+    repeat = staticmethod(elastic_repeated)
     constants = (1.0,)
 
     def penalty(self, x: np.ndarray) -> float:
@@ -287,6 +330,7 @@ class Box(Proximal):
     hi: Any
     prox = staticmethod(clip)
     residual = staticmethod(projected_gradient)
+    repeat = staticmethod(clip_repeated)
 
     def __post_init__(self) -> None:
         lo, hi = np.asarray(self.lo, np.float64), np.asarray(self.hi, np.float64)
@@ -340,6 +384,7 @@ class _Bounded(Proximal):
         self._first, self._box = first, box
         self.prox = then_clip(first.prox)
         self.residual = cut_short(first.residual)
+        self.repeat = then_clip_repeated(first.repeat)
 
     def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return the bounds, then the parameters of the map: all as arrays where one of them is."""

@@ -25,7 +25,9 @@ __all__ = [
     "adagrad_coefficients",
     "adagrad_da",
     "adagrad_da_coefficients",
+    "adagrad_da_idle",
     "adagrad_da_rate",
+    "adagrad_idle",
     "adagrad_norm_carry",
     "adagrad_norm_coefficients",
     "adagrad_rate",
@@ -45,6 +47,7 @@ __all__ = [
     "ftrl_carry",
     "ftrl_coefficients",
     "ftrl_rate",
+    "geometric",
     "momentum",
     "momentum_coefficients",
     "momentum_rate",
@@ -58,12 +61,14 @@ __all__ = [
     "rmsprop_centered_momentum",
     "rmsprop_centered_nesterov",
     "rmsprop_coefficients",
+    "rmsprop_idle",
     "rmsprop_momentum",
     "rmsprop_nesterov",
     "rmsprop_rate",
     "sgd",
     "sgd_rate",
     "soft",
+    "stays",
 ]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -99,6 +104,11 @@ def sgd_rate(lr):
 def sgd(x, g, lr):
     """Robbins & Monro (1951)."""
     return x - lr * g, lr, ()
+
+
+def stays(k, x, *rest):
+    """Without a gradient, nothing happens (no slots)."""
+    return x, ()
 
 
 # -- momentum --------------------------------------------------------------------------------------
@@ -158,6 +168,11 @@ def adagrad(x, g, G, lr, eps_in, eps_out):
     return x - rate * g, rate, (G,)
 
 
+def adagrad_idle(k, x, G, *coefs):
+    """Without a gradient, nothing happens."""
+    return x, (G,)
+
+
 # -- RMSProp ---------------------------------------------------------------------------------------
 
 
@@ -196,6 +211,31 @@ def rmsprop(x, g, E, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
     E = _second_moment(g, E, rho, one_minus_rho)
     rate = lr_out * _scale(E, eps_in, eps_out, lr_in)
     return x - rate * g, rate, (E,)
+
+
+def geometric(f, k):
+    """Return ``f**k`` and ``f + f**2 + ... + f**k`` for k >= 1, by doubling: no exp, no log.
+
+    Nor is there a difference in it, in which digits would cancel where ``f`` is almost 1.
+    """
+    n = int(k)
+    block, block_sum = f, f
+    while not n & 1:
+        block, block_sum = block * block, block_sum + block * block_sum
+        n = n >> 1
+    power, total = block, block_sum
+    n = n >> 1
+    while n > 0:
+        block, block_sum = block * block, block_sum + block * block_sum
+        if n & 1:
+            power, total = power * block, total + power * block_sum
+        n = n >> 1
+    return power, total
+
+
+def rmsprop_idle(k, x, E, rho, *rest):
+    """In k steps without a gradient, ``E`` fades; ``x`` stays."""
+    return x, (E * geometric(rho, k)[0],)
 
 
 def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
@@ -401,6 +441,11 @@ def adagrad_da(x, g, z, G, lr, eps, threshold, weight):
     G = G + g * g
     H = sqrt(G) + eps
     return -soft(lr * z, threshold) / (H + weight), lr / H, (z, G)
+
+
+def adagrad_da_idle(k, x, z, G, lr, eps, threshold, weight):
+    """Without gradients the penalties of the sum still grow: compute the point anew."""
+    return -soft(lr * z, threshold) / (sqrt(G) + eps + weight), (z, G)
 
 
 def ftrl_carry(t, lr, beta, l1, l2, previous, current):

@@ -57,6 +57,18 @@ def test_l1_makes_exact_zeros(x, rate, l1):
 
 
 @pytest.mark.parametrize("name", SEPARABLE)
+@given(x=points, rate=rates, k=st.integers(1, 60))
+def test_a_map_repeated_is_the_map_so_many_times(name, x, rate, k):
+    prox = SEPARABLE[name]
+    _, scalars = prox.parameters((1,), np.dtype(np.float64))
+    (x,) = prox.feasible(np.array([x]))  # as every iterate is
+    expected = x
+    for _ in range(k):
+        expected = prox.prox(expected, rate, *scalars)
+    assert prox.repeat(k, x, rate, *scalars) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", SEPARABLE)
 def test_a_nan_stays_a_nan(name):
     assert np.isnan(applied(SEPARABLE[name], np.nan, 0.1))
 

@@ -303,3 +303,18 @@ def test_second_moments_are_never_negative(method):
         _, _, slots = method.rule(1.0, g, *slots, *method.coefficients_at(t, scalars)[1])
         named = dict(zip(method.slots, slots, strict=True))
         assert all(named[name] >= 0 for name in method.second_moments)
+
+
+@given(st.floats(0.01, 1.0), st.integers(1, 10_000))
+def test_geometric_sums_are_those_of_the_powers(f, k):
+    power, total = rules.geometric(f, k)
+    powers = f ** np.arange(1, k + 1)
+    assert power == pytest.approx(powers[-1], rel=1e-11, abs=1e-300)
+    assert total == pytest.approx(math.fsum(powers), rel=1e-11)
+
+
+def test_rmsprop_forgets_in_one_go_what_it_forgets_in_many_steps():
+    E, coefs = 3.0, rmsprop_coefs()
+    for _ in range(37):
+        _, _, (E,) = rules.rmsprop(0.0, 0.0, E, *coefs)
+    assert rules.rmsprop_idle(37, 0.0, 3.0, *coefs)[1][0] == pytest.approx(E, rel=1e-13)

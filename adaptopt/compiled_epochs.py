@@ -1,0 +1,139 @@
+"""Epochs of a problem over CSR rows in compiled calls, where method and proximal map allow it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .kernels.epochs import SparseEpoch
+from .optimizer import Optimizer
+from .problems import Problem
+from .proximal import Box, Proximal
+
+__all__ = ["CompiledEpochs"]
+
+_sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
+
+# Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
+# time are seen.
+ENTRIES = 2_000_000
+
+
+class CompiledEpochs:
+    """Steps over batches of rows at the cost of their nonzeros; see `of`.
+
+    Attributes
+    ----------
+    taken : ndarray
+        Steps and rows of the calls since `begin`.
+    losses : ndarray
+        Mean loss of the last batch, and the sum over rows since `begin`.
+    """
+
+    def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
+        group = optimizer._groups[0]
+        method = group.method
+        self._optimizer, self._group, self._method = optimizer, group, method
+        A = problem.A
+        number = group.number
+        hyper = method._hyperparameters_at(1)[1:]
+        arrays, scalars = prox.parameters(group.flat.shape, number)
+        has_penalty = prox.prox not in (Proximal.prox, Box.prox)
+        lazy = has_penalty or not method.rests
+        self._kernels = _sparse_epoch(
+            (problem.loss.value, problem.loss.slope),
+            (method.coefficients, method.rule, method.rate, method.idle),
+            (prox.prox, prox.repeat),
+            lazy,
+            (
+                number.name,
+                A.indices.dtype.name,
+                tuple(type(value) for value in hyper),
+                len(problem.loss.params),
+                len(method.slots),
+                len(arrays),
+                len(scalars),
+            ),
+        )
+        self._rows = (A.data, A.indices, A.indptr, problem.targets, problem.weights)
+        self._params = problem.loss.params
+        self._hyper = hyper
+        self._prox_coefs = scalars
+        self._state = (group.flat, group._whole.slots, tuple(w.astype(number) for w in arrays))
+        n = group.flat.size
+        self._last = np.zeros(n, np.int64)
+        self._g, self._touched = np.zeros(n, number), np.zeros(n, np.intp)
+        self._intercept = n - 1 if problem.intercept else -1
+        self._width = max(1, A.nnz // max(1, A.shape[0]))
+        self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
+        self._t = 0
+
+    @classmethod
+    def of(cls, optimizer: Optimizer, problem: Any, prox: Proximal) -> CompiledEpochs | None:
+        """Return what steps as the optimizer would, or None where there is no such thing.
+
+        There is one for CSR matrices without repeated entries, for SGD, AdaGrad, plain RMSProp and
+        AdaGradDA without weight decay, and for separable maps: penalties only with a constant
+        learning rate, and only where an idle coordinate's rate stays (SGD, AdaGrad).
+        """
+        if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
+            return None
+        group = optimizer._groups[0]
+        method = group.method
+        steady = not callable(getattr(method, "lr", None))
+        simple = prox.prox in (Proximal.prox, Box.prox)
+        fits = (
+            method.idle is not None
+            and method.rate is not None
+            and not method.weight_decay
+            and not method.scalars
+            and next(iter(vars(method).items()))[0] is not None
+            and prox.is_separable
+            and (simple or (method.rests and steady))
+            and (steady or method.rests)
+            and group.flat.dtype == problem.A.dtype
+            and problem.A.has_canonical_format
+        )
+        return cls(optimizer, problem, prox) if fits else None
+
+    def begin(self) -> None:
+        """Stand at the optimizer's step, with all coordinates brought up to it."""
+        self._t = self._optimizer.t
+        self._last.fill(self._t)
+        self.taken[:] = 0
+        self.losses[:] = 0
+
+    def rows_a_call(self, batch: int) -> int:
+        """Return how many rows to take at once."""
+        return int(max(1, ENTRIES // self._width // batch) * batch)
+
+    def run(self, rows: np.ndarray, batch: int) -> bool:
+        """Take the steps over rows, in batches; tell whether all values were finite."""
+        before = int(self.taken[1])
+        first = self._t + int(self.taken[0]) + 1
+        steps = -(-rows.size // batch)
+        count = steps if callable(self._method.lr) else 1
+        rates = np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
+        here = np.zeros(2, np.int64)
+        try:
+            self._kernels.epoch(
+                *self._rows, self._params, rows, batch, rates, self._hyper, self._prox_coefs,
+                *self._state, self._last, self._g, self._touched, self._intercept, first - 1,
+                self.losses, here, 0.0,
+            )  # fmt: skip
+        finally:
+            # A Ctrl-C arrives when the call returns.
+            self.taken += here
+        return int(self.taken[1]) - before == rows.size
+
+    def end(self) -> None:
+        """Bring all coordinates up to the last step, and let the optimizer stand there."""
+        t = self._t + int(self.taken[0])
+        self._kernels.catch_up(
+            self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
+            self._last, t, 0.0,
+        )  # fmt: skip
+        self._optimizer.t = t
+        self._group.go_on(t, self._group.scalars)

@@ -1,0 +1,219 @@
+"""An epoch over the rows of a CSR matrix in one call, at the cost of its nonzeros.
+
+A step touches the coordinates of its rows only. What the others would have done meanwhile, under a
+penalty or in a method that forgets, is done when they are touched next, or at the end of the epoch:
+exactly, from the step at which each was touched last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload, register_jitable
+
+from .access import gather, scatter
+from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .rows import sparse_dot
+
+__all__ = ["SparseEpoch"]
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+
+def narrow(values, like):
+    """Cast the numbers of a tuple to the type of ``like``."""
+    return tuple(np.dtype(type(like)).type(value) for value in values)
+
+
+@overload(narrow, target="generic")
+def _narrow(values, like):
+    if len(values) == 0:
+        return lambda values, like: ()
+    if like == types.float32:
+        return lambda values, like: (np.float32(values[0]),) + narrow(values[1:], like)
+    return lambda values, like: (np.float64(values[0]),) + narrow(values[1:], like)
+
+
+def make_touch(rate, idle, repeat, lazy):
+    """Compose what brings one coordinate up to step t."""
+
+    def touch(j, t, x, slots, walls, last, before, prox_coefs, like):
+        if lazy:
+            k = t - last[j]
+            if k > 0:
+                last[j] = t
+                (count,) = narrow((k,), like)
+                x_j, new = idle(count, x[j], *gather(slots, j), *before)
+                scatter(slots, j, new, np.uint32(0))
+                x[j] = repeat(count, x_j, rate(*new, *before), *gather(walls, j), *prox_coefs)
+
+    return touch
+
+
+def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat, lazy):
+    """Compose the steps over batches of rows, from ``order[0]`` on."""
+    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
+    dot = inlinable(sparse_dot)
+
+    def sparse_epoch(
+        data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
+        x, slots, walls, last, g, touched, intercept, t, losses, steps, like,
+    ):  # fmt: skip
+        done = 0
+        while done < order.size:
+            now = t + steps[0] + 1
+            lr = rates[min(steps[0], rates.size - 1)]
+            coefs = narrow(coefficients(now, lr, *hyper), like)
+            before = narrow(coefficients(max(now - 1, 1), lr, *hyper), like)
+            end = min(done + batch, order.size)
+            total, weight, strange = 0.0, 0.0, 0.0
+            count = uintp(0)
+            for r in range(done, end):
+                weight += weights[order[r]]
+            share = like
+            (share,) = narrow((1.0 / weight if weight > 0.0 else 0.0,), like)
+            for r in range(done, end):
+                i = uintp(order[r])
+                first, stop = uintp(starts[i]), uintp(starts[i + uintp(1)])
+                if lazy:
+                    for k in range(first, stop):
+                        j = uintp(indices[k])
+                        touch(j, now - 1, x, slots, walls, last, before, prox_coefs, like)
+                z = dot(data, indices, first, stop, x)
+                if intercept >= 0:
+                    z += x[intercept]
+                total += weights[i] * value(z, targets[i], *params)
+                s = weights[i] * share * slope(z, targets[i], *params)
+                strange += s - s
+                if batch > 1:
+                    for k in range(first, stop):
+                        j = uintp(indices[k])
+                        if last[j] != now:
+                            last[j] = now
+                            g[j] = like - like
+                            touched[count] = j
+                            count += uintp(1)
+                        g[j] += s * data[k]
+                    if intercept >= 0:
+                        g[intercept] += s
+                elif total - total == 0.0 and strange == 0.0:
+                    for k in range(first, stop):
+                        j = uintp(indices[k])
+                        half, r_j, new = rule(x[j], s * data[k], *gather(slots, j), *coefs)
+                        x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
+                        scatter(slots, j, new, np.uint32(0))
+                        if lazy:
+                            last[j] = now
+                    if intercept >= 0:
+                        g[intercept] = s
+            if total - total != 0.0 or strange != 0.0:
+                losses[0] = total
+                break
+            for c in range(count):
+                j = uintp(touched[c])
+                half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
+                x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
+                scatter(slots, j, new, np.uint32(0))
+            if intercept >= 0:
+                j = uintp(intercept)
+                half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
+                x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
+                scatter(slots, j, new, np.uint32(0))
+                g[j] = like - like
+                last[j] = now
+            losses[0] = total * (1.0 / weight if weight > 0.0 else 0.0)
+            losses[1] += losses[0] * (end - done)
+            steps[0] += 1
+            steps[1] += end - done
+            done = end
+
+    return sparse_epoch
+
+
+def make_catch_up(coefficients, rate, idle, repeat):
+    """Compose what brings all coordinates up to step t."""
+    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, 1))
+
+    def catch_up(lr, hyper, prox_coefs, x, slots, walls, last, t, like):
+        before = narrow(coefficients(max(t, 1), lr, *hyper), like)
+        for j in range(uintp(x.size)):
+            touch(j, t, x, slots, walls, last, before, prox_coefs, like)
+
+    return catch_up
+
+
+class SparseEpoch:
+    """The kernels of one loss, method and proximal map over CSR rows of one type.
+
+    Parameters
+    ----------
+    loss : tuple of callable
+        Value and slope of a row's loss.
+    method : tuple of callable
+        Coefficients, rule, rate and idle form.
+    prox : tuple of callable
+        The map, and its effect when repeated.
+    lazy : bool
+        Whether coordinates move or forget while they have no gradient.
+    types_ : tuple
+        dtype of the numbers and of the indices; hyperparameters after ``lr``, as they are; and how
+        many parameters of the loss, slots, arrays and scalars of the prox there are.
+    """
+
+    def __init__(
+        self,
+        loss: tuple[Any, ...],
+        method: tuple[Any, ...],
+        prox: tuple[Any, ...],
+        lazy: bool,
+        kinds: tuple[Any, ...],
+    ) -> None:
+        form, index, hyper, params, slots, walls, scalars = kinds
+        number, array = number_type(form), array_type(form)
+        integers = number_type(index)[::1].copy(readonly=True)
+        rows = types.intp[::1].copy(readonly=True)
+        fixed = array.copy(readonly=True)
+        hyper = types.Tuple([types.boolean if kind is bool else types.float64 for kind in hyper])
+        state = (
+            hyper,
+            tuple_of(number, scalars),
+            array,
+            tuple_of(array, slots),
+            tuple_of(array, walls),
+            types.int64[::1],
+        )
+        coefficients, rule, rate, idle = method
+        self.epoch = compile_kernel(
+            make_sparse_epoch,
+            (*loss, coefficients, rule, prox[0], rate, idle, prox[1], int(lazy)),
+            types.void(
+                fixed,
+                integers,
+                integers,
+                fixed,
+                fixed,
+                tuple_of(number, params),
+                rows,
+                types.int64,
+                types.float64[::1],
+                *state,
+                array,
+                types.intp[::1],
+                types.int64,
+                types.int64,
+                types.float64[::1],
+                types.int64[::1],
+                number,
+            ),
+            counted=False,
+        )
+        self.catch_up = compile_kernel(
+            make_catch_up,
+            (coefficients, rate, idle, prox[1]),
+            types.void(types.float64, *state, types.int64, number),
+            counted=False,
+        )

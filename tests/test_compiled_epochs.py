@@ -1,0 +1,195 @@
+"""Epochs over CSR rows in compiled calls: exactly the steps of the dense path, at less cost."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import adaptopt as ao
+from adaptopt.compiled_epochs import CompiledEpochs
+
+ROWS, COLUMNS = 120, 40
+
+
+def problem(kind=ao.problems.Logistic, dtype=np.float64, index=np.int32, **options):
+    """Columns of unequal popularity: some are idle for long."""
+    rng = np.random.default_rng(0)
+    dense = rng.standard_normal((ROWS, COLUMNS)) * (
+        rng.random((ROWS, COLUMNS)) < np.geomspace(0.9, 0.01, COLUMNS)
+    )
+    A = sparse.csr_array(dense.astype(dtype))
+    A.indices, A.indptr = A.indices.astype(index), A.indptr.astype(index)
+    y = np.where(rng.random(ROWS) < 0.5, 1.0, -1.0)
+    return kind(A, y, **options)
+
+
+def both(p, method, prox=None, epochs=3, batch_size=4, x0=0.3, **options):
+    """Run a problem in compiled epochs, and as a function of row numbers, a dense step a batch."""
+    x0 = np.full(p.n_features, x0, p.A.dtype)
+    keywords = {
+        "method": method,
+        "prox": prox,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "rng": 5,
+        **options,
+    }
+    compiled = ao.minimize_finite_sum(p, x0, None, **keywords)
+    plain = ao.minimize_finite_sum(p.batch, x0, len(p), **keywords)
+    return compiled, plain
+
+
+def is_compiled(p, method, prox=None):
+    x = np.zeros(p.n_features, p.A.dtype)
+    prox = prox or ao.proximal.Proximal()
+    return CompiledEpochs.of(ao.Optimizer(x, method, prox), p, prox) is not None
+
+
+METHODS = {
+    "sgd": ao.SGD(0.1),
+    "adagrad": ao.AdaGrad(0.3),
+    "adagrad-inside": ao.AdaGrad(0.3, eps=1e-2, eps_inside=True, initial_accumulator=0.1),
+    "adagrad-schedule": ao.AdaGrad(ao.schedules.inverse_time(0.3, 0.01)),
+    "rmsprop": ao.RMSProp(0.05, eps=1e-3),
+    "dual-averaging": ao.AdaGradDA(0.3, eps=1e-2),
+    "dual-averaging-l1": ao.AdaGradDA(0.3, eps=1e-2, l1=0.02),
+    "dual-averaging-l1-l2": ao.AdaGradDA(0.3, eps=1e-2, l1=0.01, l2=0.05),
+}
+MAPS = {
+    "none": None,
+    "box": ao.Box(-0.2, 0.25),
+    "l1": ao.L1(0.01),
+    "l2": ao.L2(0.05),
+    "elastic": ao.ElasticNet(0.01, 0.05),
+    "elastic-without-l2": ao.ElasticNet(0.01, 0.0),
+    "l1-in-box": ao.L1(0.01).within(ao.Box(-0.2, 0.25)),
+    "elastic-array": ao.ElasticNet(np.linspace(0, 0.02, COLUMNS), 0.05),
+}
+PAIRS = [
+    *[(method, name) for method in ("sgd", "adagrad", "adagrad-inside") for name in MAPS],
+    *[(method, name) for method in METHODS for name in ("none", "box")],
+]
+
+
+@pytest.mark.parametrize(("method", "name"), dict.fromkeys(PAIRS))
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_compiled_epochs_take_the_steps_of_the_dense_path(method, name, batch_size):
+    p, method, prox = problem(), METHODS[method], MAPS[name]
+    assert is_compiled(p, method, prox)
+    compiled, plain = both(p, method, prox, batch_size=batch_size)
+    np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-12, atol=1e-15)
+    for slot, array in plain.state.slots.items():
+        np.testing.assert_allclose(compiled.state.slots[slot], array, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(compiled.epoch_losses, plain.epoch_losses, rtol=1e-12)
+    np.testing.assert_allclose(compiled.learning_rates, plain.learning_rates, rtol=1e-12)
+    assert (compiled.nit, compiled.nfev, compiled.fun) == (
+        plain.nit, plain.nfev, pytest.approx(plain.fun)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["LeastSquares", "Huber", "Logistic", "Hinge", "SquaredHinge"])
+@pytest.mark.parametrize(
+    "options", [{}, {"intercept": True}, {"sample_weight": np.arange(ROWS) % 3}]
+)
+def test_every_loss_with_intercept_and_weights(kind, options):
+    p = problem(getattr(ao.problems, kind), **options)
+    for batch_size in (1, 8):
+        compiled, plain = both(p, ao.AdaGrad(0.1), ao.L1(0.01), batch_size=batch_size)
+        np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_float32_and_both_kinds_of_indices(index):
+    p = problem(dtype=np.float32, index=index)
+    compiled, plain = both(p, ao.AdaGrad(0.1), ao.ElasticNet(0.01, 0.02))
+    assert compiled.x.dtype == np.float32
+    np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-3, atol=1e-5)
+
+
+def test_l1_dual_averaging_leaves_exact_zeros():
+    res = ao.minimize_finite_sum(
+        problem(), np.zeros(COLUMNS), None, method=ao.AdaGradDA(0.3, l1=0.05), epochs=5, rng=0
+    )
+    assert (res.x == 0).sum() > 5
+
+
+@pytest.mark.parametrize(
+    ("method", "prox"),
+    [
+        (ao.Adam(), None),
+        (ao.RMSProp(), ao.L1(0.1)),
+        (ao.AdaGrad(ao.schedules.cosine(0.1, 9)), ao.L1(0.1)),
+        (ao.AdaGrad(weight_decay=0.1), None),
+        (ao.AdaGradDA(ao.schedules.cosine(0.1, 9)), None),
+        (ao.AdaGrad(), ao.L2Ball(1.0)),
+        (ao.RMSProp(momentum=0.9), None),
+    ],
+)
+def test_what_has_no_closed_form_goes_the_dense_way(method, prox):
+    p = problem()
+    assert not is_compiled(p, method, prox)
+    compiled, plain = both(p, method, prox, epochs=1)
+    np.testing.assert_array_equal(compiled.x, plain.x)
+
+
+def test_repeated_entries_go_the_dense_way():
+    A = sparse.csr_array((np.ones(3), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2))
+    assert not is_compiled(ao.problems.LeastSquares(A, np.ones(2)), ao.AdaGrad())
+
+
+def test_the_order_depends_on_the_rng_alone():
+    p = problem()
+    runs = [
+        ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, epochs=2, rng=seed).x
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("split", [1, 3])
+def test_going_on_is_exact(split, tmp_path):
+    def go(epochs, **others):
+        return ao.minimize_finite_sum(
+            problem(), np.zeros(COLUMNS), None, method=ao.AdaGrad(0.3), prox=ao.L1(0.01),
+            epochs=epochs, rng=3, validation=problem(ao.problems.Hinge), **others,
+        )  # fmt: skip
+
+    whole, first = go(5), go(split)
+    first.state.save(tmp_path / "run.npz")
+    rest = go(5 - split, state=tmp_path / "run.npz")
+    np.testing.assert_array_equal(rest.x, whole.x)
+    assert rest.fun == whole.fun
+
+
+def test_calls_are_cut_so_that_limits_are_seen(monkeypatch):
+    from adaptopt import compiled_epochs
+
+    whole, _ = both(problem(), ao.AdaGrad(0.3), ao.L1(0.01))
+    monkeypatch.setattr(compiled_epochs, "ENTRIES", 50)
+    cut, _ = both(problem(), ao.AdaGrad(0.3), ao.L1(0.01))
+    np.testing.assert_array_equal(whole.x, cut.x)
+
+
+def test_drop_last_and_no_shuffle():
+    compiled, plain = both(problem(), ao.AdaGrad(0.3), batch_size=7, drop_last=True, shuffle=False)
+    np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-12)
+    assert compiled.nit == plain.nit == 3 * (ROWS // 7)
+
+
+def test_a_value_that_is_not_finite_ends_the_run():
+    p = problem(ao.problems.LeastSquares, dtype=np.float32)
+    res = ao.minimize_finite_sum(
+        p, np.zeros(COLUMNS, np.float32), None, method=ao.SGD(1e30), epochs=5, rng=0
+    )
+    assert (res.status, res.success) == (3, False)
+    assert np.isfinite(res.x).all()
+
+
+def test_averages_look_at_every_step():
+    compiled, plain = both(problem(), ao.AdaGrad(0.3), average="uniform")
+    np.testing.assert_array_equal(compiled.x, plain.x)
+
+
+def test_progress_counts_every_step(capsys):
+    ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, epochs=1, progress=True, rng=0)
+    assert f"{-(-ROWS // 32)}/{-(-ROWS // 32)}" in capsys.readouterr().err
