@@ -1,5 +1,10 @@
 """Fixtures for all tests."""
 
+import os
+
+# Before numba loads OpenMP: threads that spin after a kernel would slow the other workers' tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 from methods_table import METHODS
 
