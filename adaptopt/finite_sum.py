@@ -88,7 +88,10 @@ def minimize_finite_sum(
         What the orders are drawn from: nothing else has a say in them. A Generator is used, and
         advanced, by one permutation an epoch; an int is a seed; None is a new seed each time.
     parallel : None
-        "deterministic" and "hogwild" are refused for a ``fun`` that Python runs.
+        "deterministic" and "hogwild", which share an epoch's steps among threads, are refused so
+        far. A problem over a CSR matrix without repeated entries runs its epochs in compiled calls,
+        with SGD, AdaGrad, plain RMSProp or AdaGradDA, separable maps (penalties for SGD and
+        AdaGrad with a constant rate), and neither averages, history nor ``nan_policy="omit"``.
     average : {None, "uniform", "polynomial"}
         Return an average of the iterates after every step since the start, instead of the last
         one: their mean, or one whose weights grow like the cube of the step [1]_. It is kept in
@@ -222,8 +225,8 @@ def minimize_finite_sum(
 def _check_choices(parallel: Any, average: Any) -> None:
     if parallel in PARALLEL:
         raise ValueError(
-            f"parallel is {parallel!r}, expected None: its steps run beside each other in compiled "
-            "code, and here Python runs fun, one batch after another"
+            f"parallel is {parallel!r}, expected None: epochs that share their steps among threads "
+            "are not there yet"
         )
     if parallel is not None:
         raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")

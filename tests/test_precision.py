@@ -247,18 +247,19 @@ def test_narrow_steps_compute_in_float32_vectors(dtype, options):
 
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize(
-    ("dtype", "options", "wide"),
+    ("method", "dtype", "options", "wide"),
     [
-        (FLOAT32, {}, False),
-        (FLOAT32, {"state_dtype": "bfloat16"}, True),
-        (BFLOAT16, {}, True),
-        (BFLOAT16, {"master": True}, True),
-        (BFLOAT16, {"state_dtype": "bfloat16"}, False),
-        (FLOAT16, {}, False),
+        (ao.AdaGrad(), FLOAT32, {}, False),
+        (ao.AdaGrad(), FLOAT32, {"state_dtype": "bfloat16"}, True),
+        (ao.AdaGrad(), BFLOAT16, {}, True),
+        (ao.AdaGrad(), BFLOAT16, {"master": True}, True),
+        (ao.AdaGrad(), BFLOAT16, {"state_dtype": "bfloat16"}, False),
+        (ao.AdaGrad(), FLOAT16, {}, False),
+        (ao.Adam(), FLOAT32, {}, True),
     ],
 )
-def test_wide_vectors_are_asked_for_where_widths_are_mixed(dtype, options, wide):
-    (code,) = dense_step(ao.AdaGrad(), dtype, **options).serial.inspect_llvm().values()
+def test_wide_vectors_are_asked_for_where_they_pay(method, dtype, options, wide):
+    (code,) = dense_step(method, dtype, **options).serial.inspect_llvm().values()
     assert ('"prefer-vector-width"="512"' in code) == wide
 
 
