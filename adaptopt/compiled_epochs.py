@@ -65,6 +65,14 @@ class CompiledEpochs:
         n = group.flat.size
         self._last = np.zeros(n, np.int64)
         self._g, self._touched = np.zeros(n, number), np.zeros(n, np.intp)
+        # One row's coordinates, slots, arrays of the map and last steps.
+        longest = int(np.diff(A.indptr).max(initial=0))
+        self._row = (
+            np.zeros(longest, number),
+            tuple(np.zeros(longest, number) for _ in method.slots),
+            tuple(np.zeros(longest, number) for _ in arrays),
+            np.zeros(longest, np.int64),
+        )
         self._intercept = n - 1 if problem.intercept else -1
         self._width = max(1, A.nnz // max(1, A.shape[0]))
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
@@ -120,8 +128,8 @@ class CompiledEpochs:
         try:
             self._kernels.epoch(
                 *self._rows, self._params, rows, batch, rates, self._hyper, self._prox_coefs,
-                *self._state, self._last, self._g, self._touched, self._intercept, first - 1,
-                self.losses, here, 0.0,
+                *self._state, self._last, self._g, self._touched, *self._row, self._intercept,
+                first - 1, self.losses, here, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.

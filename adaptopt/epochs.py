@@ -141,7 +141,7 @@ class EpochRun:
 
     # -- an epoch ----------------------------------------------------------------------------------
 
-    def sweep(self, bar: Callable[[float], None]) -> Stop | None:
+    def sweep(self, bar: Callable[..., None]) -> Stop | None:
         """Take the steps that are left of the epoch; return why the run ended within it, if it did.
 
         A compiled epoch stands in for it where there is one: it too starts where ``at`` says, and
@@ -158,9 +158,7 @@ class EpochRun:
             bar(self.f)
         return None
 
-    def _sweep_compiled(
-        self, compiled: CompiledEpochs, bar: Callable[[float], None]
-    ) -> Stop | None:
+    def _sweep_compiled(self, compiled: CompiledEpochs, bar: Callable[..., None]) -> Stop | None:
         start, size = self.at, self.batches.size
         end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
         order = np.arange(end) if start.order is None else start.order[:end]
@@ -174,8 +172,7 @@ class EpochRun:
                     break
                 part = order[first : first + compiled.rows_a_call(size)]
                 finite = compiled.run(part, size)
-                for _ in range(int(compiled.taken[0]) - steps):
-                    bar(float(compiled.losses[0]))
+                bar(float(compiled.losses[0]), int(compiled.taken[0]) - steps)
                 steps = int(compiled.taken[0])
                 if not finite:
                     break

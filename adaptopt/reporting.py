@@ -55,10 +55,10 @@ def read_callback(callback: Any) -> Callable[[OptimizeResult], Any] | None:
 
 
 @contextlib.contextmanager
-def progress_bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[[float], None]]:
+def progress_bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[..., None]]:
     """Show a progress bar; yield what to call after each step."""
     if not progress:
-        yield lambda f: None
+        yield lambda f, steps=1: None
         return
     try:
         from tqdm.auto import tqdm
@@ -66,9 +66,9 @@ def progress_bar(progress: bool, total: int | None, name: str) -> Iterator[Calla
         raise ImportError("progress=True needs tqdm: pip install tqdm") from None
     with tqdm(total=total, desc=name, unit="step") as bar:
 
-        def advance(f: float) -> None:
+        def advance(f: float, steps: int = 1) -> None:
             bar.set_postfix(fun=f"{f:.6g}", refresh=False)
-            bar.update()
+            bar.update(steps)
 
         yield advance
 

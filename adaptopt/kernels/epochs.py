@@ -38,6 +38,22 @@ def _narrow(values, like):
     return lambda values, like: (np.float64(values[0]),) + narrow(values[1:], like)
 
 
+def row_dot(data, x, start, stop):
+    """Multiply the entries ``start <= k < stop`` with those of ``x`` from 0 on, in this order."""
+    zero = x.dtype.type(0)
+    a, b, c, d = zero, zero, zero, zero
+    rounds = uintp((stop - start) // uintp(4))
+    for i in range(rounds):
+        k = uintp(i * uintp(4))
+        a += data[start + k] * x[k]
+        b += data[start + k + uintp(1)] * x[k + uintp(1)]
+        c += data[start + k + uintp(2)] * x[k + uintp(2)]
+        d += data[start + k + uintp(3)] * x[k + uintp(3)]
+    for k in range(uintp(rounds * uintp(4)), uintp(stop - start)):
+        a += data[start + k] * x[k]
+    return (a + b) + (c + d)
+
+
 def make_touch(rate, idle, repeat, lazy):
     """Compose what brings one coordinate up to step t."""
 
@@ -57,11 +73,12 @@ def make_touch(rate, idle, repeat, lazy):
 def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat, lazy):
     """Compose the steps over batches of rows, from ``order[0]`` on."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
-    dot = inlinable(sparse_dot)
+    dot, sparse_product = inlinable(row_dot), inlinable(sparse_dot)
 
     def sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
-        x, slots, walls, last, g, touched, intercept, t, losses, steps, like,
+        x, slots, walls, last, g, touched, row_x, row_slots, row_walls, row_last, intercept, t,
+        losses, steps, like,
     ):  # fmt: skip
         done = 0
         while done < order.size:
@@ -79,11 +96,29 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             for r in range(done, end):
                 i = uintp(order[r])
                 first, stop = uintp(starts[i]), uintp(starts[i + uintp(1)])
-                if lazy:
-                    for k in range(first, stop):
-                        j = uintp(indices[k])
-                        touch(j, now - 1, x, slots, walls, last, before, prox_coefs, like)
-                z = dot(data, indices, first, stop, x)
+                if batch == 1:
+                    # The row's coordinates are brought together, so that roots and divisions are
+                    # computed in vectors; no two of them are the same.
+                    for c in range(stop - first):
+                        j = uintp(indices[first + c])
+                        row_x[c] = x[j]
+                        scatter(row_slots, c, gather(slots, j), np.uint32(0))
+                        scatter(row_walls, c, gather(walls, j), np.uint32(0))
+                        if lazy:
+                            row_last[c] = last[j]
+                    if lazy:
+                        for c in range(stop - first):
+                            touch(
+                                c, now - 1, row_x, row_slots, row_walls, row_last, before,
+                                prox_coefs, like,
+                            )  # fmt: skip
+                    z = dot(data, row_x, first, stop)
+                else:
+                    if lazy:
+                        for k in range(first, stop):
+                            j = uintp(indices[k])
+                            touch(j, now - 1, x, slots, walls, last, before, prox_coefs, like)
+                    z = sparse_product(data, indices, first, stop, x)
                 if intercept >= 0:
                     z += x[intercept]
                 total += weights[i] * value(z, targets[i], *params)
@@ -101,11 +136,16 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                     if intercept >= 0:
                         g[intercept] += s
                 elif total - total == 0.0 and strange == 0.0:
-                    for k in range(first, stop):
-                        j = uintp(indices[k])
-                        half, r_j, new = rule(x[j], s * data[k], *gather(slots, j), *coefs)
-                        x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
-                        scatter(slots, j, new, np.uint32(0))
+                    for c in range(stop - first):
+                        half, r_c, new = rule(
+                            row_x[c], s * data[first + c], *gather(row_slots, c), *coefs
+                        )
+                        row_x[c] = prox(half, r_c, *gather(row_walls, c), *prox_coefs)
+                        scatter(row_slots, c, new, np.uint32(0))
+                    for c in range(stop - first):
+                        j = uintp(indices[first + c])
+                        x[j] = row_x[c]
+                        scatter(slots, j, gather(row_slots, c), np.uint32(0))
                         if lazy:
                             last[j] = now
                     if intercept >= 0:
@@ -203,6 +243,10 @@ class SparseEpoch:
                 *state,
                 array,
                 types.intp[::1],
+                array,
+                tuple_of(array, slots),
+                tuple_of(array, walls),
+                types.int64[::1],
                 types.int64,
                 types.int64,
                 types.float64[::1],
