@@ -97,7 +97,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and next(iter(vars(method).items()))[0] is not None
+            and _takes_numbers(method)
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
@@ -145,3 +145,11 @@ class CompiledEpochs:
         )  # fmt: skip
         self._optimizer.t = t
         self._group.go_on(t, self._group.scalars)
+
+
+def _takes_numbers(method: Any) -> bool:
+    """Tell whether the coefficients are made of ``lr``, then of numbers and flags."""
+    values, _ = method._hyperparameters
+    return bool(values and values[0] is getattr(method, "lr", None)) and all(
+        isinstance(value, bool | float) for value in values[1:]
+    )

@@ -1,5 +1,7 @@
 """Epochs over CSR rows in compiled calls: exactly the steps of the dense path, at less cost."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -193,3 +195,21 @@ def test_averages_look_at_every_step():
 def test_progress_counts_every_step(capsys):
     ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, epochs=1, progress=True, rng=0)
     assert f"{-(-ROWS // 32)}/{-(-ROWS // 32)}" in capsys.readouterr().err
+
+
+def test_a_users_method_with_an_idle_form_takes_part():
+    def counting(x, g, n, lr):
+        return x - lr * g, lr, (n + g * g,)
+
+    @dataclass(frozen=True)
+    class Counting(ao.Method):
+        lr: float = 0.1
+        slots = ("n",)
+        rests = True
+        rule = staticmethod(counting)
+        rate = staticmethod(lambda n, lr: lr)
+        idle = staticmethod(lambda k, x, n, lr: (x, (n,)))
+
+    assert is_compiled(problem(), Counting(), ao.L1(0.01))
+    compiled, plain = both(problem(), Counting(), ao.L1(0.01))
+    np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-12, atol=1e-15)
