@@ -435,17 +435,21 @@ def adagrad_da_rate(z, G, lr, eps, *penalties):
     return lr / (sqrt(G) + eps)
 
 
+def _averaged(z, H, lr, threshold, weight):
+    return -soft(lr * z, threshold) / (H + weight)
+
+
 def adagrad_da(x, g, z, G, lr, eps, threshold, weight):
     """Duchi, Hazan & Singer (2011), eq. 3: minimise the mean linear loss, penalty and distance."""
     z = z + g
     G = G + g * g
     H = sqrt(G) + eps
-    return -soft(lr * z, threshold) / (H + weight), lr / H, (z, G)
+    return _averaged(z, H, lr, threshold, weight), lr / H, (z, G)
 
 
 def adagrad_da_idle(k, x, z, G, lr, eps, threshold, weight):
     """Without gradients the penalties of the sum still grow: compute the point anew."""
-    return -soft(lr * z, threshold) / (sqrt(G) + eps + weight), (z, G)
+    return _averaged(z, sqrt(G) + eps, lr, threshold, weight), (z, G)
 
 
 def ftrl_carry(t, lr, beta, l1, l2, previous, current):

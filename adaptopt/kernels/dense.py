@@ -130,11 +130,6 @@ def draw_from(place, key, start):
     return draw(np.uint32(place + np.uint32(start)), np.uint32(key))
 
 
-def draw_nothing(place):
-    """Stand in for `draw_from` where nothing is rounded at random."""
-    return np.uint32(0)
-
-
 class DenseStep(Loop):
     """One method's step on flat arrays.
 
@@ -162,7 +157,7 @@ class DenseStep(Loop):
                 READ[layout.gradient],
                 WRITE[layout.x][stochastic],
                 WRITE[layout.copies[0]][stochastic] if layout.copies else formats.keep,
-                draw_from if layout.noise else draw_nothing,
+                draw_from if layout.noise else formats.no_draw,
                 formats.another if stochastic else formats.unchanged,
                 layout.vector_bits,
             ),
