@@ -171,6 +171,15 @@ class Method:
             return rules.no_decay
         return rules.decoupled_decay if self.decoupled else rules.coupled_decay
 
+    @property
+    def decay_coefficients(self) -> Callable[..., Any]:
+        """The scalar function that makes the decay's coefficients of ``lr`` and its strength."""
+        if not self.weight_decay:
+            return rules.no_decay_coefficients
+        if self.decoupled:
+            return rules.decoupled_decay_coefficients
+        return rules.coupled_decay_coefficients
+
     def carried(
         self, t: int, scalars: tuple[float, ...], measured: tuple[float, ...] = ()
     ) -> tuple[float, ...]:
@@ -203,9 +212,8 @@ class Method:
         coefs = self.coefficients(t, *self._hyperparameters_at(t), *scalars)
         if not self.weight_decay:
             return (), coefs
-        if self.decoupled:
-            return (1.0 - self.lr_at(t) * self.weight_decay,), coefs
-        return (self.weight_decay,), coefs
+        lr = self.lr_at(t) if self.decoupled else math.nan
+        return self.decay_coefficients(lr, self.weight_decay), coefs
 
     def _hyperparameters_at(self, t: int) -> tuple[Any, ...]:
         """Return the values that the coefficients of step ``t`` are made of."""

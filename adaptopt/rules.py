@@ -42,7 +42,9 @@ __all__ = [
     "amsgrad_rate",
     "clip",
     "coupled_decay",
+    "coupled_decay_coefficients",
     "decoupled_decay",
+    "decoupled_decay_coefficients",
     "ftrl",
     "ftrl_carry",
     "ftrl_coefficients",
@@ -56,6 +58,7 @@ __all__ = [
     "nadam_coefficients",
     "nesterov",
     "no_decay",
+    "no_decay_coefficients",
     "rmsprop",
     "rmsprop_centered",
     "rmsprop_centered_momentum",
@@ -83,14 +86,29 @@ def no_decay(x, g):
     return x, g
 
 
+def no_decay_coefficients(lr, weight_decay):
+    """Return nothing."""
+    return ()
+
+
 def coupled_decay(x, g, weight_decay):
     """Add the gradient of ``weight_decay / 2 * x**2`` (L2 regularisation)."""
     return x, g + weight_decay * x
 
 
+def coupled_decay_coefficients(lr, weight_decay):
+    """Return the strength of the penalty."""
+    return (weight_decay,)
+
+
 def decoupled_decay(x, g, keep):
     """Shrink the coordinate itself, ``keep = 1 - lr * weight_decay`` (Loshchilov & Hutter 2019)."""
     return keep * x, g
+
+
+def decoupled_decay_coefficients(lr, weight_decay):
+    """Return what is kept of a coordinate."""
+    return (1.0 - lr * weight_decay,)
 
 
 # -- plain gradient descent ------------------------------------------------------------------------

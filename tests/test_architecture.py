@@ -27,7 +27,7 @@ LAYERS = [
     {"groups"},
     {"packing", "precision", "snapshot", "transformation"},
     {"kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows", "kernels.epochs"},
-    {"kernels.loops", "kernels.threads"},
+    {"kernels.loops", "kernels.threads", "kernels.per_step"},
     {"kernels.access"},
     {"kernels.build", "kernels.formats"},
     {"arrays", "checkpoint"},

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import register_jitable
 
 from .access import gather, scatter
 from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .per_step import narrow
 from .rows import sparse_dot
 
 __all__ = ["SparseEpoch"]
@@ -22,20 +23,6 @@ __all__ = ["SparseEpoch"]
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
-
-
-def narrow(values, like):
-    """Cast the numbers of a tuple to the type of ``like``."""
-    return tuple(np.dtype(type(like)).type(value) for value in values)
-
-
-@overload(narrow, target="generic")
-def _narrow(values, like):
-    if len(values) == 0:
-        return lambda values, like: ()
-    if like == types.float32:
-        return lambda values, like: (np.float32(values[0]),) + narrow(values[1:], like)
-    return lambda values, like: (np.float64(values[0]),) + narrow(values[1:], like)
 
 
 def row_dot(data, x, start, stop):
