@@ -68,7 +68,7 @@ class CompiledEpochs:
         n = group.flat.size
         self._last, *self._rest = self._scratch(problem)
         self._intercept = n - 1 if problem.intercept else -1
-        self._width = max(1, A.nnz // max(1, A.shape[0]))
+        self._width = max(1, int(A.nnz) // max(1, int(A.shape[0])))
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
         self._t = self._caught_up = 0
 

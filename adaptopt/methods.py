@@ -208,7 +208,7 @@ class AdaGrad(Method):
 
 
 # Rule and idle form, by whether it is centered, has momentum, and that momentum is Nesterov's.
-_RMSPROP = {
+_RMSPROP: dict[tuple[bool, bool, bool], tuple[Callable[..., Any], Callable[..., Any]]] = {
     (False, False, False): (rules.rmsprop, rules.rmsprop_idle),
     (False, True, False): (rules.rmsprop_momentum, rules.rmsprop_momentum_idle),
     (False, True, True): (rules.rmsprop_nesterov, rules.rmsprop_nesterov_idle),
