@@ -12,7 +12,7 @@ from .optimizer import Optimizer
 from .problems import Problem
 from .proximal import Box, Proximal
 
-__all__ = ["CompiledEpochs"]
+__all__ = ["CompiledEpochs", "rate_table", "takes_numbers"]
 
 _sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
 
@@ -31,6 +31,8 @@ class CompiledEpochs:
     losses : ndarray
         Mean loss of the last batch, and the sum over rows since `begin`.
     """
+
+    keeps_finite = False
 
     def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
         group = optimizer._groups[0]
@@ -97,7 +99,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and _takes_numbers(method)
+            and takes_numbers(method)
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
@@ -122,8 +124,7 @@ class CompiledEpochs:
         before = int(self.taken[1])
         first = self._t + int(self.taken[0]) + 1
         steps = -(-rows.size // batch)
-        count = steps if callable(self._method.lr) else 1
-        rates = np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
+        rates = rate_table(self._method, first, steps)
         here = np.zeros(2, np.int64)
         try:
             self._kernels.epoch(
@@ -147,7 +148,13 @@ class CompiledEpochs:
         self._group.go_on(t, self._group.scalars)
 
 
-def _takes_numbers(method: Any) -> bool:
+def rate_table(method: Any, first: int, steps: int) -> np.ndarray:
+    """Return the learning rates of so many steps from ``first`` on: one number where it stays."""
+    count = steps if callable(method.lr) else 1
+    return np.array([method.lr_at(first + k) for k in range(count)], np.float64)
+
+
+def takes_numbers(method: Any) -> bool:
     """Tell whether the coefficients are made of ``lr``, then of numbers and flags."""
     values, _ = method._hyperparameters
     return bool(values and values[0] is getattr(method, "lr", None)) and all(

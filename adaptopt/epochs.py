@@ -10,7 +10,7 @@ import numpy as np
 
 from .averaging import Average
 from .batches import FiniteSum
-from .compiled_epochs import CompiledEpochs
+from .epoch_calls import EpochCalls, choose_calls
 from .epoch_state import EpochState
 from .history import History
 from .judging import Standing, judge
@@ -117,9 +117,7 @@ class EpochRun:
         self.validation = validation
         self.prox = prox
         self.history = History(options.history)
-        # Averages, a history and steps left out need a look at every step.
-        every_step = average is not None or options.history or options.nan_policy == "omit"
-        self._compiled = None if every_step else CompiledEpochs.of(optimizer, total.problem, prox)
+        self._calls = choose_calls(optimizer, total, prox, self.average, self._finite, options)
         self._timer = Timer(options.maxtime)
         self.f = self.norm = math.nan
         self.at = Standing()
@@ -150,52 +148,58 @@ class EpochRun:
         if self.at.done == 0 and self.at.order is None:
             order = self._outside(self.batches.order, self.rng, hold=True)
             self.at = self.at._replace(order=order)
-        if self._compiled is not None:
-            return self._sweep_compiled(self._compiled, bar)
+        if self._calls is not None:
+            return self._sweep_compiled(self._calls, bar)
         while (rows := self.batches.rows(self.at.order, self.at.done)) is not None:
             if (stop := self._timer.limit()) or (stop := self._step(rows)):
                 return stop
             bar(self.f)
         return None
 
-    def _sweep_compiled(self, compiled: CompiledEpochs, bar: Callable[..., None]) -> Stop | None:
+    def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
         start, size = self.at, self.batches.size
         end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
         order = np.arange(end) if start.order is None else start.order[:end]
         order = np.ascontiguousarray(order[start.done :], np.intp)
-        np.copyto(self._finite, self._flat)
-        compiled.begin()
-        stop, finite, steps = None, True, 0
+        if not calls.keeps_finite:
+            np.copyto(self._finite, self._flat)
+        calls.begin()
+        calls.losses[1] = start.loss_sum
+        stop, finite, steps, first = None, True, 0, 0
         try:
-            for first in range(0, order.size, compiled.rows_a_call(size)):
-                if stop := self._timer.limit():
-                    break
-                part = order[first : first + compiled.rows_a_call(size)]
-                finite = compiled.run(part, size)
-                bar(float(compiled.losses[0]), int(compiled.taken[0]) - steps)
-                steps = int(compiled.taken[0])
+            while first < order.size and not (stop := self._timer.limit()):
+                part = order[first : first + calls.rows_a_call(size)]
+                first += part.size
+                finite = calls.run(part, size)
+                bar(float(calls.losses[0]), int(calls.taken[0]) - steps)
+                steps = int(calls.taken[0])
                 if not finite:
                     break
         finally:
-            compiled.end()
-            steps, rows = (int(count) for count in compiled.taken)
+            calls.end()
+            steps, rows = (int(count) for count in calls.taken)
             self.at = start._replace(
                 done=start.done + rows,
-                loss_sum=start.loss_sum + float(compiled.losses[1]),
+                loss_sum=float(calls.losses[1]),
                 loss_rows=start.loss_rows + rows,
             )
             self.nit += steps
             self.total.objective.nfev += steps + (not finite)
             self.total.objective.njev += steps + (not finite)
-            self.f = float(compiled.losses[0])
+            self.f = float(calls.losses[0])
         if not finite:
-            return non_finite(
-                f"The objective returned a value {self.f} or a gradient with a non-finite entry "
-                f"over a batch after step {self.t}.",
-                self.options.nan_policy,
-            )
-        np.copyto(self._finite, self._flat)
+            return self._strange(self.f)
+        if not calls.keeps_finite:
+            np.copyto(self._finite, self._flat)
         return stop
+
+    def _strange(self, f: float) -> Stop | None:
+        """Return what follows where a batch's value or gradient is not finite."""
+        what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
+        return non_finite(
+            f"The objective returned a {what} over a batch after step {self.t}.",
+            self.options.nan_policy,
+        )
 
     def _step(self, rows: np.ndarray) -> Stop | None:
         """Evaluate a batch and step along its gradient, unless that is not finite."""
@@ -215,12 +219,7 @@ class EpochRun:
             self.f, self.norm = f, norm
             self.history.record(self.t, f, norm, self.optimizer, last=False)
         else:
-            what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
-            stop = non_finite(
-                f"The objective returned a {what} over a batch after step {self.t}.",
-                self.options.nan_policy,
-            )
-            if stop is not None:
+            if (stop := self._strange(f)) is not None:
                 return stop
             self.at = at._replace(done=at.done + k)
         self.nit += 1

@@ -241,14 +241,13 @@ def weigh(weights, idx):
 def make_dense_batch(value, slope, dot, weigh):
     """Write the gradient of the mean loss of some rows; return the loss, and what `weigh` found."""
 
-    def dense_batch(A, x, targets, weights, params, columns, idx, gradient):
+    def dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes):
         total, wrong = weigh(weights, idx)
         if wrong >= 0:
             return 0.0, wrong
         n, columns = uintp(x.size), uintp(columns)
         mean = 1 / total if total > 0 else 0.0
         scale = x.dtype.type(mean)
-        lanes = np.empty(LANES, x.dtype)
         for k in range(n):
             gradient[k] = 0
         loss = 0.0
@@ -267,6 +266,17 @@ def make_dense_batch(value, slope, dot, weigh):
         return mean * loss, wrong
 
     return dense_batch
+
+
+def make_single_dense_batch(*parts):
+    """Bring the lanes along: a kernel of many batches has them already."""
+    dense_batch = inlinable(make_dense_batch(*parts))
+
+    def single_dense_batch(A, x, targets, weights, params, columns, idx, gradient):
+        lanes = np.empty(LANES, x.dtype)
+        return dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes)
+
+    return single_dense_batch
 
 
 def make_sparse_batch(value, slope, dot, weigh):
@@ -346,7 +356,7 @@ def gather_pass(form: str) -> Loop:
 @cache
 def batch_kernel(kind: Kind) -> Any:
     """Return the pass over some rows."""
-    make = make_sparse_batch if kind.indices else make_dense_batch
+    make = make_sparse_batch if kind.indices else make_single_dense_batch
     result = types.Tuple([types.float64, types.intp])
     signature = result(*kind.given, read("intp"), array_type(kind.form))
     return compile_kernel(make, (kind.value, kind.slope, kind.dot, weigh), signature)
@@ -368,6 +378,13 @@ class Rows:
         One entry a row, of the dtype of ``A``.
     n : int
         Length of ``x``: one more than that of a row where there is an intercept.
+
+    Attributes
+    ----------
+    kind : Kind
+        What the kernels are compiled for.
+    matrix, rest : tuple
+        What they take before and after ``x``.
     """
 
     def __init__(
@@ -378,14 +395,14 @@ class Rows:
         index = None if isinstance(A, np.ndarray) else A.indices.dtype.name
         dense = short_dot if columns < LANES else dense_dot
         dot = sparse_dot if index else dense
-        self._kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
+        self.kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
         if index is None:
-            self._matrix: tuple[np.ndarray, ...] = (A.reshape(-1),)
+            self.matrix: tuple[np.ndarray, ...] = (A.reshape(-1),)
             work = np.arange(rows + 1) * columns
         else:
-            self._matrix = (A.data, A.indices, A.indptr)
+            self.matrix = (A.data, A.indices, A.indptr)
             work = A.indptr + np.arange(rows + 1)
-        self._rest = (targets, weights, loss.params, columns)
+        self.rest = (targets, weights, loss.params, columns)
         self._scale = 1.0 / float(weights.sum(dtype=np.float64))
         self._work = int(work[-1])
         count = max(1, min(rows // ROWS, self._work // (ENTRIES * n)))
@@ -409,12 +426,12 @@ class Rows:
     def batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray, int]:
         """Return loss and gradient over some rows, and where in ``idx`` is none of them, or -1."""
         gradient = np.empty_like(x)
-        kernel = batch_kernel(self._kind)
-        value, wrong = kernel(*self._matrix, x, *self._rest, idx, gradient)
+        kernel = batch_kernel(self.kind)
+        value, wrong = kernel(*self.matrix, x, *self.rest, idx, gradient)
         return value, gradient, wrong
 
     def _pass(self, x: np.ndarray, partials: np.ndarray) -> float:
         losses = np.empty(self._starts.size - 1)
-        arguments = (*self._matrix, x, *self._rest, self._starts, partials, losses)
-        rows_pass(self._kind).run(self._work, losses.size, *arguments)
+        arguments = (*self.matrix, x, *self.rest, self._starts, partials, losses)
+        rows_pass(self.kind).run(self._work, losses.size, *arguments)
         return float(self._scale * losses.sum())
