@@ -22,7 +22,10 @@ LAYERS = [
     {"methods", "dual_averaging", "method"},
     {"descent", "epochs"},
     {"descent_state", "epoch_state", "judging", "batches", "averaging", "compiled_epochs"},
-    {"run_state", "monitor", "history", "objective", "options", "reporting", "shuffling", "regret"},
+    {
+        *("run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"),
+        *("regret", "compiled_function"),
+    },
     {"optimizer", "problems"},
     {"groups"},
     {"packing", "precision", "snapshot", "transformation"},
