@@ -24,7 +24,10 @@ LAYERS = [
     {"epoch_calls"},
     {"dense_epochs"},
     {"descent_state", "epoch_state", "judging", "batches", "averaging", "compiled_epochs"},
-    {"run_state", "monitor", "history", "objective", "options", "reporting", "shuffling", "regret"},
+    {
+        *("run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"),
+        *("regret", "compiled_function"),
+    },
     {"optimizer", "problems"},
     {"groups"},
     {"packing", "precision", "snapshot", "transformation"},
