@@ -41,6 +41,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ from numba.core.registry import CPUDispatcher, cpu_target
 
 from .kernels.build import inlinable
 
-__all__ = ["CompiledFunction", "is_compiled", "read_compiled", "takes_gradient"]
+__all__ = ["IN_PLACE", "CompiledFunction", "is_compiled", "read_compiled", "takes_gradient"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Some functions here are compiled.
@@ -84,13 +85,12 @@ class CompiledFunction(NamedTuple):
 
     def evaluate(self, specialize: bool = False) -> Callable[..., Any]:
         """Return the plain function that a kernel evaluates value and gradient with."""
+        if not specialize:
+            return _evaluate_passed(self.form, self.guarded)
         fun, jac = self.functions
-        point = copied if self.guarded else as_it_is
-        call, call_jac = passed, passed
-        if specialize:
-            call = built_in(fun.py_func)
-            call_jac = call if jac is None else built_in(jac.py_func)
-        return _EVALUATE[self.form](point, call, call_jac)
+        call = built_in(fun.py_func)
+        call_jac = call if jac is None else built_in(jac.py_func)
+        return _EVALUATE[self.form](copied if self.guarded else as_it_is, call, call_jac)
 
     @property
     def counted(self) -> bool:
@@ -184,6 +184,12 @@ _EVALUATE: dict[str, Callable[..., Callable[..., Any]]] = {
     PAIR: make_pair,
     SEPARATE: make_separate,
 }
+
+
+@cache
+def _evaluate_passed(form: str, guarded: bool) -> Callable[..., Any]:
+    """Return one function for all objectives of a form, so that one kernel is found for them."""
+    return _EVALUATE[form](copied if guarded else as_it_is, passed, passed)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from .reductions import BLOCK, is_strange, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
 from .rows import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, weigh
 
-__all__ = ["Evaluation", "MethodParts", "dense_epoch", "over_rows", "work_arrays"]
+__all__ = ["Evaluation", "MethodParts", "cleared", "dense_epoch", "over_rows", "work_arrays"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -36,10 +36,10 @@ def make_evaluate_dense(*parts):
     """Compose the mean loss of some rows of a dense matrix, and its gradient."""
     batch = make_dense_batch(*parts)
 
-    def evaluate_dense(matrix, given, x, idx, gradient):
-        targets, weights, params, columns, lanes = given
-        loss, _ = batch(matrix, x, targets, weights, params, columns, idx, gradient, lanes)
-        return loss
+    def evaluate_dense(fun, jac, x, rows, g, spare, args):
+        matrix, targets, weights, params, columns, lanes = args
+        loss, _ = batch(matrix, x, targets, weights, params, columns, rows[0], g, lanes)
+        return loss, True
 
     return evaluate_dense
 
@@ -48,14 +48,25 @@ def make_evaluate_sparse(*parts):
     """Do the same for CSR: the gradient is dense."""
     batch = make_sparse_batch(*parts)
 
-    def evaluate_sparse(data, given, x, idx, gradient):
-        indices, indptr, targets, weights, params, columns = given
-        loss, _ = batch(
-            data, indices, indptr, x, targets, weights, params, columns, idx, gradient
-        )
-        return loss
+    def evaluate_sparse(fun, jac, x, rows, g, spare, args):
+        data, indices, indptr, targets, weights, params, columns = args
+        loss, _ = batch(data, indices, indptr, x, targets, weights, params, columns, rows[0], g)
+        return loss, True
 
     return evaluate_sparse
+
+
+@cache
+def cleared(evaluate):
+    """Have a function that writes its gradient find zeros, as it does when called from Python."""
+    evaluate = inlinable(evaluate)
+
+    def evaluate_cleared(fun, jac, x, rows, g, spare, args):
+        for i in range(g.size):
+            g.flat[i] = 0
+        return evaluate(fun, jac, x, rows, g, spare, args)
+
+    return evaluate_cleared
 
 
 def no_measure(g, lanes, sums):
@@ -85,12 +96,15 @@ def make_dense_epoch(
     evaluate, is_strange, measure, carry, coefficients, decay_coefficients, moved, weight_of,
     *step_parts,
 ):  # fmt: skip
-    """Compose the steps over batches of rows, from ``order[0]`` on."""
+    """Compose the steps over batches of rows, from ``order[0]`` on.
+
+    It returns False where a gradient of another shape than that of ``x`` was returned.
+    """
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     step = inlinable(make_step(*step_parts))
 
     def dense_epoch(
-        data, given, order, batch, point, slope, rates, hyper, weight_decay, prox_coefs,
+        fun, jac, args, order, batch, point, slope, spare, rates, hyper, weight_decay, prox_coefs,
         x, g, slots, walls, written, scalars, previous, lanes, sums, mean, eta, averaged, t,
         losses, taken, like,
     ):  # fmt: skip
@@ -98,7 +112,9 @@ def make_dense_epoch(
         n = uintp(x.size)
         while done < order.size:
             end = min(done + batch, order.size)
-            loss = np.float64(evaluate(data, given, point, order[done:end], slope))
+            loss, fits = evaluate(fun, jac, point, (order[done:end],), slope, spare, args)
+            if not fits:
+                return False
             strange = False
             for i in range(n):
                 strange |= is_strange(g[i])
@@ -126,6 +142,7 @@ def make_dense_epoch(
             taken[0] += 1
             taken[1] += end - done
             done = end
+        return True
 
     return dense_epoch
 
@@ -134,13 +151,13 @@ def make_dense_epoch(
 
 
 class Evaluation(NamedTuple):
-    """How a batch is evaluated: ``function(data, given, x, idx, gradient) -> mean loss``."""
+    """How a batch is evaluated: `CompiledFunction` says what ``function`` takes and returns."""
 
     function: Callable[..., Any]
-    data: Any
-    given: tuple[Any, ...]
-    types: tuple[Any, Any]
-    """Numba's types of ``data`` and ``given``."""
+    given: tuple[Any, Any, tuple[Any, ...]]
+    """``fun``, ``jac`` and ``args``."""
+    types: tuple[Any, Any, Any]
+    """Numba's types of these."""
     counted: bool
     """Whether it makes arrays."""
 
@@ -168,16 +185,14 @@ def _evaluate_rows(kind: Kind) -> Callable[..., Any]:
 def over_rows(rows: Rows) -> Evaluation:
     """Return how a batch of the rows of a matrix is evaluated."""
     kind = rows.kind
-    data, *more = rows.matrix
-    *matrix, _, targets, weights, params, columns = kind.given
-    given = (*matrix[1:], targets, weights, params, columns)
-    lanes = () if kind.indices else (np.empty(LANES, data.dtype),)
-    lanes_type = () if kind.indices else (array_type(kind.form),)
+    matrix = 3 if kind.indices else 1
+    lanes = () if kind.indices else (np.empty(LANES, kind.form),)
+    # Without x, which comes after the matrix.
+    given = [*kind.given[:matrix], *kind.given[matrix + 1 :], *(array_type(kind.form) for _ in lanes)]
     return Evaluation(
         _evaluate_rows(kind),
-        data,
-        (*more, *rows.rest, *lanes),
-        (matrix[0], types.Tuple([*given, *lanes_type])),
+        (None, None, (*rows.matrix, *rows.rest, *lanes)),
+        (types.none, types.none, types.Tuple(given)),
         False,
     )
 
@@ -189,7 +204,7 @@ def work_arrays(n: int, measures: int) -> tuple[np.ndarray, np.ndarray]:
 
 def dense_epoch(
     evaluate: Callable[..., Any],
-    kinds: tuple[Any, Any],
+    kinds: tuple[Any, Any, Any],
     counted: bool,
     dimensions: int,
     method: MethodParts,
@@ -213,6 +228,7 @@ def dense_epoch(
     x, _, slots, walls, rates, _, _, _, _, _, prox_coefs = step_types(layout)
     form = layout.x
     shaped = types.Array(number_type(form), dimensions, "C")
+    point = shaped.copy(readonly=True)
     measure = make_squared_norm(READ[layout.gradient]) if method.measures else no_measure
     hyper = types.Tuple([types.boolean if kind is bool else types.float64 for kind in method.hyper])
     wide = types.float64[::1]
@@ -220,8 +236,8 @@ def dense_epoch(
         evaluate, is_strange, measure, method.carry, method.coefficients,
         method.decay_coefficients, moved, weight_of, *step_parts(functions, layout),
     )  # fmt: skip
-    signature = types.void(
-        *kinds, types.intp[::1], types.int64, shaped, shaped, wide, hyper, types.float64,
+    signature = types.boolean(
+        *kinds, types.intp[::1], types.int64, point, shaped, shaped, wide, hyper, types.float64,
         prox_coefs, x, array_type(form), slots, walls, rates, tuple_of(wide, method.scalars),
         array_type(form), wide, wide, wide, types.float64, types.int64, types.int64,
         wide, types.int64[::1], number,
