@@ -143,12 +143,12 @@ class DenseEpochs:
 
     def run(self, rows: np.ndarray, batch: int) -> bool:
         """Take the steps over rows, in batches; tell whether all values were finite."""
+        start = time.perf_counter()
         steps, before = (int(count) for count in self.taken)
         rates = rate_table(self._method, self._t + steps + 1, -(-rows.size // batch))
         mean, eta = np.empty(0), 0.0
         if self._average is not None:
             mean, eta = self._average.mean, self._average.eta
-        start = time.perf_counter()
         # A copy of the rows: what a function does to them stays there.
         fits = self._kernel(
             *self._given, rows.copy(), batch, *self._points, rates, self._hyper,

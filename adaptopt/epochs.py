@@ -121,7 +121,9 @@ class EpochRun:
         self._timer = Timer(options.maxtime)
         self.f = self.norm = math.nan
         self.at = Standing()
+        # What has been begun and is still to be settled: a step, or compiled calls from here on.
         self._begun: tuple[int, int, Standing] | None = None
+        self._swept: Standing | None = None
         self.epochs = self.nit = 0
         self.epoch_losses: list[float] = []
         self.validation_losses: list[float] = []
@@ -165,6 +167,7 @@ class EpochRun:
             np.copyto(self._finite, self._flat)
         calls.begin()
         calls.losses[1] = start.loss_sum
+        self._swept = start
         stop, finite, steps, first = None, True, 0, 0
         try:
             while first < order.size and not (stop := self._timer.limit()):
@@ -176,17 +179,11 @@ class EpochRun:
                 if not finite:
                     break
         finally:
-            calls.end()
-            steps, rows = (int(count) for count in calls.taken)
-            self.at = start._replace(
-                done=start.done + rows,
-                loss_sum=float(calls.losses[1]),
-                loss_rows=start.loss_rows + rows,
-            )
-            self.nit += steps
-            self.total.objective.nfev += steps + (not finite)
-            self.total.objective.njev += steps + (not finite)
-            self.f = float(calls.losses[0])
+            self._settle()
+        self.nit += steps
+        self.total.objective.nfev += steps + (not finite)
+        self.total.objective.njev += steps + (not finite)
+        self.f = float(calls.losses[0])
         if not finite:
             return self._strange(self.f)
         if not calls.keeps_finite:
@@ -226,10 +223,19 @@ class EpochRun:
         return None
 
     def _settle(self) -> None:
-        """Account for the step begun last, where it was taken; an interrupted call may be repeated.
+        """Account for the steps begun last, where taken; an interrupted call may be repeated.
 
         So a Ctrl-C between a step and what belongs to it loses nothing.
         """
+        if self._swept is not None and self._calls is not None:
+            self._calls.end()
+            rows = int(self._calls.taken[1])
+            self.at = self._swept._replace(
+                done=self._swept.done + rows,
+                loss_sum=float(self._calls.losses[1]),
+                loss_rows=self._swept.loss_rows + rows,
+            )
+            self._swept = None
         if self._begun is None:
             return
         t, count, after = self._begun
