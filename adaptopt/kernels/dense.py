@@ -91,7 +91,7 @@ def make_step(
         x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
         lo, hi,
     ):  # fmt: skip
-        prefer_vectors(bits)  # type: ignore[call-arg]  # the compiler passes the other one
+        prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
             x_i, g_i = decay(read_x(x[i]), transform(read_g(g[i]), *transform_coefs), *decay_coefs)
