@@ -58,7 +58,8 @@ class Average:
     def update(self, x: np.ndarray) -> None:
         """Take in the next iterate; an interrupt finds the old average or the new one."""
         mean, spare, count = self._kept
-        _average_kernel(x.dtype.name)(spare, mean, x, weight_of(count + 1, self.eta))
+        weight = weight_of(count + 1, self.eta)  # type: ignore[no-untyped-call]
+        _average_kernel(x.dtype.name)(spare, mean, x, weight)
         self._kept = spare, mean, count + 1
 
     def advance(self, count: int) -> None:

@@ -43,7 +43,7 @@ class CompiledEpochs:
         hyper = method._hyperparameters_at(1)[1:]
         arrays, scalars = prox.parameters(group.flat.shape, number)
         has_penalty = prox.prox not in (Proximal.prox, Box.prox)
-        lazy = has_penalty or not method.rests
+        self._lazy = lazy = has_penalty or not method.rests
         self._kernels = _sparse_epoch(
             (problem.loss.value, problem.loss.slope),
             (method.coefficients, method.rule, method.rate, method.idle),
@@ -65,20 +65,29 @@ class CompiledEpochs:
         self._prox_coefs = scalars
         self._state = (group.flat, group._whole.slots, tuple(w.astype(number) for w in arrays))
         n = group.flat.size
-        self._last = np.zeros(n, np.int64)
-        self._g, self._touched = np.zeros(n, number), np.zeros(n, np.intp)
-        # One row's coordinates, slots, arrays of the map and last steps.
-        longest = int(np.diff(A.indptr).max(initial=0))
-        self._row = (
-            np.zeros(longest, number),
-            tuple(np.zeros(longest, number) for _ in method.slots),
-            tuple(np.zeros(longest, number) for _ in arrays),
-            np.zeros(longest, np.int64),
-        )
+        self._last, *self._rest = self._scratch(problem)
         self._intercept = n - 1 if problem.intercept else -1
         self._width = max(1, A.nnz // max(1, A.shape[0]))
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
         self._t = 0
+
+    def _scratch(self, problem: Problem) -> tuple[Any, ...]:
+        """Return what the kernel writes to besides the state.
+
+        Steps at which coordinates were last touched, a gradient and the coordinates that it has,
+        and one row's coordinates, slots, arrays of the map and last steps.
+        """
+        (x, slots, walls), number = self._state, self._group.number
+        longest = int(np.diff(problem.A.indptr).max(initial=0))
+        return (
+            np.zeros(x.size, np.int64),
+            np.zeros(x.size, number),
+            np.zeros(x.size, np.intp),
+            np.zeros(longest, number),
+            tuple(np.zeros(longest, number) for _ in slots),
+            tuple(np.zeros(longest, number) for _ in walls),
+            np.zeros(longest, np.int64),
+        )
 
     @classmethod
     def of(cls, optimizer: Optimizer, problem: Any, prox: Proximal) -> CompiledEpochs | None:
@@ -123,14 +132,13 @@ class CompiledEpochs:
         """Take the steps over rows, in batches; tell whether all values were finite."""
         before = int(self.taken[1])
         first = self._t + int(self.taken[0]) + 1
-        steps = -(-rows.size // batch)
-        rates = rate_table(self._method, first, steps)
+        rates = rate_table(self._method, first, -(-rows.size // batch))
         here = np.zeros(2, np.int64)
         try:
             self._kernels.epoch(
                 *self._rows, self._params, rows, batch, rates, self._hyper, self._prox_coefs,
-                *self._state, self._last, self._g, self._touched, *self._row, self._intercept,
-                first - 1, self.losses, here, 0.0,
+                *self._state, self._last, *self._rest, self._intercept, first - 1,
+                self.losses, here, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.
@@ -140,10 +148,11 @@ class CompiledEpochs:
     def end(self) -> None:
         """Bring all coordinates up to the last step, and let the optimizer stand there."""
         t = self._t + int(self.taken[0])
-        self._kernels.catch_up(
-            self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
-            self._last, t, 0.0,
-        )  # fmt: skip
+        if self._lazy:
+            self._kernels.catch_up(
+                self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
+                self._last, t, 0.0,
+            )  # fmt: skip
         self._optimizer.t = t
         self._group.go_on(t, self._group.scalars)
 

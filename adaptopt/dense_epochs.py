@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numba.core.errors import NumbaError
@@ -14,7 +13,6 @@ from .averaging import Average
 from .batches import FiniteSum
 from .compiled_epochs import rate_table, takes_numbers
 from .compiled_function import IN_PLACE, CompiledFunction
-from .kernels.reductions import BLOCK
 from .kernels.dense_epochs import (
     Evaluation,
     MethodParts,
@@ -23,6 +21,7 @@ from .kernels.dense_epochs import (
     over_rows,
     work_arrays,
 )
+from .kernels.reductions import BLOCK
 from .optimizer import Optimizer
 from .problems import Problem
 from .proximal import Proximal

@@ -63,6 +63,7 @@ class AdaGradDA(Method):
     idle = staticmethod(rules.adagrad_da_idle)
     coefficients = staticmethod(rules.adagrad_da_coefficients)
     rates_only_fall = True
+    additive = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -84,6 +84,9 @@ class Method:
         The exact effect of ``k`` steps without a gradient, where there is a closed form; the
         coefficients are those of the last of them. ``rests`` says whether neither ``x`` nor the
         rate move. They make epochs over sparse rows cost what is touched.
+    ``additive``
+        Whether every slot is a sum over the steps, and ``x`` is one too or follows from the slots
+        by ``idle``: then steps of several threads add up. By default not.
     ``second_moments``
         Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
         are never negative. By default none.
@@ -124,6 +127,9 @@ class Method:
     rests: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
     measures: ClassVar[tuple[str, ...]] = ()
+    # Whether the slots are sums over the steps, and x is one too or follows from them: then steps
+    # of several threads add up.
+    additive: ClassVar[bool] = False
     # Whether an effective rate can only fall, whatever the gradients.
     rates_only_fall: ClassVar[bool] = False
 

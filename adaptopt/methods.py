@@ -54,6 +54,7 @@ class SGD(Method):
     rate = staticmethod(rules.sgd_rate)
     idle = staticmethod(rules.stays)
     rests = True
+    additive = True
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class AdaGrad(Method):
     rate = staticmethod(rules.adagrad_rate)
     idle = staticmethod(rules.adagrad_idle)
     rests = True
+    additive = True
     coefficients = staticmethod(rules.adagrad_coefficients)
     rates_only_fall = True
 

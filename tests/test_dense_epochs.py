@@ -84,9 +84,7 @@ def test_every_method_takes_the_steps_of_the_loop_in_python(name, prox, dtype, c
     for batch_size in (1, 7):
         for average in AVERAGES:
             before = len(calls)
-            assert_same(
-                *both(p, TABLE[name], MAPS[prox], batch_size=batch_size, average=average)
-            )
+            assert_same(*both(p, TABLE[name], MAPS[prox], batch_size=batch_size, average=average))
             assert len(calls) > before
 
 
@@ -219,9 +217,10 @@ def test_going_on_within_an_epoch_is_exact(method, average, monkeypatch, tmp_pat
                 raise KeyboardInterrupt
             return value
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt) as caught:
-            patch.setattr(DenseEpochs, name, interrupted)
+        monkeypatch.setattr(DenseEpochs, name, interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
             ao.minimize_finite_sum(p, x0, None, epochs=3, **keywords)
+        monkeypatch.setattr(DenseEpochs, name, original)
         state = caught.value.state
         assert state.t == {"run": 10, "end": 7}[name]
         state.save(tmp_path / "run.npz")

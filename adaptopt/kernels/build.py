@@ -11,6 +11,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic, overload, register_jitable
@@ -22,8 +23,12 @@ __all__ = [
     "inlinable",
     "number_type",
     "prefer_vectors",
+    "prefetch",
     "tuple_of",
 ]
+
+
+_INTEGER, _POINTER = ir.IntType(32), ir.IntType(8).as_pointer()
 
 
 def number_type(form: str) -> Any:
@@ -184,3 +189,19 @@ def prefer_vectors(bits):  # type: ignore[no-untyped-def]
 @overload(prefer_vectors, inline="always", prefer_literal=True)
 def _prefer(bits):  # type: ignore[no-untyped-def]
     return lambda bits: _prefer_vectors(bits)  # type: ignore[call-arg]
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, i: Any) -> Any:
+    """Have the processor fetch the cache line of ``array[i]``, which is read soon."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(array)(context, builder, arguments[0])
+        address = builder.bitcast(builder.gep(view.data, [arguments[1]]), _POINTER)
+        kind = ir.FunctionType(ir.VoidType(), [_POINTER, _INTEGER, _INTEGER, _INTEGER])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [_POINTER], kind)
+        read, all_caches, data = (_INTEGER(value) for value in (0, 3, 1))
+        builder.call(function, [address, read, all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, i), code

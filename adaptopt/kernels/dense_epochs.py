@@ -179,20 +179,23 @@ class MethodParts(NamedTuple):
 def _evaluate_rows(kind: Kind) -> Callable[..., Any]:
     """Return one function for a kind of rows, so that one kernel is found for it."""
     make = make_evaluate_sparse if kind.indices else make_evaluate_dense
-    return make(kind.value, kind.slope, kind.dot, weigh)
+    evaluate: Callable[..., Any] = make(kind.value, kind.slope, kind.dot, weigh)
+    return evaluate
 
 
 def over_rows(rows: Rows) -> Evaluation:
     """Return how a batch of the rows of a matrix is evaluated."""
     kind = rows.kind
     matrix = 3 if kind.indices else 1
-    lanes = () if kind.indices else (np.empty(LANES, kind.form),)
+    lanes, lanes_types = (), ()
+    if not kind.indices:
+        lanes, lanes_types = (np.empty(LANES, kind.form),), (array_type(kind.form),)
     # Without x, which comes after the matrix.
-    given = [*kind.given[:matrix], *kind.given[matrix + 1 :], *(array_type(kind.form) for _ in lanes)]
+    given = (*kind.given[:matrix], *kind.given[matrix + 1 :], *lanes_types)
     return Evaluation(
         _evaluate_rows(kind),
         (None, None, (*rows.matrix, *rows.rest, *lanes)),
-        (types.none, types.none, types.Tuple(given)),
+        (types.none, types.none, types.Tuple([*given])),
         False,
     )
 

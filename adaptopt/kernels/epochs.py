@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from .access import gather, scatter
-from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .build import array_type, compile_kernel, inlinable, number_type, prefetch, tuple_of
 from .per_step import narrow
 from .rows import sparse_dot
 
@@ -23,6 +23,9 @@ __all__ = ["SparseEpoch"]
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
+
+# Bytes of a cache line.
+LINE = 64
 
 
 def row_dot(data, x, start, stop):
@@ -39,6 +42,24 @@ def row_dot(data, x, start, stop):
     for k in range(uintp(rounds * uintp(4)), uintp(stop - start)):
         a += data[start + k] * x[k]
     return (a + b) + (c + d)
+
+
+def prefetch_rows(data, indices, starts, order, r):
+    """Have the row after next looked up and the next one fetched, while row ``order[r]`` is read.
+
+    Rows in random order lie where no processor expects them: an epoch took 0.67 of the time. To
+    fetch the next row's coordinates too took 1.1.
+    """
+    if r + 2 < order.size:
+        prefetch(starts, uintp(order[r + 2]))
+    if r + 1 < order.size:
+        i = uintp(order[r + 1])
+        k, stop = uintp(starts[i]), uintp(starts[i + uintp(1)])
+        step = uintp(LINE // max(data.itemsize, indices.itemsize))
+        while k < stop:
+            prefetch(data, k)
+            prefetch(indices, k)
+            k += step
 
 
 def make_touch(rate, idle, repeat, lazy):
@@ -61,6 +82,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
     """Compose the steps over batches of rows, from ``order[0]`` on."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
     dot, sparse_product = inlinable(row_dot), inlinable(sparse_dot)
+    ahead = inlinable(prefetch_rows)
 
     def sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
@@ -83,6 +105,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             for r in range(done, end):
                 i = uintp(order[r])
                 first, stop = uintp(starts[i]), uintp(starts[i + uintp(1)])
+                ahead(data, indices, starts, order, r)
                 if batch == 1:
                     # The row's coordinates are brought together, so that roots and divisions are
                     # computed in vectors; no two of them are the same.
@@ -214,33 +237,32 @@ class SparseEpoch:
             types.int64[::1],
         )
         coefficients, rule, rate, idle = method
+        self.parts = (*loss, coefficients, rule, prox[0], rate, idle, prox[1], int(lazy))
+        self.arguments = (
+            fixed,
+            integers,
+            integers,
+            fixed,
+            fixed,
+            tuple_of(number, params),
+            rows,
+            types.int64,
+            types.float64[::1],
+            *state,
+            array,
+            types.intp[::1],
+            array,
+            tuple_of(array, slots),
+            tuple_of(array, walls),
+            types.int64[::1],
+            types.int64,
+            types.int64,
+            types.float64[::1],
+            types.int64[::1],
+            number,
+        )
         self.epoch = compile_kernel(
-            make_sparse_epoch,
-            (*loss, coefficients, rule, prox[0], rate, idle, prox[1], int(lazy)),
-            types.void(
-                fixed,
-                integers,
-                integers,
-                fixed,
-                fixed,
-                tuple_of(number, params),
-                rows,
-                types.int64,
-                types.float64[::1],
-                *state,
-                array,
-                types.intp[::1],
-                array,
-                tuple_of(array, slots),
-                tuple_of(array, walls),
-                types.int64[::1],
-                types.int64,
-                types.int64,
-                types.float64[::1],
-                types.int64[::1],
-                number,
-            ),
-            counted=False,
+            make_sparse_epoch, self.parts, types.void(*self.arguments), counted=False
         )
         self.catch_up = compile_kernel(
             make_catch_up,
