@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+
+from .kernels.averages import average_kernel, weight_of
 
 __all__ = ["AVERAGES", "Average"]
 
 # Iterate t has a weight that grows like t**eta.
 AVERAGES = {"uniform": 0.0, "polynomial": 3.0}
+
+_average_kernel = lru_cache(maxsize=None)(average_kernel)
 
 
 class Average:
@@ -44,14 +50,22 @@ class Average:
         """How many iterates it is of."""
         return self._kept[2]
 
+    @property
+    def eta(self) -> float:
+        """The exponent of the weights."""
+        return AVERAGES[self.kind]
+
     def update(self, x: np.ndarray) -> None:
         """Take in the next iterate; an interrupt finds the old average or the new one."""
         mean, spare, count = self._kept
-        eta = AVERAGES[self.kind]
-        np.subtract(x, mean, out=spare)
-        spare *= (eta + 1) / (count + 1 + eta)
-        spare += mean
+        weight = weight_of(count + 1, self.eta)  # type: ignore[no-untyped-call]
+        _average_kernel(x.dtype.name)(spare, mean, x, weight)
         self._kept = spare, mean, count + 1
+
+    def advance(self, count: int) -> None:
+        """Count iterates that a compiled loop has taken into ``mean`` itself."""
+        mean, spare, before = self._kept
+        self._kept = mean, spare, before + count
 
     def restore(self, mean: np.ndarray, count: int) -> None:
         """Go on from an average that has been kept elsewhere."""

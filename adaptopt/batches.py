@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .compiled_function import CompiledFunction, is_compiled, read_compiled, takes_gradient
 from .objective import Objective
+from .problems import Problem
 
 __all__ = ["FiniteSum", "is_problem", "read_sum", "read_validation"]
 
@@ -29,14 +31,31 @@ class FiniteSum:
         Number of rows.
     problem : object, optional
         What has its data with it, where that is what is summed.
+    compiled : CompiledFunction, optional
+        The function of row numbers, where compiled code can call it.
+    shared : bool
+        Whether threads may share the rows of a batch of a problem.
     """
 
-    def __init__(self, objective: Objective, take: _Take, n: int, problem: Any = None) -> None:
-        self.objective, self.take, self.n, self.problem = objective, take, n, problem
+    def __init__(
+        self,
+        objective: Objective,
+        take: _Take,
+        n: int,
+        problem: Any = None,
+        compiled: CompiledFunction | None = None,
+        shared: bool = False,
+    ) -> None:
+        self.objective, self.take, self.n = objective, take, n
+        self.problem, self.compiled, self.shared = problem, compiled, shared
 
     def __call__(self, x: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean loss over rows and its flat gradient at the flat point ``x``."""
         return self.objective(x, *self.take(rows))
+
+    def shares(self, rows: int) -> bool:
+        """Tell whether threads may share the evaluation of so many rows."""
+        return self.shared and isinstance(self.problem, Problem) and self.problem.shares(rows)
 
     def mean(self, x: np.ndarray, size: int, omit: bool) -> tuple[float, np.ndarray]:
         """Return mean loss and gradient over all rows in their order, so many at a time.
@@ -63,16 +82,18 @@ def is_problem(fun: Any) -> bool:
     return callable(getattr(fun, "batch", None)) and hasattr(fun, "__len__")
 
 
-def read_sum(fun: Any, data: Any, args: Any, x: np.ndarray) -> FiniteSum:
+def read_sum(fun: Any, data: Any, args: Any, x: np.ndarray, shared: bool = False) -> FiniteSum:
     """Return ``fun`` over ``data`` as one sum, or say what does not fit."""
     if data is None:
-        return _sum_of_problem("fun", fun, args, x)
-    objective = Objective(fun, True, args, x, "2-point", None)
+        return _sum_of_problem("fun", fun, args, x, shared)
     if _is_int(data):
         n = int(data)
         if n < 1:
             raise ValueError(f"data is {n}, expected at least 1 row")
-        return FiniteSum(objective, lambda rows: (rows,), n)
+        given = args if isinstance(args, tuple) else (args,)
+        compiled = read_compiled(fun, True, x, (np.zeros(1, np.intp),), given)
+        return FiniteSum(_of_numbers(fun, args, x), lambda rows: (rows,), n, compiled=compiled)
+    objective = Objective(fun, True, args, x, "2-point", None)
     return _sum_of_arrays("data", objective, data)
 
 
@@ -90,8 +111,8 @@ def read_validation(
         raise TypeError(
             f"validation is {_kind(validation)}, expected a callable or a problem like fun"
         )
-    objective = Objective(fun, True, args, x, "2-point", None)
     if not _is_int(data):
+        objective = Objective(fun, True, args, x, "2-point", None)
         found = _sum_of_arrays("validation", objective, validation)
         count, expected = (len(s.take(np.arange(0))) for s in (found, total))
         if count != expected:
@@ -103,10 +124,25 @@ def read_validation(
             f"validation is {_kind(validation)}, expected a callable or an array of row numbers "
             "for fun, as data is a number of rows"
         )
-    return FiniteSum(objective, lambda rows: (numbers[rows],), numbers.size)
+    return FiniteSum(_of_numbers(fun, args, x), lambda rows: (numbers[rows],), numbers.size)
 
 
-def _sum_of_problem(name: str, problem: Any, args: Any, x: np.ndarray) -> FiniteSum:
+def _of_numbers(fun: Any, args: Any, x: np.ndarray) -> Objective:
+    """Return a function of row numbers as one that returns its gradient, if it does not."""
+    count = len(args) if isinstance(args, tuple) else 1
+    if not (is_compiled(fun) and takes_gradient(fun, 2, count)):
+        return Objective(fun, True, args, x, "2-point", None)
+
+    def pair(x: np.ndarray, rows: np.ndarray, *args: Any) -> tuple[Any, np.ndarray]:
+        gradient = np.zeros_like(x)
+        return fun(x, rows, gradient, *args), gradient
+
+    return Objective(pair, True, args, x, "2-point", None)
+
+
+def _sum_of_problem(
+    name: str, problem: Any, args: Any, x: np.ndarray, shared: bool = False
+) -> FiniteSum:
     if not is_problem(problem):
         raise TypeError(
             f"data is None and {name} is {_kind(problem)}, expected data, or a problem with "
@@ -119,8 +155,9 @@ def _sum_of_problem(name: str, problem: Any, args: Any, x: np.ndarray) -> Finite
         raise ValueError(f"{name} has {n} rows, expected at least 1")
     if features != x.size:
         raise ValueError(f"x0 has {x.size} elements, expected {features}, the features of {name}")
-    objective = Objective(problem.batch, True, (), x, "2-point", None)
-    return FiniteSum(objective, lambda rows: (rows,), n, problem)
+    batch = problem.shared_batch if shared and isinstance(problem, Problem) else problem.batch
+    objective = Objective(batch, True, (), x, "2-point", None)
+    return FiniteSum(objective, lambda rows: (rows,), n, problem, shared=shared)
 
 
 def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:

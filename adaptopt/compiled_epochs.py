@@ -12,7 +12,7 @@ from .optimizer import Optimizer
 from .problems import Problem
 from .proximal import Box, Proximal
 
-__all__ = ["CompiledEpochs"]
+__all__ = ["CompiledEpochs", "rate_table", "takes_numbers"]
 
 _sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
 
@@ -34,6 +34,8 @@ class CompiledEpochs:
     losses : ndarray
         Mean loss of the last batch, and the sum over rows since `begin`.
     """
+
+    keeps_finite = False
 
     def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
         group = optimizer._groups[0]
@@ -109,7 +111,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and _takes_numbers(method)
+            and takes_numbers(method)
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
@@ -136,7 +138,7 @@ class CompiledEpochs:
         if int(self.taken[0]) - self._caught_up + -(-rows.size // batch) > LONGEST:
             self._catch_up()
         first = self._t + int(self.taken[0]) + 1
-        rates = self._rates(first, -(-rows.size // batch))
+        rates = rate_table(self._method, first, -(-rows.size // batch))
         here = np.zeros(2, np.int64)
         try:
             self._kernels.epoch(
@@ -148,11 +150,6 @@ class CompiledEpochs:
             # A Ctrl-C arrives when the call returns.
             self.taken += here
         return int(self.taken[1]) - before == rows.size
-
-    def _rates(self, first: int, steps: int) -> np.ndarray:
-        """Return the learning rates of steps, or the one that they share."""
-        count = steps if callable(self._method.lr) else 1
-        return np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
 
     def _catch_up(self) -> None:
         """Bring all coordinates up to the last step."""
@@ -172,7 +169,13 @@ class CompiledEpochs:
         self._group.go_on(t, self._group.scalars)
 
 
-def _takes_numbers(method: Any) -> bool:
+def rate_table(method: Any, first: int, steps: int) -> np.ndarray:
+    """Return the learning rates of so many steps from ``first`` on: one number where it stays."""
+    count = steps if callable(method.lr) else 1
+    return np.array([method.lr_at(first + k) for k in range(count)], np.float64)
+
+
+def takes_numbers(method: Any) -> bool:
     """Tell whether the coefficients are made of ``lr``, then of numbers and flags."""
     values, _ = method._hyperparameters
     return bool(values and values[0] is getattr(method, "lr", None)) and all(

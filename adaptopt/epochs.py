@@ -10,7 +10,7 @@ import numpy as np
 
 from .averaging import Average
 from .batches import FiniteSum
-from .compiled_epochs import CompiledEpochs
+from .epoch_calls import EpochCalls, choose_calls
 from .epoch_state import EpochState
 from .history import History
 from .judging import Standing, judge
@@ -86,6 +86,8 @@ class EpochRun:
         For its penalty, and for the set that averages stay in.
     options : EpochOptions
         When to stop and what to record.
+    parallel : str or None
+        What threads share.
 
     Attributes
     ----------
@@ -106,6 +108,7 @@ class EpochRun:
         validation: Any,
         prox: Proximal,
         options: EpochOptions,
+        parallel: str | None,
     ) -> None:
         self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
         self.rng, self._shared_rng = rng, shared_rng
@@ -117,13 +120,15 @@ class EpochRun:
         self.validation = validation
         self.prox = prox
         self.history = History(options.history)
-        # Averages, a history and steps left out need a look at every step.
-        every_step = average is not None or options.history or options.nan_policy == "omit"
-        self._compiled = None if every_step else CompiledEpochs.of(optimizer, total.problem, prox)
+        self._calls = choose_calls(
+            optimizer, total, prox, self.average, self._finite, options, parallel, batches.size
+        )
         self._timer = Timer(options.maxtime)
         self.f = self.norm = math.nan
         self.at = Standing()
+        # What has been begun and is still to be settled: a step, or compiled calls from here on.
         self._begun: tuple[int, int, Standing] | None = None
+        self._swept: Standing | None = None
         self.epochs = self.nit = 0
         self.epoch_losses: list[float] = []
         self.validation_losses: list[float] = []
@@ -150,52 +155,53 @@ class EpochRun:
         if self.at.done == 0 and self.at.order is None:
             order = self._outside(self.batches.order, self.rng, hold=True)
             self.at = self.at._replace(order=order)
-        if self._compiled is not None:
-            return self._sweep_compiled(self._compiled, bar)
+        if self._calls is not None:
+            return self._sweep_compiled(self._calls, bar)
         while (rows := self.batches.rows(self.at.order, self.at.done)) is not None:
             if (stop := self._timer.limit()) or (stop := self._step(rows)):
                 return stop
             bar(self.f)
         return None
 
-    def _sweep_compiled(self, compiled: CompiledEpochs, bar: Callable[..., None]) -> Stop | None:
+    def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
         start, size = self.at, self.batches.size
         end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
         order = np.arange(end) if start.order is None else start.order[:end]
         order = np.ascontiguousarray(order[start.done :], np.intp)
-        np.copyto(self._finite, self._flat)
-        compiled.begin()
-        stop, finite, steps = None, True, 0
+        if not calls.keeps_finite:
+            np.copyto(self._finite, self._flat)
+        calls.begin()
+        calls.losses[1] = start.loss_sum
+        self._swept = start
+        stop, finite, steps, first = None, True, 0, 0
         try:
-            for first in range(0, order.size, compiled.rows_a_call(size)):
-                if stop := self._timer.limit():
-                    break
-                part = order[first : first + compiled.rows_a_call(size)]
-                finite = compiled.run(part, size)
-                bar(float(compiled.losses[0]), int(compiled.taken[0]) - steps)
-                steps = int(compiled.taken[0])
+            while first < order.size and not (stop := self._timer.limit()):
+                part = order[first : first + calls.rows_a_call(size)]
+                first += part.size
+                finite = calls.run(part, size)
+                bar(float(calls.losses[0]), int(calls.taken[0]) - steps)
+                steps = int(calls.taken[0])
                 if not finite:
                     break
         finally:
-            compiled.end()
-            steps, rows = (int(count) for count in compiled.taken)
-            self.at = start._replace(
-                done=start.done + rows,
-                loss_sum=start.loss_sum + float(compiled.losses[1]),
-                loss_rows=start.loss_rows + rows,
-            )
-            self.nit += steps
-            self.total.objective.nfev += steps + (not finite)
-            self.total.objective.njev += steps + (not finite)
-            self.f = float(compiled.losses[0])
+            self._settle()
+        self.nit += steps
+        self.total.objective.nfev += steps + (not finite)
+        self.total.objective.njev += steps + (not finite)
+        self.f = float(calls.losses[0])
         if not finite:
-            return non_finite(
-                f"The objective returned a value {self.f} or a gradient with a non-finite entry "
-                f"over a batch after step {self.t}.",
-                self.options.nan_policy,
-            )
-        np.copyto(self._finite, self._flat)
+            return self._strange(self.f)
+        if not calls.keeps_finite:
+            np.copyto(self._finite, self._flat)
         return stop
+
+    def _strange(self, f: float) -> Stop | None:
+        """Return what follows where a batch's value or gradient is not finite."""
+        what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
+        return non_finite(
+            f"The objective returned a {what} over a batch after step {self.t}.",
+            self.options.nan_policy,
+        )
 
     def _step(self, rows: np.ndarray) -> Stop | None:
         """Evaluate a batch and step along its gradient, unless that is not finite."""
@@ -215,22 +221,26 @@ class EpochRun:
             self.f, self.norm = f, norm
             self.history.record(self.t, f, norm, self.optimizer, last=False)
         else:
-            what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
-            stop = non_finite(
-                f"The objective returned a {what} over a batch after step {self.t}.",
-                self.options.nan_policy,
-            )
-            if stop is not None:
+            if (stop := self._strange(f)) is not None:
                 return stop
             self.at = at._replace(done=at.done + k)
         self.nit += 1
         return None
 
     def _settle(self) -> None:
-        """Account for the step begun last, where it was taken; an interrupted call may be repeated.
+        """Account for the steps begun last, where taken; an interrupted call may be repeated.
 
         So a Ctrl-C between a step and what belongs to it loses nothing.
         """
+        if self._swept is not None and self._calls is not None:
+            self._calls.end()
+            rows = int(self._calls.taken[1])
+            self.at = self._swept._replace(
+                done=self._swept.done + rows,
+                loss_sum=float(self._calls.losses[1]),
+                loss_rows=self._swept.loss_rows + rows,
+            )
+            self._swept = None
         if self._begun is None:
             return
         t, count, after = self._begun

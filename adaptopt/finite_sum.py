@@ -87,11 +87,14 @@ def minimize_finite_sum(
     rng : None, int or numpy.random.Generator
         What the orders are drawn from: nothing else has a say in them. A Generator is used, and
         advanced, by one permutation an epoch; an int is a seed; None is a new seed each time.
-    parallel : None
-        "deterministic" and "hogwild", which share an epoch's steps among threads, are refused so
-        far. A problem over a CSR matrix without repeated entries runs its epochs in compiled calls,
-        with SGD, AdaGrad, plain RMSProp or AdaGradDA, separable maps (penalties for SGD and
-        AdaGrad with a constant rate), and neither averages, history nor ``nan_policy="omit"``.
+    parallel : {None, "deterministic", "hogwild"}
+        What threads do, beyond the steps of large arrays, which they always share. None: one batch
+        after the other. "deterministic": the rows of a large batch of a problem are shared too,
+        with the same result for any number of threads. "hogwild": each thread takes its own steps
+        over its part of the rows, with what it knows of the others' [2]_; a run cannot be
+        repeated, and threads lose none of each other's additions. It is for problems over CSR
+        matrices with SGD, AdaGrad or AdaGradDA without weight decay, and bounds at most. Python
+        functions are called on one thread; see Notes for what runs without Python.
     average : {None, "uniform", "polynomial"}
         Return an average of the iterates after every step since the start, instead of the last
         one: their mean, or one whose weights grow like the cube of the step [1]_. It is kept in
@@ -176,10 +179,26 @@ def minimize_finite_sum(
         What ``fun``, the validation or the callback raises arrives as it is (KeyboardInterrupt
         too), with the state after the last step in its attribute ``state``.
 
+    Notes
+    -----
+    Epochs run in compiled calls of some hundredths of a second where ``fun`` is a problem over rows
+    of the dtype of ``x0``, or compiled by Numba, with ``data`` a number: ``fun(x, idx, g, *args) ->
+    mean loss``, which writes the gradient to ``g``, or ``fun(x, idx, *args)``. Then steps cost no
+    Python, with every method and separable map, with averages and validation; a ``history`` and
+    ``nan_policy="omit"`` need Python at each step. The iterates are the same.
+
+    A batch of CSR rows costs what it touches, whatever the number of columns, with SGD, Momentum,
+    AdaGrad, RMSProp and AdaGradDA without weight decay, with bounds, and with separable penalties
+    for SGD and AdaGrad with a constant rate, unless there is an average. What penalties, momentum
+    or forgetting do to the other coordinates is then done when they are touched next, exactly.
+
     References
     ----------
     .. [1] Shamir & Zhang, "Stochastic gradient descent for non-smooth optimization: convergence
        results and optimal averaging schemes", ICML 2013, section 4, with eta = 3.
+    .. [2] Niu, Recht, Re & Wright, "Hogwild!: a lock-free approach to parallelizing stochastic
+       gradient descent", NeurIPS 2011. There threads write to the same numbers; here each keeps
+       what it adds apart, and takes in the others' additions every so often.
 
     Examples
     --------
@@ -205,7 +224,7 @@ def minimize_finite_sum(
     _check_choices(parallel, average)
     method, opts = read_epoch_options(method, options, tol)
     x, _, prox = read_start(x0, bounds, prox)
-    total = read_sum(fun, data, args, x)
+    total = read_sum(fun, data, args, x, parallel == "deterministic")
     run = EpochRun(
         Optimizer(x, method, prox),
         total,
@@ -216,6 +235,7 @@ def minimize_finite_sum(
         read_validation(validation, total, fun, data, args, x),
         prox,
         opts,
+        parallel,
     )
     if state is not None:
         run.restore(EpochState.read(state))
@@ -223,12 +243,7 @@ def minimize_finite_sum(
 
 
 def _check_choices(parallel: Any, average: Any) -> None:
-    if parallel in PARALLEL:
-        raise ValueError(
-            f"parallel is {parallel!r}, expected None: epochs that share their steps among threads "
-            "are not there yet"
-        )
-    if parallel is not None:
+    if parallel is not None and parallel not in PARALLEL:
         raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")
     if average is not None and average not in AVERAGES:
         raise ValueError(f"average is {average!r}, expected None, {' or '.join(AVERAGES)}")

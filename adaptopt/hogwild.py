@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from .compiled_epochs import CompiledEpochs
+from .compiled_epochs import CompiledEpochs, rate_table
 from .kernels.hogwild import BLOCK, PAD, SharedEpoch
 from .kernels.threads import alone
 from .optimizer import Optimizer
@@ -90,11 +90,12 @@ class HogwildEpochs(CompiledEpochs):
         ends = np.array([k * steps // threads * batch for k in range(threads)] + [rows.size])
         taken, here = np.zeros((2, threads, PAD), np.int64)
         losses = np.zeros((threads, PAD))
+        rates = rate_table(self._method, first, steps)
         try:
             self._kernel(
                 max(1, EVERY // batch) * batch, *self._popularity, (x, *slots), *self._copies,
-                taken, *self._marks, slots, ends, *self._rows, self._params, rows, batch,
-                self._rates(first, steps), self._hyper, self._prox_coefs, walls, *self._row,
+                taken, *self._marks, slots, ends, *self._rows, self._params, rows, batch, rates,
+                self._hyper, self._prox_coefs, walls, *self._row,
                 self._intercept, first - 1, losses, here, 0.0,
             )  # fmt: skip
         finally:

@@ -43,9 +43,10 @@ def _keep(count: int) -> Callable[..., Any]:
     """Return a ``carry`` that leaves the last ``count`` of its arguments as they are."""
     if not count:
         return _keep_none
+    first = -count  # compiled code takes a number here, not an expression
 
     def keep(t, *values):  # type: ignore[no-untyped-def]
-        return values[-count:]
+        return values[first:]
 
     return keep
 

@@ -12,6 +12,7 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # before numba loads OpenMP
 import time
 
 import numpy as np
+from numba import get_num_threads
 from scipy import sparse
 from sklearn.linear_model import SGDClassifier
 
@@ -48,11 +49,11 @@ def main():
     A, y = make_data()
     p = ao.problems.Logistic(A, y)
 
-    def ours(method, prox=None):
+    def ours(method, prox=None, parallel=None):
         def run(epochs):
             ao.minimize_finite_sum(
                 p, np.zeros(COLUMNS, np.float32), None, method=method, prox=prox, batch_size=1,
-                epochs=epochs, rng=0,
+                epochs=epochs, rng=0, parallel=parallel,
             )  # fmt: skip
 
         return run
@@ -66,10 +67,12 @@ def main():
     runs = {
         "SGDClassifier, no penalty": theirs,
         "AdaGrad": ours(ao.AdaGrad(0.1)),
+        "AdaGrad, hogwild": ours(ao.AdaGrad(0.1), parallel="hogwild"),
         "AdaGrad, L1": ours(ao.AdaGrad(0.1), ao.L1(1e-5)),
         "AdaGrad, elastic net": ours(ao.AdaGrad(0.1), ao.ElasticNet(1e-5, 1e-5)),
         "RMSProp": ours(ao.RMSProp(0.01)),
         "AdaGradDA, l1": ours(ao.AdaGradDA(0.1, l1=1e-5)),
+        "AdaGradDA, l1, hogwild": ours(ao.AdaGradDA(0.1, l1=1e-5), parallel="hogwild"),
     }
     for run in runs.values():
         run(1)
@@ -79,9 +82,13 @@ def main():
             times[name].append(epoch_seconds(run))
     medians = {name: float(np.median(values)) for name, values in times.items()}
     floor = medians["SGDClassifier, no penalty"]
-    print(f"one epoch over {ROWS:,} x {COLUMNS:,} with {A.nnz:,} nonzeros, float32, serial")
+    print(f"one epoch over {ROWS:,} x {COLUMNS:,} with {A.nnz:,} nonzeros, float32")
+    print(f"hogwild on {get_num_threads()} threads, all else on one")
     for name, median in medians.items():
         print(f"  {name:<27}{median / A.nnz * 1e9:6.2f} ns a nonzero  {median / floor:5.2f}x")
+    for name in ("AdaGrad", "AdaGradDA, l1"):
+        ratios = np.array(times[name]) / np.array(times[f"{name}, hogwild"])
+        print(f"  {name}: hogwild is {np.median(ratios):.2f} times as fast as one thread")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,37 @@ stats = opt._groups[0]._steps[x.dtype].serial.stats
 print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
+THREADED = """
+import os, numpy as np, adaptopt as ao
+x = np.zeros(600_000, np.float32)
+opt = ao.Optimizer(x, ao.AdaGrad(0.5))
+opt.step(np.ones(x.size, np.float32))
+stats = opt._groups[0]._steps[x.dtype].threaded.stats
+print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+# Epochs of a problem, with what can go into the kernel, and of a function: another one each time.
+EPOCHS = """
+import sys, numpy as np, adaptopt as ao
+from numba import njit
+from adaptopt import dense_epochs
+p = ao.problems.LeastSquares(np.ones((4, 2)), np.ones(4))
+
+@njit
+def fun(x, idx, g_out):
+    g_out[0] = {slope}
+    return 1.0
+
+run, data = {run}
+ao.minimize_finite_sum(run, np.zeros(2), data, method=ao.{method}, prox=ao.L1(0.1), epochs=1)
+made, dense_epochs._dense_epoch = dense_epochs._dense_epoch, None
+kernels = []
+dense_epochs._dense_epoch = lambda *arguments: kernels.append(made(*arguments)) or kernels[0]
+ao.minimize_finite_sum(run, np.zeros(2), data, method=ao.{method}, prox=ao.L1(0.1), epochs=1)
+stats = kernels[0].stats
+print(0.0, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
 RULE = """
 from dataclasses import dataclass
 import adaptopt as ao
@@ -65,6 +96,25 @@ def test_a_second_process_hits_the_cache(tmp_path):
     code = STEP.format(define="", method="ao.AdaGrad()")
     assert run(code, tmp_path)[1:] == (0, 1)
     assert run(code, tmp_path)[1:] == (1, 0)
+
+
+def test_a_second_process_hits_the_cache_for_a_threaded_step(tmp_path):
+    assert run(THREADED, tmp_path) == (-0.5, 0, 1)
+    assert run(THREADED, tmp_path) == (-0.5, 1, 0)
+
+
+@pytest.mark.parametrize("method", ["AdaGradNorm()", "Nadam(0.1)", "Adam(0.1, weight_decay=0.1)"])
+def test_a_second_process_hits_the_cache_for_compiled_epochs(method, tmp_path):
+    code = EPOCHS.format(run="(p, None)", method=method, slope=1)
+    assert run(code, tmp_path)[1:] == (0, 1)
+    assert run(code, tmp_path)[1:] == (1, 0)
+
+
+def test_compiled_epochs_of_another_function_hit_the_cache(tmp_path):
+    """The function is an argument of the kernel, not a part of it."""
+    for slope, found in ((1, (0, 1)), (2, (1, 0))):
+        code = EPOCHS.format(run="(fun, 4)", method="Adam()", slope=slope)
+        assert run(code, tmp_path)[1:] == found
 
 
 def test_a_second_process_hits_the_cache_for_a_rule_of_the_user(tmp_path):

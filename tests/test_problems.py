@@ -371,7 +371,7 @@ def test_the_matrix_is_not_copied(kind):
     p = Logistic(A, targets(Logistic, 300))
     p(point(p))
     assert p.A is A
-    assert np.shares_memory(p._rows._matrix[0], A if kind == "dense" else A.data)
+    assert np.shares_memory(p._rows.matrix[0], A if kind == "dense" else A.data)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -617,7 +617,7 @@ def test_float32_batches_compute_in_float32(problem, index):
 
 def test_another_delta_compiles_nothing():
     p, q = (Huber(np.ones((2, 2)), [1, 2], delta)._rows for delta in (0.5, 2.0))
-    assert rows.rows_pass(p._kind) is rows.rows_pass(q._kind)
+    assert rows.rows_pass(p.kind) is rows.rows_pass(q.kind)
 
 
 @pytest.mark.usefixtures("_compiled")

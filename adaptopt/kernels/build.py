@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import from_dtype
 
 __all__ = [
@@ -171,9 +171,7 @@ def _plain(value: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def prefer_vectors(typing: Any, bits: Any) -> Any:
-    """Have LLVM use vectors of so many bits in the calling function; 0 leaves it to LLVM."""
-
+def _prefer_vectors(typing: Any, bits: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if bits.literal_value:
             # llvmlite knows no attributes with values, but prints what is in the set.
@@ -182,6 +180,17 @@ def prefer_vectors(typing: Any, bits: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(bits), code
+
+
+def prefer_vectors(bits):  # type: ignore[no-untyped-def]
+    """Have LLVM use vectors of so many bits in the calling function; 0 leaves it to LLVM."""
+
+
+# A function is pickled by its name. An intrinsic is pickled with a number of its process: a kernel
+# that closed over a function that names it never hit the disk cache.
+@overload(prefer_vectors, inline="always", prefer_literal=True)
+def _prefer(bits):  # type: ignore[no-untyped-def]
+    return lambda bits: _prefer_vectors(bits)  # type: ignore[call-arg]
 
 
 @intrinsic

@@ -91,7 +91,7 @@ def make_step(
         x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
         lo, hi,
     ):  # fmt: skip
-        prefer_vectors(bits)  # type: ignore[call-arg]  # the compiler passes the other one
+        prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
             x_i, g_i = decay(read_x(x[i]), transform(read_g(g[i]), *transform_coefs), *decay_coefs)
@@ -130,6 +130,36 @@ def draw_from(place, key, start):
     return draw(np.uint32(place + np.uint32(start)), np.uint32(key))
 
 
+def step_parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return what `make_step` takes for transformation, decay, rule and prox in a layout."""
+    stochastic = layout.rounding == "stochastic"
+    return (
+        *functions,
+        READ[layout.x],
+        READ[layout.gradient],
+        WRITE[layout.x][stochastic],
+        WRITE[layout.copies[0]][stochastic] if layout.copies else formats.keep,
+        draw_from if layout.noise else formats.no_draw,
+        formats.another if stochastic else formats.unchanged,
+        layout.vector_bits,
+    )
+
+
+def step_types(layout: Layout) -> tuple[Any, ...]:
+    """Return Numba's types of a step's arguments, but for the coordinates."""
+    number = layout.number
+    return (
+        array_type(layout.x),
+        array_type(layout.gradient).copy(readonly=True),
+        types.Tuple([array_type(slot) for slot in layout.slots]),
+        tuple_of(number[::1], layout.walls),
+        tuple_of(number[::1], layout.rates),
+        types.Tuple([array_type(copy) for copy in layout.copies]),
+        tuple_of(types.uint64, 2 if layout.noise else 0),
+        *[tuple_of(number, count) for count in layout.coefs],
+    )
+
+
 class DenseStep(Loop):
     """One method's step on flat arrays.
 
@@ -146,32 +176,8 @@ class DenseStep(Loop):
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
         self.layout = layout
-        number = layout.number
-        stochastic = layout.rounding == "stochastic"
-        super().__init__(
-            make_step,
-            make_threaded_step,
-            (
-                *functions,
-                READ[layout.x],
-                READ[layout.gradient],
-                WRITE[layout.x][stochastic],
-                WRITE[layout.copies[0]][stochastic] if layout.copies else formats.keep,
-                draw_from if layout.noise else formats.no_draw,
-                formats.another if stochastic else formats.unchanged,
-                layout.vector_bits,
-            ),
-            (
-                array_type(layout.x),
-                array_type(layout.gradient).copy(readonly=True),
-                types.Tuple([array_type(slot) for slot in layout.slots]),
-                tuple_of(number[::1], layout.walls),
-                tuple_of(number[::1], layout.rates),
-                types.Tuple([array_type(copy) for copy in layout.copies]),
-                tuple_of(types.uint64, 2 if layout.noise else 0),
-                *[tuple_of(number, count) for count in layout.coefs],
-            ),
-        )
+        parts, kinds = step_parts(functions, layout), step_types(layout)
+        super().__init__(make_step, make_threaded_step, parts, kinds)
 
     def __call__(self, x: Any, *arguments: Any) -> None:
         """Update ``x``, the slots, the rates and the copies in place."""

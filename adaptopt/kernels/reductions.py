@@ -25,15 +25,22 @@ BLOCK = 16_384
 LANES = 64
 
 
+def is_strange(value):
+    """Tell whether a number is infinite or NaN."""
+    difference = value - value
+    return difference != difference
+
+
 def make_norm(residual, read_x, read_g):
     """Compose a residual into its largest absolute value; ``nan`` where g is not finite."""
+    strange_number = inlinable(is_strange)
 
     def norm(x, g, walls, coefs, zero, nan):
         largest = zero
         strange = False
         for i in range(uintp(x.size)):
             g_i = read_g(g[i])
-            strange |= g_i - g_i != g_i - g_i
+            strange |= strange_number(g_i)
             distance = abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs))
             largest = distance if distance > largest else largest
         return nan if strange else largest
@@ -60,15 +67,16 @@ def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., f
     return kernel
 
 
-def make_squares(read):
+def make_squares_in_lanes(read):
     """Sum the squares of ``factor * g`` in float64, block by block."""
 
-    def squares(g, factor, sums, lo, hi):
+    def squares_in_lanes(g, factor, lanes, sums, lo, hi):
         for block in range(uintp(lo), uintp(hi)):
             start = uintp(block * uintp(BLOCK))
             stop = uintp(min(start + uintp(BLOCK), uintp(g.size)))
             rows = uintp((stop - start) // uintp(LANES))
-            lanes = np.zeros(LANES)
+            for lane in range(uintp(LANES)):
+                lanes[lane] = 0.0
             for row in range(rows):
                 first = uintp(start + row * uintp(LANES))
                 for lane in range(uintp(LANES)):
@@ -81,6 +89,16 @@ def make_squares(read):
                 value = factor * np.float64(read(g[i]))
                 total += value * value
             sums[block] = total
+
+    return squares_in_lanes
+
+
+def make_squares(read):
+    """Bring the lanes along: a kernel of many steps has them already."""
+    squares_in_lanes = inlinable(make_squares_in_lanes(read))
+
+    def squares(g, factor, sums, lo, hi):
+        squares_in_lanes(g, factor, np.empty(LANES), sums, lo, hi)
 
     return squares
 

@@ -247,14 +247,13 @@ def weigh(weights, idx):
 def make_dense_batch(value, slope, dot, weigh):
     """Write the gradient of the mean loss of some rows; return the loss, and what `weigh` found."""
 
-    def dense_batch(A, x, targets, weights, params, columns, idx, gradient):
+    def dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes):
         total, wrong = weigh(weights, idx)
         if wrong >= 0:
             return 0.0, wrong
         n, columns = uintp(x.size), uintp(columns)
         mean = 1 / total if total > 0 else 0.0
         scale = x.dtype.type(mean)
-        lanes = np.empty(LANES, x.dtype)
         for k in range(n):
             gradient[k] = 0
         loss = 0.0
@@ -273,6 +272,17 @@ def make_dense_batch(value, slope, dot, weigh):
         return mean * loss, wrong
 
     return dense_batch
+
+
+def make_single_dense_batch(*parts):
+    """Bring the lanes along: a kernel of many batches has them already."""
+    dense_batch = inlinable(make_dense_batch(*parts))
+
+    def single_dense_batch(A, x, targets, weights, params, columns, idx, gradient):
+        lanes = np.empty(LANES, x.dtype)
+        return dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes)
+
+    return single_dense_batch
 
 
 def make_sparse_batch(value, slope, dot, weigh):
@@ -360,7 +370,7 @@ def gather_pass(form: str) -> Loop:
 @cache
 def batch_kernel(kind: Kind) -> Any:
     """Return the pass over some rows."""
-    make = make_sparse_batch if kind.indices else make_dense_batch
+    make = make_sparse_batch if kind.indices else make_single_dense_batch
     result = types.Tuple([types.float64, types.intp])
     signature = result(*kind.given, read("intp"), array_type(kind.form))
     return compile_kernel(make, (kind.value, kind.slope, kind.dot, weigh), signature)
@@ -382,6 +392,13 @@ class Rows:
         One entry a row, of the dtype of ``A``.
     n : int
         Length of ``x``: one more than that of a row where there is an intercept.
+
+    Attributes
+    ----------
+    kind : Kind
+        What the kernels are compiled for.
+    matrix, rest : tuple
+        What they take before and after ``x``.
     """
 
     def __init__(
@@ -392,14 +409,14 @@ class Rows:
         index = None if isinstance(A, np.ndarray) else A.indices.dtype.name
         dense = short_dot if columns < LANES else dense_dot
         dot = sparse_dot if index else dense
-        self._kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
+        self.kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
         if index is None:
-            self._matrix: tuple[np.ndarray, ...] = (A.reshape(-1),)
+            self.matrix: tuple[np.ndarray, ...] = (A.reshape(-1),)
             self._work = np.full(rows, columns)
         else:
-            self._matrix = (A.data, A.indices, A.indptr)
+            self.matrix = (A.data, A.indices, A.indptr)
             self._work = np.diff(A.indptr) + 1
-        self._rest = (targets, weights, loss.params, columns)
+        self.rest = (targets, weights, loss.params, columns)
         self._weights, self._order = weights, np.arange(rows)
         self._mean_work = max(1, int(self._work.sum()) // max(1, rows))
         self._total = self._blocks_of(self._order)
@@ -415,8 +432,8 @@ class Rows:
     def batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray, int]:
         """Return loss and gradient over some rows, and where in ``idx`` is none of them, or -1."""
         gradient = np.empty_like(x)
-        kernel = batch_kernel(self._kind)
-        value, wrong = kernel(*self._matrix, x, *self._rest, idx, gradient)
+        kernel = batch_kernel(self.kind)
+        value, wrong = kernel(*self.matrix, x, *self.rest, idx, gradient)
         return value, gradient, wrong
 
     def shared_batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray, int]:
@@ -454,6 +471,6 @@ class Rows:
         self, x: np.ndarray, partials: np.ndarray, order: np.ndarray, blocks: Blocks
     ) -> float:
         losses = np.empty(blocks.starts.size - 1)
-        arguments = (*self._matrix, x, *self._rest, order, blocks.starts, partials, losses)
-        rows_pass(self._kind).run(blocks.work, losses.size, *arguments)
+        arguments = (*self.matrix, x, *self.rest, order, blocks.starts, partials, losses)
+        rows_pass(self.kind).run(blocks.work, losses.size, *arguments)
         return float(blocks.scale * losses.sum())

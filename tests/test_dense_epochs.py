@@ -1,0 +1,483 @@
+"""Epochs along whole gradients in compiled calls: to the last bit the loop over batches in Python.
+
+A problem runs compiled; the same problem as a function of row numbers, ``p.batch``, does not.
+"""
+
+import pickle
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from methods_table import METHODS
+from numba import njit
+from scipy import sparse
+
+import adaptopt as ao
+from adaptopt.dense_epochs import DenseEpochs
+
+ROWS, COLUMNS = 45, 70  # products in lanes and a rest; a short last batch
+TABLE = {**METHODS, "adagrad-norm": ao.AdaGradNorm(0.1)}
+MAPS = {
+    "none": None,
+    "box": ao.Box(-0.2, 0.25),
+    "l1": ao.L1(0.01),
+    "elastic": ao.ElasticNet(np.linspace(0, 0.02, COLUMNS), 0.05),
+}
+AVERAGES = (None, "uniform", "polynomial")
+
+
+def problem(kind=ao.problems.Logistic, dtype=np.float64, columns=COLUMNS, **options):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((ROWS, columns)).astype(dtype)
+    return kind(A, np.where(rng.random(ROWS) < 0.5, 1.0, -1.0), **options)
+
+
+def both(p, method="adagrad", prox=None, x0=0.3, validation=(None, None), **options):
+    """Run a problem compiled, and as a function of row numbers in Python."""
+    x0 = np.full(p.n_features, x0, p.A.dtype)
+    keywords = {"method": method, "prox": prox, "epochs": 2, "batch_size": 7, "rng": 5, **options}
+    compiled = ao.minimize_finite_sum(p, x0, None, validation=validation[0], **keywords)
+    plain = ao.minimize_finite_sum(p.batch, x0, len(p), validation=validation[1], **keywords)
+    return compiled, plain
+
+
+def assert_same(ours, theirs):
+    """Compare everything that a run returns, to the last bit."""
+    assert ours.keys() == theirs.keys()
+    for key in ours.keys() - {"state"}:
+        np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
+    assert pickle.dumps(ours.state) == pickle.dumps(theirs.state)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many steps every compiled call took."""
+    taken = []
+    run = DenseEpochs.run
+
+    def counted(self, rows, batch):
+        finite = run(self, rows, batch)
+        taken.append(int(self.taken[0]))
+        return finite
+
+    monkeypatch.setattr(DenseEpochs, "run", counted)
+    return taken
+
+
+# -- the same bits ---------------------------------------------------------------------------------
+
+# Every method with one map and dtype in turn, and four methods with all of them.
+CASES = {
+    (name, list(MAPS)[k % 4], ("float32", "float64")[k // 4 % 2]) for k, name in enumerate(TABLE)
+} | {
+    (name, prox, dtype)
+    for name in ("adagrad", "adam-decay", "ftrl", "adadelta")
+    for prox in MAPS
+    for dtype in ("float32", "float64")
+}
+
+
+@pytest.mark.parametrize(("name", "prox", "dtype"), sorted(CASES))
+def test_every_method_takes_the_steps_of_the_loop_in_python(name, prox, dtype, calls):
+    p = problem(dtype=dtype)
+    for batch_size in (1, 7):
+        for average in AVERAGES:
+            before = len(calls)
+            assert_same(*both(p, TABLE[name], MAPS[prox], batch_size=batch_size, average=average))
+            assert len(calls) > before
+
+
+@pytest.mark.parametrize("kind", ["LeastSquares", "Huber", "Logistic", "Hinge", "SquaredHinge"])
+@pytest.mark.parametrize("columns", [5, COLUMNS])
+def test_every_loss_with_intercept_and_weights(kind, columns, calls):
+    for options in ({"intercept": True}, {"sample_weight": np.arange(ROWS) % 3 // 2}):
+        p = problem(getattr(ao.problems, kind), columns=columns, **options)
+        for batch_size in (1, 8):
+            assert_same(*both(p, ao.AdaGrad(0.1), ao.L1(0.01), batch_size=batch_size))
+    assert calls
+
+
+@pytest.mark.parametrize(
+    ("method", "average"), [(ao.Adam(), None), (ao.AdaGrad(), "uniform"), (ao.FTRL(), "polynomial")]
+)
+def test_csr_rows_too_where_there_is_no_epoch_at_the_cost_of_the_nonzeros(method, average, calls):
+    rng = np.random.default_rng(0)
+    A = sparse.random_array((ROWS, COLUMNS), density=0.1, rng=rng, format="csr")
+    p = ao.problems.LeastSquares(A, rng.standard_normal(ROWS), intercept=True)
+    assert_same(*both(p, method, average=average))
+    assert calls
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drop_last": True},
+        {"shuffle": False},
+        {"batch_size": ROWS},
+        {"batch_size": 2 * ROWS},
+        {"bounds": [(-0.1, 0.2)] * COLUMNS, "prox": ao.L2(0.1)},
+        {"tol": 0.5, "epochs": 50},
+        {"options": {"patience": 2}, "epochs": 50},
+        {"validation": (problem(ao.problems.Hinge), problem(ao.problems.Hinge))},
+        {"validation": (lambda x: float(x @ x),) * 2, "average": "polynomial"},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_everything_else_is_as_in_python(options, calls):
+    assert_same(*both(problem(), **options))
+    assert calls
+
+
+def test_the_squared_norm_of_several_blocks():
+    rng = np.random.default_rng(0)
+    p = ao.problems.LeastSquares(rng.standard_normal((4, 100_000)), np.ones(4))
+    assert_same(*both(p, ao.AdaGradNorm(), x0=0.0, batch_size=1))
+
+
+# -- what has to be seen between steps -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_value_that_is_not_finite_ends_the_run(average, dtype, calls):
+    p = problem(ao.problems.LeastSquares, dtype=dtype)
+    method = ao.SGD(1e4 if dtype == np.float32 else 1e30)
+    compiled, plain = both(p, method, batch_size=5, epochs=9, average=average)
+    assert compiled.status == 3
+    assert np.isfinite(compiled.x).all()
+    assert_same(compiled, plain)
+    with pytest.raises(FloatingPointError, match=r"not finite|value"):
+        both(p, method, epochs=9, options={"nan_policy": "raise"})
+    assert calls
+
+
+def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
+    p = problem()
+    whole = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
+    assert np.diff([0, *calls[:3]]).tolist() == [1, 8, 36]
+    calls.clear()
+    monkeypatch.setattr("adaptopt.dense_epochs.SECONDS", 0.0)
+    cut = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
+    assert calls == [*range(1, ROWS + 1)] * 3
+    assert_same(cut, whole)
+
+
+def test_maxtime_is_looked_at_before_every_call():
+    res = ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, options={"maxtime": 0})
+    assert (res.status, res.nit) == (4, 0)
+
+
+def test_progress_counts_every_step(capsys):
+    ao.minimize_finite_sum(
+        problem(), np.zeros(COLUMNS), None, batch_size=7, epochs=2, progress=True
+    )
+    assert "14/14" in capsys.readouterr().err
+
+
+def test_a_callback_sees_every_epoch():
+    seen = [[], []]
+    for k, run in enumerate((problem(), problem().batch)):
+        ao.minimize_finite_sum(
+            run, np.zeros(COLUMNS), ROWS if k else None, rng=0, callback=seen[k].append, epochs=3
+        )
+    np.testing.assert_array_equal(*seen)
+
+
+def test_a_schedule_is_asked_for_the_steps_of_the_calls():
+    asked = []
+
+    def schedule(t):
+        asked.append(t)
+        return 0.1 / t
+
+    ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, method=ao.SGD(schedule), epochs=2)
+    assert set(asked) == {1, 2, 3, 4}
+
+
+# -- going on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [ao.Nadam(), ao.FTRL(), ao.AdaGradNorm(), ao.AdaDelta()])
+@pytest.mark.parametrize("average", AVERAGES)
+def test_going_on_within_an_epoch_is_exact(method, average, monkeypatch, tmp_path):
+    """As after a Ctrl-C during the kernel, which Python raises when it returns."""
+    monkeypatch.setattr("adaptopt.dense_epochs.SECONDS", 0.0)
+    p, x0 = problem(), np.zeros(COLUMNS)
+    keywords = {"method": method, "batch_size": 7, "rng": 5, "average": average}
+    whole = ao.minimize_finite_sum(p, x0, None, epochs=3, **keywords)
+    for name in ("run", "end"):
+        original, count = getattr(DenseEpochs, name), []
+
+        def interrupted(self, *arguments, original=original, count=count):
+            value = original(self, *arguments)
+            count.append(1)
+            if self._optimizer.t + self.taken[0] in (10, 14) and len(count) < 100:
+                count.extend([1] * 100)
+                raise KeyboardInterrupt
+            return value
+
+        monkeypatch.setattr(DenseEpochs, name, interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            ao.minimize_finite_sum(p, x0, None, epochs=3, **keywords)
+        monkeypatch.setattr(DenseEpochs, name, original)
+        state = caught.value.state
+        assert state.t == {"run": 10, "end": 7}[name]
+        state.save(tmp_path / "run.npz")
+        for data, fun in ((None, p), (ROWS, p.batch)):
+            rest = ao.minimize_finite_sum(
+                fun, x0, data, epochs=3 - state.epoch, state=tmp_path / "run.npz", **keywords
+            )
+            np.testing.assert_array_equal(rest.x, whole.x)
+            assert pickle.dumps(rest.state) == pickle.dumps(whole.state)
+
+
+# -- what stays in Python --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prox": ao.GroupL2(0.1, np.arange(COLUMNS) // 10)},
+        {"prox": ao.Simplex()},
+        {"prox": ao.L2Ball(1.0)},
+        {"options": {"history": True}},
+        {"options": {"nan_policy": "omit"}},
+        {"method": ao.AdaGrad(), "dtype": np.float32},
+    ],
+    ids=["groups", "simplex", "ball", "history", "omit", "other dtype"],
+)
+def test_what_is_not_compiled_takes_the_steps_in_python(options, calls, recwarn):
+    options = dict(options)
+    p = problem(dtype=options.pop("dtype", np.float64))
+    runs = [
+        ao.minimize_finite_sum(fun, np.zeros(COLUMNS), data, rng=0, epochs=2, **options)
+        for fun, data in ((p, None), (p.batch, ROWS))
+    ]
+    np.testing.assert_array_equal(runs[0].x, runs[1].x)
+    assert pickle.dumps(runs[0].state) == pickle.dumps(runs[1].state)
+    assert not calls
+    assert not recwarn
+
+
+def test_long_points_are_left_to_the_threads(monkeypatch, calls):
+    monkeypatch.setattr("adaptopt.dense_epochs.SERIAL_BELOW", COLUMNS)
+    assert_same(*both(problem()))
+    assert not calls
+
+
+def test_a_problem_that_evaluates_batches_itself_is_asked_for_them():
+    class Doubled(ao.problems.LeastSquares):
+        def batch(self, x, idx):
+            f, g = super().batch(x, idx)
+            return 2 * f, 2 * g
+
+    assert_same(*both(problem(Doubled)))
+
+
+def sign_rule(x, g, n, lr, power, count):
+    return x - lr * power * g, lr, (n + count * g,)
+
+
+@dataclass(frozen=True)
+class Own(ao.Method):
+    """A user's method with a scalar, and no formula for its rates."""
+
+    lr: float = 0.1
+    nesterov: bool = True
+    slots = ("n",)
+    scalars = {"count": 0.0}  # noqa: RUF012
+    rule = staticmethod(sign_rule)
+    carry = staticmethod(lambda t, lr, nesterov, count: (count + 1,))
+    coefficients = staticmethod(lambda t, lr, nesterov, count: (lr, 0.9**t, count / 7))
+
+
+def test_a_users_method_takes_part(calls):
+    for average in AVERAGES:
+        assert_same(*both(problem(), Own(), ao.L1(0.01), average=average))
+    assert calls
+
+
+@dataclass(frozen=True)
+class Kept(Own):
+    """A scalar that stays as it is."""
+
+    carry = ao.Method.carry
+
+
+def test_scalars_that_nothing_carries_stay(calls):
+    assert_same(*both(problem(), Kept()))
+    assert calls
+
+
+@dataclass(frozen=True)
+class Tabled(Own):
+    """Coefficients from a table by the number of the step."""
+
+    coefficients = staticmethod(lambda t, lr, nesterov, count: (lr, {1: 0.5}.get(t, 0.25), count))
+
+
+def test_what_numba_cannot_compile_is_a_warning_and_the_same_steps(calls):
+    p, x0 = problem(), np.zeros(COLUMNS)
+    with pytest.warns(RuntimeWarning, match="coefficients or carry of Tabled could not") as caught:
+        compiled = ao.minimize_finite_sum(p, x0, None, method=Tabled(), rng=0)
+    assert caught[0].filename == __file__
+    assert_same(compiled, ao.minimize_finite_sum(p.batch, x0, ROWS, method=Tabled(), rng=0))
+    assert not calls
+
+
+# -- compiled functions of row numbers -------------------------------------------------------------
+
+
+@njit
+def in_place(x, idx, g_out, A, b):
+    f = 0.0
+    for i in idx:
+        r = -b[i]
+        for k in range(x.size):
+            r += A[i, k] * x.flat[k]
+        f += r * r / 2
+        for k in range(x.size):
+            g_out.flat[k] += r * A[i, k] / idx.size
+    return f / idx.size
+
+
+@njit
+def as_pair(x, idx, A, b):
+    g = np.zeros_like(x)
+    return in_place(x, idx, g, A, b), g
+
+
+def in_python(x, idx, A, b):
+    return as_pair(x, idx, A, b)
+
+
+def over_numbers(fun, x0=None, dtype=np.float64, **options):
+    p = problem()
+    x0 = np.zeros(COLUMNS) if x0 is None else x0
+    keywords = {"batch_size": 7, "epochs": 2, "rng": 5, "method": "adam", **options}
+    args = (p.A.astype(dtype), p.targets.astype(dtype))
+    return ao.minimize_finite_sum(fun, x0.astype(dtype), ROWS, args=args, **keywords)
+
+
+@pytest.mark.parametrize("fun", [in_place, as_pair], ids=["in place", "pair"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"average": "uniform", "prox": ao.L1(0.01)},
+        {"x0": np.zeros((7, 10)), "validation": np.arange(9), "drop_last": True},
+    ],
+    ids=["plain", "average", "matrix"],
+)
+def test_compiled_functions_take_the_steps_of_those_called_from_python(fun, dtype, options, calls):
+    ours = over_numbers(fun, dtype=dtype, **options)
+    assert calls
+    calls.clear()
+    assert_same(ours, over_numbers(in_python, dtype=dtype, **options))
+    assert not calls
+
+
+@pytest.mark.parametrize("fun", [in_place, as_pair], ids=["in place", "pair"])
+def test_what_stays_in_python_calls_compiled_functions_too(fun, calls):
+    for options in ({"options": {"history": True}}, {"prox": ao.L2Ball(1.0)}):
+        ours, theirs = (over_numbers(f, **options) for f in (fun, in_python))
+        np.testing.assert_array_equal(ours.x, theirs.x)
+        assert ours.fun == theirs.fun
+    assert not calls
+
+
+@njit
+def careless(x, idx, g_out, A, b):
+    f = in_place(x, idx, g_out, A, b)
+    x[:] = 0
+    idx[:] = 0
+    return f
+
+
+def test_what_a_function_does_to_its_arguments_stays_there():
+    assert_same(over_numbers(careless), over_numbers(in_place))
+
+
+@njit
+def failing(x, idx, g_out, A, b):
+    if 5 in idx:
+        raise ValueError("row", 5)
+    return in_place(x, idx, g_out, A, b)
+
+
+def failing_in_python(x, idx, A, b):
+    if 5 in idx:
+        raise ValueError("row", 5)
+    return as_pair(x, idx, A, b)
+
+
+def test_an_exception_arrives_as_itself_with_the_state_after_the_last_step(calls):
+    states = []
+    for fun in (failing, failing_in_python):
+        with pytest.raises(ValueError, match="row") as caught:
+            over_numbers(fun, batch_size=2, average="uniform", rng=1)
+        assert caught.value.args == ("row", 5)
+        states.append(caught.value.state)
+    assert states[0].t > 1
+    assert pickle.dumps(states[0]) == pickle.dumps(states[1])
+    rest, whole = (
+        over_numbers(in_place, batch_size=2, average="uniform", rng=1, state=state)
+        for state in (states[0], None)
+    )
+    np.testing.assert_array_equal(rest.x, whole.x)
+
+
+@njit
+def short_gradient(x, idx, A, b):
+    return 0.0, np.zeros(3)
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"gradient has shape \(3,\), expected \(70,\)"):
+        over_numbers(short_gradient)
+
+
+@njit
+def too_few(x, idx):
+    return 0.0, x
+
+
+def test_a_compiled_function_of_too_few_arguments_is_refused():
+    with pytest.raises(TypeError, match=r"expected a function of 4 arguments .* or of 5"):
+        over_numbers(too_few)
+
+
+@njit
+def other(x, idx, g_out, A, b):
+    return 2 * in_place(x, idx, g_out, A, b)
+
+
+def test_the_kernel_does_not_depend_on_the_function(calls):
+    from adaptopt.dense_epochs import _dense_epoch
+
+    over_numbers(in_place)
+    before = _dense_epoch.cache_info().misses
+    over_numbers(other)
+    assert _dense_epoch.cache_info().misses == before
+    assert calls
+
+
+@njit
+def slow(x, idx, g_out):
+    total = 0.0
+    for k in range(3_000_000):
+        total += np.sin(x[0] + k)
+    return total
+
+
+def test_slow_functions_are_called_a_few_times_a_call():
+    """So that limits of time are seen."""
+    start = time.perf_counter()
+    res = ao.minimize_finite_sum(
+        slow, np.zeros(1), 10_000, batch_size=10, options={"maxtime": 0.2}, rng=0
+    )
+    assert res.status == 4
+    assert res.nit < 100
+    assert time.perf_counter() - start < 10
