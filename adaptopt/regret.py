@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .kernels.sums import LANES, remember_kernel
 from .proximal import Box
 
 __all__ = ["Sums", "Tracker", "adagrad_bound"]
@@ -72,15 +73,15 @@ class Sums:
 
     def add(self, x: np.ndarray, f: float, g: np.ndarray) -> None:
         """Remember one more round."""
-        x, g = (array.reshape(-1).astype(np.float64, copy=False) for array in (x, g))
-        step = x - self.origin
-        self.moved += step
-        self.gradient_sum += g
-        self.squared_gradients += g * g
-        # Not as dot products: NumPy's sums have the same bits in every process.
-        self.linear += float((g * step).sum())
-        self.absolute += float(np.abs(x).sum())
-        self.squares += float((x * x).sum())
+        form = "float32" if x.dtype == g.dtype == np.float32 else "float64"
+        x, g = (np.ascontiguousarray(array, form).reshape(-1) for array in (x, g))
+        linear, absolute, squares = remember_kernel(form)(
+            x, g, self.origin, self.moved, self.gradient_sum, self.squared_gradients,
+            np.empty(3 * LANES),
+        )  # fmt: skip
+        self.linear += linear
+        self.absolute += absolute
+        self.squares += squares
         self.loss += f
         self.rounds += 1
 

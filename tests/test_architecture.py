@@ -33,7 +33,7 @@ LAYERS = [
     {"packing", "precision", "snapshot", "transformation"},
     {"kernels.dense_epochs", "kernels.hogwild"},
     {"kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows", "kernels.epochs"},
-    {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages"},
+    {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
     {"kernels.access"},
     {"kernels.build", "kernels.formats"},
     {"arrays", "checkpoint"},
