@@ -95,7 +95,8 @@ class HogwildEpochs(CompiledEpochs):
             self._kernel(
                 max(1, EVERY // batch) * batch, *self._popularity, (x, *slots), *self._copies,
                 taken, *self._marks, slots, ends, *self._rows, self._params, rows, batch, rates,
-                self._hyper, self._prox_coefs, walls, *self._row, self._intercept, first - 1, losses, here, 0.0,
+                self._hyper, self._prox_coefs, walls, *self._row, self._intercept, first - 1,
+                losses, here, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.

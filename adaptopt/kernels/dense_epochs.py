@@ -187,7 +187,8 @@ def over_rows(rows: Rows) -> Evaluation:
     """Return how a batch of the rows of a matrix is evaluated."""
     kind = rows.kind
     matrix = 3 if kind.indices else 1
-    lanes, lanes_types = (), ()
+    lanes: tuple[Any, ...] = ()
+    lanes_types: tuple[Any, ...] = ()
     if not kind.indices:
         lanes, lanes_types = (np.empty(LANES, kind.form),), (array_type(kind.form),)
     # Without x, which comes after the matrix.
