@@ -38,7 +38,7 @@ class CompiledEpochs:
         self._optimizer, self._group, self._method = optimizer, group, method
         A = problem.A
         number = group.number
-        hyper = method._hyperparameters_at(1)[1:]
+        hyper = method.numbers_after_lr
         arrays, scalars = prox.parameters(group.flat.shape, number)
         has_penalty = prox.prox not in (Proximal.prox, Box.prox)
         lazy = has_penalty or not method.rests
@@ -97,7 +97,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and _takes_numbers(method)
+            and method.numbers_after_lr is not None
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
@@ -145,11 +145,3 @@ class CompiledEpochs:
         )  # fmt: skip
         self._optimizer.t = t
         self._group.go_on(t, self._group.scalars)
-
-
-def _takes_numbers(method: Any) -> bool:
-    """Tell whether the coefficients are made of ``lr``, then of numbers and flags."""
-    values, _ = method._hyperparameters
-    return bool(values and values[0] is getattr(method, "lr", None)) and all(
-        isinstance(value, bool | float) for value in values[1:]
-    )

@@ -41,6 +41,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ from numba.core.registry import CPUDispatcher, cpu_target
 
 from .kernels.build import inlinable
 
-__all__ = ["CompiledFunction", "is_compiled", "read_compiled", "takes_gradient"]
+__all__ = ["CompiledFunction", "is_compiled", "read_compiled", "takes_gradient", "what_numba_says"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Some functions here are compiled.
@@ -127,6 +128,7 @@ def passed(x, fun, *rest):
     return fun(x, *rest)
 
 
+@lru_cache(maxsize=64)
 def built_in(function):
     """Make a call of a function that is a part of the kernel."""
     function = inlinable(function)
@@ -137,6 +139,7 @@ def built_in(function):
     return call
 
 
+@lru_cache(maxsize=64)
 def make_in_place(point, call, call_jac):
     """Evaluate a function that writes its gradient."""
     point, call = inlinable(point), inlinable(call)
@@ -147,6 +150,7 @@ def make_in_place(point, call, call_jac):
     return evaluate
 
 
+@lru_cache(maxsize=64)
 def make_pair(point, call, call_jac):
     """Evaluate a function that returns value and gradient."""
     point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
@@ -158,6 +162,7 @@ def make_pair(point, call, call_jac):
     return evaluate
 
 
+@lru_cache(maxsize=64)
 def make_separate(point, call, call_jac):
     """Evaluate two functions."""
     point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
@@ -344,13 +349,18 @@ def _signature(function: Any, takes: tuple[Any, ...]) -> Any:
 
 
 def _refusal(takes: tuple[Any, ...], error: NumbaError) -> str:
+    return (
+        f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
+        f"{what_numba_says(error)}"
+    )
+
+
+def what_numba_says(error: NumbaError) -> str:
+    """Return the first lines of a message of Numba's, on one."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("Failed in nopython mode")]
-    return (
-        f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
-        f"{' '.join(said[:3])}"
-    )
+    return " ".join(said[:3])
 
 
 def _returns(form: str, signatures: Any, ndim: int) -> bool:
