@@ -263,7 +263,7 @@ def read_compiled(
     g = types.Array(number, x.ndim, "C")
     written = [g] if writes else []
     functions = (fun, jac if form == SEPARATE else None)
-    if not all(map(_is_plain, kinds + batch_kinds)) or not _takes_all(functions, args, batch):
+    if not _takes_all(functions, args, batch):
         return None
     # A function that compiles for a read-only point needs no copy of it.
     for readonly in (True, False):
@@ -274,7 +274,8 @@ def read_compiled(
                 None if function is None else _signature(function, takes) for function in functions
             ]
             break
-        except NumbaError as error:
+        # Numba fails with an AttributeError, too, where an array is changed in place.
+        except Exception as error:
             if not readonly:
                 raise TypeError(_refusal(takes, error)) from None
     if not _returns(form, signatures, x.ndim):
@@ -283,6 +284,8 @@ def read_compiled(
                 f"fun returns {signatures[0].return_type}, expected a real number: it takes g_out, "
                 "to which it writes the gradient"
             )
+        return None
+    if not all(map(_is_plain, kinds + batch_kinds)):
         return None
     function_kinds = [types.none if s is None else types.FunctionType(s) for s in signatures]
     guarded = not all(s is None or not s.args[0].mutable for s in signatures)
@@ -348,14 +351,14 @@ def _signature(function: Any, takes: tuple[Any, ...]) -> Any:
     raise NumbaError(f"it was compiled for {', '.join(map(str, function.overloads))} only")
 
 
-def _refusal(takes: tuple[Any, ...], error: NumbaError) -> str:
+def _refusal(takes: tuple[Any, ...], error: Exception) -> str:
     return (
         f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
         f"{what_numba_says(error)}"
     )
 
 
-def what_numba_says(error: NumbaError) -> str:
+def what_numba_says(error: Exception) -> str:
     """Return the first lines of a message of Numba's, on one."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -91,7 +91,8 @@ class DescentRun:
         method = self.optimizer.method
         if not method.rates_only_fall:
             return np.nan
-        return float(np.median(self.optimizer.learning_rates()) / method.lr_at(self.t))
+        lr = method.lr_at(self.t)
+        return float(np.median(self.optimizer.learning_rates()) / lr) if lr else np.nan
 
     def state(self) -> DescentState:
         """Return where the run stands."""

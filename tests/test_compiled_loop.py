@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from methods_table import METHODS
 from numba import njit
-from numba.core.runtime import rtsys
+from numba.core.runtime import _nrt_python, rtsys
 from scipy import optimize
 
 import adaptopt as ao
@@ -20,7 +20,7 @@ from adaptopt import compiled_run
 from adaptopt.compiled_run import CompiledRun
 from adaptopt.kernels.threads import THREADED_FROM
 
-SCALE = np.array([100.0, 1.0, 0.01, 30.0, 3.0, 0.3, 0.03])
+SCALE = np.array([10.0, 1.0, 0.01, 5.0, 3.0, 0.3, 0.03])
 X0 = np.array([0.0, 1.0, -2.0, 3.5, 7.0, 0.25, -0.125])
 
 
@@ -273,7 +273,9 @@ def test_a_table_of_rates_is_what_lr_at_returns(lr):
     ],
 )
 def test_a_bad_rate_is_refused_at_its_step(lr):
-    with pytest.raises(ValueError, match=r"lr\(38\) is .*, expected a finite number >= 0") as caught:
+    with pytest.raises(
+        ValueError, match=r"lr\(38\) is .*, expected a finite number >= 0"
+    ) as caught:
         ao.minimize(bowl_in_place, X0, (2.0,), method=ao.AdaGrad(lr))
     good = ao.minimize(bowl_in_place, X0, (2.0,), method=ao.AdaGrad(0.5), options={"maxiter": 37})
     assert caught.value.state.t == 37
@@ -423,7 +425,7 @@ def test_a_state_goes_on_in_either_loop(first, name, split):
     whole = run(first, 50)
     part = run(first, split)
     rest = run(second, 50 - split, state=part.state)
-    for key in ("x", "fun", "jac", "learning_rates", "status", "message", "state"):
+    for key in ("x", "fun", "jac", "learning_rates", "status", "state"):
         assert_equal(rest[key], whole[key], key)
 
 
@@ -488,6 +490,7 @@ def test_no_array_is_made_per_step():
         ao.minimize(bowl_in_place, X0, (2.0,), options={"maxiter": steps, "gtol": None})
         return rtsys.get_allocation_stats().alloc - before
 
+    _nrt_python.memsys_enable_stats()
     allocated(10)
     assert allocated(100_000) <= allocated(1000) + 100
 
