@@ -40,7 +40,7 @@ class CompiledEpochs:
         self._optimizer, self._group, self._method = optimizer, group, method
         A = problem.A
         number = group.number
-        hyper = method._hyperparameters_at(1)[1:]
+        hyper = method.numbers_after_lr
         arrays, scalars = prox.parameters(group.flat.shape, number)
         has_penalty = prox.prox not in (Proximal.prox, Box.prox)
         self._lazy = lazy = has_penalty or not method.rests
@@ -108,7 +108,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and takes_numbers(method)
+            and method.numbers_after_lr is not None
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
@@ -161,11 +161,3 @@ def rate_table(method: Any, first: int, steps: int) -> np.ndarray:
     """Return the learning rates of so many steps from ``first`` on: one number where it stays."""
     count = steps if callable(method.lr) else 1
     return np.array([method.lr_at(first + k) for k in range(count)], np.float64)
-
-
-def takes_numbers(method: Any) -> bool:
-    """Tell whether the coefficients are made of ``lr``, then of numbers and flags."""
-    values, _ = method._hyperparameters
-    return bool(values and values[0] is getattr(method, "lr", None)) and all(
-        isinstance(value, bool | float) for value in values[1:]
-    )
