@@ -12,13 +12,16 @@ from .optimizer import Optimizer
 from .problems import Problem
 from .proximal import Box, Proximal
 
-__all__ = ["CompiledEpochs", "rate_table", "takes_numbers"]
+__all__ = ["CompiledEpochs"]
 
 _sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
 
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
 # time are seen.
 ENTRIES = 2_000_000
+
+# Steps in which a coordinate may be idle, less than the 2**20 that `rules.geometric` takes.
+LONGEST = 2**19
 
 
 class CompiledEpochs:
@@ -67,9 +70,9 @@ class CompiledEpochs:
         n = group.flat.size
         self._last, *self._rest = self._scratch(problem)
         self._intercept = n - 1 if problem.intercept else -1
-        self._width = max(1, A.nnz // max(1, A.shape[0]))
+        self._width = max(1, int(A.nnz) // max(1, int(A.shape[0])))
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
-        self._t = 0
+        self._t = self._caught_up = 0
 
     def _scratch(self, problem: Problem) -> tuple[Any, ...]:
         """Return what the kernel writes to besides the state.
@@ -93,8 +96,8 @@ class CompiledEpochs:
     def of(cls, optimizer: Optimizer, problem: Any, prox: Proximal) -> CompiledEpochs | None:
         """Return what steps as the optimizer would, or None where there is no such thing.
 
-        There is one for CSR matrices without repeated entries, for SGD, AdaGrad, plain RMSProp and
-        AdaGradDA without weight decay, and for separable maps: penalties only with a constant
+        There is one for CSR matrices without repeated entries, for SGD, Momentum, AdaGrad, RMSProp
+        and AdaGradDA without weight decay, and for separable maps: penalties only with a constant
         learning rate, and only where an idle coordinate's rate stays (SGD, AdaGrad).
         """
         if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
@@ -123,16 +126,19 @@ class CompiledEpochs:
         self._last.fill(self._t)
         self.taken[:] = 0
         self.losses[:] = 0
+        self._caught_up = 0
 
     def rows_a_call(self, batch: int) -> int:
         """Return how many rows to take at once."""
-        return int(max(1, ENTRIES // self._width // batch) * batch)
+        return max(1, min(ENTRIES // self._width // batch, LONGEST)) * batch
 
     def run(self, rows: np.ndarray, batch: int) -> bool:
         """Take the steps over rows, in batches; tell whether all values were finite."""
         before = int(self.taken[1])
+        if int(self.taken[0]) - self._caught_up + -(-rows.size // batch) > LONGEST:
+            self._catch_up()
         first = self._t + int(self.taken[0]) + 1
-        rates = rate_table(self._method, first, -(-rows.size // batch))
+        rates = self._rates(first, -(-rows.size // batch))
         here = np.zeros(2, np.int64)
         try:
             self._kernels.epoch(
@@ -145,19 +151,24 @@ class CompiledEpochs:
             self.taken += here
         return int(self.taken[1]) - before == rows.size
 
+    def _rates(self, first: int, steps: int) -> np.ndarray:
+        """Return the learning rates of steps, or the one that they share."""
+        count = steps if callable(self._method.lr) else 1
+        return np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
+
+    def _catch_up(self) -> None:
+        """Bring all coordinates up to the last step."""
+        self._caught_up = int(self.taken[0])
+        if not self._lazy:
+            return
+        t = self._t + self._caught_up
+        self._kernels.catch_up(
+            self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
+            self._last, t, 0.0,
+        )  # fmt: skip
+
     def end(self) -> None:
         """Bring all coordinates up to the last step, and let the optimizer stand there."""
-        t = self._t + int(self.taken[0])
-        if self._lazy:
-            self._kernels.catch_up(
-                self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
-                self._last, t, 0.0,
-            )  # fmt: skip
-        self._optimizer.t = t
+        self._catch_up()
+        t = self._optimizer.t = self._t + int(self.taken[0])
         self._group.go_on(t, self._group.scalars)
-
-
-def rate_table(method: Any, first: int, steps: int) -> np.ndarray:
-    """Return the learning rates of so many steps from ``first`` on: one number where it stays."""
-    count = steps if callable(method.lr) else 1
-    return np.array([method.lr_at(first + k) for k in range(count)], np.float64)

@@ -109,6 +109,11 @@ class Momentum(Method):
         """Heavy ball or Nesterov."""
         return rules.nesterov if self.nesterov else rules.momentum
 
+    @property
+    def idle(self) -> Callable[..., Any]:
+        """The ball rolls on."""
+        return rules.nesterov_idle if self.nesterov else rules.momentum_idle
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
@@ -202,6 +207,17 @@ class AdaGrad(Method):
         return adagrad_bound(np.sqrt(squared_gradients), metric, diameters, self.lr)
 
 
+# Rule and idle form, by whether it is centered, has momentum, and that momentum is Nesterov's.
+_RMSPROP: dict[tuple[bool, bool, bool], tuple[Callable[..., Any], Callable[..., Any]]] = {
+    (False, False, False): (rules.rmsprop, rules.rmsprop_idle),
+    (False, True, False): (rules.rmsprop_momentum, rules.rmsprop_momentum_idle),
+    (False, True, True): (rules.rmsprop_nesterov, rules.rmsprop_nesterov_idle),
+    (True, False, False): (rules.rmsprop_centered, rules.rmsprop_centered_idle),
+    (True, True, False): (rules.rmsprop_centered_momentum, rules.rmsprop_centered_momentum_idle),
+    (True, True, True): (rules.rmsprop_centered_nesterov, rules.rmsprop_centered_nesterov_idle),
+}
+
+
 @dataclass(frozen=True)
 class RMSProp(Method):
     r"""Divide each gradient by the root of a running mean of its squares.
@@ -290,23 +306,14 @@ class RMSProp(Method):
         return self.slots[:1]
 
     @property
-    def idle(self) -> Callable[..., Any] | None:
-        """The plain form has one."""
-        return None if self.centered or self.momentum else rules.rmsprop_idle
-
-    @property
     def rule(self) -> Callable[..., Any]:
         """One of six: centered or not, without momentum, with a heavy ball, with Nesterov's."""
-        plain, heavy_ball, nesterov = (
-            (
-                rules.rmsprop_centered,
-                rules.rmsprop_centered_momentum,
-                rules.rmsprop_centered_nesterov,
-            )
-            if self.centered
-            else (rules.rmsprop, rules.rmsprop_momentum, rules.rmsprop_nesterov)
-        )
-        return nesterov if self.nesterov else heavy_ball if self.momentum else plain
+        return _RMSPROP[self.centered, bool(self.momentum), self.nesterov][0]
+
+    @property
+    def idle(self) -> Callable[..., Any]:
+        """What fades, and what rolls on."""
+        return _RMSPROP[self.centered, bool(self.momentum), self.nesterov][1]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -94,6 +95,21 @@ class Problem:
         idx : array_like of int
             Numbers of rows, from 0 on; a row that is named twice counts twice.
         """
+        return self._batch(x, idx, self._rows.batch)
+
+    def shared_batch(self, x: Any, idx: Any) -> tuple[float, np.ndarray]:
+        """Return what `batch` returns, with the rows shared among threads where they are many.
+
+        They are summed in blocks then: the result is the same to the last bit for any number of
+        threads, and that of `batch` but for rounding.
+        """
+        return self._batch(x, idx, self._rows.shared_batch)
+
+    def shares(self, rows: int) -> bool:
+        """Tell whether `shared_batch` sums so many rows in blocks."""
+        return self._rows.block_count(rows) > 1
+
+    def _batch(self, x: Any, idx: Any, run: Callable[..., Any]) -> tuple[float, np.ndarray]:
         x, dtype = self._read_x(x)
         idx = np.asarray(idx)
         if idx.ndim != 1 or idx.size == 0:
@@ -101,7 +117,7 @@ class Problem:
         if idx.dtype.kind not in "iu":
             hint = "; use numpy.flatnonzero(mask)" if idx.dtype.kind == "b" else ""
             raise TypeError(f"idx has dtype {idx.dtype}, expected integers{hint}")
-        value, gradient, wrong = self._rows.batch(x, np.ascontiguousarray(idx, np.intp))
+        value, gradient, wrong = run(x, np.ascontiguousarray(idx, np.intp))
         if wrong >= 0:
             raise ValueError(f"idx[{wrong}] is {idx[wrong]}, expected 0 <= row < {len(self)}")
         return value, gradient.astype(dtype, copy=False)

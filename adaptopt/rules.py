@@ -52,21 +52,28 @@ __all__ = [
     "geometric",
     "momentum",
     "momentum_coefficients",
+    "momentum_idle",
     "momentum_rate",
     "nadam",
     "nadam_carry",
     "nadam_coefficients",
     "nesterov",
+    "nesterov_idle",
     "no_decay",
     "no_decay_coefficients",
     "rmsprop",
     "rmsprop_centered",
+    "rmsprop_centered_idle",
     "rmsprop_centered_momentum",
+    "rmsprop_centered_momentum_idle",
     "rmsprop_centered_nesterov",
+    "rmsprop_centered_nesterov_idle",
     "rmsprop_coefficients",
     "rmsprop_idle",
     "rmsprop_momentum",
+    "rmsprop_momentum_idle",
     "rmsprop_nesterov",
+    "rmsprop_nesterov_idle",
     "rmsprop_rate",
     "sgd",
     "sgd_rate",
@@ -129,6 +136,38 @@ def stays(k, x, *rest):
     return x, ()
 
 
+# -- powers, for steps without a gradient ----------------------------------------------------------
+
+
+def _double(n, power, total, block, block_sum):
+    """Take in the lowest bit of ``n``."""
+    odd = n & 1
+    longer, further = power * block, total + power * block_sum
+    power, total = longer if odd else power, further if odd else total
+    return n >> 1, power, total, block * block, block_sum + block * block_sum
+
+
+def _double_five_times(n, power, total, block, block_sum):
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    return _double(n, power, total, block, block_sum)
+
+
+def geometric(f, k):
+    """Return ``f**k`` and ``f + f**2 + ... + f**k`` for 1 <= k < 2**20: no exp, no log.
+
+    Nor is there a difference in it, in which digits would cancel where ``f`` is almost 1, nor a
+    branch: all bits of ``k`` are gone through, so that many numbers are computed at once.
+    """
+    n, power, total, block, block_sum = _double_five_times(int(k), k / k, f - f, f, f)
+    n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
+    return power, total
+
+
 # -- momentum --------------------------------------------------------------------------------------
 
 
@@ -164,6 +203,24 @@ def nesterov(x, g, b, mu, lr_in, lr_out):
     """Nesterov (1983) in the form of Sutskever et al. (2013): look one push ahead."""
     x, b = _look_ahead(x, g, b, mu, lr_in, lr_out)
     return x, lr_in * lr_out, (b,)
+
+
+def _roll(k, x, b, mu, lr_out):
+    """Move on along a buffer that nothing enters: ``mu + mu**2 + ... + mu**k`` times."""
+    power, total = geometric(mu, k)
+    return x - lr_out * (b * total), b * power
+
+
+def momentum_idle(k, x, b, mu, lr_in, lr_out):
+    """In k steps without a gradient, the ball rolls on."""
+    x, b = _roll(k, x, b, mu, lr_out)
+    return x, (b,)
+
+
+def nesterov_idle(k, x, b, mu, lr_in, lr_out):
+    """Nesterov's ball too, which is one push ahead."""
+    x, b = _roll(k, x, b, mu, mu * lr_out)
+    return x, (b,)
 
 
 # -- AdaGrad ---------------------------------------------------------------------------------------
@@ -231,29 +288,51 @@ def rmsprop(x, g, E, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
     return x - rate * g, rate, (E,)
 
 
-def geometric(f, k):
-    """Return ``f**k`` and ``f + f**2 + ... + f**k`` for k >= 1, by doubling: no exp, no log.
-
-    Nor is there a difference in it, in which digits would cancel where ``f`` is almost 1.
-    """
-    n = int(k)
-    block, block_sum = f, f
-    while not n & 1:
-        block, block_sum = block * block, block_sum + block * block_sum
-        n = n >> 1
-    power, total = block, block_sum
-    n = n >> 1
-    while n > 0:
-        block, block_sum = block * block, block_sum + block * block_sum
-        if n & 1:
-            power, total = power * block, total + power * block_sum
-        n = n >> 1
-    return power, total
-
-
 def rmsprop_idle(k, x, E, rho, *rest):
     """In k steps without a gradient, ``E`` fades; ``x`` stays."""
     return x, (E * geometric(rho, k)[0],)
+
+
+def _fade_variance(k, V, m, rho):
+    """Return the variance and mean of gradients of which the last k were zero."""
+    power = geometric(rho, k)[0]
+    faded = power * m
+    return power * (V + m * (m - faded)), faded
+
+
+def rmsprop_momentum_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+    """In k steps without a gradient, ``E`` fades and the ball rolls on."""
+    x, b = _roll(k, x, b, mu, lr_out)
+    return x, (E * geometric(rho, k)[0], b)
+
+
+def rmsprop_nesterov_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+    """Do the same with Nesterov's ball."""
+    x, b = _roll(k, x, b, mu, mu * lr_out)
+    return x, (E * geometric(rho, k)[0], b)
+
+
+def rmsprop_centered_idle(k, x, V, m, rho, *rest):
+    """In k steps without a gradient, variance and mean fade; ``x`` stays."""
+    return x, _fade_variance(k, V, m, rho)
+
+
+def rmsprop_centered_momentum_idle(
+    k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out
+):
+    """Variance and mean fade, and the ball rolls on."""
+    x, b = _roll(k, x, b, mu, lr_out)
+    V, m = _fade_variance(k, V, m, rho)
+    return x, (V, m, b)
+
+
+def rmsprop_centered_nesterov_idle(
+    k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out
+):
+    """Do the same with Nesterov's ball."""
+    x, b = _roll(k, x, b, mu, mu * lr_out)
+    V, m = _fade_variance(k, V, m, rho)
+    return x, (V, m, b)
 
 
 def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):

@@ -25,7 +25,15 @@ LAYERS = [
     {"dense_epochs"},
     {"compiled_run"},
     {"descent_run"},
-    {"descent_state", "epoch_state", "judging", "batches", "averaging", "compiled_epochs"},
+    {
+        "descent_state",
+        "epoch_state",
+        "judging",
+        "batches",
+        "averaging",
+        "compiled_epochs",
+        "hogwild",
+    },
     {
         *("run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"),
         *("regret", "compiled_function"),
@@ -36,7 +44,7 @@ LAYERS = [
     {"kernels.dense_epochs"},
     {
         *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),
-        *("kernels.epochs", "kernels.descent", "kernels.rates"),
+        *("kernels.epochs", "kernels.descent", "kernels.rates", "kernels.hogwild"),
     },
     {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages"},
     {"kernels.access"},

@@ -52,6 +52,13 @@ METHODS = {
     "adagrad-inside": ao.AdaGrad(0.3, eps=1e-2, eps_inside=True, initial_accumulator=0.1),
     "adagrad-schedule": ao.AdaGrad(ao.schedules.inverse_time(0.3, 0.01)),
     "rmsprop": ao.RMSProp(0.05, eps=1e-3),
+    "rmsprop-centered": ao.RMSProp(0.05, eps=1e-3, centered=True),
+    "rmsprop-momentum": ao.RMSProp(0.05, eps=1e-3, momentum=0.8),
+    "rmsprop-nesterov": ao.RMSProp(0.05, eps=1e-3, momentum=0.8, nesterov=True),
+    "rmsprop-all": ao.RMSProp(0.05, eps=1e-3, momentum=0.8, centered=True),
+    "momentum": ao.Momentum(0.05),
+    "momentum-dampening": ao.Momentum(0.05, dampening=0.5, lr_inside=True),
+    "nesterov": ao.Momentum(0.05, nesterov=True),
     "dual-averaging": ao.AdaGradDA(0.3, eps=1e-2),
     "dual-averaging-l1": ao.AdaGradDA(0.3, eps=1e-2, l1=0.02),
     "dual-averaging-l1-l2": ao.AdaGradDA(0.3, eps=1e-2, l1=0.01, l2=0.05),
@@ -123,7 +130,8 @@ def test_l1_dual_averaging_leaves_exact_zeros():
         (ao.AdaGrad(weight_decay=0.1), None),
         (ao.AdaGradDA(ao.schedules.cosine(0.1, 9)), None),
         (ao.AdaGrad(), ao.L2Ball(1.0)),
-        (ao.RMSProp(momentum=0.9), None),
+        (ao.RMSProp(momentum=0.9), ao.L1(0.1)),
+        (ao.Momentum(ao.schedules.cosine(0.1, 9)), None),
     ],
 )
 def test_what_has_no_closed_form_goes_the_dense_way(method, prox):
@@ -170,6 +178,16 @@ def test_calls_are_cut_so_that_limits_are_seen(monkeypatch):
     monkeypatch.setattr(compiled_epochs, "ENTRIES", 50)
     cut, _ = both(problem(), ao.AdaGrad(0.3), ao.L1(0.01))
     np.testing.assert_array_equal(whole.x, cut.x)
+
+
+def test_long_gaps_are_cut(monkeypatch):
+    from adaptopt import compiled_epochs
+
+    whole, plain = both(problem(), ao.RMSProp(0.05, eps=1e-3), batch_size=1)
+    monkeypatch.setattr(compiled_epochs, "LONGEST", 50)
+    cut, _ = both(problem(), ao.RMSProp(0.05, eps=1e-3), batch_size=1)
+    np.testing.assert_allclose(cut.x, plain.x, rtol=1e-12)
+    assert not np.array_equal(cut.state.slots["E"], whole.state.slots["E"])
 
 
 def test_drop_last_and_no_shuffle():

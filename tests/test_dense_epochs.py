@@ -155,7 +155,8 @@ def test_a_value_that_is_not_finite_ends_the_run(average, dtype, calls):
 def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
     p = problem()
     whole = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
-    assert np.diff([0, *calls[:3]]).tolist() == [1, 8, 36]
+    assert calls[:2] == [1, 9]
+    assert len(calls) <= 3 + 2
     calls.clear()
     monkeypatch.setattr("adaptopt.dense_epochs.SECONDS", 0.0)
     cut = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
@@ -193,6 +194,23 @@ def test_a_schedule_is_asked_for_the_steps_of_the_calls():
 
     ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, method=ao.SGD(schedule), epochs=2)
     assert set(asked) == {1, 2, 3, 4}
+
+
+def test_a_schedule_that_fails_does_so_at_its_step():
+    def schedule(t):
+        if t > 10:
+            raise OverflowError("t")
+        return 0.1
+
+    states = []
+    for fun, data in ((problem(), None), (problem().batch, ROWS)):
+        with pytest.raises(OverflowError) as caught:
+            ao.minimize_finite_sum(
+                fun, np.zeros(COLUMNS), data, method=ao.SGD(schedule), batch_size=2, rng=0
+            )
+        states.append(caught.value.state)
+    assert states[0].t == 10
+    assert pickle.dumps(states[0]) == pickle.dumps(states[1])
 
 
 # -- going on --------------------------------------------------------------------------------------
@@ -332,6 +350,7 @@ def test_what_numba_cannot_compile_is_a_warning_and_the_same_steps(calls):
 @njit
 def in_place(x, idx, g_out, A, b):
     f = 0.0
+    g_out[:] = 0
     for i in idx:
         r = -b[i]
         for k in range(x.size):
@@ -430,6 +449,18 @@ def test_an_exception_arrives_as_itself_with_the_state_after_the_last_step(calls
 
 
 @njit
+def unwritten(x, idx, g_out, A, b):
+    return 0.0
+
+
+def test_a_gradient_that_is_not_written_ends_the_run(calls):
+    res = over_numbers(unwritten)
+    assert (res.status, res.nit) == (3, 0)
+    assert "gradient with a non-finite entry" in res.message
+    assert calls
+
+
+@njit
 def short_gradient(x, idx, A, b):
     return 0.0, np.zeros(3)
 
@@ -466,7 +497,7 @@ def test_the_kernel_does_not_depend_on_the_function(calls):
 
 @njit
 def slow(x, idx, g_out):
-    total = 0.0
+    total, g_out[0] = 0.0, 0.0
     for k in range(3_000_000):
         total += np.sin(x[0] + k)
     return total

@@ -235,7 +235,7 @@ def test_blocks_cover_all_rows(kind):
     """However unequal the rows are."""
     A = matrix(shape=(2000, 20))
     A[1500:] = 0
-    starts = Logistic(stored(A, kind), np.ones(2000))._rows._starts
+    starts = Logistic(stored(A, kind), np.ones(2000))._rows._total.starts
     assert starts[0] == 0
     assert starts[-1] == 2000
     assert (np.diff(starts) >= 0).all()
@@ -243,6 +243,41 @@ def test_blocks_cover_all_rows(kind):
 
 
 # -- a batch of rows -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("rows", [40, 1000])
+def test_a_shared_batch_is_the_batch_but_for_rounding(kind, rows):
+    p = Logistic(stored(matrix(shape=(2000, 20)), kind), np.ones(2000), intercept=True)
+    x, idx = np.linspace(-1, 1, 21), np.random.default_rng(0).integers(0, 2000, rows)
+    assert p.shares(rows) == (rows > 40)
+    (value, gradient), (expected, plain) = p.shared_batch(x, idx), p.batch(x, idx)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, plain, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_shared_batch_does_not_depend_on_the_threads(kind, monkeypatch):
+    from adaptopt.kernels import loops
+
+    monkeypatch.setattr(loops, "THREADED_FROM", 1)
+    p = Logistic(stored(matrix(shape=(2000, 20)), kind), np.ones(2000))
+    x, idx = np.linspace(-1, 1, 20), np.random.default_rng(0).integers(0, 2000, 1500)
+    before = numba.get_num_threads()
+    results = []
+    for threads in {1, before}:
+        numba.set_num_threads(threads)
+        results.append(p.shared_batch(x, idx))
+    numba.set_num_threads(before)
+    assert len({value for value, _ in results}) == 1
+    np.testing.assert_array_equal(results[0][1], results[-1][1])
+
+
+@pytest.mark.parametrize("row", [-1, 2000])
+def test_a_shared_batch_has_only_rows_that_are_there(row):
+    p = Logistic(matrix(shape=(2000, 20)), np.ones(2000))
+    with pytest.raises(ValueError, match=rf"idx\[7\] is {row}, expected 0 <= row < 2000"):
+        p.shared_batch(np.zeros(20), [*range(7), row, *range(1000)])
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -1,5 +1,6 @@
 """The mathematics of the rules, on Python floats, without a compiler."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -313,8 +314,24 @@ def test_geometric_sums_are_those_of_the_powers(f, k):
     assert total == pytest.approx(math.fsum(powers), rel=1e-11)
 
 
-def test_rmsprop_forgets_in_one_go_what_it_forgets_in_many_steps():
-    E, coefs = 3.0, rmsprop_coefs()
-    for _ in range(37):
-        _, _, (E,) = rules.rmsprop(0.0, 0.0, E, *coefs)
-    assert rules.rmsprop_idle(37, 0.0, 3.0, *coefs)[1][0] == pytest.approx(E, rel=1e-13)
+def constant(method):
+    return not callable(getattr(method, "lr", None))
+
+
+IDLE = {n: m for n, m in METHODS.items() if m.idle and constant(m) and not m.scalars}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 37, 1000])
+@pytest.mark.parametrize("name", IDLE)
+def test_idle_is_many_steps_without_a_gradient_in_one_go(name, steps):
+    method = dataclasses.replace(IDLE[name], weight_decay=0.0)
+    slots = tuple(method.initial_state().get(name, 0.0) for name in method.slots)
+    x, _, slots = run(method.rule, slots, [0.3, -2.0], method.coefficients_at(2)[1])
+    coefs = method.coefficients_at(2 + steps)[1]
+    by_steps, by_idle = (x, slots), method.idle(steps, x, *slots, *coefs)
+    for t in range(3, 3 + steps):
+        x, _, slots = method.rule(*by_steps[:1], 0.0, *by_steps[1], *method.coefficients_at(t)[1])
+        by_steps = x, slots
+    assert by_idle[0] == pytest.approx(by_steps[0], rel=1e-12)
+    # The sum of a dual averaging method does not move, its penalties grow: exact at the last step.
+    assert by_idle[1] == pytest.approx(by_steps[1], rel=1e-12, abs=1e-200)

@@ -101,9 +101,11 @@ def sparse_dot(data, indices, start, stop, x):
 
 
 def make_dense_rows(value, slope, dot):
-    """Sum blocks of rows: their losses, and their parts of the gradient unless it is empty."""
+    """Sum blocks of the rows ``order``: losses, and parts of the gradient unless it is empty."""
 
-    def dense_rows(A, x, targets, weights, params, columns, starts, partials, losses, lo, hi):
+    def dense_rows(
+        A, x, targets, weights, params, columns, order, starts, partials, losses, lo, hi
+    ):
         n, columns = uintp(x.size), uintp(columns)
         lanes = np.empty(LANES, x.dtype)
         for block in range(uintp(lo), uintp(hi)):
@@ -112,7 +114,8 @@ def make_dense_rows(value, slope, dot):
                 for k in range(n):
                     partials[place + k] = 0
             total = 0.0
-            for i in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
+            for r in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
+                i = uintp(order[r])
                 first = uintp(i * columns)
                 z = dot(A, first, columns, x, lanes)
                 if columns < n:
@@ -134,11 +137,13 @@ def make_threaded_dense_rows(*parts):
     dense_rows = inlinable(make_dense_rows(*parts))
 
     def threaded_dense_rows(
-        A, x, targets, weights, params, columns, starts, partials, losses, count, chunks
+        A, x, targets, weights, params, columns, order, starts, partials, losses, count, chunks
     ):
         for c in prange(chunks):
             lo, hi = c * count // chunks, (c + 1) * count // chunks
-            dense_rows(A, x, targets, weights, params, columns, starts, partials, losses, lo, hi)
+            dense_rows(
+                A, x, targets, weights, params, columns, order, starts, partials, losses, lo, hi
+            )
 
     return threaded_dense_rows
 
@@ -147,8 +152,8 @@ def make_sparse_rows(value, slope, dot):
     """Do what `make_dense_rows` does, for CSR."""
 
     def sparse_rows(
-        data, indices, indptr, x, targets, weights, params, columns, starts, partials, losses,
-        lo, hi,
+        data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
+        losses, lo, hi,
     ):  # fmt: skip
         n, columns = uintp(x.size), uintp(columns)
         for block in range(uintp(lo), uintp(hi)):
@@ -157,7 +162,8 @@ def make_sparse_rows(value, slope, dot):
                 for k in range(n):
                     partials[place + k] = 0
             total = 0.0
-            for i in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
+            for r in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
+                i = uintp(order[r])
                 first, end = uintp(indptr[i]), uintp(indptr[i + uintp(1)])
                 z = dot(data, indices, first, end, x)
                 if columns < n:
@@ -179,14 +185,14 @@ def make_threaded_sparse_rows(*parts):
     sparse_rows = inlinable(make_sparse_rows(*parts))
 
     def threaded_sparse_rows(
-        data, indices, indptr, x, targets, weights, params, columns, starts, partials, losses,
-        count, chunks,
+        data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
+        losses, count, chunks,
     ):  # fmt: skip
         for c in prange(chunks):
             lo, hi = c * count // chunks, (c + 1) * count // chunks
             sparse_rows(
-                data, indices, indptr, x, targets, weights, params, columns, starts, partials,
-                losses, lo, hi,
+                data, indices, indptr, x, targets, weights, params, columns, order, starts,
+                partials, losses, lo, hi,
             )  # fmt: skip
 
     return threaded_sparse_rows
@@ -336,6 +342,14 @@ class Kind(NamedTuple):
         return *matrix, numbers, numbers, numbers, params, types.intp
 
 
+class Blocks(NamedTuple):
+    """How rows are cut into blocks: where each starts, the entries in all, one over the weight."""
+
+    starts: np.ndarray
+    work: int
+    scale: float
+
+
 @cache
 def rows_pass(kind: Kind) -> Loop:
     """Return the pass over blocks of rows."""
@@ -343,7 +357,7 @@ def rows_pass(kind: Kind) -> Loop:
     makes = makes if kind.indices else (make_dense_rows, make_threaded_dense_rows)
     parts = (kind.value, kind.slope, kind.dot)
     written = (array_type(kind.form), types.float64[::1])
-    return Loop(*makes, parts, (*kind.given, read("intp"), *written))
+    return Loop(*makes, parts, (*kind.given, read("intp"), read("intp"), *written))
 
 
 @cache
@@ -398,30 +412,22 @@ class Rows:
         self.kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
         if index is None:
             self.matrix: tuple[np.ndarray, ...] = (A.reshape(-1),)
-            work = np.arange(rows + 1) * columns
+            self._work = np.full(rows, columns)
         else:
             self.matrix = (A.data, A.indices, A.indptr)
-            work = A.indptr + np.arange(rows + 1)
+            self._work = np.diff(A.indptr) + 1
         self.rest = (targets, weights, loss.params, columns)
-        self._scale = 1.0 / float(weights.sum(dtype=np.float64))
-        self._work = int(work[-1])
-        count = max(1, min(rows // ROWS, self._work // (ENTRIES * n)))
-        count = 1 << (count.bit_length() - 1)
-        bounds = np.arange(count + 1) * (self._work / count)
-        self._starts = np.searchsorted(work, bounds).astype(np.intp)
+        self._weights, self._order = weights, np.arange(rows)
+        self._mean_work = max(1, int(self._work.sum()) // max(1, rows))
+        self._total = self._blocks_of(self._order)
 
     def value(self, x: np.ndarray) -> float:
         """Return the mean loss."""
-        return self._pass(x, np.empty(0, x.dtype))
+        return self._pass(x, np.empty(0, x.dtype), self._order, self._total)
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient."""
-        partials = np.empty((self._starts.size - 1) * self._n, x.dtype)
-        value = self._pass(x, partials)
-        gradient = np.empty_like(x)
-        tiles = -(-self._n // TILE)
-        gather_pass(x.dtype.name).run(partials.size, tiles, partials, self._scale, gradient)
-        return value, gradient
+        return self._sum(x, self._order, self._total)
 
     def batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray, int]:
         """Return loss and gradient over some rows, and where in ``idx`` is none of them, or -1."""
@@ -430,8 +436,41 @@ class Rows:
         value, wrong = kernel(*self.matrix, x, *self.rest, idx, gradient)
         return value, gradient, wrong
 
-    def _pass(self, x: np.ndarray, partials: np.ndarray) -> float:
-        losses = np.empty(self._starts.size - 1)
-        arguments = (*self.matrix, x, *self.rest, self._starts, partials, losses)
-        rows_pass(self.kind).run(self._work, losses.size, *arguments)
-        return float(self._scale * losses.sum())
+    def shared_batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray, int]:
+        """Return the same, summed by blocks, which threads share where there is enough to do."""
+        if self.block_count(idx.size) < 2 or not self._holds(idx):
+            return self.batch(x, idx)
+        return *self._sum(x, idx, self._blocks_of(idx)), -1
+
+    def block_count(self, rows: int) -> int:
+        """Return in how many blocks so many rows are summed, by their number alone."""
+        count: int = max(1, min(rows // ROWS, rows * self._mean_work // (ENTRIES * self._n)))
+        return 1 << (count.bit_length() - 1)
+
+    def _holds(self, idx: np.ndarray) -> bool:
+        return int(idx.min()) >= 0 and int(idx.max()) < self._order.size
+
+    def _blocks_of(self, order: np.ndarray) -> Blocks:
+        """Cut rows into blocks of equal work."""
+        work = np.concatenate([[0], np.cumsum(self._work[order])])
+        count = self.block_count(order.size)
+        bounds = np.arange(count + 1) * (work[-1] / count)
+        total = float(self._weights[order].sum(dtype=np.float64))
+        starts = np.searchsorted(work, bounds).astype(np.intp)
+        return Blocks(starts, int(work[-1]), 1.0 / total if total > 0 else 0.0)
+
+    def _sum(self, x: np.ndarray, order: np.ndarray, blocks: Blocks) -> tuple[float, np.ndarray]:
+        partials = np.empty((blocks.starts.size - 1) * self._n, x.dtype)
+        value = self._pass(x, partials, order, blocks)
+        gradient = np.empty_like(x)
+        tiles = -(-self._n // TILE)
+        gather_pass(x.dtype.name).run(partials.size, tiles, partials, blocks.scale, gradient)
+        return value, gradient
+
+    def _pass(
+        self, x: np.ndarray, partials: np.ndarray, order: np.ndarray, blocks: Blocks
+    ) -> float:
+        losses = np.empty(blocks.starts.size - 1)
+        arguments = (*self.matrix, x, *self.rest, order, blocks.starts, partials, losses)
+        rows_pass(self.kind).run(blocks.work, losses.size, *arguments)
+        return float(blocks.scale * losses.sum())
