@@ -60,7 +60,9 @@ def minimize_finite_sum(
         ``fun(x, *batch, *args) -> (mean loss, gradient)`` over the rows in ``batch``; or
         ``fun(x, idx, *args)`` where ``data`` is a number of rows; or, with ``data=None``, an object
         with a length and ``batch(x, idx) -> (mean loss, gradient)``. ``x`` has the shape and dtype
-        of ``x0``.
+        of ``x0``. A ``fun`` of row numbers that Numba compiled (``@njit``) may take an array to
+        write the gradient to, ``fun(x, idx, g_out, *args) -> mean loss``: all of it, as it comes
+        with NaN in it.
     x0 : array_like
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
         float64.
@@ -89,9 +91,11 @@ def minimize_finite_sum(
         advanced, by one permutation an epoch; an int is a seed; None is a new seed each time.
     parallel : None
         "deterministic" and "hogwild", which share an epoch's steps among threads, are refused so
-        far. A problem over a CSR matrix without repeated entries runs its epochs in compiled calls,
-        with SGD, AdaGrad, plain RMSProp or AdaGradDA, separable maps (penalties for SGD and
-        AdaGrad with a constant rate), and neither averages, history nor ``nan_policy="omit"``.
+        far. Many steps are one compiled call, with the same result, for a problem or a ``fun`` of
+        row numbers that is njit; with separable maps, and neither history nor
+        ``nan_policy="omit"``. Over a CSR matrix without repeated entries a step costs its nonzeros
+        with SGD, Momentum, AdaGrad, RMSProp or AdaGradDA, separable maps (penalties for SGD and
+        AdaGrad with a constant rate) and no average.
     average : {None, "uniform", "polynomial"}
         Return an average of the iterates after every step since the start, instead of the last
         one: their mean, or one whose weights grow like the cube of the step [1]_. It is kept in
@@ -112,7 +116,8 @@ def minimize_finite_sum(
         Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
 
         maxtime : float
-            Most seconds, looked at before every step.
+            Most seconds, looked at before every step, or every call of compiled steps: some
+            hundredths of a second.
         f_target : float
             Done where the validation, or else the mean loss of an epoch, is at most this.
         patience : int

@@ -114,6 +114,8 @@ def make_dense_epoch(
             loss, fits = evaluate(fun, jac, point, (order[done:end],), slope, spare, args)
             if not fits:
                 return False
+            # Python's loop also stops where the residual of a finite gradient overflows, as g + l2 * x
+            # may near the largest float; here the next loss does.
             strange = False
             for i in range(n):
                 strange |= is_strange(g[i])
