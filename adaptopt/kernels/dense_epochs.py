@@ -114,8 +114,8 @@ def make_dense_epoch(
             loss, fits = evaluate(fun, jac, point, (order[done:end],), slope, spare, args)
             if not fits:
                 return False
-            # Python's loop also stops where the residual of a finite gradient overflows, as g + l2 * x
-            # may near the largest float; here the next loss does.
+            # Python's loop stops where the residual of a finite gradient overflows, too, as
+            # g + l2 * x may near the largest float. Here it goes on until a loss overflows.
             strange = False
             for i in range(n):
                 strange |= is_strange(g[i])
