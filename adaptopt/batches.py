@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from .compiled_function import CompiledFunction, is_compiled, read_compiled, takes_gradient
 from .objective import Objective
 from .problems import Problem
 
@@ -31,8 +30,6 @@ class FiniteSum:
         Number of rows.
     problem : object, optional
         What has its data with it, where that is what is summed.
-    compiled : CompiledFunction, optional
-        The function of row numbers, where compiled code can call it.
     shared : bool
         Whether threads may share the rows of a batch of a problem.
     """
@@ -43,11 +40,10 @@ class FiniteSum:
         take: _Take,
         n: int,
         problem: Any = None,
-        compiled: CompiledFunction | None = None,
         shared: bool = False,
     ) -> None:
         self.objective, self.take, self.n = objective, take, n
-        self.problem, self.compiled, self.shared = problem, compiled, shared
+        self.problem, self.shared = problem, shared
 
     def __call__(self, x: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean loss over rows and its flat gradient at the flat point ``x``."""
@@ -90,11 +86,8 @@ def read_sum(fun: Any, data: Any, args: Any, x: np.ndarray, shared: bool = False
         n = int(data)
         if n < 1:
             raise ValueError(f"data is {n}, expected at least 1 row")
-        given = args if isinstance(args, tuple) else (args,)
-        compiled = read_compiled(fun, True, x, (np.zeros(1, np.intp),), given)
-        return FiniteSum(_of_numbers(fun, args, x), lambda rows: (rows,), n, compiled=compiled)
-    objective = Objective(fun, True, args, x, "2-point", None)
-    return _sum_of_arrays("data", objective, data)
+        return FiniteSum(_of_numbers(fun, args, x), lambda rows: (rows,), n)
+    return _sum_of_arrays("data", Objective(fun, True, args, x, "2-point", None), data)
 
 
 def read_validation(
@@ -128,16 +121,8 @@ def read_validation(
 
 
 def _of_numbers(fun: Any, args: Any, x: np.ndarray) -> Objective:
-    """Return a function of row numbers as one that returns its gradient, if it does not."""
-    count = len(args) if isinstance(args, tuple) else 1
-    if not (is_compiled(fun) and takes_gradient(fun, 2, count)):
-        return Objective(fun, True, args, x, "2-point", None)
-
-    def pair(x: np.ndarray, rows: np.ndarray, *args: Any) -> tuple[Any, np.ndarray]:
-        gradient = np.zeros_like(x)
-        return fun(x, rows, gradient, *args), gradient
-
-    return Objective(pair, True, args, x, "2-point", None)
+    """Return what takes row numbers; compiled, it may take a gradient to write to as well."""
+    return Objective(fun, True, args, x, "2-point", None, batch=(np.zeros(1, np.intp),))
 
 
 def _sum_of_problem(

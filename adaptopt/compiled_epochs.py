@@ -12,7 +12,7 @@ from .optimizer import Optimizer
 from .problems import Problem
 from .proximal import Box, Proximal
 
-__all__ = ["CompiledEpochs", "rate_table", "takes_numbers"]
+__all__ = ["CompiledEpochs"]
 
 _sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
 
@@ -43,7 +43,7 @@ class CompiledEpochs:
         self._optimizer, self._group, self._method = optimizer, group, method
         A = problem.A
         number = group.number
-        hyper = method._hyperparameters_at(1)[1:]
+        hyper = method.numbers_after_lr
         arrays, scalars = prox.parameters(group.flat.shape, number)
         has_penalty = prox.prox not in (Proximal.prox, Box.prox)
         self._lazy = lazy = has_penalty or not method.rests
@@ -111,7 +111,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and takes_numbers(method)
+            and method.numbers_after_lr is not None
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
@@ -138,7 +138,7 @@ class CompiledEpochs:
         if int(self.taken[0]) - self._caught_up + -(-rows.size // batch) > LONGEST:
             self._catch_up()
         first = self._t + int(self.taken[0]) + 1
-        rates = rate_table(self._method, first, -(-rows.size // batch))
+        rates = self._rates(first, -(-rows.size // batch))
         here = np.zeros(2, np.int64)
         try:
             self._kernels.epoch(
@@ -167,17 +167,3 @@ class CompiledEpochs:
         self._catch_up()
         t = self._optimizer.t = self._t + int(self.taken[0])
         self._group.go_on(t, self._group.scalars)
-
-
-def rate_table(method: Any, first: int, steps: int) -> np.ndarray:
-    """Return the learning rates of so many steps from ``first`` on: one number where it stays."""
-    count = steps if callable(method.lr) else 1
-    return np.array([method.lr_at(first + k) for k in range(count)], np.float64)
-
-
-def takes_numbers(method: Any) -> bool:
-    """Tell whether the coefficients are made of ``lr``, then of numbers and flags."""
-    values, _ = method._hyperparameters
-    return bool(values and values[0] is getattr(method, "lr", None)) and all(
-        isinstance(value, bool | float) for value in values[1:]
-    )

@@ -41,7 +41,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +51,14 @@ from numba.core.registry import CPUDispatcher, cpu_target
 
 from .kernels.build import inlinable
 
-__all__ = ["IN_PLACE", "CompiledFunction", "is_compiled", "read_compiled", "takes_gradient"]
+__all__ = [
+    "IN_PLACE",
+    "CompiledFunction",
+    "is_compiled",
+    "read_compiled",
+    "takes_gradient",
+    "what_numba_says",
+]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Some functions here are compiled.
@@ -85,12 +92,13 @@ class CompiledFunction(NamedTuple):
 
     def evaluate(self, specialize: bool = False) -> Callable[..., Any]:
         """Return the plain function that a kernel evaluates value and gradient with."""
-        if not specialize:
-            return _evaluate_passed(self.form, self.guarded)
         fun, jac = self.functions
-        call = built_in(fun.py_func)
-        call_jac = call if jac is None else built_in(jac.py_func)
-        return _EVALUATE[self.form](copied if self.guarded else as_it_is, call, call_jac)
+        point = copied if self.guarded else as_it_is
+        call, call_jac = passed, passed
+        if specialize:
+            call = built_in(fun.py_func)
+            call_jac = call if jac is None else built_in(jac.py_func)
+        return _EVALUATE[self.form](point, call, call_jac)
 
     @property
     def counted(self) -> bool:
@@ -127,6 +135,7 @@ def passed(x, fun, *rest):
     return fun(x, *rest)
 
 
+@lru_cache(maxsize=64)
 def built_in(function):
     """Make a call of a function that is a part of the kernel."""
     function = inlinable(function)
@@ -137,6 +146,7 @@ def built_in(function):
     return call
 
 
+@lru_cache(maxsize=64)
 def make_in_place(point, call, call_jac):
     """Evaluate a function that writes its gradient."""
     point, call = inlinable(point), inlinable(call)
@@ -147,6 +157,7 @@ def make_in_place(point, call, call_jac):
     return evaluate
 
 
+@lru_cache(maxsize=64)
 def make_pair(point, call, call_jac):
     """Evaluate a function that returns value and gradient."""
     point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
@@ -158,6 +169,7 @@ def make_pair(point, call, call_jac):
     return evaluate
 
 
+@lru_cache(maxsize=64)
 def make_separate(point, call, call_jac):
     """Evaluate two functions."""
     point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
@@ -184,12 +196,6 @@ _EVALUATE: dict[str, Callable[..., Callable[..., Any]]] = {
     PAIR: make_pair,
     SEPARATE: make_separate,
 }
-
-
-@cache
-def _evaluate_passed(form: str, guarded: bool) -> Callable[..., Any]:
-    """Return one function for all objectives of a form, so that one kernel is found for them."""
-    return _EVALUATE[form](copied if guarded else as_it_is, passed, passed)
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -264,7 +270,7 @@ def read_compiled(
     g = types.Array(number, x.ndim, "C")
     written = [g] if writes else []
     functions = (fun, jac if form == SEPARATE else None)
-    if not all(map(_is_plain, kinds + batch_kinds)) or not _takes_all(functions, args, batch):
+    if not _takes_all(functions, args, batch):
         return None
     # A function that compiles for a read-only point needs no copy of it.
     for readonly in (True, False):
@@ -275,7 +281,8 @@ def read_compiled(
                 None if function is None else _signature(function, takes) for function in functions
             ]
             break
-        except NumbaError as error:
+        # Numba fails with an AttributeError, too, where an array is changed in place.
+        except Exception as error:
             if not readonly:
                 raise TypeError(_refusal(takes, error)) from None
     if not _returns(form, signatures, x.ndim):
@@ -284,6 +291,8 @@ def read_compiled(
                 f"fun returns {signatures[0].return_type}, expected a real number: it takes g_out, "
                 "to which it writes the gradient"
             )
+        return None
+    if not all(map(_is_plain, kinds + batch_kinds)):
         return None
     function_kinds = [types.none if s is None else types.FunctionType(s) for s in signatures]
     guarded = not all(s is None or not s.args[0].mutable for s in signatures)
@@ -349,14 +358,19 @@ def _signature(function: Any, takes: tuple[Any, ...]) -> Any:
     raise NumbaError(f"it was compiled for {', '.join(map(str, function.overloads))} only")
 
 
-def _refusal(takes: tuple[Any, ...], error: NumbaError) -> str:
+def _refusal(takes: tuple[Any, ...], error: Exception) -> str:
+    return (
+        f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
+        f"{what_numba_says(error)}"
+    )
+
+
+def what_numba_says(error: Exception) -> str:
+    """Return the first lines of a message of Numba's, on one."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("Failed in nopython mode")]
-    return (
-        f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
-        f"{' '.join(said[:3])}"
-    )
+    return " ".join(said[:3])
 
 
 def _returns(form: str, signatures: Any, ndim: int) -> bool:

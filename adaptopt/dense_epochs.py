@@ -11,8 +11,7 @@ from numba.core.errors import NumbaError
 
 from .averaging import Average
 from .batches import FiniteSum
-from .compiled_epochs import rate_table, takes_numbers
-from .compiled_function import IN_PLACE, CompiledFunction
+from .compiled_function import IN_PLACE, CompiledFunction, what_numba_says
 from .kernels.dense_epochs import (
     Evaluation,
     MethodParts,
@@ -21,20 +20,19 @@ from .kernels.dense_epochs import (
     over_rows,
     work_arrays,
 )
-from .kernels.reductions import BLOCK
 from .optimizer import Optimizer
 from .problems import Problem
 from .proximal import Proximal
+from .rate_table import RateTable
 
 __all__ = ["DenseEpochs"]
 
 _dense_epoch = lru_cache(maxsize=64)(dense_epoch)
 
 # Coordinates from which the loop in Python takes the steps, on threads. On two of them the one
-# thread of a call was still faster: from 115,000 to a million coordinates 2.1 to 1.5 times with a
-# row a batch, 1.1 times with 32. With more threads, as many Python gains elsewhere. Up to here a
-# squared norm is the sum of at most seven blocks, which NumPy adds up one after another.
-SERIAL_BELOW = 7 * BLOCK
+# thread of a call was still faster, but by less and less: at 115,000 coordinates 2.1 times with a
+# row a batch and 1.13 times with 32, at a million 1.5 and 1.06 times. More threads gain more.
+SERIAL_BELOW = 131_072
 
 # A call lasts about so many seconds, after which Ctrl-C and limits of time are seen.
 SECONDS = 0.03
@@ -67,7 +65,7 @@ class DenseEpochs:
         method, layout = group.method, group._layout
         self._optimizer, self._group, self._method = optimizer, group, method
         self._average, self._finite = average, finite
-        self._hyper = method._hyperparameters_at(1)[1:]
+        self._rates, self._hyper = RateTable(method), method.numbers_after_lr
         parts = MethodParts(
             method.carry,
             method.coefficients,
@@ -112,7 +110,7 @@ class DenseEpochs:
         """
         method = optimizer._groups[0].method
         n = optimizer.params.size
-        fits = takes_numbers(method) and prox.is_separable and n < SERIAL_BELOW
+        fits = method.numbers_after_lr is not None and prox.is_separable and n < SERIAL_BELOW
         evaluation = _evaluation(total, optimizer.params) if fits else None
         if evaluation is None:
             return None
@@ -121,7 +119,7 @@ class DenseEpochs:
         except NumbaError as error:
             warnings.warn(
                 f"the coefficients or carry of {type(method).__name__} could not be compiled, so "
-                f"every step goes through Python ({str(error).strip().splitlines()[0]})",
+                f"every step goes through Python: {what_numba_says(error)}",
                 RuntimeWarning,
                 stacklevel=5,
             )
@@ -144,7 +142,11 @@ class DenseEpochs:
         """Take the steps over rows, in batches; tell whether all values were finite."""
         start = time.perf_counter()
         steps, before = (int(count) for count in self.taken)
-        rates = rate_table(self._method, self._t + steps + 1, -(-rows.size // batch))
+        rates = self._rates.fill(self._t + steps + 1, -(-rows.size // batch))
+        if not rates.size:
+            self._method.lr_at(self._t + steps + 1)  # It says what is wrong.
+        if self._rates.most is not None:
+            rows = rows[: rates.size * batch]
         mean, eta = np.empty(0), 0.0
         if self._average is not None:
             mean, eta = self._average.mean, self._average.eta
@@ -178,8 +180,8 @@ class DenseEpochs:
 def _evaluation(total: FiniteSum, x: np.ndarray) -> Evaluation | None:
     """Return how compiled code evaluates a batch, or None where only Python can."""
     problem = total.problem
-    if total.compiled is not None:
-        return _over_numbers(total.compiled)
+    if total.objective.compiled is not None:
+        return _over_numbers(total.objective.compiled)
     if (
         isinstance(problem, Problem)
         and type(problem).batch is Problem.batch

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .compiled_run import start_run
+from .descent_run import DescentRun
 from .descent_state import DescentState
-from .history import History, dying_rate
-from .monitor import CALLBACK, CONVERGED, MAXITER, SUCCESS, Monitor, Stop
+from .history import History
+from .monitor import CALLBACK, CONVERGED, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
-from .options import read_options
+from .options import Options, read_options
 from .proximal import Box, Proximal
-from .regret import Sums
 from .reporting import display, progress_bar, read_callback, state_on_error
 
 if TYPE_CHECKING:
@@ -56,19 +57,18 @@ def descend(
             )
     method, opts = read_options(method, options)
     x, box, prox = read_start(x0, bounds, prox)
-    run = _Run(
+    run = start_run(
         Optimizer(x, method, prox),
-        Objective(fun, jac, args, x, opts.fd_method, box),
+        Objective(fun, jac, args, x, opts.fd_method, box, batch=()),
         Monitor(opts, x.reshape(-1)),
-        prox,
         _read_domain(prox, x.shape) if opts.certificate else None,
+        opts,
     )
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)
     history = History(opts.history)
     allvecs = [x.copy()]
-    nit = 0
 
     with (
         progress_bar(progress, opts.maxiter, type(method).__name__) as bar,
@@ -78,165 +78,27 @@ def descend(
         if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
             stop = Stop(CONVERGED, "All independent variables were fixed by bounds.")
         history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
-        while stop is None and not (stop := run.limit(nit)):
-            nit += 1
-            run.step()
-            stop = run.evaluate()
-            bar(run.f)
+        while stop is None and not (stop := run.limit()):
+            before = run.nit
+            stop = run.advance(_most(opts, run, callback is not None))
+            bar(run.f, run.nit - before)
             if opts.return_all:
                 allvecs.append(x.copy())
             history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
-            if callback is not None and nit % opts.callback_every == 0:
+            if callback is not None and run.nit % opts.callback_every == 0:
                 try:
-                    callback(_intermediate(run, nit))
+                    callback(_intermediate(run))
                 except StopIteration:
                     stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
         history.record(run.t, run.f, run.norm, run.optimizer, last=True)
 
-    result = run.result(stop, nit)
+    result = run.result(stop)
     result.history = history.arrays()
     if opts.return_all:
         result.allvecs = allvecs
     if opts.disp:
         display(result)
     return result
-
-
-class _Run:
-    """The iterate, what is known about it, and what moves and watches it."""
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        objective: Objective,
-        monitor: Monitor,
-        prox: Proximal,
-        domain: tuple[np.ndarray, np.ndarray] | None,
-    ) -> None:
-        self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
-        self._penalty = prox.penalty
-        self.x = optimizer.params
-        self._flat = self.x.reshape(-1)
-        self._domain = domain
-        self._sums = None if domain is None else Sums.before(self._flat)
-        self.f, self.norm = np.nan, np.nan
-        self.g: Any = None
-        self._first = (np.nan, np.nan)
-
-    @property
-    def t(self) -> int:
-        return self.optimizer.t
-
-    def evaluate(self) -> Stop | None:
-        """Evaluate the objective where that is still to do, and look at the iterate."""
-        if self.g is None:
-            f, self.g = self.objective(self._flat)
-            self.f = f + self._penalty(self.x)
-            self._count()
-        self.norm = float(self.optimizer.gradient_norm(self.g.reshape(self.x.shape)))
-        return self.monitor.look(self.t, self._flat, self.f, self.g, self.norm)
-
-    def _count(self) -> None:
-        """Count the evaluated iterate into the certificate."""
-        if self._sums is not None and self._finite():
-            self._sums.add(self._flat, self.f, self.g)
-
-    def _finite(self) -> bool:
-        return self.g is not None and bool(np.isfinite(self.f) and np.isfinite(self.g).all())
-
-    def limit(self, nit: int) -> Stop | None:
-        return self.monitor.limit(nit, self.objective.nfev, self.objective.cost)
-
-    def step(self) -> None:
-        """Take a step; one along a gradient that is not finite is left out."""
-        g, self.g = self.g, None
-        if not (np.isfinite(self.f) and np.isfinite(self.norm)):
-            return
-        self.monitor.leave(self._flat, self.f)
-        self.optimizer.step(g.reshape(self.x.shape))
-        if self.t == 1:
-            self._first = (self._median_rate(), self.norm)
-
-    def _median_rate(self) -> float:
-        """Return the median effective rate, over the learning rate that a schedule gives."""
-        method = self.optimizer.method
-        if not method.rates_only_fall:
-            return np.nan
-        return float(np.median(self.optimizer.learning_rates()) / method.lr_at(self.t))
-
-    def state(self) -> DescentState:
-        m = self.monitor
-        return DescentState(
-            optimizer=self.optimizer.state_dict(),
-            fun=self.f,
-            jac=None if self.g is None else self.g.copy(),
-            best_x=m.best_x.copy(),
-            best_jac=m.best_jac.copy(),
-            best_fun=m.best_fun,
-            best_t=m.best_t,
-            previous_fun=m.previous_fun,
-            previous_x=None if m.previous_x is None else m.previous_x.copy(),
-            first=self._first,
-            sums=None if self._sums is None else self._sums.copy(),
-        )
-
-    def restore(self, state: Any) -> None:
-        """Go on from a state, or say why it does not fit."""
-        state = DescentState.read(state)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.f, self.g = state.fun, None if state.jac is None else state.jac.copy()
-        m = self.monitor
-        np.copyto(m.best_x, state.best_x)
-        np.copyto(m.best_jac, state.best_jac)
-        m.best_fun, m.best_t, m.previous_fun = state.best_fun, state.best_t, state.previous_fun
-        if m.previous_x is not None and state.previous_x is not None:
-            np.copyto(m.previous_x, state.previous_x)
-        self._first = state.first
-        if self._sums is not None and state.sums is not None:
-            self._sums = state.sums.copy()
-        elif self._sums is not None:
-            self._sums = Sums.before(self._flat)
-            self._count()
-
-    def result(self, stop: Stop, nit: int) -> OptimizeResult:
-        from scipy.optimize import OptimizeResult
-
-        m = self.monitor
-        found = np.isfinite(m.best_fun)
-        message = stop.message
-        if stop.status == MAXITER and self._first[0] > 0 and self._first[1] > 0:
-            message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
-        return OptimizeResult(
-            x=(m.best_x if found else self.x).reshape(self.x.shape).copy(),
-            fun=m.best_fun if found else self.f,
-            jac=self.objective.known(m.best_jac if found else self.g).reshape(self.x.shape),
-            nit=nit,
-            nfev=self.objective.nfev,
-            njev=self.objective.njev,
-            status=stop.status,
-            success=stop.status in SUCCESS,
-            message=message,
-            learning_rates=self.optimizer.learning_rates(),
-            state=self.state(),
-            **self._certified(),
-        )
-
-    def _certified(self) -> dict[str, Any]:
-        """Return what is known of the minimum over a bounded domain, where it was asked for."""
-        names = ("x_average", "certificate", "lower_bound", "regret_bound")
-        sums, m = self._sums, self.monitor
-        if self._domain is None or sums is None or not sums.rounds:
-            return dict.fromkeys(names)
-        lo, hi = self._domain
-        certificate = sums.worst_regret(lo, hi, 0.0, 0.0) / sums.rounds
-        best, g = (array.astype(np.float64) for array in (m.best_x, m.best_jac))
-        tangent = m.best_fun - float(np.maximum(g * (best - lo), g * (best - hi)).sum())
-        bound = None
-        if sums.rounds == self.t + self._finite():  # it has seen the whole run
-            bound = self.optimizer.method.regret_bound(sums.squared_gradients, hi - lo)
-        average = sums.average().reshape(self.x.shape).astype(self.x.dtype)
-        lower_bound = max(sums.loss / sums.rounds - certificate, tangent)
-        return dict(zip(names, (average, certificate, lower_bound, bound), strict=True))
 
 
 def _read_domain(prox: Proximal, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -256,7 +118,21 @@ def _read_domain(prox: Proximal, shape: tuple[int, ...]) -> tuple[np.ndarray, np
     return low, high
 
 
-def _intermediate(run: _Run, nit: int) -> OptimizeResult:
+def _most(opts: Options, run: DescentRun, calls_back: bool) -> int | None:
+    """Return for how many steps nobody wants to look, or None; the budget allows at least one."""
+    limits = []
+    if opts.maxiter is not None:
+        limits.append(opts.maxiter - run.nit)
+    if opts.maxfev is not None:
+        limits.append((opts.maxfev - run.objective.nfev) // run.objective.cost)
+    if calls_back:
+        limits.append(opts.callback_every - run.nit % opts.callback_every)
+    if opts.history:
+        limits.append(opts.history - run.t % opts.history)
+    return min(limits, default=None)
+
+
+def _intermediate(run: DescentRun) -> OptimizeResult:
     from scipy.optimize import OptimizeResult
 
-    return OptimizeResult(x=run.x.copy(), fun=run.f, nit=nit, nfev=run.objective.nfev)
+    return OptimizeResult(x=run.x.copy(), fun=run.f, nit=run.nit, nfev=run.objective.nfev)

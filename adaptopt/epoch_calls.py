@@ -41,10 +41,10 @@ class EpochCalls(Protocol):
         """Stand at the optimizer's step."""
 
     def rows_a_call(self, batch: int) -> int:
-        """Return how many rows the next call should take: a multiple of ``batch``."""
+        """Return how many rows the next call should be given: a multiple of ``batch``."""
 
     def run(self, rows: np.ndarray, batch: int) -> bool:
-        """Take the steps over rows, in batches; tell whether all values were finite."""
+        """Take steps over the first of the rows; tell whether all values were finite."""
 
     def end(self) -> None:
         """Let the optimizer, and an average, stand at the last step."""

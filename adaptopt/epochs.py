@@ -173,12 +173,12 @@ class EpochRun:
         calls.begin()
         calls.losses[1] = start.loss_sum
         self._swept = start
-        stop, finite, steps, first = None, True, 0, 0
+        stop, finite, steps = None, True, 0
         try:
-            while first < order.size and not (stop := self._timer.limit()):
-                part = order[first : first + calls.rows_a_call(size)]
-                first += part.size
-                finite = calls.run(part, size)
+            while (first := int(calls.taken[1])) < order.size:
+                if stop := self._timer.limit():
+                    break
+                finite = calls.run(order[first : first + calls.rows_a_call(size)], size)
                 bar(float(calls.losses[0]), int(calls.taken[0]) - steps)
                 steps = int(calls.taken[0])
                 if not finite:

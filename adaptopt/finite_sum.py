@@ -60,7 +60,9 @@ def minimize_finite_sum(
         ``fun(x, *batch, *args) -> (mean loss, gradient)`` over the rows in ``batch``; or
         ``fun(x, idx, *args)`` where ``data`` is a number of rows; or, with ``data=None``, an object
         with a length and ``batch(x, idx) -> (mean loss, gradient)``. ``x`` has the shape and dtype
-        of ``x0``.
+        of ``x0``. A ``fun`` of row numbers that Numba compiled (``@njit``) may take an array to
+        write the gradient to, ``fun(x, idx, g_out, *args) -> mean loss``: all of it, as it comes
+        with NaN in it.
     x0 : array_like
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
         float64.
@@ -115,7 +117,8 @@ def minimize_finite_sum(
         Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
 
         maxtime : float
-            Most seconds, looked at before every step.
+            Most seconds, looked at before every step, or every call of compiled steps: some
+            hundredths of a second.
         f_target : float
             Done where the validation, or else the mean loss of an epoch, is at most this.
         patience : int

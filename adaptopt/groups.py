@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .arrays import aligned, compute_dtype, storage
-from .kernels import DenseStep, Layout, norm_kernel, rate_kernel
+from .kernels import DenseStep, Layout, cost_kernel, norm_kernel, rate_kernel
 from .precision import Precision
 from .proximal import Proximal
 from .snapshot import Entry
@@ -23,6 +23,7 @@ __all__ = ["Group"]
 _dense_step = lru_cache(maxsize=256)(DenseStep)
 _rate_kernel = lru_cache(maxsize=256)(rate_kernel)
 _norm_kernel = lru_cache(maxsize=256)(norm_kernel)
+_cost_kernel = lru_cache(maxsize=256)(cost_kernel)
 
 # Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
 # as much as copying so many float32 numbers next to those of the other parameters.
@@ -104,7 +105,7 @@ class Group:
             slots.append(slot)
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
-        self._prox = prox
+        self.prox = prox
         written = not method.rate or not prox.is_separable
         rates = tuple(aligned(n, self.number, x) for _ in range(written))
         for array in rates:
@@ -158,7 +159,7 @@ class Group:
         self.scalars, decay_coefs, self.coefs = prepared
         rest = (transform_coefs, decay_coefs, self.coefs, self._prox_coefs)
         self._run_all(gradients, key, rest)
-        if not self._prox.is_separable:
+        if not self.prox.is_separable:
             self._apply_prox()
 
     def _run_all(self, gradients: Sequence[np.ndarray], key: int, rest: tuple[Any, ...]) -> None:
@@ -188,7 +189,7 @@ class Group:
             x = wide[lo:hi].astype(np.float64).reshape(shape)
             rates = np.maximum(self._whole.rates[0][lo:hi].reshape(shape), np.finfo(float).tiny)
             if np.isfinite(x).all() and x.size:
-                wide[lo:hi] = self._prox.solve(x, rates).ravel()
+                wide[lo:hi] = self.prox.solve(x, rates).ravel()
         if self.has_master:
             self.flat[:] = wide
 
@@ -284,7 +285,7 @@ class Group:
         """Return how far each parameter is from stationary along its gradient."""
         norms = []
         for (lo, hi), g in zip(self._spans, gradients, strict=True):
-            if not self._prox.is_separable:
+            if not self.prox.is_separable:
                 norms.append(self._distance(lo, hi, g))
                 continue
             part = self._part(lo, hi)
@@ -292,12 +293,22 @@ class Group:
             norms.append(kernel(part.x, storage(g), part.walls, self._prox_coefs, 0.0, np.nan))
         return norms
 
+    def penalty(self) -> float:
+        """Return what the proximal map adds to an objective."""
+        prox = self.prox
+        if type(prox).penalty is not Proximal.penalty:
+            return sum(prox.penalty(array) for array in self.shaped(self.flat))
+        if prox.cost is Proximal.cost:
+            return 0.0
+        part = self._whole
+        return _cost_kernel(prox.cost, self._layout)(part.x, part.walls, self._prox_coefs)
+
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
         """Return how far a step of rate 1 would move a coordinate at most."""
         x, g = self.flat[lo:hi].astype(np.float64), g.astype(np.float64)
         if not (np.isfinite(g).all() and np.isfinite(x).all()):
             return math.nan
-        return float(np.max(np.abs(x - self._prox.solve(x - g, np.ones(x.shape))), initial=0.0))
+        return float(np.max(np.abs(x - self.prox.solve(x - g, np.ones(x.shape))), initial=0.0))
 
     def go_on(self, t: int, scalars: tuple[float, ...]) -> None:
         """Stand after step ``t``, whose state has been written to the arrays."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import get_num_threads
 
-from .compiled_epochs import CompiledEpochs, rate_table
+from .compiled_epochs import CompiledEpochs
 from .kernels.hogwild import BLOCK, PAD, SharedEpoch
 from .kernels.threads import alone
 from .optimizer import Optimizer
@@ -90,7 +90,7 @@ class HogwildEpochs(CompiledEpochs):
         ends = np.array([k * steps // threads * batch for k in range(threads)] + [rows.size])
         taken, here = np.zeros((2, threads, PAD), np.int64)
         losses = np.zeros((threads, PAD))
-        rates = rate_table(self._method, first, steps)
+        rates = self._rates(first, steps)
         try:
             self._kernel(
                 max(1, EVERY // batch) * batch, *self._popularity, (x, *slots), *self._copies,

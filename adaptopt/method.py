@@ -238,6 +238,18 @@ class Method:
         values = tuple(getattr(self, name) for name in names)
         return values, names.index("lr") if scheduled else None
 
+    @property
+    def numbers_after_lr(self) -> tuple[bool | float, ...] | None:
+        """The hyperparameters after ``lr``, where it comes first and they are numbers and flags.
+
+        Kernels that compute the coefficients themselves take no others: then it is None.
+        """
+        values, _ = self._hyperparameters
+        if not (values and values[0] is getattr(self, "lr", None)):
+            return None
+        others = values[1:]
+        return others if all(isinstance(value, bool | float) for value in others) else None
+
     def lr_at(self, t: int) -> float:
         """Return the learning rate of step ``t``."""
         lr = self.lr  # type: ignore[attr-defined]

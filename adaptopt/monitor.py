@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import stopping
 from .options import Options
 
 __all__ = [
@@ -69,10 +70,15 @@ class Monitor:
     ----------
     best_x, best_jac, best_fun, best_t
         The best finite iterate so far, its gradient, value and step.
+    tests : tuple
+        What `stopping.reason` takes last.
     """
 
     def __init__(self, options: Options, x: np.ndarray) -> None:
         self._options = options
+        self.tests = stopping.read_tests(
+            options.f_target, options.gtol, options.ftol, options.xtol, options.patience
+        )
         self._timer = Timer(options.maxtime)
         self.best_x, self.best_jac = x.copy(), np.full_like(x, np.nan)
         self.best_fun, self.best_t = math.inf, 0
@@ -81,13 +87,22 @@ class Monitor:
 
     def look(self, t: int, x: np.ndarray, f: float, g: np.ndarray, norm: float) -> Stop | None:
         """Take in the iterate of step ``t``; return why the run has ended, if it has."""
-        if not (math.isfinite(f) and math.isfinite(norm)):
-            return self._non_finite(t, f)
-        if f < self.best_fun:
+        if f < self.best_fun and math.isfinite(f) and math.isfinite(norm):
             self.best_fun, self.best_t = f, t
             np.copyto(self.best_x, x)
             np.copyto(self.best_jac, g)
-        return self._converged(t, x, f, norm)
+        moved = math.nan
+        if self.previous_x is not None:
+            moved = float(np.max(np.abs(x - self.previous_x)))
+        return self.judge(t, f, norm, moved)
+
+    def judge(self, t: int, f: float, norm: float, moved: float) -> Stop | None:
+        """Return why the run has ended at the iterate of step ``t``, if it has, by its numbers."""
+        if not (math.isfinite(f) and math.isfinite(norm)):
+            return self._non_finite(t, f)
+        since_best = t - self.best_t
+        why = stopping.reason(f, norm, self.previous_fun, moved, since_best, *self.tests)
+        return self._stop(why, t, f, norm, moved) if why else None
 
     def leave(self, x: np.ndarray, f: float) -> None:
         """Remember the iterate that the next step starts from."""
@@ -114,26 +129,21 @@ class Monitor:
             return stop._replace(message=stop.message + best)
         return stop
 
-    def _converged(self, t: int, x: np.ndarray, f: float, norm: float) -> Stop | None:
+    def _stop(self, why: int, t: int, f: float, norm: float, moved: float) -> Stop:
         o = self._options
-        if o.f_target is not None and f <= o.f_target:
+        if why == stopping.TARGET:
             return Stop(TARGET, f"Target reached: f = {f:.6g} <= f_target = {o.f_target:g}.")
-        if o.gtol is not None and norm <= o.gtol:
-            return Stop(CONVERGED, f"Converged: gradient norm {norm:.2g} <= gtol = {o.gtol:g}.")
-        if o.ftol is not None and math.isfinite(self.previous_fun):
-            change = abs(self.previous_fun - f) / max(abs(self.previous_fun), abs(f), 1.0)
-            if change <= o.ftol:
-                return Stop(
-                    CONVERGED, f"Converged: relative change of f {change:.2g} <= ftol = {o.ftol:g}."
-                )
-        if o.xtol is not None and self.previous_x is not None:
-            moved = float(np.max(np.abs(x - self.previous_x)))
-            if moved <= o.xtol:
-                return Stop(CONVERGED, f"Converged: last step {moved:.2g} <= xtol = {o.xtol:g}.")
-        if o.patience is not None and t - self.best_t >= o.patience:
+        if why == stopping.PATIENCE:
             return Stop(
                 PATIENCE,
                 f"No improvement for {t - self.best_t} steps (patience={o.patience}); "
                 f"the best f = {self.best_fun:.6g} is of step {self.best_t}.",
             )
-        return None
+        if why == stopping.GTOL:
+            met = f"gradient norm {norm:.2g} <= gtol = {o.gtol:g}"
+        elif why == stopping.FTOL:
+            change = stopping.relative_change(f, self.previous_fun)
+            met = f"relative change of f {change:.2g} <= ftol = {o.ftol:g}"
+        else:
+            met = f"last step {moved:.2g} <= xtol = {o.xtol:g}"
+        return Stop(CONVERGED, f"Converged: {met}.")

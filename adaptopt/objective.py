@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .compiled_function import CompiledFunction, is_compiled, read_compiled, takes_gradient
 from .options import FD_METHODS
 from .proximal import Box, Proximal
 
@@ -34,6 +35,9 @@ class Objective:
         Which finite differences, where ``jac`` names none.
     box : Box or None
         Finite differences stay inside.
+    batch : tuple, optional
+        Examples of what ``fun`` takes after ``x``, where a compiled one may take a gradient to
+        write to, ``fun(x, *batch, g_out, *args)``. Without it none is read as such.
 
     Attributes
     ----------
@@ -41,6 +45,8 @@ class Objective:
         Evaluations of ``fun`` (those for finite differences too) and of the gradient.
     cost : int
         Evaluations of ``fun`` that one call takes.
+    compiled : CompiledFunction or None
+        The same for a kernel, where there is such a thing.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Objective:
         x: np.ndarray,
         fd_method: str,
         box: Box | None,
+        batch: tuple[Any, ...] | None = None,
     ) -> None:
         if not callable(fun):
             raise TypeError(f"fun is {fun!r}, expected a callable")
@@ -63,7 +70,14 @@ class Objective:
         self._shape, self._size, self._dtype = x.shape, x.size, x.dtype
         self.nfev = self.njev = 0
         self.cost = 1
-        if jac is True:
+        self.compiled: CompiledFunction | None = None
+        writes = False
+        if batch is not None and is_compiled(fun):
+            self.compiled = read_compiled(fun, jac, x, batch, self._args)
+            writes = takes_gradient(fun, 1 + len(batch), len(self._args))
+        if writes:
+            self._evaluate = self._in_place
+        elif jac is True:
             self._evaluate = self._pair
         elif callable(jac):
             self._jac = jac
@@ -113,6 +127,15 @@ class Objective:
                 f"fun returned {_short(pair)}, expected a pair (value, gradient){asked}"
             ) from None
         return read_value("fun", value), self._gradient(gradient)
+
+    def _in_place(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
+        self.nfev += 1
+        gradient = np.full(self._shape, np.nan, self._dtype)
+        point = self._point(x)
+        # The kernels call what was compiled for a read-only point, where it compiles for one.
+        point.flags.writeable = self.compiled is None or self.compiled.guarded
+        value = self._fun(point, *batch, gradient, *self._args)
+        return read_value("fun", value), gradient.reshape(-1)
 
     def _separate(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         value = self._count(x)

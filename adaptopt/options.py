@@ -58,6 +58,7 @@ class Options(Common):
     return_all: bool = False
     fd_method: str = "2-point"
     certificate: bool = False
+    specialize: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "nan_policy": _one_of(NAN_POLICIES),
     "fd_method": _one_of(FD_METHODS),
     "certificate": _FLAG,
+    "specialize": _FLAG,
 }
 _OPTIONAL = {
     *("maxiter", "maxfev", "maxtime"),

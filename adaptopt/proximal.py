@@ -144,6 +144,39 @@ def cut_short(residual):
     return bounded
 
 
+# What a coordinate adds to the objective, computed in float64.
+
+
+def no_cost(x, *parameters):
+    """Without a penalty: nothing."""
+    return 0.0
+
+
+def l1_cost(x, l1):
+    """Return ``l1 * abs(x)``."""
+    return l1 * abs(x)
+
+
+def l2_cost(x, l2, one):
+    """Return ``l2 / 2 * x**2``."""
+    return 0.5 * l2 * x * x
+
+
+def elastic_cost(x, l1, l2, one):
+    """Return the sum of both."""
+    return l1_cost(x, l1) + l2_cost(x, l2, one)
+
+
+@cache
+def cost_within(cost):
+    """Return a cost whose parameters follow the walls lo and hi."""
+
+    def bounded(x, lo, hi, *rest):
+        return cost(x, *rest)
+
+    return bounded
+
+
 # -- proximal maps as values -----------------------------------------------------------------------
 
 
@@ -153,6 +186,7 @@ class Proximal:
     prox: Callable[..., Any] = staticmethod(nothing)
     residual: Callable[..., Any] = staticmethod(gradient)
     repeat: Callable[..., Any] = staticmethod(nothing_repeated)
+    cost: Callable[..., Any] = staticmethod(no_cost)
     # Whether each coordinate has a map of its own, which the kernel applies; see `nonseparable`.
     is_separable: bool = True
 
@@ -161,8 +195,11 @@ class Proximal:
         return (), ()
 
     def penalty(self, x: np.ndarray) -> float:
-        """Return what is added to the objective; 0 for projections."""
-        return 0.0
+        """Return what is added to the objective: the costs of all coordinates."""
+        if self.cost is no_cost:
+            return 0.0
+        arrays, scalars = self.parameters(x.shape, np.dtype(np.float64))
+        return float(np.sum(self.cost(x.reshape(-1).astype(np.float64), *arrays, *scalars)))
 
     def feasible(self, x: np.ndarray) -> np.ndarray:
         """Return the point of the domain that is nearest to ``x``, as a new array."""
@@ -231,10 +268,7 @@ class L1(_Separable):
     prox = staticmethod(soft_threshold)
     residual = staticmethod(l1_gradient)
     repeat = staticmethod(soft_threshold_repeated)
-
-    def penalty(self, x: np.ndarray) -> float:
-        """Return ``sum(lam * abs(x))``."""
-        return float(np.sum(self.lam * np.abs(x), dtype=np.float64))
+    cost = staticmethod(l1_cost)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,11 +298,8 @@ class L2(_Separable):
     prox = staticmethod(shrink)
     residual = staticmethod(l2_gradient)
     repeat = staticmethod(shrink_repeated)
+    cost = staticmethod(l2_cost)
     constants = (1.0,)
-
-    def penalty(self, x: np.ndarray) -> float:
-        """Return ``sum(lam / 2 * x**2)``."""
-        return float(np.sum(self.lam * np.square(x, dtype=np.float64)) / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,11 +325,8 @@ class ElasticNet(_Separable):
     prox = staticmethod(soft_threshold_and_shrink)
     residual = staticmethod(elastic_gradient)
     repeat = staticmethod(elastic_repeated)
+    cost = staticmethod(elastic_cost)
     constants = (1.0,)
-
-    def penalty(self, x: np.ndarray) -> float:
-        """Return ``sum(l1 * abs(x) + l2 / 2 * x**2)``."""
-        return L1(self.l1).penalty(x) + L2(self.l2).penalty(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,6 +413,7 @@ class _Bounded(Proximal):
         self.prox = then_clip(first.prox)
         self.residual = cut_short(first.residual)
         self.repeat = then_clip_repeated(first.repeat)
+        self.cost = cost_within(first.cost)
 
     def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return the bounds, then the parameters of the map: all as arrays where one of them is."""
@@ -403,10 +432,6 @@ class _Bounded(Proximal):
             *[np.full(n, value) for value in scalars[1][:fields]],
         ]
         return tuple(columns), scalars[1][fields:]
-
-    def penalty(self, x: np.ndarray) -> float:
-        """Return the penalty of the map."""
-        return self._first.penalty(x)
 
     def feasible(self, x: np.ndarray) -> np.ndarray:
         """Return a point that respects the bounds."""

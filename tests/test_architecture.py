@@ -23,25 +23,30 @@ LAYERS = [
     {"descent", "epochs"},
     {"epoch_calls"},
     {"dense_epochs", "hogwild"},
+    {"compiled_run"},
+    {"descent_run"},
     {"descent_state", "epoch_state", "judging", "batches", "averaging", "compiled_epochs"},
     {
         *("run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"),
         *("regret", "compiled_function"),
     },
     {"optimizer", "problems"},
-    {"groups"},
+    {"groups", "rate_table"},
     {"packing", "precision", "snapshot", "transformation"},
     {"kernels.dense_epochs", "kernels.hogwild"},
-    {"kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows", "kernels.epochs"},
+    {
+        *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),
+        *("kernels.epochs", "kernels.descent", "kernels.rates"),
+    },
     {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
     {"kernels.access"},
     {"kernels.build", "kernels.formats"},
     {"arrays", "checkpoint"},
     {"nonseparable"},
-    {"rules", "losses", "schedules", "proximal", "gradients"},
+    {"rules", "losses", "schedules", "stopping", "proximal", "gradients"},
 ]
 LEVEL = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer}
-MATHS = {"rules": {"math"}, "losses": {"math"}, "schedules": {"math"}}
+MATHS = {"rules": {"math"}, "losses": {"math"}, "schedules": {"math"}, "stopping": {"math"}}
 FORBIDDEN_NAMES = {"utils", "core", "helpers", "common", "misc", "config"}
 
 

@@ -4,6 +4,7 @@ A problem runs compiled; the same problem as a function of row numbers, ``p.batc
 """
 
 import pickle
+import re
 import time
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ from numba import njit
 from scipy import sparse
 
 import adaptopt as ao
+from adaptopt.batches import read_sum
 from adaptopt.dense_epochs import DenseEpochs
+from adaptopt.proximal import Proximal
 
 ROWS, COLUMNS = 45, 70  # products in lanes and a rest; a short last batch
 TABLE = {**METHODS, "adagrad-norm": ao.AdaGradNorm(0.1)}
@@ -67,12 +70,12 @@ def calls(monkeypatch):
 
 # -- the same bits ---------------------------------------------------------------------------------
 
-# Every method with one map and dtype in turn, and four methods with all of them.
+# Every method with one map and dtype in turn, and two with all of them.
 CASES = {
     (name, list(MAPS)[k % 4], ("float32", "float64")[k // 4 % 2]) for k, name in enumerate(TABLE)
 } | {
     (name, prox, dtype)
-    for name in ("adagrad", "adam-decay", "ftrl", "adadelta")
+    for name in ("adam-decay", "adadelta")
     for prox in MAPS
     for dtype in ("float32", "float64")
 }
@@ -129,6 +132,26 @@ def test_everything_else_is_as_in_python(options, calls):
     assert calls
 
 
+def test_float32_steps_compute_in_float32():
+    """But for the mean of the iterates, which needs neither roots nor quotients."""
+    from adaptopt.dense_epochs import _dense_epoch
+    from adaptopt.kernels import build
+
+    p = problem(dtype=np.float32)
+    x = np.zeros(COLUMNS, np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        # Numba shows no code of what it has loaded from the disk.
+        patch.setattr(build, "njit", lambda *a, cache, **options: njit(*a, **options))
+        _dense_epoch.cache_clear()
+        total = read_sum(p, None, (), x)
+        calls = DenseEpochs.of(ao.Optimizer(x, ao.AdaGrad()), total, Proximal(), None, x.copy())
+    _dense_epoch.cache_clear()
+    code = "".join(calls._kernel.inspect_llvm().values())
+    assert re.search(r"fdiv <\d+ x float>", code)
+    assert re.search(r"@llvm.sqrt.v\d+f32", code)
+    assert not re.search(r"fdiv <\d+ x double>|@llvm.sqrt.(v\d+)?f64", code)
+
+
 def test_the_squared_norm_of_several_blocks():
     rng = np.random.default_rng(0)
     p = ao.problems.LeastSquares(rng.standard_normal((4, 100_000)), np.ones(4))
@@ -155,7 +178,8 @@ def test_a_value_that_is_not_finite_ends_the_run(average, dtype, calls):
 def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
     p = problem()
     whole = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
-    assert np.diff([0, *calls[:3]]).tolist() == [1, 8, 36]
+    assert calls[:2] == [1, 9]
+    assert len(calls) <= 3 + 2
     calls.clear()
     monkeypatch.setattr("adaptopt.dense_epochs.SECONDS", 0.0)
     cut = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
@@ -193,6 +217,23 @@ def test_a_schedule_is_asked_for_the_steps_of_the_calls():
 
     ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, method=ao.SGD(schedule), epochs=2)
     assert set(asked) == {1, 2, 3, 4}
+
+
+def test_a_schedule_that_fails_does_so_at_its_step():
+    def schedule(t):
+        if t > 10:
+            raise OverflowError("t")
+        return 0.1
+
+    states = []
+    for fun, data in ((problem(), None), (problem().batch, ROWS)):
+        with pytest.raises(OverflowError) as caught:
+            ao.minimize_finite_sum(
+                fun, np.zeros(COLUMNS), data, method=ao.SGD(schedule), batch_size=2, rng=0
+            )
+        states.append(caught.value.state)
+    assert states[0].t == 10
+    assert pickle.dumps(states[0]) == pickle.dumps(states[1])
 
 
 # -- going on --------------------------------------------------------------------------------------
@@ -311,6 +352,21 @@ def test_scalars_that_nothing_carries_stay(calls):
 
 
 @dataclass(frozen=True)
+class Labelled(Own):
+    """A hyperparameter that is no number."""
+
+    label: str = "mine"
+    carry = staticmethod(lambda t, lr, nesterov, label, count: (count + 1,))
+    coefficients = staticmethod(lambda t, lr, nesterov, label, count: (lr, 0.5, len(label)))
+
+
+def test_hyperparameters_that_are_no_numbers_stay_in_python(calls, recwarn):
+    assert_same(*both(problem(), Labelled()))
+    assert not calls
+    assert not recwarn
+
+
+@dataclass(frozen=True)
 class Tabled(Own):
     """Coefficients from a table by the number of the step."""
 
@@ -332,6 +388,7 @@ def test_what_numba_cannot_compile_is_a_warning_and_the_same_steps(calls):
 @njit
 def in_place(x, idx, g_out, A, b):
     f = 0.0
+    g_out[:] = 0
     for i in idx:
         r = -b[i]
         for k in range(x.size):
@@ -430,6 +487,18 @@ def test_an_exception_arrives_as_itself_with_the_state_after_the_last_step(calls
 
 
 @njit
+def unwritten(x, idx, g_out, A, b):
+    return 0.0
+
+
+def test_a_gradient_that_is_not_written_ends_the_run(calls):
+    res = over_numbers(unwritten)
+    assert (res.status, res.nit) == (3, 0)
+    assert "gradient with a non-finite entry" in res.message
+    assert calls
+
+
+@njit
 def short_gradient(x, idx, A, b):
     return 0.0, np.zeros(3)
 
@@ -466,7 +535,7 @@ def test_the_kernel_does_not_depend_on_the_function(calls):
 
 @njit
 def slow(x, idx, g_out):
-    total = 0.0
+    total, g_out[0] = 0.0, 0.0
     for k in range(3_000_000):
         total += np.sin(x[0] + k)
     return total

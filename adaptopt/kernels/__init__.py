@@ -2,6 +2,14 @@
 
 from .dense import DenseStep, Layout, rate_kernel
 from .formats import step_key
-from .reductions import SumOfSquares, norm_kernel
+from .reductions import SumOfSquares, cost_kernel, norm_kernel
 
-__all__ = ["DenseStep", "Layout", "SumOfSquares", "norm_kernel", "rate_kernel", "step_key"]
+__all__ = [
+    "DenseStep",
+    "Layout",
+    "SumOfSquares",
+    "cost_kernel",
+    "norm_kernel",
+    "rate_kernel",
+    "step_key",
+]

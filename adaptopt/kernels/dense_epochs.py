@@ -18,7 +18,7 @@ from .averages import moved, weight_of
 from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
 from .dense import READ, Layout, make_step, step_parts, step_types
 from .per_step import make_prepare, narrow
-from .reductions import BLOCK, is_strange, make_squares_in_lanes
+from .reductions import BLOCK, in_order, is_strange, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
 from .rows import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, weigh
 
@@ -58,12 +58,15 @@ def make_evaluate_sparse(*parts):
 
 @cache
 def cleared(evaluate):
-    """Have a function that writes its gradient find zeros, as it does when called from Python."""
+    """Have a function that writes its gradient find NaN there, as it does when called from Python.
+
+    So an entry that it leaves unwritten is seen.
+    """
     evaluate = inlinable(evaluate)
 
     def evaluate_cleared(fun, jac, x, rows, g, spare, args):
         for i in range(g.size):
-            g.flat[i] = 0
+            g.flat[i] = np.nan
         return evaluate(fun, jac, x, rows, g, spare, args)
 
     return evaluate_cleared
@@ -75,16 +78,12 @@ def no_measure(g, lanes, sums):
 
 
 def make_squared_norm(read):
-    """Compose the sum of squares of a gradient of few blocks."""
-    squares = make_squares_in_lanes(read)
+    """Compose the sum of the squares of a gradient."""
+    squares, total = make_squares_in_lanes(read), in_order
 
     def squared_norm(g, lanes, sums):
         squares(g, 1.0, lanes, sums, 0, sums.size)
-        total = 0.0
-        # One after the other, as NumPy adds up to seven numbers.
-        for block in range(uintp(sums.size)):
-            total += sums[block]
-        return (total,)
+        return (total(sums),)
 
     return squared_norm
 
@@ -115,6 +114,8 @@ def make_dense_epoch(
             loss, fits = evaluate(fun, jac, point, (order[done:end],), slope, spare, args)
             if not fits:
                 return False
+            # Python's loop stops where the residual of a finite gradient overflows, too, as
+            # g + l2 * x may near the largest float. Here it goes on until a loss overflows.
             strange = False
             for i in range(n):
                 strange |= is_strange(g[i])

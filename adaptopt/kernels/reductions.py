@@ -1,4 +1,4 @@
-"""Reductions over flat arrays: the stopping tests' norm, and the sum of squares of a gradient."""
+"""Reductions over flat arrays: the stopping tests' norm, sums of squares, and penalties."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .build import array_type, compile_kernel, inlinable, tuple_of
 from .dense import READ, Layout
 from .loops import Loop
 
-__all__ = ["SumOfSquares", "norm_kernel"]
+__all__ = ["SumOfSquares", "cost_kernel", "make_costs", "make_norm", "norm_kernel"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -67,6 +67,36 @@ def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., f
     return kernel
 
 
+def make_costs(cost, read_x):
+    """Compose a coordinate's cost into the sum of all, in float64, in an order of its own."""
+
+    def costs(x, walls, coefs):
+        a, b, c, d = 0.0, 0.0, 0.0, 0.0
+        fours = uintp(uintp(x.size) // uintp(4) * uintp(4))
+        for i in range(uintp(0), fours, uintp(4)):
+            j, k, m = uintp(i + uintp(1)), uintp(i + uintp(2)), uintp(i + uintp(3))
+            a += cost(np.float64(read_x(x[i])), *gather(walls, i), *coefs)
+            b += cost(np.float64(read_x(x[j])), *gather(walls, j), *coefs)
+            c += cost(np.float64(read_x(x[k])), *gather(walls, k), *coefs)
+            d += cost(np.float64(read_x(x[m])), *gather(walls, m), *coefs)
+        for i in range(fours, uintp(x.size)):
+            a += cost(np.float64(read_x(x[i])), *gather(walls, i), *coefs)
+        return (a + b) + (c + d)
+
+    return costs
+
+
+def cost_kernel(cost: Callable[..., Any], layout: Layout) -> Callable[..., float]:
+    """Return ``kernel(x, walls, coefs)``: what a proximal map's penalty comes to."""
+    signature = types.float64(
+        array_type(layout.x),
+        tuple_of(layout.number[::1], layout.walls),
+        tuple_of(types.float64, layout.coefs[3]),
+    )
+    kernel: Callable[..., float] = compile_kernel(make_costs, (cost, READ[layout.x]), signature)
+    return kernel
+
+
 def make_squares_in_lanes(read):
     """Sum the squares of ``factor * g`` in float64, block by block."""
 
@@ -103,6 +133,14 @@ def make_squares(read):
     return squares
 
 
+def in_order(values):
+    """Sum up from the first to the last, compiled or not."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
 def make_threaded_squares(read):
     """Split the blocks over the threads."""
     squares = inlinable(make_squares(read))
@@ -135,4 +173,4 @@ class SumOfSquares(Loop):
         """Return the sum; the same to the last bit for any number of threads."""
         sums = np.empty(-(-g.size // BLOCK))
         self.run(g.size, sums.size, g, factor, sums)
-        return float(sums.sum())
+        return float(in_order(sums))

@@ -1,0 +1,217 @@
+"""A run of minimize whose steps are taken in compiled calls, with no Python between them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import get_num_threads
+from numba.core.errors import NumbaError
+
+from .compiled_function import CompiledFunction, what_numba_says
+from .descent_run import DescentRun
+from .kernels.descent import (
+    LOOK,
+    MISFIT,
+    Counts,
+    DescentKinds,
+    Numbers,
+    descent_kernel,
+)
+from .kernels.reductions import BLOCK
+from .kernels.threads import THREADED_FROM, alone
+from .monitor import Monitor, Stop
+from .objective import Objective
+from .optimizer import Optimizer
+from .options import Options
+from .proximal import Proximal
+from .rate_table import RateTable
+
+__all__ = ["CompiledRun", "start_run"]
+
+_descent_kernel = lru_cache(maxsize=64)(descent_kernel)
+
+# Seconds that a call is to take: Ctrl-C and limits of time are seen after it.
+SECONDS = 0.025
+# A call takes at most so many times the steps of the one before, and so many.
+GROWTH, MOST = 16, 2**30
+
+_NO_STEPS = np.empty(0)
+
+
+class CompiledRun(DescentRun):
+    """The same run; between calls, it stands where that in Python would stand."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        objective: Objective,
+        monitor: Monitor,
+        compiled: CompiledFunction,
+        specialize: bool,
+    ) -> None:
+        super().__init__(optimizer, objective, monitor, None)
+        group, x = self._group, self.x
+        method, part, prox = group.method, group._whole, group.prox
+        self._rates = RateTable(method)
+        self._hyper = method.numbers_after_lr
+        self._kinds = DescentKinds(
+            group.number.name,
+            x.ndim,
+            (*compiled.passed_kinds(specialize), compiled.kinds[2]),
+            len(part.slots),
+            len(part.walls),
+            len(part.rates),
+            tuple(type(value) for value in self._hyper),
+            len(group._prox_coefs),
+            len(method.scalars),
+            compiled.counted,
+        )
+        self._functions = (
+            compiled.evaluate(specialize),
+            *(method.carry, method.coefficients, method.decay_coefficients),
+            *(method.decay, method.rule),
+            *(prox.prox, prox.residual, prox.cost),
+            len(method.measures),
+        )
+        points = np.empty((3, *x.shape), x.dtype)
+        gradients = np.empty((2, *x.shape), x.dtype)
+        self._points, self._gradients = points.reshape(3, -1), gradients.reshape(2, -1)
+        # Before the first step there is no gradient, and what is left unwritten is not one.
+        gradients.fill(np.nan)
+        spare = np.empty_like(x)
+        self._objective = (*compiled.passed(specialize), compiled.args)
+        self._rows = (points, self._points, gradients, self._gradients, spare)
+        self._scalars = tuple(np.empty(1) for _ in method.scalars)
+        self._ends = group.number.type(0), group.number.type(np.nan)
+        self._blocks = np.empty(-(-x.size // BLOCK) if method.measures else 0)
+        self._serial = _descent_kernel(self._functions, self._kinds, False)
+        self._chunk = 1
+
+    def evaluate(self) -> Stop | None:
+        """Evaluate the objective where that is still to do, and look at the iterate."""
+        return self._call(0, _NO_STEPS) if self.g is None else super().evaluate()
+
+    def advance(self, most: int | None) -> Stop | None:
+        """Take at most so many steps, as many as a call may take; return why the run has ended."""
+        # The first step's rates are part of the diagnosis of dying ones: it is a call of its own.
+        steps = self._chunk if self.t else 1
+        if most is not None:
+            steps = min(steps, most)
+        start = time.perf_counter()
+        table = self._rates.fill(self.t + 1, steps)
+        if not table.size:
+            return super().advance(most)  # Python says what is wrong with the next rate.
+        if self._rates.most is not None:
+            steps = min(steps, table.size)
+        before = self.nit
+        stop = self._call(steps, table)
+        seconds = (time.perf_counter() - start) / max(self.nit - before, 1)
+        self._chunk = int(min(max(SECONDS / seconds, 1), GROWTH * self._chunk, MOST))
+        return stop
+
+    def _call(self, most: int, table: np.ndarray) -> Stop | None:
+        """Evaluate where that is to do, take the steps, and stand where they end."""
+        part, tests = self._group._whole, self.monitor.tests
+        counts, numbers = self._enter()
+        zero, nan = self._ends
+
+        def call(kernel: Any, chunks: int) -> int:
+            return kernel(  # type: ignore[no-any-return]
+                *self._objective, *self._rows, part.slots, part.walls, part.rates, self._hyper,
+                self._group.method.weight_decay, self._group._prox_coefs, table, self._scalars,
+                self._blocks, tests, counts, numbers, most, chunks, zero, nan,
+            )  # fmt: skip
+
+        try:
+            threads = get_num_threads() if self._flat.size >= THREADED_FROM else 1
+            if threads == 1:
+                code = call(self._serial, 1)
+            else:
+                with alone() as free:
+                    code = call(self._threaded, threads) if free else call(self._serial, 1)
+        finally:
+            # What the objective raises, and a Ctrl-C, which arrives when the call returns.
+            self._stand(Counts(*counts.tolist()), Numbers(*numbers.tolist()))
+        if code == MISFIT:
+            return super().evaluate()  # Python says what is wrong with the gradient.
+        if code == LOOK:
+            return self.monitor.judge(self.t, self.f, self.norm, float(numbers[-1]))
+        return None
+
+    @property
+    def _threaded(self) -> Any:
+        return _descent_kernel(self._functions, self._kinds, True)
+
+    def _enter(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lay out for the kernel where the run stands."""
+        m, points, gradients = self.monitor, self._points, self._gradients
+        points[0], points[1] = self._flat, m.best_x
+        points[2] = np.nan if m.previous_x is None else m.previous_x
+        if self.g is not None:
+            gradients[0] = self.g
+        gradients[1] = m.best_jac
+        for place, value in zip(self._scalars, self._group.scalars, strict=True):
+            place[0] = value
+        known = self.g is not None
+        counts = Counts(self.t, known=known, best_t=m.best_t)
+        numbers = Numbers(self.f, self.norm, m.previous_fun, m.best_fun)
+        return np.array(counts, np.int64), np.array(numbers, np.float64)
+
+    def _stand(self, counts: Counts, numbers: Numbers) -> None:
+        """Stand where the kernel has written down that it stands."""
+        m, objective = self.monitor, self.objective
+        points, gradients = self._points, self._gradients
+        norm_before, t_before = self.norm, self.t
+        self.f, self.norm = numbers.f, numbers.norm
+        self.g = gradients[counts.gradient] if counts.known else None
+        self.nit += counts.taken
+        objective.nfev += counts.calls
+        objective.njev += counts.calls
+        if numbers.best_f < m.best_fun:
+            m.best_fun, m.best_t = numbers.best_f, counts.best_t
+            np.copyto(m.best_x, points[counts.best])
+            np.copyto(m.best_jac, gradients[counts.best_gradient])
+        m.previous_fun = numbers.previous_f
+        if m.previous_x is not None:
+            np.copyto(m.previous_x, points[counts.previous])
+        if counts.t == t_before:
+            return
+        np.copyto(self._flat, points[counts.current])
+        self.optimizer.t = counts.t
+        self._group.go_on(counts.t, tuple(float(place[0]) for place in self._scalars))
+        if counts.t == 1:
+            self._note_first(norm_before)
+
+
+def start_run(
+    optimizer: Optimizer,
+    objective: Objective,
+    monitor: Monitor,
+    domain: tuple[np.ndarray, np.ndarray] | None,
+    options: Options,
+) -> DescentRun:
+    """Return a compiled run where the objective, the method and the map allow it, or another."""
+    compiled, group = objective.compiled, optimizer._groups[0]
+    prox = group.prox
+    fits = (
+        compiled is not None
+        and prox.is_separable
+        and type(prox).penalty is Proximal.penalty
+        and group.method.numbers_after_lr is not None
+        and not (options.certificate or options.return_all)
+    )
+    if compiled is not None and fits:
+        try:
+            return CompiledRun(optimizer, objective, monitor, compiled, options.specialize)
+        except NumbaError as error:
+            warnings.warn(
+                f"the loop of {group.method!r} with {prox!r} does not compile, and runs in Python: "
+                f"{what_numba_says(error)}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+    return DescentRun(optimizer, objective, monitor, domain)

@@ -1,0 +1,240 @@
+"""The loop of minimize in compiled calls: evaluate, look, step, as often as is asked for.
+
+Nothing is copied from step to step. Three rows hold points: the step goes from the current one to
+one that is neither it nor the best; two hold gradients. What the loop knows is written down before
+the objective is called, so that an exception in it leaves a state to go on from.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange, types
+from numba.core.errors import NumbaError
+
+from ..stopping import reason
+from .access import gather, scatter
+from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .formats import unchanged
+from .per_step import make_prepare, narrow
+from .reductions import in_order, make_costs, make_norm, make_squares
+
+__all__ = ["DONE", "LOOK", "MISFIT", "Counts", "DescentKinds", "Numbers", "descent_kernel"]
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+# Why a call has returned: all steps were taken; there is something to look at, a value that is not
+# finite or a stopping test that is met; the gradient has another shape.
+DONE, LOOK, MISFIT = 0, 1, 2
+
+
+class Counts(NamedTuple):
+    """Whole numbers of a run, as they lie in the array that the kernel keeps up."""
+
+    t: int  # steps of the optimizer
+    taken: int = 0  # steps in this call, those that were left out too
+    calls: int = 0  # evaluations in this call
+    known: int = 0  # whether value and gradient at the current point are
+    current: int = 0  # rows of points
+    best: int = 1
+    previous: int = 2
+    gradient: int = 0  # rows of gradients
+    best_gradient: int = 1
+    best_t: int = 0
+
+
+class Numbers(NamedTuple):
+    """Other numbers of a run, likewise."""
+
+    f: float
+    norm: float
+    previous_f: float
+    best_f: float
+    moved: float = np.nan
+
+
+T, TAKEN, CALLS, KNOWN, CURRENT, BEST, PREVIOUS, GRADIENT, BEST_GRADIENT, BEST_T = range(10)
+F, NORM, PREVIOUS_F, BEST_F, MOVED = range(5)
+
+
+def make_move(decay, rule, prox):
+    """Compose the scalar functions into a step from one row to another."""
+
+    def move(x, g, out, slots, walls, rates, decay_coefs, coefs, prox_coefs, lo, hi):
+        for i in range(uintp(lo), uintp(hi)):
+            x_i, g_i = decay(x[i], g[i], *decay_coefs)
+            half, rate, new = rule(x_i, g_i, *gather(slots, i), *coefs)
+            out[i] = prox(half, rate, *gather(walls, i), *prox_coefs)
+            scatter(slots, i, new, np.uint32(0))
+            scatter(rates, i, (rate,), np.uint32(0))
+
+    return move
+
+
+def largest_move(x, before, zero, nan):
+    """Return the largest difference of two points; ``nan`` where one is not a number."""
+    largest = zero
+    strange = False
+    for i in range(uintp(x.size)):
+        distance = abs(x[i] - before[i])
+        strange |= distance != distance
+        largest = distance if distance > largest else largest
+    return nan if strange else largest
+
+
+def nothing_measured(g, sums):
+    """Return what a method gets that measures nothing."""
+    return ()
+
+
+def make_measure(measures):
+    """Return what computes a method's measures of the gradient."""
+    if not measures:
+        return nothing_measured
+    squares, total = inlinable(make_squares(unchanged)), inlinable(in_order)
+
+    def measure(g, sums):
+        squares(g, 1.0, sums, 0, sums.size)
+        return (total(sums),)
+
+    return measure
+
+
+def make_descent(
+    evaluate, carry, coefficients, decay_coefficients, decay, rule, prox, residual, cost, stopped,
+    measures,
+):  # fmt: skip
+    """Compose the loop."""
+    prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
+    move = inlinable(make_move(decay, rule, prox))
+    distance = inlinable(make_norm(residual, unchanged, unchanged))
+    costs = inlinable(make_costs(cost, unchanged))
+    measure = inlinable(make_measure(measures))
+    farthest = inlinable(largest_move)
+
+    def descent(
+        fun, jac, args, points, flat, gradients, flat_gradients, spare, slots, walls, rates,
+        hyper, weight_decay, prox_coefs, schedule, scalar_places, sums, tests, counts, numbers,
+        most, chunks, zero, nan,
+    ):  # fmt: skip
+        n = flat.shape[1]
+        first = t = counts[T]
+        taken = 0
+        known = counts[KNOWN] != 0
+        current, best, previous = counts[CURRENT], counts[BEST], counts[PREVIOUS]
+        row, best_row, best_t = counts[GRADIENT], counts[BEST_GRADIENT], counts[BEST_T]
+        f, norm = numbers[F], numbers[NORM]
+        previous_f, best_f = numbers[PREVIOUS_F], numbers[BEST_F]
+        scalars = gather(scalar_places, 0)
+        narrow_coefs = narrow(prox_coefs, zero)
+        while True:
+            if not known:
+                row = 1 - best_row
+                counts[CALLS] += 1
+                value, fits = evaluate(fun, jac, points[current], (), gradients[row], spare, args)
+                if not fits:
+                    return MISFIT
+                x, g = flat[current], flat_gradients[row]
+                f = value + costs(x, walls, prox_coefs)
+                norm = np.float64(distance(x, g, walls, narrow_coefs, zero, nan))
+                known = True
+                counts[KNOWN], counts[GRADIENT] = 1, row
+                numbers[F], numbers[NORM] = f, norm
+                if not (isfinite(f) and isfinite(norm)):
+                    return LOOK
+                if f < best_f:
+                    best_f, best, best_row, best_t = f, current, row, t
+                    numbers[BEST_F] = f
+                    counts[BEST], counts[BEST_GRADIENT], counts[BEST_T] = current, row, t
+                moved = np.float64(nan)
+                if tests[3] >= 0.0:
+                    moved = np.float64(farthest(x, flat[previous], zero, nan))
+                    numbers[MOVED] = moved
+                if stopped(f, norm, previous_f, moved, t - best_t, *tests):
+                    return LOOK
+            if taken == most:
+                return DONE
+            taken += 1
+            known = False
+            counts[TAKEN], counts[KNOWN] = taken, 0
+            if isfinite(f) and isfinite(norm):
+                lr = schedule[min(t - first, schedule.size - 1)]
+                t += 1
+                x, g = flat[current], flat_gradients[row]
+                new, decay_coefs, coefs = prepare(
+                    np.float64(t), lr, hyper, weight_decay, scalars, measure(g, sums)
+                )
+                scalars = narrow(new, 0.0)
+                scatter(scalar_places, 0, scalars, np.uint32(0))
+                decay_coefs, coefs = narrow(decay_coefs, zero), narrow(coefs, zero)
+                previous, previous_f = current, f
+                current = 3 - current - best if current != best else (current + 1) % 3
+                for c in prange(chunks):
+                    move(
+                        x, g, flat[current], slots, walls, rates, decay_coefs, coefs,
+                        narrow_coefs, c * n // chunks, (c + 1) * n // chunks,
+                    )  # fmt: skip
+                counts[T], counts[CURRENT], counts[PREVIOUS] = t, current, previous
+                numbers[PREVIOUS_F] = f
+
+    return descent
+
+
+class DescentKinds(NamedTuple):
+    """What a loop is compiled for: Numba's types, and how many there are of each thing."""
+
+    form: str  # of the numbers
+    dimensions: int  # of the point
+    objective: tuple[Any, Any, Any]  # types of both functions and of their arguments
+    slots: int
+    walls: int
+    rates: int
+    hyper: tuple[type, ...]  # those after lr: bool or float
+    prox: int
+    scalars: int
+    counted: bool  # whether evaluating makes arrays for certain
+
+
+def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bool) -> Any:
+    """Compile the loop of one method and proximal map.
+
+    Parameters
+    ----------
+    functions : tuple
+        How to evaluate; a method's carry, coefficients, coefficients of the decay, decay and rule;
+        the map, its residual and its cost; and how many things the method measures.
+    kinds : DescentKinds
+        What to compile it for.
+    threaded : bool
+        Whether the coordinates of a step are spread over threads; the result is the same.
+    """
+    number, array = number_type(kinds.form), array_type(kinds.form)
+    shaped = [types.Array(number, kinds.dimensions + more, "C") for more in (0, 1)]
+    hyper = [types.boolean if kind is bool else types.float64 for kind in kinds.hyper]
+    floats = types.float64[::1]
+    signature = types.int64(
+        *kinds.objective,
+        *(shaped[1], number[:, ::1], shaped[1], number[:, ::1], shaped[0]),
+        *[tuple_of(array, count) for count in (kinds.slots, kinds.walls, kinds.rates)],
+        types.Tuple(hyper),
+        types.float64,
+        tuple_of(types.float64, kinds.prox),
+        floats,
+        tuple_of(floats, kinds.scalars),
+        floats,
+        types.Tuple([types.float64] * 4 + [types.int64]),
+        types.int64[::1],
+        floats,
+        *(types.int64, types.int64, number, number),
+    )
+    parts = (*functions[:-1], reason, functions[-1])
+    if not (kinds.counted or threaded or functions[-1]):
+        try:
+            return compile_kernel(make_descent, parts, signature, counted=False)
+        except NumbaError:
+            pass  # An objective that is a part of the loop makes arrays.
+    return compile_kernel(make_descent, parts, signature, parallel=threaded)
