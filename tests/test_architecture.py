@@ -18,7 +18,8 @@ MODULES = sorted(
 LAYERS = [
     {"__main__", "demonstration", "environment"},
     {"__init__"},
-    {"minimize", "finite_sum", "interchange"},
+    {"finite_sum", "interchange", "many"},
+    {"minimize"},
     {"methods", "dual_averaging", "method"},
     {"descent", "epochs"},
     {"compiled_run"},
@@ -33,7 +34,7 @@ LAYERS = [
     {"packing", "precision", "snapshot", "transformation"},
     {
         *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),
-        *("kernels.epochs", "kernels.descent", "kernels.rates"),
+        *("kernels.epochs", "kernels.descent", "kernels.many", "kernels.rates"),
     },
     {"kernels.loops", "kernels.threads", "kernels.per_step"},
     {"kernels.access"},
