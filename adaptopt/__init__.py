@@ -7,6 +7,7 @@ takes one step at a time, in place.
 from . import interchange, problems, regret, schedules
 from .dual_averaging import FTRL, AdaGradDA, AdaGradNorm
 from .finite_sum import minimize_finite_sum
+from .many import minimize_many
 from .method import Method
 from .methods import (
     SGD,
@@ -54,6 +55,7 @@ __all__ = [
     "interchange",
     "minimize",
     "minimize_finite_sum",
+    "minimize_many",
     "problems",
     "regret",
     "schedules",

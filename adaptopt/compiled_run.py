@@ -13,6 +13,7 @@ from numba.core.errors import NumbaError
 
 from .compiled_function import CompiledFunction, what_numba_says
 from .descent_run import DescentRun
+from .groups import Group
 from .kernels.descent import (
     LOOK,
     MISFIT,
@@ -30,7 +31,7 @@ from .options import Options
 from .proximal import Proximal
 from .rate_table import RateTable
 
-__all__ = ["CompiledRun", "start_run"]
+__all__ = ["CompiledRun", "is_compilable", "loop_parts", "start_run"]
 
 _descent_kernel = lru_cache(maxsize=64)(descent_kernel)
 
@@ -54,29 +55,10 @@ class CompiledRun(DescentRun):
         specialize: bool,
     ) -> None:
         super().__init__(optimizer, objective, monitor, None)
-        group, x = self._group, self.x
-        method, part, prox = group.method, group._whole, group.prox
+        method, x = self._group.method, self.x
         self._rates = RateTable(method)
         self._hyper = method.numbers_after_lr
-        self._kinds = DescentKinds(
-            group.number.name,
-            x.ndim,
-            (*compiled.passed_kinds(specialize), compiled.kinds[2]),
-            len(part.slots),
-            len(part.walls),
-            len(part.rates),
-            tuple(type(value) for value in self._hyper),
-            len(group._prox_coefs),
-            len(method.scalars),
-            compiled.counted,
-        )
-        self._functions = (
-            compiled.evaluate(specialize),
-            *(method.carry, method.coefficients, method.decay_coefficients),
-            *(method.decay, method.rule),
-            *(prox.prox, prox.residual, prox.cost),
-            len(method.measures),
-        )
+        self._functions, self._kinds = loop_parts(self._group, compiled, x.ndim, specialize)
         points = np.empty((3, *x.shape), x.dtype)
         gradients = np.empty((2, *x.shape), x.dtype)
         self._points, self._gradients = points.reshape(3, -1), gradients.reshape(2, -1)
@@ -86,7 +68,7 @@ class CompiledRun(DescentRun):
         self._objective = (*compiled.passed(specialize), compiled.args)
         self._rows = (points, self._points, gradients, self._gradients, spare)
         self._scalars = tuple(np.empty(1) for _ in method.scalars)
-        self._ends = group.number.type(0), group.number.type(np.nan)
+        self._ends = x.dtype.type(0), x.dtype.type(np.nan)
         self._blocks = np.empty(-(-x.size // BLOCK) if method.measures else 0)
         self._serial = _descent_kernel(self._functions, self._kinds, False)
         self._chunk = 1
@@ -187,6 +169,43 @@ class CompiledRun(DescentRun):
             self._note_first(norm_before)
 
 
+def loop_parts(
+    group: Group, compiled: CompiledFunction, dimensions: int, specialize: bool
+) -> tuple[tuple[Any, ...], DescentKinds]:
+    """Return what the loop of a group's method and map is made of, and for which types."""
+    method, part, prox = group.method, group._whole, group.prox
+    kinds = DescentKinds(
+        group.number.name,
+        dimensions,
+        (*compiled.passed_kinds(specialize), compiled.kinds[2]),
+        len(part.slots),
+        len(part.walls),
+        len(part.rates),
+        tuple(type(value) for value in method.numbers_after_lr),
+        len(group._prox_coefs),
+        len(method.scalars),
+        compiled.counted,
+    )
+    functions = (
+        compiled.evaluate(specialize),
+        *(method.carry, method.coefficients, method.decay_coefficients),
+        *(method.decay, method.rule),
+        *(prox.prox, prox.residual, prox.cost),
+        len(method.measures),
+    )
+    return functions, kinds
+
+
+def is_compilable(group: Group) -> bool:
+    """Tell whether a group's method and map are such as the loop can be made of."""
+    prox = group.prox
+    return (
+        prox.is_separable
+        and type(prox).penalty is Proximal.penalty
+        and group.method.numbers_after_lr is not None
+    )
+
+
 def start_run(
     optimizer: Optimizer,
     objective: Objective,
@@ -196,21 +215,14 @@ def start_run(
 ) -> DescentRun:
     """Return a compiled run where the objective, the method and the map allow it, or another."""
     compiled, group = objective.compiled, optimizer._groups[0]
-    prox = group.prox
-    fits = (
-        compiled is not None
-        and prox.is_separable
-        and type(prox).penalty is Proximal.penalty
-        and group.method.numbers_after_lr is not None
-        and not (options.certificate or options.return_all)
-    )
-    if compiled is not None and fits:
+    looks_at_all = options.certificate or options.return_all
+    if compiled is not None and is_compilable(group) and not looks_at_all:
         try:
             return CompiledRun(optimizer, objective, monitor, compiled, options.specialize)
         except NumbaError as error:
             warnings.warn(
-                f"the loop of {group.method!r} with {prox!r} does not compile, and runs in Python: "
-                f"{what_numba_says(error)}",
+                f"the loop of {group.method!r} with {group.prox!r} does not compile, and runs in "
+                f"Python: {what_numba_says(error)}",
                 RuntimeWarning,
                 stacklevel=5,
             )

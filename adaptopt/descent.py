@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .compiled_run import start_run
-from .descent_run import DescentRun
+from .descent_run import FIXED, DescentRun
 from .descent_state import DescentState
 from .history import History
-from .monitor import CALLBACK, CONVERGED, Monitor, Stop
+from .monitor import CALLBACK, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
 from .options import Options, read_options
@@ -76,7 +76,7 @@ def descend(
     ):
         stop = run.evaluate()
         if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
-            stop = Stop(CONVERGED, "All independent variables were fixed by bounds.")
+            stop = FIXED
         history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
         while stop is None and not (stop := run.limit()):
             before = run.nit

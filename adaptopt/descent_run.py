@@ -8,7 +8,7 @@ import numpy as np
 
 from .descent_state import DescentState
 from .history import dying_rate
-from .monitor import MAXITER, SUCCESS, Monitor, Stop
+from .monitor import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 from .objective import Objective
 from .optimizer import Optimizer
 from .regret import Sums
@@ -16,7 +16,19 @@ from .regret import Sums
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["DescentRun"]
+__all__ = ["FIXED", "DescentRun", "median_rates"]
+
+
+FIXED = Stop(CONVERGED, "All independent variables were fixed by bounds.")
+
+
+def median_rates(method: Any, rates: np.ndarray, t: int) -> Any:
+    """Return the medians of effective rates along the last axis, over a schedule's learning rate.
+
+    NaN where that is 0.
+    """
+    lr = method.lr_at(t)
+    return np.median(rates, axis=-1) / (lr or np.nan)
 
 
 class DescentRun:
@@ -91,8 +103,7 @@ class DescentRun:
         method = self.optimizer.method
         if not method.rates_only_fall:
             return np.nan
-        lr = method.lr_at(self.t)
-        return float(np.median(self.optimizer.learning_rates()) / lr) if lr else np.nan
+        return float(median_rates(method, self.optimizer.learning_rates().reshape(-1), self.t))
 
     def state(self) -> DescentState:
         """Return where the run stands."""
@@ -136,7 +147,7 @@ class DescentRun:
         m = self.monitor
         found = np.isfinite(m.best_fun)
         message = stop.message
-        if stop.status == MAXITER and self._first[0] > 0 and self._first[1] > 0:
+        if stop.status == MAXITER:
             message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
         return OptimizeResult(
             x=(m.best_x if found else self.x).reshape(self.x.shape).copy(),

@@ -278,8 +278,20 @@ class Group:
         if self._whole.rates:
             out[:] = self._whole.rates[0]
         elif t:
-            _rate_kernel(self.method.rate, self._layout)(out, self._whole.slots, self.coefs)
+            self._compute_rates(out, self._whole.slots, self.coefs)
         return self.shaped(out)
+
+    def rates_after(
+        self, t: int, slots: tuple[np.ndarray, ...], scalars: tuple[float, ...], count: int
+    ) -> np.ndarray:
+        """Return ``count`` rates of a step ``t`` that led to these slots; NaN where t is 0."""
+        out = np.full(count, np.nan, self.number)
+        if t:
+            self._compute_rates(out, slots, self.method.coefficients_at(t, scalars)[1])
+        return out
+
+    def _compute_rates(self, out: np.ndarray, slots: Any, coefs: tuple[float, ...]) -> None:
+        _rate_kernel(self.method.rate, self._layout)(out, slots, coefs)
 
     def gradient_norms(self, gradients: Sequence[np.ndarray]) -> list[float]:
         """Return how far each parameter is from stationary along its gradient."""

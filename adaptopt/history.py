@@ -55,6 +55,8 @@ def dying_rate(first: tuple[float, float], last: tuple[float, float], t: int) ->
     t : int
         Steps taken.
     """
+    if not (first[0] > 0 and first[1] > 0):
+        return ""
     rate, gradient = last[0] / first[0], last[1] / first[1]
     if not (rate < DYING_FRACTION and gradient > VANISHED_FRACTION):
         return ""

@@ -49,7 +49,10 @@ def minimize(
     ----------
     fun : callable
         ``fun(x, *args) -> float``, or ``-> (float, gradient)`` with ``jac=True``. ``x`` has the
-        shape and dtype of ``x0``.
+        shape and dtype of ``x0``. A function compiled with `numba.njit` may also be
+        ``fun(x, g_out, *args) -> float``, told by the number of its arguments, and write the
+        gradient to every entry of ``g_out``. Where it is compiled and so is its gradient, the whole
+        loop runs compiled, with the same result.
     x0 : array_like
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
         float64.
@@ -60,7 +63,7 @@ def minimize(
     jac : callable, True, None, "2-point", "3-point" or "cs"
         ``jac(x, *args) -> gradient``, or True where ``fun`` returns it too, or which finite
         differences (`scipy.optimize`'s) to take, at ``n + 1`` evaluations a step or more; None
-        takes ``options["fd_method"]``.
+        takes ``options["fd_method"]``. None or True where ``fun`` takes ``g_out``.
     hess, hessp
         Not used; a RuntimeWarning says so.
     bounds : Bounds or sequence of pairs, optional
@@ -110,6 +113,9 @@ def minimize(
         certificate : bool, default False
             For convex objectives under bounds that are all finite: say how far from the minimum the
             result is at most. See Returns; a step then takes a few more passes over the arrays.
+        specialize : bool, default False
+            Compile a compiled ``fun`` into the loop: faster for few variables, but the loop is then
+            compiled for each ``fun``. Divisions by zero give infinities, as in NumPy.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional
@@ -161,7 +167,8 @@ def minimize(
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as above, before ``fun`` is called.
+        Where an argument is not as above, before ``fun`` is called; also where a compiled ``fun``
+        takes another number of arguments or does not compile for these.
     BaseException
         What ``fun`` or the callback raises arrives as it is (KeyboardInterrupt too), with the
         state up to the last step in its attribute ``state``.

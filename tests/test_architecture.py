@@ -18,7 +18,8 @@ MODULES = sorted(
 LAYERS = [
     {"__main__", "demonstration", "environment"},
     {"__init__"},
-    {"minimize", "finite_sum", "interchange"},
+    {"finite_sum", "interchange", "many"},
+    {"minimize"},
     {"methods", "dual_averaging", "method"},
     {"descent", "epochs"},
     {"epoch_calls"},
@@ -36,7 +37,7 @@ LAYERS = [
     {"kernels.dense_epochs", "kernels.hogwild"},
     {
         *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),
-        *("kernels.epochs", "kernels.descent", "kernels.rates"),
+        *("kernels.epochs", "kernels.descent", "kernels.many", "kernels.rates"),
     },
     {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
     {"kernels.access"},

@@ -173,3 +173,40 @@ def test_a_read_only_install_without_a_home_works(tmp_path):
     code = STEP.format(define="", method="ao.AdaGrad(0.5)")
     for _ in range(2):  # the second time, too, there is nothing to hit
         assert run(code, tmp_path, **env) == (-0.5, 0, 1)
+
+
+LOOP = """
+import gc
+import numpy as np, adaptopt as ao
+from objective import {name}
+res = ao.minimize({name}, np.ones(3), method=ao.AdaGrad(0.5), options={{"maxiter": 1}})
+loop = next(o for o in gc.get_objects() if getattr(o, "__name__", "") == "descent" and
+            hasattr(o, "stats"))
+print(float(res.state.x[0]), sum(loop.stats.cache_hits.values()),
+      sum(loop.stats.cache_misses.values()))
+"""
+
+OBJECTIVES = """
+from numba import njit
+
+@njit(cache=True)
+def one(x, g_out):
+    g_out[:] = x
+    return x.sum()
+
+@njit(cache=True)
+def another(x, g_out):
+    g_out[:] = -x
+    return x[0]
+"""
+
+
+def test_a_second_process_hits_the_cache_for_the_loop_of_any_objective(tmp_path):
+    (tmp_path / "objective.py").write_text(OBJECTIVES)
+    x, *counts = run(LOOP.format(name="one"), tmp_path)
+    assert counts == [0, 1]
+    assert x == pytest.approx(0.5)
+    assert run(LOOP.format(name="one"), tmp_path) == (x, 1, 0)
+    x, *counts = run(LOOP.format(name="another"), tmp_path)
+    assert counts == [1, 0]
+    assert x == pytest.approx(1.5)

@@ -19,7 +19,7 @@ from .access import gather, scatter
 from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
 from .formats import unchanged
 from .per_step import make_prepare, narrow
-from .reductions import in_order, make_costs, make_norm, make_squares
+from .reductions import in_order, largest_move, make_costs, make_norm, make_squares
 
 __all__ = ["DONE", "LOOK", "MISFIT", "Counts", "DescentKinds", "Numbers", "descent_kernel"]
 
@@ -57,6 +57,7 @@ class Numbers(NamedTuple):
     moved: float = np.nan
 
 
+# Where they lie.
 T, TAKEN, CALLS, KNOWN, CURRENT, BEST, PREVIOUS, GRADIENT, BEST_GRADIENT, BEST_T = range(10)
 F, NORM, PREVIOUS_F, BEST_F, MOVED = range(5)
 
@@ -73,17 +74,6 @@ def make_move(decay, rule, prox):
             scatter(rates, i, (rate,), np.uint32(0))
 
     return move
-
-
-def largest_move(x, before, zero, nan):
-    """Return the largest difference of two points; ``nan`` where one is not a number."""
-    largest = zero
-    strange = False
-    for i in range(uintp(x.size)):
-        distance = abs(x[i] - before[i])
-        strange |= distance != distance
-        largest = distance if distance > largest else largest
-    return nan if strange else largest
 
 
 def nothing_measured(g, sums):
@@ -152,7 +142,7 @@ def make_descent(
                     counts[BEST], counts[BEST_GRADIENT], counts[BEST_T] = current, row, t
                 moved = np.float64(nan)
                 if tests[3] >= 0.0:
-                    moved = np.float64(farthest(x, flat[previous], zero, nan))
+                    moved = np.float64(farthest(x, flat[previous], zero))
                     numbers[MOVED] = moved
                 if stopped(f, norm, previous_f, moved, t - best_t, *tests):
                     return LOOK
@@ -231,10 +221,21 @@ def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bo
         floats,
         *(types.int64, types.int64, number, number),
     )
+    return compile_loop(make_descent, functions, signature, kinds, threaded)
+
+
+def compile_loop(
+    make: Any,
+    functions: tuple[Any, ...],
+    signature: Any,
+    kinds: DescentKinds,
+    threaded: bool = False,
+) -> Any:
+    """Compile a loop, without reference counts where nothing in it makes arrays."""
     parts = (*functions[:-1], reason, functions[-1])
     if not (kinds.counted or threaded or functions[-1]):
         try:
-            return compile_kernel(make_descent, parts, signature, counted=False)
+            return compile_kernel(make, parts, signature, counted=False)
         except NumbaError:
             pass  # An objective that is a part of the loop makes arrays.
-    return compile_kernel(make_descent, parts, signature, parallel=threaded)
+    return compile_kernel(make, parts, signature, parallel=threaded)
