@@ -151,6 +151,11 @@ class CompiledEpochs:
             self.taken += here
         return int(self.taken[1]) - before == rows.size
 
+    def _rates(self, first: int, steps: int) -> np.ndarray:
+        """Return the learning rates of steps, or the one that they share."""
+        count = steps if callable(self._method.lr) else 1
+        return np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
+
     def _catch_up(self) -> None:
         """Bring all coordinates up to the last step."""
         self._caught_up = int(self.taken[0])
