@@ -23,12 +23,13 @@ from .kernels.descent import (
     descent_kernel,
 )
 from .kernels.reductions import BLOCK
+from .kernels.sums import LANES
 from .kernels.threads import THREADED_FROM, alone
 from .monitor import Monitor, Stop
 from .objective import Objective
 from .optimizer import Optimizer
 from .options import Options
-from .proximal import Proximal
+from .proximal import Domain, Proximal
 from .rate_table import RateTable
 
 __all__ = ["CompiledRun", "is_compilable", "loop_parts", "start_run"]
@@ -51,10 +52,11 @@ class CompiledRun(DescentRun):
         optimizer: Optimizer,
         objective: Objective,
         monitor: Monitor,
+        domain: Domain | None,
         compiled: CompiledFunction,
         specialize: bool,
     ) -> None:
-        super().__init__(optimizer, objective, monitor, None)
+        super().__init__(optimizer, objective, monitor, domain)
         method, x = self._group.method, self.x
         self._rates = RateTable(method)
         self._hyper = method.numbers_after_lr
@@ -70,6 +72,9 @@ class CompiledRun(DescentRun):
         self._scalars = tuple(np.empty(1) for _ in method.scalars)
         self._ends = x.dtype.type(0), x.dtype.type(np.nan)
         self._blocks = np.empty(-(-x.size // BLOCK) if method.measures else 0)
+        self._lanes = np.empty(3 * LANES)
+        if domain is not None:
+            self._kinds = self._kinds._replace(memory=6)
         self._serial = _descent_kernel(self._functions, self._kinds, False)
         self._chunk = 1
 
@@ -99,13 +104,14 @@ class CompiledRun(DescentRun):
         """Evaluate where that is to do, take the steps, and stand where they end."""
         part, tests = self._group._whole, self.monitor.tests
         counts, numbers = self._enter()
+        memory = self._memory()
         zero, nan = self._ends
 
         def call(kernel: Any, chunks: int) -> int:
             return kernel(  # type: ignore[no-any-return]
                 *self._objective, *self._rows, part.slots, part.walls, part.rates, self._hyper,
                 self._group.method.weight_decay, self._group._prox_coefs, table, self._scalars,
-                self._blocks, tests, counts, numbers, most, chunks, zero, nan,
+                self._blocks, memory, tests, counts, numbers, most, chunks, zero, nan,
             )  # fmt: skip
 
         try:
@@ -118,6 +124,8 @@ class CompiledRun(DescentRun):
         finally:
             # What the objective raises, and a Ctrl-C, which arrives when the call returns.
             self._stand(Counts(*counts.tolist()), Numbers(*numbers.tolist()))
+            if self._sums is not None:
+                self._sums.go_on(*memory[-1].tolist())
         if code == MISFIT:
             return super().evaluate()  # Python says what is wrong with the gradient.
         if code == LOOK:
@@ -127,6 +135,11 @@ class CompiledRun(DescentRun):
     @property
     def _threaded(self) -> Any:
         return _descent_kernel(self._functions, self._kinds, True)
+
+    def _memory(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays in which the kernel counts rounds into the certificate."""
+        sums = self._sums
+        return () if sums is None else (*sums.arrays, self._lanes, np.array(sums.totals))
 
     def _enter(self) -> tuple[np.ndarray, np.ndarray]:
         """Lay out for the kernel where the run stands."""
@@ -210,15 +223,14 @@ def start_run(
     optimizer: Optimizer,
     objective: Objective,
     monitor: Monitor,
-    domain: tuple[np.ndarray, np.ndarray] | None,
+    domain: Domain | None,
     options: Options,
 ) -> DescentRun:
     """Return a compiled run where the objective, the method and the map allow it, or another."""
     compiled, group = objective.compiled, optimizer._groups[0]
-    looks_at_all = options.certificate or options.return_all
-    if compiled is not None and is_compilable(group) and not looks_at_all:
+    if compiled is not None and is_compilable(group) and not options.return_all:
         try:
-            return CompiledRun(optimizer, objective, monitor, compiled, options.specialize)
+            return CompiledRun(optimizer, objective, monitor, domain, compiled, options.specialize)
         except NumbaError as error:
             warnings.warn(
                 f"the loop of {group.method!r} with {group.prox!r} does not compile, and runs in "

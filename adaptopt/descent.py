@@ -17,7 +17,7 @@ from .monitor import CALLBACK, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
 from .options import Options, read_options
-from .proximal import Box, Proximal
+from .proximal import Domain, Proximal
 from .reporting import display, progress_bar, read_callback, state_on_error
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def descend(
         Optimizer(x, method, prox),
         Objective(fun, jac, args, x, opts.fd_method, box, batch=()),
         Monitor(opts, x.reshape(-1)),
-        _read_domain(prox, x.shape) if opts.certificate else None,
+        _read_domain(prox, x.shape, opts.certificate),
         opts,
     )
     if state is not None:
@@ -101,21 +101,22 @@ def descend(
     return result
 
 
-def _read_domain(prox: Proximal, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the flat bounds of a bounded domain, which a certificate needs."""
-    if not isinstance(prox, Box) and type(prox) is not Proximal:
+def _read_domain(prox: Proximal, shape: tuple[int, ...], wanted: bool | None) -> Domain | None:
+    """Return the domain of a certificate, where it is bounded and a certificate is not unwanted."""
+    domain = None if wanted is False else prox.domain()
+    if domain is not None and domain.is_bounded:
+        return domain.flat(shape)
+    if wanted and domain is None:
         raise ValueError(
-            f"options['certificate'] is True with prox {prox!r}, expected bounds alone: the "
-            "certificate of minimize knows no penalties (that of regret.Tracker does)"
+            f"options['certificate'] is True with prox {prox!r}, expected bounds and at most a "
+            "penalty L1, L2 or ElasticNet of one strength: the certificate knows no others"
         )
-    lo, hi = (prox.lo, prox.hi) if isinstance(prox, Box) else (-np.inf, np.inf)
-    if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
+    if wanted:
         raise ValueError(
             "options['certificate'] is True without finite bounds on every variable, expected "
             "bounds such as Bounds(-10, 10)"
         )
-    low, high = (np.broadcast_to(bound, shape).flatten() for bound in (lo, hi))
-    return low, high
+    return None
 
 
 def _most(opts: Options, run: DescentRun, calls_back: bool) -> int | None:

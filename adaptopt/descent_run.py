@@ -11,7 +11,8 @@ from .history import dying_rate
 from .monitor import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 from .objective import Objective
 from .optimizer import Optimizer
-from .regret import Sums
+from .proximal import Domain
+from .regret import Sums, gap
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -39,7 +40,7 @@ class DescentRun:
         optimizer: Optimizer,
         objective: Objective,
         monitor: Monitor,
-        domain: tuple[np.ndarray, np.ndarray] | None,
+        domain: Domain | None,
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
         self._group = optimizer._groups[0]
@@ -165,18 +166,19 @@ class DescentRun:
         )
 
     def _certified(self) -> dict[str, Any]:
-        """Return what is known of the minimum over a bounded domain, where it was asked for."""
+        """Return what is known of the minimum over a bounded domain."""
         names = ("x_average", "certificate", "lower_bound", "regret_bound")
         sums, m = self._sums, self.monitor
         if self._domain is None or sums is None or not sums.rounds:
             return dict.fromkeys(names)
-        lo, hi = self._domain
-        certificate = sums.worst_regret(lo, hi, 0.0, 0.0) / sums.rounds
-        best, g = (array.astype(np.float64) for array in (m.best_x, m.best_jac))
-        tangent = m.best_fun - float(np.maximum(g * (best - lo), g * (best - hi)).sum())
+        domain = self._domain
+        certificate = sums.worst_regret(domain) / sums.rounds
+        tangent = m.best_fun - gap(m.best_x, m.best_fun, m.best_jac, domain)
         bound = None
-        if sums.rounds == self.t + self._finite():  # it has seen the whole run
-            bound = self.optimizer.method.regret_bound(sums.squared_gradients, hi - lo)
+        # Where it has seen the whole run, and the gradients are all that there is.
+        if sums.rounds == self.t + self._finite() and not (domain.l1 or domain.l2):
+            widths = domain.hi - domain.lo
+            bound = self.optimizer.method.regret_bound(sums.squared_gradients, widths)
         average = sums.average().reshape(self.x.shape).astype(self.x.dtype)
         lower_bound = max(sums.loss / sums.rounds - certificate, tangent)
         return dict(zip(names, (average, certificate, lower_bound, bound), strict=True))

@@ -19,6 +19,7 @@ from .objective import read_value
 from .optimizer import Optimizer
 from .options import EpochOptions
 from .proximal import Proximal
+from .regret import gap
 from .reporting import display, progress_bar, state_on_error
 from .shuffling import Batches, generator_at, rng_state
 
@@ -323,9 +324,17 @@ class EpochRun:
             jac = jac.astype(self.x.dtype)
         x = x.reshape(self.x.shape)
         asked = opts.tol is not None or opts.f_target is not None
+        fun += float(self.prox.penalty(x))
+        certificate = None
+        domain = self.prox.domain()
+        finite = math.isfinite(fun) and bool(np.isfinite(jac).all())
+        if domain is not None and domain.is_bounded and finite:
+            certificate = gap(x, fun, jac, domain.flat(x.shape))
         return OptimizeResult(
             x=x,
-            fun=fun + float(self.prox.penalty(x.reshape(self.x.shape))),
+            fun=fun,
+            certificate=certificate,
+            lower_bound=None if certificate is None else fun - certificate,
             jac=jac.reshape(self.x.shape),
             nit=self.nit,
             nfev=self.nfev,

@@ -153,6 +153,11 @@ def minimize_finite_sum(
         fun, jac : float, ndarray
             Mean loss over all rows at ``x``, and its gradient, evaluated once at the end, some
             rows at a time; ``fun`` with the penalty that ``prox`` stands for, if it does.
+        certificate, lower_bound : float or None
+            Where all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
+            one strength for all, and the loss is convex: ``fun`` is above its minimum over the
+            bounds by at most ``certificate``, the largest ``<jac, x - u>`` over the bounds
+            (penalties included) [3]_, and that minimum is at least ``lower_bound``.
         nit, nfev, njev : int
             Steps, and calls of ``fun``: one a step, and those for ``fun``, ``jac`` and validation
             data.
@@ -202,6 +207,8 @@ def minimize_finite_sum(
     .. [2] Niu, Recht, Re & Wright, "Hogwild!: a lock-free approach to parallelizing stochastic
        gradient descent", NeurIPS 2011. There threads write to the same numbers; here each keeps
        what it adds apart, and takes in the others' additions every so often.
+    .. [3] Jaggi, "Revisiting Frank-Wolfe: projection-free sparse convex optimization", ICML 2013,
+       eq. 2, the duality gap.
 
     Examples
     --------

@@ -110,9 +110,10 @@ def minimize(
             FloatingPointError, or leave that step out (for noisy objectives).
         fd_method : {"2-point", "3-point", "cs"}
             Finite differences for ``jac=None``.
-        certificate : bool, default False
+        certificate : {None, True, False}
             For convex objectives under bounds that are all finite: say how far from the minimum the
-            result is at most. See Returns; a step then takes a few more passes over the arrays.
+            result is at most. See Returns; a step then takes one more pass over the arrays. None
+            does so where it can, True raises ValueError where it cannot.
         specialize : bool, default False
             Compile a compiled ``fun`` into the loop: faster for few variables, but the loop is then
             compiled for each ``fun``. Divisions by zero give infinities, as in NumPy.
@@ -153,16 +154,17 @@ def minimize(
             With the option: arrays ``t``, ``fun``, ``gradient_norm`` and
             ``learning_rate_quantiles``, whose columns are the ``quantiles``.
         certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
-            With the option ``certificate``, else None; up to rounding, and for convex ``fun`` with
-            exact gradients only (nothing here can tell whether it is). ``x_average`` is the mean of
-            all iterates evaluated. ``fun(x_average)`` and ``fun(x)`` are both above the minimum
-            over the bounds by at most ``certificate``, the mean regret of the linearised
-            objective: `regret.Tracker.certificate` has the formula. The minimum is at least
-            ``lower_bound``, so that ``res.fun - res.lower_bound`` bounds the gap of ``x`` more
-            tightly. ``regret_bound`` is what AdaGrad with one learning rate has for
-            ``certificate`` times the number of iterates by theory, at most; None for other methods.
-            All go on with ``state``, if the first part had the option too; if not, they are those
-            of the later part, without a ``regret_bound``.
+            Where all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
+            one strength for all; else None. They hold up to rounding, for convex ``fun`` with exact
+            gradients only (nothing here can tell whether it is). ``x_average`` is the mean of all
+            iterates evaluated. The objective, penalty included, is at ``x_average`` and at ``x``
+            above its minimum over the bounds by at most ``certificate``, the mean regret of the
+            linearised objective: `regret.Tracker.certificate` has the formula. The minimum is at
+            least ``lower_bound``, so that ``res.fun - res.lower_bound`` bounds the gap of ``x``
+            more tightly. ``regret_bound`` is what AdaGrad with one learning rate and no penalty has
+            for ``certificate`` times the number of iterates by theory, at most; None for other
+            methods. All go on with ``state``, if the first part had them too; if not, they are
+            those of the later part, without a ``regret_bound``.
 
     Raises
     ------

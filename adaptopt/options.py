@@ -57,7 +57,7 @@ class Options(Common):
     xtol: float | None = None
     return_all: bool = False
     fd_method: str = "2-point"
-    certificate: bool = False
+    certificate: bool | None = None
     specialize: bool = False
 
 
@@ -116,7 +116,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "specialize": _FLAG,
 }
 _OPTIONAL = {
-    *("maxiter", "maxfev", "maxtime"),
+    *("maxiter", "maxfev", "maxtime", "certificate"),
     *("tol", "gtol", "ftol", "xtol", "f_target", "patience"),
 }
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .rules import clip as clip_number
 from .rules import geometric, soft
 
-__all__ = ["L1", "L2", "Box", "ElasticNet", "NonNegative", "Proximal"]
+__all__ = ["L1", "L2", "Box", "Domain", "ElasticNet", "NonNegative", "Proximal"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # The scalar functions here are maths like rules.py: they have no one type, and no literals.
@@ -209,6 +209,10 @@ class Proximal:
         """Return this map with bounds."""
         return _Bounded(self, box)
 
+    def domain(self) -> Domain | None:
+        """Return what the map stands for where that is bounds and an elastic net, else None."""
+        return Domain() if type(self) is Proximal else None
+
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Apply the map to whole arrays, where it is not separable."""
         raise NotImplementedError
@@ -235,6 +239,29 @@ class _Separable(Proximal):
         if all(np.ndim(value) == 0 for value in values):
             return (), (*values, *self.constants)
         return tuple(_flat(type(self).__name__, value, shape) for value in values), self.constants
+
+
+class Domain(NamedTuple):
+    """Bounds, and ``l1 * abs(x) + l2 / 2 * x**2`` of every coordinate."""
+
+    lo: Any = -np.inf
+    hi: Any = np.inf
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether all bounds are finite."""
+        return bool(np.isfinite(self.lo).all() and np.isfinite(self.hi).all())
+
+    def penalised(self, l1: Any, l2: Any) -> Domain | None:
+        """Return it with a penalty; None where that differs from coordinate to coordinate."""
+        return None if np.ndim(l1) or np.ndim(l2) else self._replace(l1=l1, l2=l2)
+
+    def flat(self, shape: tuple[int, ...]) -> Domain:
+        """Return it with flat arrays of bounds for points of a shape."""
+        lo, hi = (np.broadcast_to(bound, shape).flatten() for bound in (self.lo, self.hi))
+        return self._replace(lo=lo, hi=hi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +297,10 @@ class L1(_Separable):
     repeat = staticmethod(soft_threshold_repeated)
     cost = staticmethod(l1_cost)
 
+    def domain(self) -> Domain | None:
+        """Return the penalty."""
+        return Domain().penalised(self.lam, 0.0)
+
 
 @dataclass(frozen=True, eq=False)
 class L2(_Separable):
@@ -301,6 +332,10 @@ class L2(_Separable):
     cost = staticmethod(l2_cost)
     constants = (1.0,)
 
+    def domain(self) -> Domain | None:
+        """Return the penalty."""
+        return Domain().penalised(0.0, self.lam)
+
 
 @dataclass(frozen=True, eq=False)
 class ElasticNet(_Separable):
@@ -327,6 +362,10 @@ class ElasticNet(_Separable):
     repeat = staticmethod(elastic_repeated)
     cost = staticmethod(elastic_cost)
     constants = (1.0,)
+
+    def domain(self) -> Domain | None:
+        """Return the penalty."""
+        return Domain().penalised(self.l1, self.l2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,6 +426,10 @@ class Box(Proximal):
         lo, hi = scalars or (wall.reshape(x.shape) for wall in arrays)
         np.clip(x, lo, hi, out=x)
 
+    def domain(self) -> Domain | None:
+        """Return the bounds."""
+        return Domain(self.lo, self.hi)
+
     def leaves_free(self) -> bool:
         """Tell whether there is a coordinate that the bounds do not fix."""
         return bool((self.lo < self.hi).any())
@@ -436,6 +479,11 @@ class _Bounded(Proximal):
     def feasible(self, x: np.ndarray) -> np.ndarray:
         """Return a point that respects the bounds."""
         return self._box.feasible(self._first.feasible(x))
+
+    def domain(self) -> Domain | None:
+        """Return the bounds and the penalty."""
+        first = self._first.domain()
+        return None if first is None else first._replace(lo=self._box.lo, hi=self._box.hi)
 
 
 def NonNegative() -> Box:  # noqa: N802, it stands for a class of problems

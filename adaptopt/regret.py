@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from .kernels.sums import LANES, remember_kernel
-from .proximal import Box
+from .proximal import Box, Domain
 
-__all__ = ["Sums", "Tracker", "adagrad_bound"]
+__all__ = ["Sums", "Tracker", "adagrad_bound", "gap"]
 
 # The course is kept at rounds whose ratio is at least this, four for each doubling: evenly in the
 # logarithm, where an exponent is fitted, and few enough to forget about.
@@ -85,6 +85,23 @@ class Sums:
         self.loss += f
         self.rounds += 1
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What a round is added to: the origin, and the sums of each coordinate."""
+        return self.origin, self.moved, self.gradient_sum, self.squared_gradients
+
+    @property
+    def totals(self) -> tuple[float, ...]:
+        """The other sums, in the order of `go_on`."""
+        return self.linear, self.absolute, self.squares, self.loss, float(self.rounds)
+
+    def go_on(
+        self, linear: float, absolute: float, squares: float, loss: float, rounds: float
+    ) -> None:
+        """Go on from these totals, after rounds that have been added to the arrays elsewhere."""
+        self.linear, self.absolute, self.squares = linear, absolute, squares
+        self.loss, self.rounds = loss, int(rounds)
+
     def copy(self) -> Sums:
         """Return a copy that shares nothing."""
         return deepcopy(self)
@@ -97,15 +114,25 @@ class Sums:
         """Return the sum of ``<g, x - u>``."""
         return self.linear - float((self.gradient_sum * (u - self.origin)).sum())
 
-    def worst_regret(self, lo: np.ndarray, hi: np.ndarray, l1: float, l2: float) -> float:
-        """Return the largest linearised regret over a box, with an elastic net in every loss."""
-        z, weight = self.gradient_sum, self.rounds
+    def worst_regret(self, domain: Domain) -> float:
+        """Return the largest linearised regret over a domain, with its penalty in every loss."""
+        z, weight, (lo, hi, l1, l2) = self.gradient_sum, self.rounds, domain
         u = _best_response(z, lo, hi, weight * l1, weight * l2)
         if not np.isfinite(u).all():
             return math.inf
         penalty = l1 * (self.absolute - weight * float(np.abs(u).sum()))
         penalty += 0.5 * l2 * (self.squares - weight * float((u * u).sum()))
         return self.linearised_regret(u) + penalty
+
+
+def gap(x: np.ndarray, f: float, g: np.ndarray, domain: Domain) -> float:
+    """Return by how much a convex function, penalty included, is above its minimum at most.
+
+    That is the largest regret of the one round in which ``x`` was played (Frank & Wolfe 1956).
+    """
+    sums = Sums.before(x)
+    sums.add(x, f, g)
+    return sums.worst_regret(domain)
 
 
 def _best_response(
@@ -322,7 +349,7 @@ class Tracker:
         """
         sums = self._played()
         if u is None:
-            return sums.worst_regret(*self._walls, 0.0, 0.0)
+            return sums.worst_regret(Domain(*self._walls))
         return sums.linearised_regret(self._read_point(u).reshape(-1))
 
     def regret(self, comparator_loss: float | None = None) -> float:
@@ -519,7 +546,7 @@ class Tracker:
         for name, value in (("l1", l1), ("l2", l2)):
             if _number(name, value) < 0:
                 raise ValueError(f"{name} is {value!r}, expected a number >= 0")
-        return sums.worst_regret(*self._walls, l1, l2) / sums.rounds
+        return sums.worst_regret(Domain(*self._walls, l1, l2)) / sums.rounds
 
     # -- growth ------------------------------------------------------------------------------------
 

@@ -171,7 +171,6 @@ OPTIONS = {
     "history of every seventh": {"history": 7, "maxiter": 30},
     "all tests": {"gtol": 1e-6, "ftol": 1e-9, "xtol": 1e-7, "f_target": 1e-9, "patience": 99},
     "specialize": {"specialize": True, "maxiter": 300},
-    "certificate": {"maxiter": 30, "gtol": None},
 }
 
 
@@ -179,6 +178,18 @@ OPTIONS = {
 @pytest.mark.parametrize("method", [ao.AdaGrad(0.5), ao.Momentum(0.015)], ids=lambda m: type(m))
 def test_every_option_ends_the_run_where_the_loop_in_python_does(options, method, spy):
     both("in place", spy, method=method, options=options)
+
+
+@pytest.mark.parametrize("prox", [None, ao.ElasticNet(0.1, 0.2)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_certificate_of_a_bounded_domain_has_the_bits_of_the_loop_in_python(
+    form, dtype, prox, spy
+):
+    res = both(
+        form, spy, X0.astype(dtype), bounds=[(-9, 9)] * 7, prox=prox, options={"maxiter": 40}
+    )
+    assert res.certificate > 0
 
 
 @pytest.mark.parametrize("shape", [(7, 1), (1, 7)])
@@ -562,7 +573,6 @@ def test_without_a_gradient_there_are_finite_differences(spy):
     [
         {"prox": ao.Simplex()},
         {"options": {"return_all": True, "maxiter": 20}},
-        {"options": {"certificate": True, "maxiter": 20}, "bounds": [(-9, 9)] * 7},
     ],
 )
 @pytest.mark.parametrize("form", FORMS)

@@ -440,6 +440,44 @@ def solve(maxiter, dtype=np.float64, certificate=True, fun=bowl, **others):
 FIELDS = ("x_average", "certificate", "lower_bound", "regret_bound")
 
 
+def test_a_bounded_domain_has_a_certificate_without_being_asked():
+    asked, not_asked = solve(5), solve(5, certificate=None)
+    for name in FIELDS:
+        np.testing.assert_array_equal(asked[name], not_asked[name])
+
+
+@pytest.mark.parametrize("others", [{}, {"bounds": [(-1, 1), (0, None), (-1, 1)]},
+                                    {"prox": ao.L2Ball(1.0)}, {"prox": ao.L1(0.1)}])  # fmt: skip
+def test_another_domain_has_none(others):
+    res = ao.minimize(bowl, np.zeros(3), jac=True, options={"maxiter": 5}, **others)
+    assert [res[name] for name in FIELDS] == [None] * 4
+
+
+@pytest.mark.parametrize("prox", [ao.L1(0.7), ao.L2(2.0), ao.ElasticNet(0.7, 2.0)])
+def test_the_certificate_includes_the_penalty(prox):
+    run = {"jac": True, "bounds": [(-1, 1)] * 3, "prox": prox}
+    options = {"lr": 1.0, "gtol": 1e-12, "maxiter": 5000}
+    least = ao.minimize(bowl, np.zeros(3), options=options, **run).fun
+    for maxiter in (1, 10, 100):
+        res = ao.minimize(bowl, np.zeros(3), options={"lr": 0.1, "maxiter": maxiter}, **run)
+        average = bowl(res.x_average)[0] + prox.penalty(res.x_average)
+        assert average - least <= res.certificate + 1e-12
+        assert res.lower_bound <= least + 1e-12
+        assert res.regret_bound is None
+
+
+def test_a_finite_sum_in_a_bounded_domain_is_as_near_to_its_minimum_as_its_gradient_says():
+    rng = np.random.default_rng(0)
+    p = ao.problems.Logistic(rng.standard_normal((200, 5)), np.where(rng.random(200) < 0.5, 1, -1))
+    run = {"bounds": [(-0.05, 0.1)] * 5, "prox": ao.L1(0.01)}
+    least = ao.minimize(p, np.zeros(5), jac=True, options={"gtol": 1e-12}, **run).fun
+    for epochs in (1, 20):
+        res = ao.minimize_finite_sum(p, np.zeros(5), None, epochs=epochs, rng=0, **run)
+        assert -1e-12 <= res.fun - least <= res.certificate
+        assert res.lower_bound == res.fun - res.certificate
+    assert ao.minimize_finite_sum(p, np.zeros(5), None, epochs=1).certificate is None
+
+
 def test_without_the_option_there_is_no_certificate():
     res = solve(5, certificate=False)
     assert [res[name] for name in FIELDS] == [None] * 4
@@ -542,6 +580,12 @@ def test_a_certificate_needs_bounds_on_every_variable(bounds):
         ao.minimize(
             bowl, np.zeros(3), jac=True, bounds=bounds, options={"certificate": True}
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("prox", [ao.L2Ball(1.0), ao.L1([0.1, 0.2, 0.3]).within(BOX)])
+def test_a_certificate_needs_a_penalty_that_it_knows(prox):
+    with pytest.raises(ValueError, match="expected bounds and at most a penalty L1, L2"):
+        ao.minimize(bowl, np.zeros(3), jac=True, prox=prox, options={"certificate": True})
 
 
 # -- what does not fit -----------------------------------------------------------------------------

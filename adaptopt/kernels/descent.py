@@ -20,6 +20,7 @@ from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
 from .formats import unchanged
 from .per_step import make_prepare, narrow
 from .reductions import in_order, largest_move, make_costs, make_norm, make_squares
+from .sums import count_nothing, make_count
 
 __all__ = ["DONE", "LOOK", "MISFIT", "Counts", "DescentKinds", "Numbers", "descent_kernel"]
 
@@ -96,9 +97,10 @@ def make_measure(measures):
 
 def make_descent(
     evaluate, carry, coefficients, decay_coefficients, decay, rule, prox, residual, cost, stopped,
-    measures,
+    measures, remembers,
 ):  # fmt: skip
     """Compose the loop."""
+    count = inlinable(make_count() if remembers else count_nothing)
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     move = inlinable(make_move(decay, rule, prox))
     distance = inlinable(make_norm(residual, unchanged, unchanged))
@@ -108,8 +110,8 @@ def make_descent(
 
     def descent(
         fun, jac, args, points, flat, gradients, flat_gradients, spare, slots, walls, rates,
-        hyper, weight_decay, prox_coefs, schedule, scalar_places, sums, tests, counts, numbers,
-        most, chunks, zero, nan,
+        hyper, weight_decay, prox_coefs, schedule, scalar_places, sums, memory, tests, counts,
+        numbers, most, chunks, zero, nan,
     ):  # fmt: skip
         n = flat.shape[1]
         first = t = counts[T]
@@ -136,6 +138,7 @@ def make_descent(
                 numbers[F], numbers[NORM] = f, norm
                 if not (isfinite(f) and isfinite(norm)):
                     return LOOK
+                count(x, g, f, memory)
                 if f < best_f:
                     best_f, best, best_row, best_t = f, current, row, t
                     numbers[BEST_F] = f
@@ -187,6 +190,7 @@ class DescentKinds(NamedTuple):
     prox: int
     scalars: int
     counted: bool  # whether evaluating makes arrays for certain
+    memory: int = 0  # arrays of the memory of a certificate
 
 
 def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bool) -> Any:
@@ -216,6 +220,7 @@ def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bo
         floats,
         tuple_of(floats, kinds.scalars),
         floats,
+        tuple_of(floats, kinds.memory),
         types.Tuple([types.float64] * 4 + [types.int64]),
         types.int64[::1],
         floats,
@@ -232,7 +237,7 @@ def compile_loop(
     threaded: bool = False,
 ) -> Any:
     """Compile a loop, without reference counts where nothing in it makes arrays."""
-    parts = (*functions[:-1], reason, functions[-1])
+    parts = (*functions[:-1], reason, functions[-1], int(kinds.memory > 0))
     if not (kinds.counted or threaded or functions[-1]):
         try:
             return compile_kernel(make, parts, signature, counted=False)

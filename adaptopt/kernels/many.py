@@ -58,8 +58,8 @@ def make_many(*parts):
             codes[r] = descent(
                 fun, jac, row_of(row_args, r) + args, points[r], points[r], gradients[r],
                 gradients[r], spare, row_of(slots, r), walls, row_of(rates, r), hyper,
-                weight_decay, prox_coefs, table, row_of(scalar_places, r), sums, tests, counts[r],
-                numbers[r], steps, 1, zero, nan,
+                weight_decay, prox_coefs, table, row_of(scalar_places, r), sums, (), tests,
+                counts[r], numbers[r], steps, 1, zero, nan,
             )  # fmt: skip
             nits[r] += counts[r, TAKEN]
             left_out = (

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 from numba import types
 
-from .build import array_type, compile_kernel
+from .build import array_type, compile_kernel, inlinable
 
-__all__ = ["LANES", "make_remember", "remember_kernel"]
+__all__ = ["LANES", "count_nothing", "make_count", "make_remember", "remember_kernel"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -50,6 +50,30 @@ def make_remember():
         return linear, absolute, squares
 
     return remember
+
+
+def make_count():
+    """Compose what a compiled loop does with a round: add it to a memory of arrays.
+
+    These are the arguments of `make_remember` after the gradient, and the sums of what that
+    returns, of the losses, and the number of rounds.
+    """
+    remember = inlinable(make_remember())
+
+    def count(x, g, f, memory):
+        added = remember(x, g, memory[0], memory[1], memory[2], memory[3], memory[4])
+        totals = memory[5]
+        totals[0] += added[0]
+        totals[1] += added[1]
+        totals[2] += added[2]
+        totals[3] += f
+        totals[4] += 1.0
+
+    return count
+
+
+def count_nothing(x, g, f, memory):
+    """Remember nothing."""
 
 
 @cache
