@@ -160,9 +160,10 @@ class DenseEpochs:
         seconds = (time.perf_counter() - start) / max(1, int(self.taken[0]) - steps)
         most = GROWTH * self._steps
         if not fits:
-            # Called from Python, it says what is wrong.
+            # Called from Python, it says what is wrong; but there a row fits a column.
             done = int(self.taken[1])
             self._total(self._group.flat, rows[done - before : done - before + batch])
+            raise ValueError(f"the gradient has another shape, expected {self._points[0].shape}")
         self._steps = int(min(max(1, SECONDS / max(seconds, 1e-9)), most))
         return int(self.taken[1]) - before == rows.size
 

@@ -509,6 +509,16 @@ def test_a_gradient_of_another_shape_is_refused():
 
 
 @njit
+def turned(x, idx, A, b):
+    return 0.0, x.T.copy()
+
+
+def test_a_row_for_a_column_is_refused():
+    with pytest.raises(ValueError, match=r"the gradient has another shape, expected \(70, 1\)"):
+        over_numbers(turned, x0=np.zeros((COLUMNS, 1)))
+
+
+@njit
 def too_few(x, idx):
     return 0.0, x
 
