@@ -233,6 +233,6 @@ def start_run(
                 f"the loop of {group.method!r} with {group.prox!r} does not compile, and runs in "
                 f"Python: {what_numba_says(error)}",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
     return DescentRun(optimizer, objective, monitor, domain)
