@@ -51,8 +51,8 @@ __all__ = ["minimize_many"]
 
 _many_kernel = lru_cache(maxsize=64)(many_kernel)
 
-# Problems that a thread takes on at once, at most. A call takes a step of each at least: with a slow
-# objective, more of them would make Ctrl-C wait.
+# Problems that a thread takes on at once, at most. A call takes a step of each at least: with a
+# slow objective, more of them would make Ctrl-C wait.
 PROBLEMS = 16
 
 
