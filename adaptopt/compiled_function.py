@@ -41,7 +41,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +48,7 @@ from numba import typeof, types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 
-from .kernels.build import inlinable
+from .evaluation import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, built_in, copied, passed
 
 __all__ = [
     "IN_PLACE",
@@ -60,10 +59,8 @@ __all__ = [
     "what_numba_says",
 ]
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
-# Some functions here are compiled.
-
-IN_PLACE, PAIR, SEPARATE = "in place", "pair", "separate"
+# mypy: disable-error-code="no-untyped-call"
+# Numba's functions have no types.
 
 
 class CompiledFunction(NamedTuple):
@@ -98,7 +95,7 @@ class CompiledFunction(NamedTuple):
         if specialize:
             call = built_in(fun.py_func)
             call_jac = call if jac is None else built_in(jac.py_func)
-        return _EVALUATE[self.form](point, call, call_jac)
+        return EVALUATE[self.form](point, call, call_jac)
 
     @property
     def counted(self) -> bool:
@@ -112,93 +109,6 @@ class CompiledFunction(NamedTuple):
     def passed_kinds(self, specialize: bool) -> tuple[Any, Any]:
         """Return Numba's types of what a kernel is passed as ``fun`` and ``jac``."""
         return (types.none, types.none) if specialize else self.kinds[:2]
-
-
-# -- what a kernel calls ---------------------------------------------------------------------------
-
-
-def as_it_is(x, spare):
-    """Pass the point on: the function was compiled for one that is read-only."""
-    return x
-
-
-def copied(x, spare):
-    """Pass on a copy, as the loop in Python does."""
-    for i, value in enumerate(x.flat):
-        spare.flat[i] = value
-    return spare
-
-
-# The function comes second: Numba warns of tuples that begin with one, and calls with * make them.
-def passed(x, fun, *rest):
-    """Call the function that the kernel was passed."""
-    return fun(x, *rest)
-
-
-@lru_cache(maxsize=64)
-def built_in(function):
-    """Make a call of a function that is a part of the kernel."""
-    function = inlinable(function)
-
-    def call(x, fun, *rest):
-        return function(x, *rest)
-
-    return call
-
-
-@lru_cache(maxsize=64)
-def make_in_place(point, call, call_jac):
-    """Evaluate a function that writes its gradient."""
-    point, call = inlinable(point), inlinable(call)
-
-    def evaluate(fun, jac, x, batch, g, spare, args):
-        return np.float64(call(point(x, spare), fun, *batch, g, *args)), True
-
-    return evaluate
-
-
-@lru_cache(maxsize=64)
-def make_pair(point, call, call_jac):
-    """Evaluate a function that returns value and gradient."""
-    point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
-
-    def evaluate(fun, jac, x, batch, g, spare, args):
-        value, gradient = call(point(x, spare), fun, *batch, *args)
-        return np.float64(value), take(gradient, g)
-
-    return evaluate
-
-
-@lru_cache(maxsize=64)
-def make_separate(point, call, call_jac):
-    """Evaluate two functions."""
-    point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
-    call_jac = inlinable(call_jac)
-
-    def evaluate(fun, jac, x, batch, g, spare, args):
-        value = np.float64(call(point(x, spare), fun, *batch, *args))
-        return value, take(call_jac(point(x, spare), jac, *batch, *args), g)
-
-    return evaluate
-
-
-def take_gradient(gradient, g):
-    """Copy a gradient that was returned; tell whether it has the shape."""
-    if gradient.shape != g.shape:
-        return False
-    for i, value in enumerate(gradient.flat):
-        g.flat[i] = value
-    return True
-
-
-_EVALUATE: dict[str, Callable[..., Callable[..., Any]]] = {
-    IN_PLACE: make_in_place,
-    PAIR: make_pair,
-    SEPARATE: make_separate,
-}
-
-
-# -- reading ---------------------------------------------------------------------------------------
 
 
 def is_compiled(fun: Any) -> bool:

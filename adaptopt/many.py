@@ -51,8 +51,9 @@ __all__ = ["minimize_many"]
 
 _many_kernel = lru_cache(maxsize=64)(many_kernel)
 
-# Problems that a thread takes on at once, at most.
-PROBLEMS = 256
+# Problems that a thread takes on at once, at most. A call takes a step of each at least: with a
+# slow objective, more of them would make Ctrl-C wait.
+PROBLEMS = 16
 
 
 def minimize_many(

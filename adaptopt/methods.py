@@ -207,15 +207,19 @@ class AdaGrad(Method):
         return adagrad_bound(np.sqrt(squared_gradients), metric, diameters, self.lr)
 
 
-# Rule and idle form, by whether it is centered, has momentum, and that momentum is Nesterov's.
-_RMSPROP: dict[tuple[bool, bool, bool], tuple[Callable[..., Any], Callable[..., Any]]] = {
-    (False, False, False): (rules.rmsprop, rules.rmsprop_idle),
-    (False, True, False): (rules.rmsprop_momentum, rules.rmsprop_momentum_idle),
-    (False, True, True): (rules.rmsprop_nesterov, rules.rmsprop_nesterov_idle),
-    (True, False, False): (rules.rmsprop_centered, rules.rmsprop_centered_idle),
-    (True, True, False): (rules.rmsprop_centered_momentum, rules.rmsprop_centered_momentum_idle),
-    (True, True, True): (rules.rmsprop_centered_nesterov, rules.rmsprop_centered_nesterov_idle),
-}
+# Rule and idle form: without momentum, with a heavy ball and with Nesterov's; not centered, centered.
+_RMSPROP: tuple[tuple[tuple[Callable[..., Any], Callable[..., Any]], ...], ...] = (
+    (
+        (rules.rmsprop, rules.rmsprop_idle),
+        (rules.rmsprop_momentum, rules.rmsprop_momentum_idle),
+        (rules.rmsprop_nesterov, rules.rmsprop_nesterov_idle),
+    ),
+    (
+        (rules.rmsprop_centered, rules.rmsprop_centered_idle),
+        (rules.rmsprop_centered_momentum, rules.rmsprop_centered_momentum_idle),
+        (rules.rmsprop_centered_nesterov, rules.rmsprop_centered_nesterov_idle),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -308,12 +312,16 @@ class RMSProp(Method):
     @property
     def rule(self) -> Callable[..., Any]:
         """One of six: centered or not, without momentum, with a heavy ball, with Nesterov's."""
-        return _RMSPROP[self.centered, bool(self.momentum), self.nesterov][0]
+        return self._functions[0]
 
     @property
     def idle(self) -> Callable[..., Any]:
         """What fades, and what rolls on."""
-        return _RMSPROP[self.centered, bool(self.momentum), self.nesterov][1]
+        return self._functions[1]
+
+    @property
+    def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        return _RMSPROP[self.centered][2 if self.nesterov else 1 if self.momentum else 0]
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -114,7 +114,10 @@ class Objective:
 
     def _point(self, x: np.ndarray) -> Any:
         # A copy each time, as SciPy does: users keep and change what they are given.
-        return x.reshape(self._shape).copy()
+        point = x.reshape(self._shape).copy()
+        # Kernels call what was compiled for a read-only point: let it be compiled only once.
+        point.flags.writeable = self.compiled is None or self.compiled.guarded
+        return point
 
     def _pair(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
         self.nfev += 1
@@ -131,10 +134,7 @@ class Objective:
     def _in_place(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
         self.nfev += 1
         gradient = np.full(self._shape, np.nan, self._dtype)
-        point = self._point(x)
-        # The kernels call what was compiled for a read-only point, where it compiles for one.
-        point.flags.writeable = self.compiled is None or self.compiled.guarded
-        value = self._fun(point, *batch, gradient, *self._args)
+        value = self._fun(self._point(x), *batch, gradient, *self._args)
         return read_value("fun", value), gradient.reshape(-1)
 
     def _separate(self, x: np.ndarray) -> tuple[float, np.ndarray]:

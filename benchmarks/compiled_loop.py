@@ -21,7 +21,7 @@ import numpy as np
 import adaptopt as ao
 
 ROUNDS, LR = 7, 0.1
-STEPS = {2: 1_000_000, 100: 100_000, 10_000: 1000}
+STEPS = {2: 5_000_000, 100: 500_000, 10_000: 8000}
 
 OBJECTIVE = """
 from numba import njit
@@ -132,9 +132,9 @@ def compare_steps(n):
     makers = {
         "compiled": (lambda k: ours(n, k), steps),
         "specialize": (lambda k: ours(n, k, specialize=True), steps),
-        "Python loop": (lambda k: ours(n, k, plain, True), max(steps // 200, 100)),
+        "Python loop": (lambda k: ours(n, k, plain, True), max(steps // 1000, 100)),
         "jax": (lambda k: jax_loop(n, k), steps),
-        "torch": (lambda k: torch_loop(n, k), max(steps // 1000, 100)),
+        "torch": (lambda k: torch_loop(n, k), max(steps // 5000, 100)),
     }
     runs, missing = {}, []
     for name, (make, k) in makers.items():

@@ -29,7 +29,7 @@ LAYERS = [
     {"descent_state", "epoch_state", "judging", "batches", "averaging", "compiled_epochs"},
     {
         *("run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"),
-        *("regret", "compiled_function"),
+        *("regret", "compiled_function", "evaluation"),
     },
     {"optimizer", "problems"},
     {"groups", "rate_table"},

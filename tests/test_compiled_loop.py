@@ -192,6 +192,27 @@ def test_the_certificate_of_a_bounded_domain_has_the_bits_of_the_loop_in_python(
     assert res.certificate > 0
 
 
+def test_dying_rates_are_diagnosed_as_in_python(spy):
+    @njit
+    def hill(x, g_out):
+        """A long slope of one steepness."""
+        f = 0.0
+        for i in range(x.size):
+            root = np.sqrt((x[i] - 100.0) ** 2 + 1.0)
+            g_out[i] = (x[i] - 100.0) / root
+            f += root
+        return f
+
+    for method in (ao.AdaGrad(1.0), ao.AdaGrad(ao.schedules.cosine(1.0, 900))):
+        res = both(
+            ((hill, None), (returning(hill), True)), spy, np.zeros(4), (), method=method,
+            options={"maxiter": 500},
+        )  # fmt: skip
+        assert "The effective learning rates have died" in res.message
+        many = ao.minimize_many(hill, np.zeros((2, 4)), method=method, options={"maxiter": 500})
+        assert many.message == [res.message] * 2
+
+
 @pytest.mark.parametrize("shape", [(7, 1), (1, 7)])
 def test_a_point_of_two_dimensions_is_passed_in_its_shape(shape, spy):
     @njit
