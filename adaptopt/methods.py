@@ -207,7 +207,7 @@ class AdaGrad(Method):
         return adagrad_bound(np.sqrt(squared_gradients), metric, diameters, self.lr)
 
 
-# Rule and idle form: without momentum, with a heavy ball and with Nesterov's; not centered, centered.
+# Rule and idle form: without momentum, with a heavy ball, with Nesterov's; the centered ones below.
 _RMSPROP: tuple[tuple[tuple[Callable[..., Any], Callable[..., Any]], ...], ...] = (
     (
         (rules.rmsprop, rules.rmsprop_idle),
