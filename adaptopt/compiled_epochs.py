@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .averaging import Average
+from .kernels.averages import fold_kernel
 from .kernels.epochs import SparseEpoch
 from .optimizer import Optimizer
 from .problems import Problem
@@ -37,7 +39,13 @@ class CompiledEpochs:
 
     keeps_finite = False
 
-    def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        problem: Problem,
+        prox: Proximal,
+        average: Average | None = None,
+    ) -> None:
         group = optimizer._groups[0]
         method = group.method
         self._optimizer, self._group, self._method = optimizer, group, method
@@ -73,6 +81,9 @@ class CompiledEpochs:
         self._width = max(1, int(A.nnz) // max(1, int(A.shape[0])))
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
         self._t = self._caught_up = 0
+        self._average, self._count = average, 0
+        # Up to which iterate each coordinate is in the average.
+        self._averaged = np.zeros(n if average is not None else 0, np.int64)
 
     def _scratch(self, problem: Problem) -> tuple[Any, ...]:
         """Return what the kernel writes to besides the state.
@@ -93,12 +104,20 @@ class CompiledEpochs:
         )
 
     @classmethod
-    def of(cls, optimizer: Optimizer, problem: Any, prox: Proximal) -> CompiledEpochs | None:
+    def of(
+        cls,
+        optimizer: Optimizer,
+        problem: Any,
+        prox: Proximal,
+        average: Average | None = None,
+    ) -> CompiledEpochs | None:
         """Return what steps as the optimizer would, or None where there is no such thing.
 
         There is one for CSR matrices without repeated entries, for SGD, Momentum, AdaGrad, RMSProp
         and AdaGradDA without weight decay, and for separable maps: penalties only with a constant
-        learning rate, and only where an idle coordinate's rate stays (SGD, AdaGrad).
+        learning rate, and only where an idle coordinate's rate stays (SGD, AdaGrad). An average
+        takes in what stays where it is, SGD's and AdaGrad's coordinates without a penalty, when it
+        is touched next.
         """
         if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
             return None
@@ -115,10 +134,11 @@ class CompiledEpochs:
             and prox.is_separable
             and (simple or (method.rests and steady))
             and (steady or method.rests)
+            and (average is None or (simple and method.rests))
             and group.flat.dtype == problem.A.dtype
             and problem.A.has_canonical_format
         )
-        return cls(optimizer, problem, prox) if fits else None
+        return cls(optimizer, problem, prox, average) if fits else None
 
     def begin(self) -> None:
         """Stand at the optimizer's step, with all coordinates brought up to it."""
@@ -127,6 +147,9 @@ class CompiledEpochs:
         self.taken[:] = 0
         self.losses[:] = 0
         self._caught_up = 0
+        if self._average is not None:
+            self._count = self._average.count
+            self._averaged.fill(self._count)
 
     def rows_a_call(self, batch: int) -> int:
         """Return how many rows to take at once."""
@@ -140,11 +163,14 @@ class CompiledEpochs:
         first = self._t + int(self.taken[0]) + 1
         rates = self._rates(first, -(-rows.size // batch))
         here = np.zeros(2, np.int64)
+        averaged, mean, eta = self._count + int(self.taken[0]), np.empty(0), 0.0
+        if self._average is not None:
+            mean, eta = self._average.mean, self._average.eta
         try:
             self._kernels.epoch(
                 *self._rows, self._params, rows, batch, rates, self._hyper, self._prox_coefs,
                 *self._state, self._last, *self._rest, self._intercept, first - 1,
-                self.losses, here, 0.0,
+                self.losses, here, mean, self._averaged, averaged, eta, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.
@@ -168,7 +194,12 @@ class CompiledEpochs:
         )  # fmt: skip
 
     def end(self) -> None:
-        """Bring all coordinates up to the last step, and let the optimizer stand there."""
+        """Bring all coordinates up to the last step; let optimizer and average stand there."""
         self._catch_up()
         t = self._optimizer.t = self._t + int(self.taken[0])
+        if self._average is not None:
+            x, average = self._state[0], self._average
+            count = self._count + int(self.taken[0])
+            fold_kernel(x.dtype.name)(average.mean, self._averaged, x, count, average.eta)
+            average.advance(count - average.count)
         self._group.go_on(t, self._group.scalars)

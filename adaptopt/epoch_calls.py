@@ -62,7 +62,7 @@ def choose_calls(
 ) -> EpochCalls | None:
     """Return what steps as the loop in Python would at the least cost; None is that loop itself.
 
-    A history and steps left out need a look at every step; an average moves whole arrays at each.
+    A history and steps left out need a look at every step.
     Batches that threads share are evaluated from Python. "hogwild" is what it says, or refused.
     """
     every_step = {
@@ -82,7 +82,5 @@ def choose_calls(
         return None
     if parallel == "deterministic" and total.shares(batch):
         return None
-    sparse: Any = None
-    if average is None:
-        sparse = CompiledEpochs.of(optimizer, total.problem, prox)
+    sparse: Any = CompiledEpochs.of(optimizer, total.problem, prox, average)
     return sparse or DenseEpochs.of(optimizer, total, prox, average, finite)

@@ -197,8 +197,9 @@ def minimize_finite_sum(
 
     A batch of CSR rows costs what it touches, whatever the number of columns, with SGD, Momentum,
     AdaGrad, RMSProp and AdaGradDA without weight decay, with bounds, and with separable penalties
-    for SGD and AdaGrad with a constant rate, unless there is an average. What penalties, momentum
-    or forgetting do to the other coordinates is then done when they are touched next, exactly.
+    for SGD and AdaGrad with a constant rate; an average only with SGD and AdaGrad without penalty.
+    What penalties, momentum, forgetting or averaging do to the other coordinates is then done when
+    they are touched next, exactly.
 
     References
     ----------

@@ -50,7 +50,9 @@ class HogwildEpochs(CompiledEpochs):
         self._popularity = _popularity(problem, n)
 
     @classmethod
-    def of(cls, optimizer: Optimizer, problem: Any, prox: Proximal) -> CompiledEpochs:
+    def of(  # type: ignore[override]  # it has no average, and refuses instead of returning None
+        cls, optimizer: Optimizer, problem: Any, prox: Proximal
+    ) -> CompiledEpochs:
         """Return what steps on all threads, or say why nothing does."""
         method = optimizer._groups[0].method
         what = f"parallel is 'hogwild' with {type(method).__name__}"

@@ -49,11 +49,11 @@ def main():
     A, y = make_data()
     p = ao.problems.Logistic(A, y)
 
-    def ours(method, prox=None, parallel=None):
+    def ours(method, prox=None, parallel=None, average=None):
         def run(epochs):
             ao.minimize_finite_sum(
                 p, np.zeros(COLUMNS, np.float32), None, method=method, prox=prox, batch_size=1,
-                epochs=epochs, rng=0, parallel=parallel,
+                epochs=epochs, rng=0, parallel=parallel, average=average,
             )  # fmt: skip
 
         return run
@@ -68,6 +68,7 @@ def main():
         "SGDClassifier, no penalty": theirs,
         "AdaGrad": ours(ao.AdaGrad(0.1)),
         "AdaGrad, hogwild": ours(ao.AdaGrad(0.1), parallel="hogwild"),
+        "AdaGrad, average": ours(ao.AdaGrad(0.1), average="uniform"),
         "AdaGrad, L1": ours(ao.AdaGrad(0.1), ao.L1(1e-5)),
         "AdaGrad, elastic net": ours(ao.AdaGrad(0.1), ao.ElasticNet(1e-5, 1e-5)),
         "RMSProp": ours(ao.RMSProp(0.01)),

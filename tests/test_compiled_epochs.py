@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 
 import adaptopt as ao
+from adaptopt.averaging import Average
 from adaptopt.compiled_epochs import CompiledEpochs
 
 ROWS, COLUMNS = 120, 40
@@ -40,10 +41,11 @@ def both(p, method, prox=None, epochs=3, batch_size=4, x0=0.3, **options):
     return compiled, plain
 
 
-def is_compiled(p, method, prox=None):
+def is_compiled(p, method, prox=None, average=None):
     x = np.zeros(p.n_features, p.A.dtype)
     prox = prox or ao.proximal.Proximal()
-    return CompiledEpochs.of(ao.Optimizer(x, method, prox), p, prox) is not None
+    average = Average(average, x) if average else None
+    return CompiledEpochs.of(ao.Optimizer(x, method, prox), p, prox, average) is not None
 
 
 METHODS = {
@@ -205,9 +207,30 @@ def test_a_value_that_is_not_finite_ends_the_run():
     assert np.isfinite(res.x).all()
 
 
-def test_averages_look_at_every_step():
-    compiled, plain = both(problem(), ao.AdaGrad(0.3), average="uniform")
-    np.testing.assert_array_equal(compiled.x, plain.x)
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("average", ["uniform", "polynomial"])
+@pytest.mark.parametrize(("method", "name"), [("adagrad-schedule", "none"), ("sgd", "box")])
+def test_an_average_takes_in_what_stays_when_it_is_touched(method, name, average, batch_size):
+    p, method, prox = problem(intercept=True), METHODS[method], MAPS[name]
+    assert is_compiled(p, method, prox, average)
+    compiled, plain = both(p, method, prox, batch_size=batch_size, average=average)
+    np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(compiled.state.average, plain.state.average, rtol=1e-12, atol=1e-15)
+    assert compiled.state.average_count == plain.state.average_count
+
+
+def test_an_average_goes_on_exactly():
+    def go(epochs, **others):
+        return ao.minimize_finite_sum(
+            problem(), np.zeros(COLUMNS), None, epochs=epochs, rng=3, average="uniform", **others
+        )
+
+    np.testing.assert_array_equal(go(3, state=go(2).state).x, go(5).x)
+
+
+def test_an_average_of_what_moves_is_taken_at_every_step():
+    for method, prox in ((ao.RMSProp(0.01), None), (ao.AdaGrad(0.3), ao.L1(0.01))):
+        assert not is_compiled(problem(), method, prox, "uniform")
 
 
 def test_progress_counts_every_step(capsys):

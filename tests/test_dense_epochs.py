@@ -102,7 +102,7 @@ def test_every_loss_with_intercept_and_weights(kind, columns, calls):
 
 
 @pytest.mark.parametrize(
-    ("method", "average"), [(ao.Adam(), None), (ao.AdaGrad(), "uniform"), (ao.FTRL(), "polynomial")]
+    ("method", "average"), [(ao.Adam(), None), (ao.RMSProp(), "uniform"), (ao.FTRL(), "polynomial")]
 )
 def test_csr_rows_too_where_there_is_no_epoch_at_the_cost_of_the_nonzeros(method, average, calls):
     rng = np.random.default_rng(0)

@@ -63,8 +63,7 @@ def test_no_addition_is_lost(name, batch_size):
 
 
 @several
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize(("dtype", "index"), [(np.float32, np.int32), (np.float64, np.int64)])
 def test_it_comes_as_near_to_the_minimum_as_one_thread(dtype, index):
     p = problem(dtype=dtype, index=index)
     start = p.value(np.zeros(COLUMNS, dtype))

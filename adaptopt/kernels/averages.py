@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+import numpy as np
 from numba import types
 
-from .build import array_type, compile_kernel
+from .build import array_type, compile_kernel, inlinable
 
-__all__ = ["average_kernel", "moved", "weight_of"]
+__all__ = ["average_kernel", "fold", "fold_kernel", "moved", "weight_of"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -23,6 +25,41 @@ def weight_of(t, eta):
 def moved(mean, x, weight):
     """Move a mean towards one more number."""
     return (x - mean) * weight + mean
+
+
+def kept(a, b, eta):
+    """Return the weight in the mean of b numbers that is left to that of the first a."""
+    product = a / b
+    for i in range(1, int(eta) + 1):
+        product *= (a + i) / (b + i)
+    return product
+
+
+def fold(mean, counts, j, x, count, eta):
+    """Bring the mean of a coordinate, which has stayed at ``x``, up to so many numbers."""
+    if count > counts[j]:
+        mean[j] = x + (mean[j] - x) * kept(np.float64(counts[j]), np.float64(count), eta)
+        counts[j] = count
+
+
+def make_fold_all():
+    """Do so with all coordinates."""
+    fold_one = inlinable(fold)
+
+    def fold_all(mean, counts, x, count, eta):
+        for j in range(uintp(x.size)):
+            fold_one(mean, counts, j, np.float64(x[j]), count, eta)
+
+    return fold_all
+
+
+@cache
+def fold_kernel(form: str) -> Any:
+    """Return ``kernel(mean, counts, x, count, eta)`` for arrays ``x`` of a format."""
+    fixed = array_type(form).copy(readonly=True)
+    counts = types.int64[::1]
+    signature = types.void(types.float64[::1], counts, fixed, types.int64, types.float64)
+    return compile_kernel(make_fold_all, (), signature)
 
 
 def make_average(moved):

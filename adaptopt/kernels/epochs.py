@@ -14,6 +14,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from .access import gather, scatter
+from .averages import fold
 from .build import array_type, compile_kernel, inlinable, number_type, prefetch, tuple_of
 from .per_step import narrow
 from .rows import sparse_dot
@@ -82,12 +83,12 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
     """Compose the steps over batches of rows, from ``order[0]`` on."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
     dot, sparse_product = inlinable(row_dot), inlinable(sparse_dot)
-    ahead = inlinable(prefetch_rows)
+    ahead, bring = inlinable(prefetch_rows), inlinable(fold)
 
     def sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, walls, last, g, touched, row_x, row_slots, row_walls, row_last, intercept, t,
-        losses, steps, like,
+        losses, steps, mean, counts, averaged, eta, like,
     ):  # fmt: skip
         done = 0
         while done < order.size:
@@ -152,6 +153,10 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                         )
                         row_x[c] = prox(half, r_c, *gather(row_walls, c), *prox_coefs)
                         scatter(row_slots, c, new, np.uint32(0))
+                    if mean.size:
+                        for k in range(first, stop):
+                            j = uintp(indices[k])
+                            bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
                     for c in range(stop - first):
                         j = uintp(indices[first + c])
                         x[j] = row_x[c]
@@ -163,6 +168,10 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             if total - total != 0.0 or strange != 0.0:
                 losses[0] = total
                 break
+            if mean.size:
+                for c in range(count):
+                    j = uintp(touched[c])
+                    bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
             for c in range(count):
                 j = uintp(touched[c])
                 half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
@@ -170,6 +179,8 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                 scatter(slots, j, new, np.uint32(0))
             if intercept >= 0:
                 j = uintp(intercept)
+                if mean.size:
+                    bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
                 half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
                 x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
                 scatter(slots, j, new, np.uint32(0))
@@ -259,6 +270,10 @@ class SparseEpoch:
             types.int64,
             types.float64[::1],
             types.int64[::1],
+            types.float64[::1],
+            types.int64[::1],
+            types.int64,
+            types.float64,
             number,
         )
         self.epoch = compile_kernel(

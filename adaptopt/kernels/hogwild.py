@@ -103,7 +103,7 @@ def make_worker(*parts):
                 data, indices, indptr, targets, weights, params, order[done:end], batch,
                 rates[min(others, rates.size - 1) :], hyper, prox_coefs, copy[0], slots, walls,
                 last, g, touched, row, row_slots, row_walls, row_last, intercept, t + others,
-                losses, steps, like,
+                losses, steps, rates[:0], last[:0], 0, 0.0, like,
             )  # fmt: skip
             taken[k, 0] = steps[0]
             if steps[1] != end:
