@@ -136,9 +136,9 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
         return True
     before = ", ".join(["x", *["batch"] * (leading - 1)])
     raise TypeError(
-        f"fun is {fun.py_func.__name__}{signature}, expected a function of {leading + count} "
-        f"arguments ({before}, *args) or of {leading + count + 1} ({before}, g_out, *args), with "
-        f"{count} in args"
+        f"fun is {fun.py_func.__name__}{signature}, expected a function that takes "
+        f"{leading + count} ({before}, *args) or {leading + count + 1} ({before}, g_out, *args), "
+        f"with {count} in args"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,26 @@ FIXED = Stop(CONVERGED, "All independent variables were fixed by bounds.")
 def median_rates(method: Any, rates: np.ndarray, t: int) -> Any:
     """Return the medians of effective rates along the last axis, over a schedule's learning rate.
 
-    NaN where that is 0.
+    Coordinates that have not seen a gradient do not count: their rate is lr / eps or the like. NaN
+    where that is so of all of them, or the learning rate is 0.
     """
     lr = method.lr_at(t)
-    return np.median(rates, axis=-1) / (lr or np.nan)
+    kept = rates
+    if method.slots and method.rate is not None and not method.scalars:
+        kept = np.where(rates < _rate_of_nothing(method, t) * (1 - 1e-6), rates, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a median of nothing
+        return np.nanmedian(kept, axis=-1) / (lr or np.nan)
+
+
+def _rate_of_nothing(method: Any, t: int) -> float:
+    """Return the effective rate of a coordinate that has seen no gradient."""
+    initial = method.initial_state()
+    slots = [initial.get(name, 0.0) for name in method.slots]
+    try:
+        return float(method.rate(*slots, *method.coefficients_at(t)[1]))
+    except ZeroDivisionError:
+        return np.inf
 
 
 class DescentRun:

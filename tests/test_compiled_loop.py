@@ -652,13 +652,13 @@ ERRORS = {
     "too many": (
         lambda: ao.minimize(bowl_in_place, X0, (1.0, 2.0, 3.0)),
         TypeError,
-        r"fun is bowl_in_place\(x, g_out, centre\), expected a function of 4 arguments "
-        r"\(x, \*args\) or of 5 \(x, g_out, \*args\), with 3 in args",
+        r"fun is bowl_in_place\(x, g_out, centre\), expected a function that takes 4 "
+        r"\(x, \*args\) or 5 \(x, g_out, \*args\), with 3 in args",
     ),
     "too few": (
         lambda: ao.minimize(bowl_in_place, X0),
         TypeError,
-        r"expected a function of 1 arguments .* or of 2",
+        r"expected a function that takes 1 .* or 2",
     ),
     "type": (
         lambda: ao.minimize(bowl_in_place, X0, (object(),)),

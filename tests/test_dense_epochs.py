@@ -524,7 +524,7 @@ def too_few(x, idx):
 
 
 def test_a_compiled_function_of_too_few_arguments_is_refused():
-    with pytest.raises(TypeError, match=r"expected a function of 4 arguments .* or of 5"):
+    with pytest.raises(TypeError, match=r"expected a function that takes 4 .* or 5"):
         over_numbers(too_few)
 
 

@@ -91,3 +91,15 @@ def test_the_diagnosis_goes_on_across_a_state():
         second.message.split("reached.")[1]
         == solve(ao.AdaGrad(1.0), 500).message.split("reached.")[1]
     )
+
+
+def test_rates_of_what_has_seen_no_gradient_have_not_died():
+    def half(x):
+        g = 2 * x - 2
+        g[1:] *= x[0] > 0.5  # a rate of lr / eps until then
+        return float(x @ x), g
+
+    res = ao.minimize(
+        half, np.zeros(3), jac=True, method=ao.AdaGrad(0.1), options={"maxiter": 30, "gtol": None}
+    )
+    assert "died" not in res.message
