@@ -1,7 +1,21 @@
 """Builders that turn scalar rules into compiled kernels over flat arrays."""
 
+from .coalesce import coalesce
 from .dense import DenseStep, Layout, rate_kernel
 from .formats import step_key
 from .reductions import SumOfSquares, norm_kernel
+from .table_rows import CatchUp, RowStep, RowSums, scratch_width
 
-__all__ = ["DenseStep", "Layout", "SumOfSquares", "norm_kernel", "rate_kernel", "step_key"]
+__all__ = [
+    "CatchUp",
+    "DenseStep",
+    "Layout",
+    "RowStep",
+    "RowSums",
+    "SumOfSquares",
+    "coalesce",
+    "norm_kernel",
+    "rate_kernel",
+    "scratch_width",
+    "step_key",
+]

@@ -149,24 +149,19 @@ def make_shared_run(
     ):  # fmt: skip
         kept = gather(slots, row)
         zero = faded - faded
+        # Where rows are lazy, decay is decoupled: it does not change the gradient, and the row need
+        # not be caught up with yet.
         for q in range(uintp(LANES)):
             lanes[lane + q] = zero
         whole = uintp(width // uintp(LANES) * uintp(LANES))
         for k in range(uintp(0), whole, uintp(LANES)):
             for q in range(uintp(LANES)):
-                i = uintp(place + k + q)
-                x_i, _ = advance(
-                    count, faded, read_x(x[i]), kept, gather(walls, i), before, prox_coefs
-                )
                 g_i = transform(read(g[start + k + q]), *transform_coefs)
-                _, g_i = decay(x_i, g_i, *decay_coefs)
+                _, g_i = decay(read_x(x[place + k + q]), g_i, *decay_coefs)
                 lanes[lane + q] += g_i * g_i
         for j in range(whole, width):
-            i = uintp(place + j)
-            x_i, _ = advance(
-                count, faded, read_x(x[i]), kept, gather(walls, i), before, prox_coefs
-            )
-            _, g_i = decay(x_i, transform(read(g[start + j]), *transform_coefs), *decay_coefs)
+            g_i = transform(read(g[start + j]), *transform_coefs)
+            _, g_i = decay(read_x(x[place + j]), g_i, *decay_coefs)
             lanes[lane] += g_i * g_i
         total = zero
         for q in range(uintp(LANES)):
