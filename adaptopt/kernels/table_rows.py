@@ -17,6 +17,7 @@ from numba.extending import overload
 from .access import gather, scatter
 from .build import array_type, inlinable, number_type, prefer_vectors, prefetch, tuple_of
 from .dense import READ, Layout, make_coordinate, step_parts, step_types
+from .formats import another
 from .loops import Loop
 from .per_step import narrow
 
@@ -65,31 +66,49 @@ def _fetch(arrays, first, stop):
     return walk
 
 
-def as_it_is(count, faded, x, slots, walls, before, prox_coefs):
-    """Catch up with nothing."""
-    return x, slots
+def make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared):
+    """Compose what brings one row up to the step before ``now``, if it is not there yet.
 
-
-def make_advance(idle, rate, repeat):
-    """Compose what ``count`` steps without a gradient do to one coordinate.
-
-    ``faded`` is what decay has left of it, ``before`` the coefficients of the last of these steps.
+    Decay, the idle form and the repeated prox follow one another: `tables.why_not_exact` lets
+    through only what commutes.
     """
+    other = inlinable(another)
 
-    def advance(count, faded, x, slots, walls, before, prox_coefs):
-        x, slots = idle(count, x, *slots, *before)
-        return repeat(count, faded * x, rate(*slots, *before), *walls, *prox_coefs), slots
+    def catch_up_row(
+        row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now, before, like
+    ):
+        reached = last[row]
+        gone = now - np.int64(1) - reached
+        if gone > 0:
+            faded = 1.0
+            if logs.size > 0:
+                faded = exp(logs[now - np.int64(1) - base] - logs[reached - base])
+            (count, kept) = narrow((gone, faded), like)
+            place = uintp(row * width)
+            if shared:
+                _, new = idle(count, kept, *gather(slots, row), *before)
+                row_rate = rate(*new, *before)
+                for j in range(width):
+                    i = uintp(place + j)
+                    random = other(draw(np.uint32(i), *noise))
+                    x_i = repeat(
+                        count, kept * read_x(x[i]), row_rate, *gather(walls, i), *prox_coefs
+                    )
+                    x[i] = write_x(x_i, random)
+                    scatter(copies, i, (write_copy(x_i, random),), random)
+                return
+            for j in range(width):
+                i = uintp(place + j)
+                random = other(draw(np.uint32(i), *noise))
+                x_i, new = idle(count, read_x(x[i]), *gather(slots, i), *before)
+                x_i = repeat(
+                    count, kept * x_i, rate(*new, *before), *gather(walls, i), *prox_coefs
+                )
+                x[i] = write_x(x_i, random)
+                scatter(copies, i, (write_copy(x_i, random),), random)
+                scatter(slots, i, new, after_x(random))
 
-    return advance
-
-
-def missed(last, row, now, logs, base, like):
-    """Return how many steps before ``now`` a row missed, and what decay has left of it."""
-    gone = now - np.int64(1) - last[row]
-    faded = 1.0
-    if logs.size > 0 and gone > 0:
-        faded = exp(logs[now - np.int64(1) - base] - logs[last[row] - base])
-    return gone, narrow((gone, faded), like)
+    return catch_up_row
 
 
 def make_summed(read):
@@ -107,50 +126,42 @@ def make_summed(read):
     return summed
 
 
-def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x, advance):
+def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x):
     """Compose a step over the coordinates of one row, each with an accumulator of its own."""
     coordinate = inlinable(
         make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
     )
 
     def run(
-        row, place, start, width, g, count, faded, x, slots, walls, rates, copies, noise,
-        transform_coefs, decay_coefs, coefs, prox_coefs, before, lanes, lane,
+        row, place, start, width, g, x, slots, walls, rates, copies, noise,
+        transform_coefs, decay_coefs, coefs, prox_coefs, zero, lanes, lane,
     ):  # fmt: skip
         for j in range(width):
             i = uintp(place + j)
-            x_i, slots_i = advance(
-                count, faded, read_x(x[i]), gather(slots, i), gather(walls, i), before, prox_coefs
-            )
             coordinate(
-                i, x_i, read(g[start + j]), slots_i, x, slots, walls, rates, copies,
-                draw(np.uint32(i), *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
+                i, read_x(x[i]), read(g[start + j]), gather(slots, i), x, slots, walls, rates,
+                copies, draw(np.uint32(i), *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
 
     return run
 
 
 def make_shared_run(
-    transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x, advance, along
+    transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x, along
 ):
     """Compose a step over one row with one accumulator, which the mean of its squares enters.
 
     The rule is asked once, for a coordinate whose gradient is the root of that mean; ``along`` steps
     all coordinates with the rate that it returns.
     """
-
     coordinate = inlinable(
         make_coordinate(transform, decay, along, prox, write_x, write_copy, after_x), True
     )
 
     def run(
-        row, place, start, width, g, count, faded, x, slots, walls, rates, copies, noise,
-        transform_coefs, decay_coefs, coefs, prox_coefs, before, lanes, lane,
+        row, place, start, width, g, x, slots, walls, rates, copies, noise,
+        transform_coefs, decay_coefs, coefs, prox_coefs, zero, lanes, lane,
     ):  # fmt: skip
-        kept = gather(slots, row)
-        zero = faded - faded
-        # Where rows are lazy, decay is decoupled: it does not change the gradient, and the row need
-        # not be caught up with yet.
         for q in range(uintp(LANES)):
             lanes[lane + q] = zero
         whole = uintp(width // uintp(LANES) * uintp(LANES))
@@ -167,14 +178,11 @@ def make_shared_run(
         for q in range(uintp(LANES)):
             total += lanes[lane + q]
         (size,) = narrow((width,), zero)
-        _, rate, new = rule(zero, sqrt(total / size), *kept, *coefs)
+        _, rate, new = rule(zero, sqrt(total / size), *gather(slots, row), *coefs)
         for j in range(width):
             i = uintp(place + j)
-            x_i, _ = advance(
-                count, faded, read_x(x[i]), kept, gather(walls, i), before, prox_coefs
-            )
             coordinate(
-                i, x_i, read(g[start + j]), (), x, (), walls, rates, copies,
+                i, read_x(x[i]), read(g[start + j]), (), x, (), walls, rates, copies,
                 draw(np.uint32(i), *noise), transform_coefs, decay_coefs, (rate,), prox_coefs,
             )  # fmt: skip
         scatter(slots, row, new, draw(np.uint32(row), *noise))
@@ -190,19 +198,16 @@ def make_rows(
     unchanged, idle, rate, repeat, along, lazy, shared,
 ):  # fmt: skip
     """Compose the step over the rows ``rows[lo:hi]``, or over lo <= row < hi where there is none."""
+    parts = (transform, decay, rule, prox, read_x)
+    rest = (write_x, write_copy, draw, after_x, *((along,) if shared else ()))
     made = make_shared_run if shared else make_run
-    end = (along,) if shared else ()
-    advance = inlinable(make_advance(idle, rate, repeat) if lazy else as_it_is, True)
-
-    def composed(read, advance):
-        parts = (transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x)
-        return inlinable(made(*parts, advance, *end), True)
-
-    run, run_sum = composed(read_g, as_it_is), composed(unchanged, as_it_is)
-    run_late = composed(read_g, advance) if lazy else run
-    run_late_sum = composed(unchanged, advance) if lazy else run_sum
+    run = inlinable(made(*parts, read_g, *rest), True)
+    run_sum = inlinable(made(*parts, unchanged, *rest), True)
     summed = inlinable(make_summed(read_g), True)
-    find_missed = inlinable(missed, True)
+    catch_up_row = inlinable(
+        make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared),
+        True,
+    )
 
     def step_rows(
         x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
@@ -225,36 +230,22 @@ def make_rows(
                     ahead = uintp(uintp(order[starts[u + apart]]) * width)
                     fetch((g,), ahead, uintp(ahead + width))
             place = uintp(row * width)
-            repeated = stop - first > uintp(1)
-            if repeated:
-                summed(g, order, first, stop, width, scratch, offset)
-            gone, (count, faded) = np.int64(0), (like, like)
             if lazy:
-                gone, (count, faded) = find_missed(last, row, now, logs, base, like)
+                catch_up_row(
+                    row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now,
+                    before, like,
+                )  # fmt: skip
                 last[row] = now
-            if gone > 0:
-                if repeated:
-                    run_late_sum(
-                        row, place, offset, width, scratch, count, faded, x, slots, walls, rates,
-                        copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs, before,
-                        scratch, lane,
-                    )  # fmt: skip
-                else:
-                    run_late(
-                        row, place, start, width, g, count, faded, x, slots, walls, rates, copies,
-                        noise, transform_coefs, decay_coefs, coefs, prox_coefs, before, scratch,
-                        lane,
-                    )  # fmt: skip
-            elif repeated:
+            if stop - first > uintp(1):
+                summed(g, order, first, stop, width, scratch, offset)
                 run_sum(
-                    row, place, offset, width, scratch, count, faded, x, slots, walls, rates,
-                    copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs, before,
-                    scratch, lane,
+                    row, place, offset, width, scratch, x, slots, walls, rates, copies, noise,
+                    transform_coefs, decay_coefs, coefs, prox_coefs, like, scratch, lane,
                 )  # fmt: skip
             else:
                 run(
-                    row, place, start, width, g, count, faded, x, slots, walls, rates, copies,
-                    noise, transform_coefs, decay_coefs, coefs, prox_coefs, before, scratch, lane,
+                    row, place, start, width, g, x, slots, walls, rates, copies, noise,
+                    transform_coefs, decay_coefs, coefs, prox_coefs, like, scratch, lane,
                 )  # fmt: skip
 
     return step_rows
@@ -352,12 +343,12 @@ class RowStep(Loop):
 # -- what rows missed ------------------------------------------------------------------------------
 
 
-def make_catch_up(
-    read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared
-):
-    """Compose what brings rows up to the step before ``now``; all of lo <= row < hi by default."""
-    advance = inlinable(make_advance(idle, rate, repeat), True)
-    find_missed = inlinable(missed, True)
+def make_catch_up(*parts):
+    """Compose what brings the rows ``rows[lo:hi]`` up to the step before ``now``.
+
+    Where there are no ``rows``, it is those with lo <= row < hi.
+    """
+    catch_up_row = inlinable(make_catch_up_row(*parts), True)
 
     def catch_up(
         x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
@@ -365,21 +356,11 @@ def make_catch_up(
     ):  # fmt: skip
         for u in range(uintp(lo), uintp(hi)):
             row = uintp(rows[u]) if rows.size > 0 else u
-            gone, (count, faded) = find_missed(last, row, now, logs, base, like)
+            catch_up_row(
+                row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now,
+                before, like,
+            )  # fmt: skip
             last[row] = now - np.int64(1)
-            if gone > 0:
-                place = uintp(row * width)
-                for j in range(width):
-                    i = uintp(place + j)
-                    random = draw(np.uint32(i), *noise)
-                    x_i, new = advance(
-                        count, faded, read_x(x[i]), gather(slots, row if shared else i),
-                        gather(walls, i), before, prox_coefs,
-                    )  # fmt: skip
-                    x[i] = write_x(x_i, random)
-                    scatter(copies, i, (write_copy(x_i, random),), random)
-                    if not shared:
-                        scatter(slots, i, new, after_x(random))
 
     return catch_up
 
