@@ -325,15 +325,11 @@ class Group:
             for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
         ]
 
-    def _of_member(
-        self, array: np.ndarray, lo: int, hi: int, shape: tuple[int, ...]
-    ) -> np.ndarray:
+    def _of_member(self, array: np.ndarray, lo: int, hi: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return a parameter's part of an array: shaped like it, or of one number a row."""
         return array[lo:hi].reshape(shape if array.size == self.flat.size else shape[:1])
 
-    def learning_rates(
-        self, t: int, coefs: tuple[float, ...] | None = None
-    ) -> list[np.ndarray]:
+    def learning_rates(self, t: int, coefs: tuple[float, ...] | None = None) -> list[np.ndarray]:
         """Return new arrays of the effective rates of the last step ``t``; NaN where t is 0."""
         coefs = self.coefs if coefs is None else coefs
         out = np.full(self.flat.shape, np.nan, self.number)

@@ -378,9 +378,9 @@ class RMSProp(Method):
         return self.momentum > 0 and not self.lr_inside
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.nesterov and self.momentum == 0:
+        if self.nesterov and self.momentum == 0:  # first: there is no such rule
             raise ValueError("RMSProp.nesterov is True with momentum 0.0, expected momentum > 0")
+        super().__post_init__()
         if self.eps == 0 and (self.initial_accumulator == 0 or self.rho == 0):
             raise ValueError(
                 f"RMSProp.eps is 0 with initial_accumulator {self.initial_accumulator} and rho "

@@ -16,8 +16,8 @@ __all__ = ["Entry", "flatten", "load", "restore", "save", "take", "unflatten", "
 VERSION = 1
 KIND = "optimizer"
 
-# What there is of one parameter: {"method": str, "scalars": {name: float}, "behind": int where it is
-# behind the optimizer's step, and arrays: "params": ndarray, "state" and "hidden": {name: ndarray}}.
+# What there is of one parameter: {"method": str, "scalars": {name: float}, and arrays: "params":
+# ndarray, "state" and "hidden": {name: ndarray}}; and "behind": int where it has taken fewer steps.
 Entry = dict[str, Any]
 
 

@@ -64,7 +64,8 @@ def read_row_gradient(name: str, given: Any, params: np.ndarray) -> RowGradient:
 
 def read_rows(name: str, rows: Any, count: int) -> np.ndarray:
     """Return distinct rows in order, checked."""
-    return _coalesce(name, _read_integers(name, rows), count).rows
+    found: np.ndarray = _coalesce(name, _read_integers(name, rows), count).rows
+    return found
 
 
 def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
@@ -174,9 +175,7 @@ class Members:
         for k, g in enumerate(gs):
             self.behind[k] += by - (g is not None)
 
-    def step(
-        self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int
-    ) -> None:
+    def step(self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int) -> None:
         """Take the step that was prepared with those parameters that have a gradient."""
         group = self.group
         whole = [g for g in gs if isinstance(g, np.ndarray)]
@@ -253,9 +252,10 @@ class Members:
     def _coefs_of(self, k: int, t: int) -> tuple[float, ...]:
         """Return the rule's coefficients in the last step of a parameter."""
         group = self.group
+        coefs: tuple[float, ...] = group.coefs
         if len(set(self.behind)) == 1 or group.method.scalars:
-            return group.coefs
-        coefs: tuple[float, ...] = group.method.coefficients_at(max(t - self.behind[k], 1))[1]
+            return coefs
+        coefs = group.method.coefficients_at(max(t - self.behind[k], 1))[1]
         return coefs
 
     def _noise(self, seed: int, t: int) -> tuple[int, ...]:

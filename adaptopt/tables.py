@@ -114,9 +114,7 @@ class Table:
         self._misses = not method.rests or penalty or bool(method.weight_decay)
         rate = method.rate or rules.sgd_rate
         self._late = (method.idle or rules.stays, rate, prox.repeat)
-        self._base = 0
-        self._logs = _NO_NUMBERS
-        self._known = 1
+        self._start(0)
         self._steps: dict[tuple[str, bool], RowStep] = {}
         self._scratch = _NO_NUMBERS
 
@@ -135,6 +133,7 @@ class Table:
 
     def _start(self, base: int) -> None:
         self._base, self._logs, self._known = base, np.zeros(64), 1
+        self._sum = self._lost = 0.0
 
     def go_on(self) -> None:
         """Stand where ``last``, which has been written to, says."""
@@ -159,7 +158,12 @@ class Table:
                     f"lr * weight_decay is {lr * self._method.weight_decay:g}, expected less than "
                     "1: nothing would be left of a row"
                 )
-            self._logs[self._known] = self._logs[self._known - 1] + log(keep)
+            # Neumaier's sum: differences of the sums are as good as the logarithms.
+            change, before = log(keep), self._sum
+            self._sum = before + change
+            small, large = sorted((before, change), key=abs)
+            self._lost += small - (self._sum - large)
+            self._logs[self._known] = self._sum + self._lost
             self._known += 1
 
     def step(

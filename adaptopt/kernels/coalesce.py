@@ -105,7 +105,7 @@ _words = types.uint64[::1]
 _kernels: dict[str, object] = {}
 
 
-def _kernel(integer: str):  # type: ignore[no-untyped-def]
+def _kernel(integer: str):
     """Return the kernel for row numbers of a dtype, compiled when it is first wanted."""
     if integer not in _kernels:
         given = getattr(types, integer)[::1].copy(readonly=True)

@@ -60,7 +60,7 @@ def _fetch(arrays, first, stop):
         step = uintp(LINE // arrays[0].itemsize)
         last = uintp(min(stop, first + step * uintp(AHEAD)))
         for i in range(first, last, step):
-            prefetch(arrays[0], i)
+            prefetch(arrays[0], i)  # type: ignore[call-arg]
         fetch(arrays[1:], first, stop)
 
     return walk
@@ -101,9 +101,7 @@ def make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, re
                 i = uintp(place + j)
                 random = other(draw(np.uint32(i), *noise))
                 x_i, new = idle(count, read_x(x[i]), *gather(slots, i), *before)
-                x_i = repeat(
-                    count, kept * x_i, rate(*new, *before), *gather(walls, i), *prox_coefs
-                )
+                x_i = repeat(count, kept * x_i, rate(*new, *before), *gather(walls, i), *prox_coefs)
                 x[i] = write_x(x_i, random)
                 scatter(copies, i, (write_copy(x_i, random),), random)
                 scatter(slots, i, new, after_x(random))
@@ -197,7 +195,7 @@ def make_rows(
     transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits,
     unchanged, idle, rate, repeat, along, lazy, shared,
 ):  # fmt: skip
-    """Compose the step over the rows ``rows[lo:hi]``, or over lo <= row < hi where there is none."""
+    """Compose the step over the rows ``rows[lo:hi]``, or lo <= row < hi where there are none."""
     parts = (transform, decay, rule, prox, read_x)
     rest = (write_x, write_copy, draw, after_x, *((along,) if shared else ()))
     made = make_shared_run if shared else make_run
@@ -385,9 +383,7 @@ def make_threaded_catch_up(*parts):
 class CatchUp(Loop):
     """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
 
-    def __init__(
-        self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool
-    ) -> None:
+    def __init__(self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool) -> None:
         x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
         read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
         number, places = layout.number, types.int64[::1]
