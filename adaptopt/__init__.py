@@ -20,6 +20,7 @@ from .methods import (
     Momentum,
     Nadam,
     RMSProp,
+    RowWiseAdaGrad,
 )
 from .minimize import minimize
 from .nonseparable import GroupL2, L2Ball, Simplex
@@ -51,6 +52,7 @@ __all__ = [
     "NonNegative",
     "Optimizer",
     "RMSProp",
+    "RowWiseAdaGrad",
     "Simplex",
     "interchange",
     "minimize",

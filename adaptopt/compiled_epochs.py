@@ -130,6 +130,7 @@ class CompiledEpochs:
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
+            and not method.rowwise
             and method.numbers_after_lr is not None
             and prox.is_separable
             and (simple or (method.rests and steady))

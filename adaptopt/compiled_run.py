@@ -225,6 +225,7 @@ def is_compilable(group: Group) -> bool:
         prox.is_separable
         and type(prox).penalty is Proximal.penalty
         and group.method.numbers_after_lr is not None
+        and not group.method.rowwise
     )
 
 

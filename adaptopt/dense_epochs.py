@@ -110,7 +110,12 @@ class DenseEpochs:
         """
         method = optimizer._groups[0].method
         n = optimizer.params.size
-        fits = method.numbers_after_lr is not None and prox.is_separable and n < SERIAL_BELOW
+        fits = (
+            method.numbers_after_lr is not None
+            and prox.is_separable
+            and not method.rowwise
+            and n < SERIAL_BELOW
+        )
         evaluation = _evaluation(total, optimizer.params) if fits else None
         if evaluation is None:
             return None

@@ -62,6 +62,7 @@ class AdaGradDA(Method):
     rate = staticmethod(rules.adagrad_da_rate)
     idle = staticmethod(rules.adagrad_da_idle)
     coefficients = staticmethod(rules.adagrad_da_coefficients)
+    idle_needs_constant_lr = False
     rates_only_fall = True
     additive = True
 
@@ -186,6 +187,8 @@ class AdaGradNorm(Method):
     measures = ("squared_norm",)
     rule = staticmethod(rules.sgd)
     rate = staticmethod(rules.sgd_rate)
+    idle = staticmethod(rules.stays)
+    idle_moves_x = False
     coefficients = staticmethod(rules.adagrad_norm_coefficients)
     carry = staticmethod(rules.adagrad_norm_carry)
     rates_only_fall = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from .kernels import DenseStep, Layout, cost_kernel, norm_kernel, rate_kernel
 from .precision import Precision
 from .proximal import Proximal
 from .snapshot import Entry
+from .tables import RowGradient, Table
 from .transformation import Transformation, squared_norm
 
 __all__ = ["Group"]
@@ -28,6 +29,10 @@ _cost_kernel = lru_cache(maxsize=256)(cost_kernel)
 # Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
 # as much as copying so many float32 numbers next to those of the other parameters.
 WORTH_A_CALL = 16_384
+
+
+# The rows, places and starts of a gradient of all rows.
+_ALL_ROWS = (np.zeros(0, np.int64),) * 3
 
 
 class Part(NamedTuple):
@@ -62,6 +67,8 @@ class Group:
         How to keep parameters and state.
     transformation : Transformation
         What is done to the gradients first.
+    allocate : callable, optional
+        ``allocate(name, n, dtype)`` makes the arrays of the state; by default in memory.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class Group:
         prox: Proximal,
         precision: Precision,
         transformation: Transformation,
+        allocate: Callable[..., np.ndarray] | None = None,
     ) -> None:
         self.flat = flat
         self.method = method
@@ -85,29 +93,35 @@ class Group:
         self._check_hyperparameters()
 
         n = flat.size
+        self._tables: dict[int, Table] = {}
         narrow = flat.dtype.itemsize == 2
         self.has_master = precision.master and narrow
         x = storage(flat)
         copies: tuple[np.ndarray, ...] = ()
         if self.has_master:
-            copies, x = (x,), aligned(n, self.number)
+            wide = allocate("master", n, self.number) if allocate else aligned(n, self.number)
+            copies, x = (x,), wide
             x[:] = flat
         narrow_slots = method.second_moments if precision.state_dtype else ()
         slot_forms = tuple(
             "bfloat16" if name in narrow_slots else self.number.name for name in method.slots
         )
+        self._allocate = allocate or (lambda name, n, dtype: aligned(n, dtype, x))
         initial = method.initial_state()
+        # A method with one accumulator a row has a group for each parameter.
+        kept = (self._shapes[0] or (1,))[0] if method.rowwise else n
         slots = []
         for name, form in zip(method.slots, slot_forms, strict=True):
-            slot = aligned(n, "uint16" if form == "bfloat16" else form, x)
+            slot = self._allocate(name, kept, "uint16" if form == "bfloat16" else form)
             value = initial.get(name, 0.0)
-            slot.fill(_bfloat16_bits(value) if form == "bfloat16" else value)
+            if value or allocate is None:  # a new file holds zeros, at no cost
+                slot.fill(_bfloat16_bits(value) if form == "bfloat16" else value)
             slots.append(slot)
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
         self.prox = prox
         written = not method.rate or not prox.is_separable
-        rates = tuple(aligned(n, self.number, x) for _ in range(written))
+        rates = tuple(self._allocate("rates", n, self.number) for _ in range(written))
         for array in rates:
             array.fill(np.nan)
         walls, self._prox_coefs = self._walls_of(prox)
@@ -135,7 +149,9 @@ class Group:
                 len(self._prox_coefs),
             ),
         )
-        self._steps = {flat.dtype: _dense_step(self._functions, self._layout)}
+        self._steps: dict[np.dtype[Any], DenseStep] = {}
+        if not method.rowwise:
+            self._steps[flat.dtype] = _dense_step(self._functions, self._layout)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -158,9 +174,46 @@ class Group:
         """Take a step along flat gradients, one for each parameter."""
         self.scalars, decay_coefs, self.coefs = prepared
         rest = (transform_coefs, decay_coefs, self.coefs, self._prox_coefs)
-        self._run_all(gradients, key, rest)
+        if self.method.rowwise:
+            self.step_member(0, gradients[0], rest[:3], key)
+        else:
+            self._run_all(gradients, key, rest)
         if not self.prox.is_separable:
             self._apply_prox()
+
+    def step_member(self, k: int, g: np.ndarray, rest: tuple[Any, ...], key: int) -> None:
+        """Take a step along the flat gradient of one parameter, where maps are separable."""
+        if self.method.rowwise:
+            self.step_rows(k, RowGradient(*_ALL_ROWS, g), 0, self.coefs, rest, key)
+            return
+        self._run(self._part(*self._spans[k]), g, key, (*rest, self._prox_coefs))
+
+    def step_rows(
+        self,
+        k: int,
+        g: RowGradient,
+        t: int,
+        before: tuple[float, ...],
+        rest: tuple[Any, ...],
+        key: int,
+    ) -> None:
+        """Take step ``t`` along the gradient of some rows of one parameter."""
+        self.table(k).step(g, t, before, (key,) if self.draws else (), rest)
+
+    def table(self, k: int) -> Table:
+        """Return one parameter by rows."""
+        if k not in self._tables:
+            self._tables[k] = Table(
+                self._part(*self._spans[k]),
+                self._shapes[k],
+                self.method,
+                self.prox,
+                self._functions,
+                self._layout,
+                self._prox_coefs,
+                self._allocate,
+            )
+        return self._tables[k]
 
     def _run_all(self, gradients: Sequence[np.ndarray], key: int, rest: tuple[Any, ...]) -> None:
         if len(gradients) == 1:
@@ -264,7 +317,8 @@ class Group:
                 "params": self.flat[lo:hi].reshape(shape),
                 **{
                     part: {
-                        name: _floats(array)[lo:hi].reshape(shape) for name, array in arrays.items()
+                        name: self._of_member(_floats(array), lo, hi, shape)
+                        for name, array in arrays.items()
                     }
                     for part, arrays in (("state", slots), ("hidden", hidden))
                 },
@@ -272,13 +326,18 @@ class Group:
             for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
         ]
 
-    def learning_rates(self, t: int) -> list[np.ndarray]:
+    def _of_member(self, array: np.ndarray, lo: int, hi: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Return a parameter's part of an array: shaped like it, or of one number a row."""
+        return array[lo:hi].reshape(shape if array.size == self.flat.size else shape[:1])
+
+    def learning_rates(self, t: int, coefs: tuple[float, ...] | None = None) -> list[np.ndarray]:
         """Return new arrays of the effective rates of the last step ``t``; NaN where t is 0."""
+        coefs = self.coefs if coefs is None else coefs
         out = np.full(self.flat.shape, np.nan, self.number)
         if self._whole.rates:
             out[:] = self._whole.rates[0]
         elif t:
-            self._compute_rates(out, self._whole.slots, self.coefs)
+            self._compute_rates(out, self._whole.slots, coefs)
         return self.shaped(out)
 
     def rates_after(
@@ -291,19 +350,23 @@ class Group:
         return out
 
     def _compute_rates(self, out: np.ndarray, slots: Any, coefs: tuple[float, ...]) -> None:
-        _rate_kernel(self.method.rate, self._layout)(out, slots, coefs)
+        of_each = out[: slots[0].size] if slots else out
+        _rate_kernel(self.method.rate, self._layout)(of_each, slots, coefs)
+        if of_each.size < out.size:  # one for each row
+            out[:] = np.repeat(of_each, out.size // of_each.size)
 
     def gradient_norms(self, gradients: Sequence[np.ndarray]) -> list[float]:
         """Return how far each parameter is from stationary along its gradient."""
-        norms = []
-        for (lo, hi), g in zip(self._spans, gradients, strict=True):
-            if not self.prox.is_separable:
-                norms.append(self._distance(lo, hi, g))
-                continue
-            part = self._part(lo, hi)
-            kernel = _norm_kernel(self._residual, self._layout._replace(gradient=g.dtype.name))
-            norms.append(kernel(part.x, storage(g), part.walls, self._prox_coefs, 0.0, np.nan))
-        return norms
+        return [self.gradient_norm(k, g) for k, g in enumerate(gradients)]
+
+    def gradient_norm(self, k: int, g: np.ndarray) -> float:
+        """Return how far one parameter is from stationary along its gradient."""
+        lo, hi = self._spans[k]
+        if not self.prox.is_separable:
+            return self._distance(lo, hi, g)
+        x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)
+        kernel = _norm_kernel(self._residual, self._layout._replace(gradient=g.dtype.name))
+        return kernel(x, storage(g), walls, self._prox_coefs, 0.0, np.nan)
 
     def penalty(self) -> float:
         """Return what the proximal map adds to an objective."""

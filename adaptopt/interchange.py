@@ -81,7 +81,11 @@ def from_torch(
     >>> opt.t, opt.state["G"]
     (3, array([4., 9.]))
     """
+    optimizer.flush()
     ours = optimizer.state_dict()
+    for entry in ours["parameters"].values():
+        entry.pop("behind", None)
+        entry["hidden"].pop("last", None)
     order = [k for group in state_dict["param_groups"] for k in group["params"]]
     names = _names(optimizer)
     if len(order) != len(names):
@@ -143,6 +147,7 @@ def to_torch(
     """
     if tensor is None:
         tensor = importlib.import_module("torch").tensor
+    optimizer.flush()
     entries = optimizer.state_dict()["parameters"]
     names = _names(optimizer)
     state: dict[int, dict[str, Any]] = {}
@@ -154,7 +159,7 @@ def to_torch(
         if "V" in slots:
             arrays["square_avg"] = slots["V"] + slots["m"] ** 2
         if type(method).__name__ != "Momentum":
-            arrays["step"] = np.array(optimizer.t, np.float32)
+            arrays["step"] = np.array(optimizer.t - entries[name].get("behind", 0), np.float32)
         for key, value in entries[name]["scalars"].items():
             arrays[key] = np.array(value)
         state[k] = {key: tensor(array) for key, array in arrays.items()}

@@ -83,7 +83,13 @@ class Method:
     ``idle(k, x, *slots, *coefficients) -> (x, slots)``
         The exact effect of ``k`` steps without a gradient, where there is a closed form; the
         coefficients are those of the last of them. ``rests`` says whether neither ``x`` nor the
-        rate move. They make epochs over sparse rows cost what is touched.
+        rate move, ``idle_moves_x`` whether ``x`` does (by default unless it rests), and
+        ``idle_needs_constant_lr`` whether it is exact only where ``lr`` does not change (by default
+        where ``x`` moves). They make steps on sparse rows cost what is touched.
+    ``rowwise``
+        Whether a row of a table has one number of each slot: the rule is asked once a row, with the
+        root of the mean of its squared gradients, for the rate at which the row steps along its
+        gradient. By default not.
     ``additive``
         Whether every slot is a sum over the steps, and ``x`` is one too or follows from the slots
         by ``idle``: then steps of several threads add up. By default not.
@@ -125,6 +131,7 @@ class Method:
 
     rate: ClassVar[Callable[..., Any] | None] = None
     rests: ClassVar[bool] = False
+    rowwise: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
     measures: ClassVar[tuple[str, ...]] = ()
     # Whether the slots are sums over the steps, and x is one too or follows from them: then steps
@@ -157,6 +164,16 @@ class Method:
     def idle(self) -> Callable[..., Any] | None:
         """The scalar function of steps without a gradient, or None."""
         return None
+
+    @property
+    def idle_moves_x(self) -> bool:
+        """Whether ``x`` moves in steps without a gradient."""
+        return not self.rests
+
+    @property
+    def idle_needs_constant_lr(self) -> bool:
+        """Whether ``idle`` is exact only where the learning rate does not change."""
+        return self.idle_moves_x
 
     @property
     def carry(self) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "Momentum",
     "Nadam",
     "RMSProp",
+    "RowWiseAdaGrad",
 ]
 
 
@@ -113,6 +114,11 @@ class Momentum(Method):
     def idle(self) -> Callable[..., Any]:
         """The ball rolls on."""
         return rules.nesterov_idle if self.nesterov else rules.momentum_idle
+
+    @property
+    def idle_needs_constant_lr(self) -> bool:
+        """Inside the buffer, past rates are past."""
+        return not self.lr_inside
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,6 +211,52 @@ class AdaGrad(Method):
         inside, outside = (self.eps, 0.0) if self.eps_inside else (0.0, self.eps)
         metric = np.sqrt(squared_gradients + self.initial_accumulator + inside) + outside
         return adagrad_bound(np.sqrt(squared_gradients), metric, diameters, self.lr)
+
+
+@dataclass(frozen=True)
+class RowWiseAdaGrad(AdaGrad):
+    r"""AdaGrad with one accumulator for each row of a table: the mean of the row's squares.
+
+    Parameters
+    ----------
+    lr, eps, initial_accumulator, eps_inside
+        As for `AdaGrad`.
+
+    See Also
+    --------
+    AdaGrad : with an accumulator for each coordinate.
+
+    Notes
+    -----
+    For a row r of D coordinates,
+
+    .. math:: G_{t,r} = G_{t-1,r} + \frac{1}{D} \sum_d g_{t,r,d}^2, \qquad
+              x_{t+1,r} = x_{t,r} - \frac{\eta}{\sqrt{G_{t,r}} + \epsilon} g_{t,r}
+
+    This is the formula of FBGEMM's row-wise AdaGrad, with eps outside the root. The state is D
+    times smaller. An array of one dimension has rows of one coordinate, which is `AdaGrad`. The
+    root of the mean is taken and squared again, which rounds once more.
+
+    References
+    ----------
+    Mudigere et al., "Software-hardware co-design for fast and scalable training of deep learning
+    recommendation models", ISCA 2022, which calls it row-wise sparse AdaGrad.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> table = np.zeros((3, 2))
+    >>> opt = ao.Optimizer(table, ao.RowWiseAdaGrad(lr=1.0))
+    >>> opt.step_rows([2], np.array([[7.0, 1.0]]))
+    >>> table[2].round(3), opt.state["G"]
+    (array([-1.4, -0.2]), array([ 0.,  0., 25.]))
+    """
+
+    rowwise = True
+
+    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+        """Return None: the bound is that of an accumulator for each coordinate."""
+        return None
 
 
 # Rule and idle form: without momentum, with a heavy ball, with Nesterov's; the centered ones below.
@@ -322,6 +374,16 @@ class RMSProp(Method):
     @property
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return _RMSPROP[self.centered][2 if self.nesterov else 1 if self.momentum else 0]
+
+    @property
+    def idle_moves_x(self) -> bool:
+        """Only the ball moves it."""
+        return self.momentum > 0
+
+    @property
+    def idle_needs_constant_lr(self) -> bool:
+        """Inside the buffer, past rates are past."""
+        return self.momentum > 0 and not self.lr_inside
 
     def __post_init__(self) -> None:
         super().__post_init__()

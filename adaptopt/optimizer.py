@@ -16,9 +16,20 @@ from . import snapshot
 from .arrays import flat_view
 from .groups import Group
 from .kernels import step_key
-from .packing import ALONE, for_each, group_names, label, pack, read_params
+from .packing import (
+    ALONE,
+    file_allocator,
+    for_each,
+    group_names,
+    in_file,
+    label,
+    pack,
+    read_params,
+)
 from .precision import read_precision
 from .proximal import Proximal
+from .sparse_rows import LAZY, Gradient, Members, is_sparse, read_row_gradient, read_rows
+from .tables import RowGradient
 from .transformation import Transformation
 
 __all__ = ["Optimizer"]
@@ -31,9 +42,10 @@ class Optimizer:
     ----------
     params : ndarray or dict of str to ndarray
         C-contiguous, writable, of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
-        One array is updated in place. Those of a dict are copied into one flat buffer: from then
-        on read and write ``opt.params[name]``, views of it. State and arithmetic are float64 for
-        float64, else float32.
+        One array is updated in place. Those of a dict are copied into one flat buffer, but for
+        ``numpy.memmap``, which is updated in its file: from then on read and write
+        ``opt.params[name]``, views of it. State and arithmetic are float64 for float64, else
+        float32.
     method : Method or dict of str to Method
         Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. Parameters whose method,
         prox and dtype are equal make a group, which one kernel call updates.
@@ -61,17 +73,27 @@ class Optimizer:
     seed : int, default 0
         At least 0. Stochastic rounding depends on it, on the step and on the place in the group's
         buffer, and on nothing else.
+    lazy : {"exact", "touched"}
+        What sparse gradients mean for rows that have none. "exact": that theirs is zero, so that
+        the result is that of whole gradients; what those rows miss is caught up with when they are
+        touched next. "touched": that they are left alone, which is another algorithm for all
+        methods but SGD and AdaGrad. See `step_rows`.
+    state_dir : path-like, optional
+        A folder for the state of parameters that are ``numpy.memmap``: files ``<name>.<slot>.npy``,
+        new ones, are made there. By default it is in memory.
 
     Attributes
     ----------
     params : ndarray or mapping of str to ndarray
-        The array given, or views of the flat buffer.
+        The array given, or views of the flat buffer. After steps on rows, those that move without a
+        gradient (under momentum, decay or a penalty) are what they were when touched last: call
+        `catch_up` or `flush` before reading them.
     method : Method or dict of str to Method
         As given.
     state : dict of str to ndarray, or one such dict for each name
         The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``.
     t : int
-        Steps taken.
+        Steps taken; by the parameter that has taken most, where `step_rows` was called by name.
     skipped : int
         Steps left out because a gradient was not finite, under ``loss_scale`` or ``clip_norm``. A
         RuntimeWarning says so each time.
@@ -130,6 +152,8 @@ class Optimizer:
         rounding: str = "nearest",
         master: bool = False,
         seed: int = 0,
+        lazy: str = "exact",
+        state_dir: str | PathLike[str] | None = None,
     ) -> None:
         self._named = isinstance(params, Mapping)
         given = read_params(params)
@@ -157,9 +181,15 @@ class Optimizer:
             [array.dtype for array in given.values()],
             list(methods.values()),
         )
+        if lazy not in LAZY:
+            raise ValueError(f"lazy is {lazy!r}, expected one of {', '.join(LAZY)}")
+        files = {name for name, array in given.items() if in_file(array)}
+        if state_dir is not None and not files:
+            raise ValueError(
+                f"state_dir is {str(state_dir)!r} with params in memory, expected numpy.memmap"
+            )
         self._members = group_names(given, methods, proxes)
-        flats = {name: array.reshape(-1) for name, array in given.items()}
-        buffers = pack(flats, self._members) if self._named else [flats[ALONE]]
+        buffers = pack(given, self._members) if self._named else [given[ALONE].reshape(-1)]
         self._groups = [
             Group(
                 buffer,
@@ -168,10 +198,18 @@ class Optimizer:
                 proxes[names[0]],
                 precision,
                 self._transformation,
+                file_allocator(state_dir, names[0])
+                if state_dir is not None and names[0] in files
+                else None,
             )
             for buffer, names in zip(buffers, self._members, strict=True)
         ]
         self._names = list(given)
+        self._apart = False  # whether there were sparse gradients, or steps of one of several
+        self._rows = [
+            Members(group, [label("params", name) for name in names], lazy)
+            for group, names in zip(self._groups, self._members, strict=True)
+        ]
         self._draws = any(group.draws for group in self._groups)
         entries = self._entries()
         self.method = method
@@ -181,14 +219,15 @@ class Optimizer:
         self.state: dict[str, Any] = self._outward({n: e["state"] for n, e in entries.items()})
         self.t = self.skipped = 0
 
-    def step(self, grads: np.ndarray | Mapping[str, np.ndarray]) -> None:
+    def step(self, grads: Any) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
 
         Parameters
         ----------
-        grads : ndarray or dict of str to ndarray
+        grads : ndarray, pair, CSR matrix, or dict of str to these
             The gradient at ``params``, of the same structure: C-contiguous, of the same shapes and
-            dtypes. Gradients of 16-bit parameters may be float32.
+            dtypes. Gradients of 16-bit parameters may be float32. A pair ``(rows, grads)`` or a CSR
+            matrix is a sparse gradient, as in `step_rows`.
 
         Raises
         ------
@@ -196,6 +235,9 @@ class Optimizer:
             Where ``grads`` is not such a thing. Nothing has been modified then.
         """
         gs = self._read_grads(grads)
+        if self._apart or any(isinstance(g, RowGradient) for group in gs for g in group):
+            self._step_apart(gs)
+            return
         t = self.t + 1
         coefs: tuple[float, ...] = ()
         if self._transformation.count:
@@ -212,6 +254,128 @@ class Optimizer:
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)
 
+    def step_rows(self, rows: Any, grads: Any = None, name: str | None = None) -> None:
+        """Take one step of one parameter along a gradient that is zero in all but some rows.
+
+        The cost is that of the rows touched, whatever the size of the table.
+
+        Parameters
+        ----------
+        rows : array_like of int32 or int64, or CSR matrix
+            Which rows, in any order. The gradients of a row that is there more than once are
+            summed, in their order. A CSR matrix of the parameter's shape is a gradient by itself;
+            it touches the rows that are not empty.
+        grads : ndarray, optional
+            Their gradients, of shape ``(len(rows), *shape[1:])`` and the dtype of the parameter's
+            or of 16 bits.
+        name : str, optional
+            Of which parameter, where there are several.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            Where an argument is not as above, or the method, the prox and ``lazy`` do not allow it.
+            Nothing has been modified then.
+
+        Notes
+        -----
+        The other parameters stay as they are, as if each name had an optimizer of its own: each
+        counts its own steps, which its learning rate and corrections follow, and ``t`` is the
+        largest of these counts. A training step of several parameters is
+        ``opt.step({"table": (rows, grads), "w": g})``.
+
+        With ``lazy="exact"`` there has to be a closed form of what a row misses. There is one for
+        SGD, Momentum, AdaGrad, RMSProp, AdaGradDA and AdaGradNorm, under a schedule too unless it
+        is outside a momentum buffer; with bounds; with decoupled decay, but for momentum; with a
+        penalty (L1, L2, elastic net) for SGD and AdaGrad at a constant rate. 16-bit numbers are
+        rounded when a row is touched, not in each step.
+
+        Examples
+        --------
+        >>> import numpy as np, adaptopt as ao
+        >>> table = np.zeros((5, 2))
+        >>> opt = ao.Optimizer(table, ao.AdaGrad(lr=0.5))
+        >>> opt.step_rows([3, 1, 3], np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
+        >>> table[3], opt.state["G"][[1, 3]].tolist()
+        (array([-0.5, -0.5]), [[4.0, 4.0], [16.0, 16.0]])
+        """
+        members, k, params = self._find(name)
+        given = rows if grads is None else (rows, grads)
+        if not is_sparse(given):
+            raise TypeError(f"grads is None with rows {rows!r}, expected a CSR matrix for rows")
+        g = read_row_gradient("grads", given, params)
+        gs: list[list[Gradient]] = [[None] * len(names) for names in self._members]
+        gs[members][k] = g
+        self._step_apart(gs, alone=len(self._names) > 1)
+
+    def _step_apart(self, gs: list[list[Gradient]], alone: bool = False) -> None:
+        """Take a step in which each parameter has a gradient of its own kind, or none."""
+        pairs = list(zip(self._rows, gs, strict=True))
+        looks = self._transformation.looks or any(r.group.method.measures for r in self._rows)
+        for rows, group in pairs:
+            for k, g in enumerate(group):
+                if isinstance(g, RowGradient):
+                    table = rows.admit(k, self.t, alone)
+                    group[k] = table.sums(g) if looks else g
+        coefs: tuple[float, ...] = ()
+        if self._transformation.count:
+            found = self._transformation.coefficients(
+                [
+                    g.values if isinstance(g, RowGradient) else g
+                    for group in gs
+                    for g in group
+                    if g is not None
+                ]
+            )
+            if found is None:
+                self._skip()
+                return
+            coefs = found
+        for rows, group in pairs:
+            rows.prepare(group, self.t, coefs[0] if coefs else 1.0)
+        by = any(
+            g is not None and not behind
+            for rows, group in pairs
+            for g, behind in zip(group, rows.behind, strict=True)
+        )
+        self._apart = True
+        self.t += by
+        for rows, group in pairs:
+            rows.advance(group, by)
+        for rows, group in pairs:
+            rows.step(group, coefs, self._seed)
+
+    def catch_up(self, rows: Any, name: str | None = None) -> None:
+        """Bring rows up to the last step, in place, before they are read.
+
+        Parameters
+        ----------
+        rows : array_like of int32 or int64
+            Which rows, in any order; repeats do not count.
+        name : str, optional
+            Of which parameter, where there are several.
+        """
+        members, k, params = self._find(name)
+        found = read_rows("rows", rows, params.shape[0] if params.ndim else 0)
+        self._rows[members].catch_up(k, found, self.t, self._seed)
+
+    def flush(self) -> None:
+        """Bring all rows of all parameters up to the last step, in place."""
+        for rows, names in zip(self._rows, self._members, strict=True):
+            for k in range(len(names)):
+                rows.catch_up(k, None, self.t, self._seed)
+
+    def _find(self, name: str | None) -> tuple[int, int, np.ndarray]:
+        """Return the group of a parameter, its place there, and the parameter."""
+        if name is None and len(self._names) == 1:
+            name = self._names[0]
+        elif name not in self._names or not self._named:
+            known = ", ".join(map(repr, self._names)) if self._named else "no names"
+            raise KeyError(f"name is {name!r}, expected one of {known}")
+        group = next(k for k, names in enumerate(self._members) if name in names)
+        params = self.params[name] if self._named else self.params
+        return group, self._members[group].index(name), params
+
     def learning_rates(self, name: str | None = None) -> Any:
         """Return the effective learning rate of every coordinate in the last step.
 
@@ -226,17 +390,12 @@ class Optimizer:
             New arrays, shaped like the parameters, in the dtype of the arithmetic; NaN before the
             first step.
         """
+        self.flush()
         if name is None:
-            return self._outward(self._by_name(lambda group: group.learning_rates(self.t)))
-        if not self._named or name not in self._names:
-            known = ", ".join(map(repr, self._names)) if self._named else "no names"
-            raise KeyError(f"name is {name!r}, expected one of {known}")
-        names, group = next(
-            (names, group)
-            for names, group in zip(self._members, self._groups, strict=True)
-            if name in names
-        )
-        return group.learning_rates(self.t)[names.index(name)]
+            return self._outward(self._by_name(lambda rows: rows.learning_rates(self.t)))
+        members, k, _ = self._find(name)
+        rates: np.ndarray = self._rows[members].learning_rates(self.t)[k]
+        return rates
 
     @property
     def grads(self) -> Any:
@@ -244,7 +403,7 @@ class Optimizer:
 
         Those that are computed there go through one kernel call a group, without being copied.
         """
-        places = self._by_name(lambda group: group.gradients())
+        places = self._by_name(lambda rows: rows.group.gradients())
         return MappingProxyType(places) if self._named else places[ALONE]
 
     @property
@@ -261,7 +420,7 @@ class Optimizer:
     def loss_scale(self, value: float | None) -> None:
         self._transformation.loss_scale = value
 
-    def gradient_norm(self, grads: np.ndarray | Mapping[str, np.ndarray]) -> float:
+    def gradient_norm(self, grads: Any) -> float:
         """Return how far ``params`` is from stationary along a gradient.
 
         Parameters
@@ -275,10 +434,11 @@ class Optimizer:
             The largest absolute entry of the gradient, of the projected gradient under bounds;
             NaN where an entry of ``grads`` is not finite.
         """
+        self.flush()
         norms = [
             norm
-            for group, g in zip(self._groups, self._read_grads(grads), strict=True)
-            for norm in group.gradient_norms(g)
+            for rows, g in zip(self._rows, self._read_grads(grads), strict=True)
+            for norm in rows.gradient_norms(g)
         ]
         return math.nan if any(map(math.isnan, norms)) else max(norms)
 
@@ -301,15 +461,18 @@ class Optimizer:
         dict
             ``version``, ``t``, ``skipped``, ``seed``, ``loss_scale`` and ``parameters``: for each
             name ("" for an array without one) its ``method``'s name, ``params``, ``state``,
-            ``scalars`` and ``hidden`` (master copies). Hyperparameters are not in it.
+            ``scalars`` and ``hidden`` (master copies, and the steps up to which rows have been
+            brought). Hyperparameters are not in it.
         """
-        numbers = {
+        return snapshot.take(self._numbers(), self._entries())
+
+    def _numbers(self) -> dict[str, Any]:
+        return {
             "t": self.t,
             "skipped": self.skipped,
             "seed": self._seed,
             "loss_scale": self.loss_scale,
         }
-        return snapshot.take(numbers, self._entries())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` of an optimizer of the same parameters and methods returned.
@@ -329,7 +492,7 @@ class Optimizer:
         path : str or path-like
             Where to. A file of that name is replaced by a complete new one, or stays as it is.
         """
-        snapshot.save(path, self.state_dict())
+        snapshot.save(path, snapshot.view(self._numbers(), self._entries()))
 
     def load(self, path: str | PathLike[str]) -> None:
         """Go on from a file that `save` wrote.
@@ -344,52 +507,67 @@ class Optimizer:
 
     def _go_on(self, taken: Mapping[str, Any], source: str) -> None:
         before = self.loss_scale
+        given: Any = taken.get("parameters", {}) if isinstance(taken, Mapping) else {}
+        by_group = [[given.get(name) for name in names] for names in self._members]
+        entries: dict[str, Any] = {}
+        for rows, names, theirs in zip(self._rows, self._members, by_group, strict=True):
+            entries.update(zip(names, rows.entries_like(theirs, self.t), strict=True))
         if isinstance(taken, Mapping):
             self.loss_scale = taken.get("loss_scale", before)
         try:
-            snapshot.restore(taken, self._entries(), source)
+            snapshot.restore(taken, {name: entries[name] for name in self._names}, source)
         except (TypeError, ValueError):
             self.loss_scale = before
             raise
         self.t, self.skipped, self._seed = taken["t"], taken["skipped"], taken["seed"]
-        for group, names in zip(self._groups, self._members, strict=True):
-            scalars = taken["parameters"][names[0]]["scalars"]
-            group.go_on(self.t, tuple(scalars[name] for name in group.method.scalars))
+        for rows, theirs in zip(self._rows, by_group, strict=True):
+            rows.go_on(theirs, self.t)
+            self._apart = self._apart or any(rows.behind)
+            scalars = theirs[0]["scalars"]
+            method = rows.group.method
+            most = self.t - min(rows.behind)
+            rows.group.go_on(most, tuple(scalars[name] for name in method.scalars))
 
     # -- names outside, groups inside --------------------------------------------------------------
 
-    def _by_name(self, of: Callable[[Group], list[Any]]) -> dict[str, Any]:
+    def _by_name(self, of: Callable[[Members], list[Any]]) -> dict[str, Any]:
         """Return what there is of each parameter of the groups, by name, in the order given."""
         found: dict[str, Any] = {}
-        for names, group in zip(self._members, self._groups, strict=True):
-            found.update(zip(names, of(group), strict=True))
+        for names, rows in zip(self._members, self._rows, strict=True):
+            found.update(zip(names, of(rows), strict=True))
         return {name: found[name] for name in self._names}
 
     def _entries(self) -> dict[str, snapshot.Entry]:
-        return self._by_name(lambda group: group.entries())
+        return self._by_name(lambda rows: rows.entries())
 
     def _outward(self, by_name: dict[str, Any]) -> Any:
         return by_name if self._named else by_name[ALONE]
 
     # -- gradients ---------------------------------------------------------------------------------
 
-    def _read_grads(self, grads: Any) -> list[list[np.ndarray]]:
-        """Return the flat gradients of each group, checked."""
+    def _read_grads(self, grads: Any) -> Any:
+        """Return the gradients of each group, flat or of rows, checked."""
         if not self._named:
+            if is_sparse(grads):
+                return [[read_row_gradient("grads", grads, self.params)]]
             g = flat_view("grads", grads, like=self.params)
             self._groups[0].refuse_overlap("grads", g, 0)
             return [[g]]
         if not isinstance(grads, Mapping) or grads.keys() != self.params.keys():
             has = list(grads) if isinstance(grads, Mapping) else type(grads).__name__
             raise ValueError(f"grads is {has}, expected a dict of the names {self._names}")
-        flats = []
+        gs: list[list[Gradient]] = []
         for names, group in zip(self._members, self._groups, strict=True):
-            flats.append(
-                [flat_view(label("grads", n), grads[n], like=self.params[n]) for n in names]
-            )
-            for k, (name, g) in enumerate(zip(names, flats[-1], strict=True)):
-                group.refuse_overlap(label("grads", name), g, k)
-        return flats
+            gs.append([])
+            for k, name in enumerate(names):
+                what, params = label("grads", name), self.params[name]
+                if is_sparse(grads[name]):
+                    gs[-1].append(read_row_gradient(what, grads[name], params))
+                    continue
+                g = flat_view(what, grads[name], like=params)
+                group.refuse_overlap(what, g, k)
+                gs[-1].append(g)
+        return gs
 
 
 def _read_seed(seed: Any) -> int:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from .arrays import aligned, flat_view
 
-__all__ = ["ALONE", "for_each", "group_names", "label", "pack", "read_params"]
+__all__ = [
+    "ALONE",
+    "file_allocator",
+    "for_each",
+    "group_names",
+    "in_file",
+    "label",
+    "pack",
+    "read_params",
+]
 
 # The name of an array that is given without one.
 ALONE = ""
@@ -32,7 +44,7 @@ def read_params(params: Any) -> dict[str, np.ndarray]:
     for name, array in params.items():
         if not (isinstance(name, str) and name):
             raise TypeError(f"params has the name {name!r}, expected a string that is not empty")
-        flat_view(label("params", name), array)
+        flat_view(label("params", name), array, writable=in_file(array))
     return dict(params)
 
 
@@ -51,10 +63,14 @@ def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = No
 def group_names(
     params: Mapping[str, np.ndarray], methods: Mapping[str, Any], proxes: Mapping[str, Any]
 ) -> list[list[str]]:
-    """Put the names whose dtype, method and prox are equal together, in their order."""
+    """Put the names whose dtype, method and prox are equal together, in their order.
+
+    What lies in a file stands alone, and so does what has one accumulator a row.
+    """
     groups: list[tuple[tuple[Any, ...], list[str]]] = []
     for name, array in params.items():
-        kind = (array.dtype, methods[name], proxes[name])
+        alone = name if in_file(array) or methods[name].rowwise else ALONE
+        kind = (array.dtype, methods[name], proxes[name], alone)
         names = next((names for other, names in groups if other == kind), None)
         if names is None:
             groups.append((kind, [name]))
@@ -64,7 +80,12 @@ def group_names(
 
 
 def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """Copy flat arrays into one buffer; return each group's part, which starts a cache line."""
+    """Copy arrays into one buffer; return each group's part, which starts a cache line.
+
+    What lies in a file stays there.
+    """
+    outside = [params[names[0]] if in_file(params[names[0]]) else None for names in groups]
+    groups = [names for names, file in zip(groups, outside, strict=True) if file is None]
     dtypes = [params[names[0]].dtype for names in groups]
     sizes = [sum(params[name].size for name in names) for names in groups]
     room = [
@@ -74,7 +95,30 @@ def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> l
     parts, start = [], 0
     for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):
         part = buffer[start : start + size * dtype.itemsize].view(dtype)
-        np.concatenate([params[name] for name in names], out=part)
+        np.concatenate([params[name].reshape(-1) for name in names], out=part)
         parts.append(part)
         start += width
-    return parts
+    packed = iter(parts)
+    return [next(packed) if file is None else np.asarray(file).reshape(-1) for file in outside]
+
+
+def in_file(array: np.ndarray) -> bool:
+    """Tell whether an array lies in a file."""
+    return isinstance(array, np.memmap)
+
+
+def file_allocator(folder: str | PathLike[str], parameter: str) -> Callable[..., np.ndarray]:
+    """Return what makes arrays of zeros in new .npy files in a folder."""
+    stem = quote(parameter, safe="") or "params"
+
+    def allocate(name: str, n: int, dtype: Any) -> np.ndarray:
+        path = Path(folder) / f"{stem}.{name}.npy"
+        if path.exists():
+            raise FileExistsError(
+                f"state_dir has {path.name} already, expected a folder without it: it may be the "
+                "state of another run"
+            )
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(n,))
+        return array
+
+    return allocate

@@ -11,14 +11,19 @@ import numpy as np
 
 from . import checkpoint
 
-__all__ = ["Entry", "flatten", "load", "restore", "save", "take", "unflatten"]
+__all__ = ["Entry", "flatten", "load", "restore", "save", "take", "unflatten", "view"]
 
 VERSION = 1
 KIND = "optimizer"
 
 # What there is of one parameter: {"method": str, "scalars": {name: float}, and arrays: "params":
-# ndarray, "state" and "hidden": {name: ndarray}}.
+# ndarray, "state" and "hidden": {name: ndarray}}; and "behind": int where it has taken fewer steps.
 Entry = dict[str, Any]
+
+
+def view(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return it all, without a copy."""
+    return {"version": VERSION, **numbers, "parameters": entries}
 
 
 def take(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
@@ -32,7 +37,7 @@ def take(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, 
         }
         for name, entry in entries.items()
     }
-    return {"version": VERSION, **numbers, "parameters": copied}
+    return view(numbers, copied)
 
 
 def restore(taken: Any, entries: Mapping[str, Entry], source: str) -> None:
@@ -90,7 +95,8 @@ def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndar
     header["parameters"] = {}
     arrays = {}
     for name, entry in taken["parameters"].items():
-        header["parameters"][name] = {part: entry[part] for part in ("method", "scalars")}
+        kept = ("method", "scalars", "behind")
+        header["parameters"][name] = {part: entry[part] for part in kept if part in entry}
         arrays[json.dumps([name, "params", ""])] = entry["params"]
         for part in ("state", "hidden"):
             for slot, array in entry[part].items():

@@ -57,6 +57,11 @@ class Transformation:
             )
         self._loss_scale = _positive("loss_scale", value)
 
+    @property
+    def looks(self) -> bool:
+        """Whether the coefficients depend on the gradients."""
+        return self._clip_norm is not None or self._loss_scale is not None
+
     def coefficients(self, gs: Sequence[np.ndarray]) -> tuple[float, ...] | None:
         """Return what the function takes for these gradients, or None where one is not finite.
 
@@ -64,7 +69,7 @@ class Transformation:
         """
         scale = 1.0 if self._loss_scale is None else self._loss_scale
         factor = 1.0 / scale
-        if self._clip_norm is not None or self._loss_scale is not None:
+        if self.looks:
             norm = _global_norm(gs) / scale
             if not math.isfinite(norm):
                 return None

@@ -1,15 +1,22 @@
 """Builders that turn scalar rules into compiled kernels over flat arrays."""
 
+from .coalesce import coalesce
 from .dense import DenseStep, Layout, rate_kernel
 from .formats import step_key
 from .reductions import SumOfSquares, cost_kernel, norm_kernel
+from .table_rows import CatchUp, RowStep, RowSums, scratch_width
 
 __all__ = [
+    "CatchUp",
     "DenseStep",
     "Layout",
+    "RowStep",
+    "RowSums",
     "SumOfSquares",
+    "coalesce",
     "cost_kernel",
     "norm_kernel",
     "rate_kernel",
+    "scratch_width",
     "step_key",
 ]

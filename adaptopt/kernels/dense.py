@@ -81,10 +81,31 @@ class Layout(NamedTuple):
         return 512 if mixed or written.count("float32") > 2 else 0
 
 
+def make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x):
+    """Compose the scalar functions into what a step does to one coordinate that has been read."""
+
+    def coordinate(
+        i, x_i, g_i, slots_i, x, slots, walls, rates, copies, random,
+        transform_coefs, decay_coefs, coefs, prox_coefs,
+    ):  # fmt: skip
+        x_i, g_i = decay(x_i, transform(g_i, *transform_coefs), *decay_coefs)
+        half, rate, new = rule(x_i, g_i, *slots_i, *coefs)
+        x_i = prox(half, rate, *gather(walls, i), *prox_coefs)
+        x[i] = write_x(x_i, random)
+        scatter(copies, i, (write_copy(x_i, random),), random)
+        scatter(slots, i, new, after_x(random))
+        scatter(rates, i, (rate,), random)
+
+    return coordinate
+
+
 def make_step(
     transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits
 ):
     """Compose the scalar functions into a step over the coordinates lo <= i < hi."""
+    coordinate = inlinable(
+        make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
+    )
 
     # Unsigned bounds: with signed ones the test for negative indices prevents SIMD (20x slower).
     def step(
@@ -94,15 +115,11 @@ def make_step(
         prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
-            x_i, g_i = decay(read_x(x[i]), transform(read_g(g[i]), *transform_coefs), *decay_coefs)
-            half, rate, new = rule(x_i, g_i, *gather(slots, i), *coefs)
-            x_i = prox(half, rate, *gather(walls, i), *prox_coefs)
-            random = draw(place, *noise)
+            coordinate(
+                i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, walls, rates, copies,
+                draw(place, *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
             place = np.uint32(place + np.uint32(1))
-            x[i] = write_x(x_i, random)
-            scatter(copies, i, (write_copy(x_i, random),), random)
-            scatter(slots, i, new, after_x(random))
-            scatter(rates, i, (rate,), random)
 
     return step
 

@@ -27,6 +27,8 @@ class Loop:
         Plain scalar functions and constants, which both are made of.
     arguments : tuple
         Numba's types of the arguments.
+    counted : bool
+        As for `compile_kernel`.
     """
 
     def __init__(
@@ -35,11 +37,15 @@ class Loop:
         make_threaded: Callable[..., Callable[..., None]],
         parts: tuple[Any, ...],
         arguments: tuple[Any, ...],
+        counted: bool = True,
     ) -> None:
         self._make_threaded = make_threaded
         self._parts = parts
         self._arguments = arguments
-        self.serial = compile_kernel(make, parts, types.void(*arguments, types.uintp, types.uintp))
+        self._counted = counted
+        self.serial = compile_kernel(
+            make, parts, types.void(*arguments, types.uintp, types.uintp), counted=counted
+        )
         self._threaded: Any = None
 
     @property
@@ -51,6 +57,7 @@ class Loop:
                 self._parts,
                 types.void(*self._arguments, types.intp, types.intp),
                 parallel=True,
+                counted=self._counted,
             )
         return self._threaded
 

@@ -1,0 +1,294 @@
+"""Gradients of some rows of a table: how they are given, and steps of parameters one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import FORMATS, compute_dtype, flat_view
+from .groups import Group
+from .kernels import coalesce, step_key
+from .proximal import Proximal
+from .snapshot import Entry
+from .tables import RowGradient, Table, why_not_exact
+
+__all__ = ["LAZY", "Gradient", "Members", "is_sparse", "read_row_gradient", "read_rows"]
+
+LAZY = ("exact", "touched")
+
+# One parameter's: flat and whole, of some rows, or none where it is not stepped.
+Gradient = np.ndarray | RowGradient | None
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def is_sparse(gradient: Any) -> bool:
+    """Tell whether a gradient is a pair (rows, grads) or a CSR matrix."""
+    return isinstance(gradient, tuple) or getattr(gradient, "format", None) == "csr"
+
+
+class _Like(NamedTuple):
+    dtype: Any
+    shape: tuple[int, ...]
+
+
+def read_row_gradient(name: str, given: Any, params: np.ndarray) -> RowGradient:
+    """Return a pair (rows, grads) or a CSR matrix, checked, with its rows in order."""
+    if params.ndim == 0:
+        raise ValueError(f"{name} is sparse, expected an array for params without rows")
+    if isinstance(given, tuple):
+        if len(given) != 2:
+            raise ValueError(f"{name} is a tuple of {len(given)}, expected a pair (rows, grads)")
+        rows, values = given
+    else:
+        rows, values = _rows_of_csr(name, given, params)
+    places = _read_integers(f"rows of {name}", rows)
+    # 16-bit gradients are taken for wide parameters too.
+    dtype = params.dtype
+    if getattr(values, "dtype", None) is not None and values.dtype.name in FORMATS[:2]:
+        dtype = values.dtype if dtype.itemsize > 2 else dtype
+    like: Any = _Like(dtype, (places.size, *params.shape[1:]))
+    flat = flat_view(name, values, like=like)
+    if np.may_share_memory(flat, params):
+        raise ValueError(
+            f"{name} overlaps params, expected an array of its own: entries would be read after "
+            "they were updated"
+        )
+    found = _coalesce(f"rows of {name}", places, params.shape[0])
+    return RowGradient(found.rows, found.order, found.starts, flat)
+
+
+def read_rows(name: str, rows: Any, count: int) -> np.ndarray:
+    """Return distinct rows in order, checked."""
+    found: np.ndarray = _coalesce(name, _read_integers(name, rows), count).rows
+    return found
+
+
+def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
+    found = coalesce(places, count)
+    if isinstance(found, int):
+        raise ValueError(
+            f"{name}: entry {found} is {places[found]}, expected a row in [0, {count})"
+        )
+    return found
+
+
+def _read_integers(name: str, rows: Any) -> np.ndarray:
+    array = np.asarray(rows)
+    if array.size == 0 and not isinstance(rows, np.ndarray):
+        array = array.astype(np.int64)
+    if array.dtype not in (np.int32, np.int64):
+        raise TypeError(f"{name} have dtype {array.dtype}, expected int32 or int64")
+    if array.ndim != 1:
+        raise ValueError(f"{name} have shape {array.shape}, expected one dimension")
+    return np.ascontiguousarray(array)
+
+
+def _rows_of_csr(name: str, given: Any, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a CSR matrix that are not empty, and what is in them."""
+    if given.shape != params.shape:
+        raise ValueError(f"{name} has shape {given.shape}, expected {params.shape} like params")
+    if given.dtype not in (params.dtype, compute_dtype(params.dtype)):
+        raise TypeError(
+            f"{name} has dtype {given.dtype}, expected {compute_dtype(params.dtype)} like params"
+        )
+    rows = np.flatnonzero(np.diff(given.indptr)).astype(np.int64)
+    return rows, given[rows].toarray()
+
+
+# -- stepping --------------------------------------------------------------------------------------
+
+
+class Members:
+    """The parameters of a group, which may be stepped by rows, and one without the others.
+
+    Parameters
+    ----------
+    group : Group
+        They are in.
+    names : sequence of str
+        Theirs, as error messages have them.
+    lazy : {"exact", "touched"}
+        What rows without a gradient do.
+
+    Attributes
+    ----------
+    behind : list of int
+        How many steps of the optimizer each has not taken.
+    """
+
+    def __init__(self, group: Group, names: Sequence[str], lazy: str) -> None:
+        self.group, self._names, self._exact = group, names, lazy == "exact"
+        self.behind = [0] * len(names)
+        self._tables: dict[int, Table] = {}
+        # Of the step that is prepared: its number for each parameter, the rule's coefficients of
+        # the step before, and what each number asks for.
+        self._steps: list[int] = []
+        self._before: list[tuple[float, ...]] = []
+        self._prepared: dict[int, Any] = {}
+
+    def admit(self, k: int, t: int, alone: bool = False) -> Table:
+        """Return a parameter as a table, or say why it cannot be stepped by rows."""
+        group, name = self.group, self._names[k]
+        method = group.method
+        where = f"{name} is stepped by rows"
+        if not group.prox.is_separable:
+            raise ValueError(
+                f"{where} with {type(group.prox).__name__}, expected a prox that maps each "
+                "coordinate alone: this one ties the rows together"
+            )
+        if alone and method.scalars and len(self.behind) > 1:
+            raise ValueError(
+                f"{where} without the others that share {type(method).__name__}, expected a step "
+                f"of all of them: its {', '.join(method.scalars)} is one for all"
+            )
+        table = self._tables.get(k)
+        if table is None:
+            why = why_not_exact(method, group.prox) if self._exact else None
+            if why is not None:
+                raise ValueError(
+                    f"{where} with lazy 'exact', expected lazy='touched' (rows without a gradient "
+                    f"are left alone, which is another algorithm) or whole gradients: {why}"
+                )
+            table = self._tables[k] = group.table(k)
+            if self._exact:
+                table.wait(t - self.behind[k])
+        return table
+
+    def prepare(self, gs: Sequence[Gradient], t: int, factor: float) -> None:
+        """Compute what the step after ``t`` needs, before anything is modified."""
+        present = [g.values if isinstance(g, RowGradient) else g for g in gs if g is not None]
+        self._steps = [t - behind + 1 for behind in self.behind]
+        self._before = [self._coefs_of(k, t) for k in range(len(gs))]
+        stepped = {now for now, g in zip(self._steps, gs, strict=True) if g is not None}
+        self._prepared = {now: self.group.prepare(now, present, factor) for now in stepped}
+        for k, table in self._tables.items():
+            if gs[k] is not None:
+                table.look_ahead(self._steps[k])
+
+    def advance(self, gs: Sequence[Gradient], by: int) -> None:
+        """Count: the optimizer takes so many steps, those with a gradient one."""
+        for k, g in enumerate(gs):
+            self.behind[k] += by - (g is not None)
+
+    def step(self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int) -> None:
+        """Take the step that was prepared with those parameters that have a gradient."""
+        group = self.group
+        whole = [g for g in gs if isinstance(g, np.ndarray)]
+        for k, table in self._tables.items():
+            if isinstance(gs[k], np.ndarray):
+                now = self._steps[k]
+                table.flush(now - 1, self._before[k], self._noise(seed, now))
+        if len(whole) == len(gs) and len(self._prepared) == 1:
+            ((now, prepared),) = self._prepared.items()
+            group.step(whole, prepared, transform_coefs, step_key(seed, now))
+        else:
+            self._step_each(gs, transform_coefs, seed)
+        for k, table in self._tables.items():
+            if isinstance(gs[k], np.ndarray):
+                table.mark(self._steps[k])
+
+    def _step_each(
+        self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int
+    ) -> None:
+        group = self.group
+        for k, (g, now) in enumerate(zip(gs, self._steps, strict=True)):
+            if g is None:
+                continue
+            rest = (transform_coefs, *self._prepared[now][1:])
+            if isinstance(g, RowGradient):
+                group.step_rows(k, g, now, self._before[k], rest, step_key(seed, now))
+            else:
+                group.step_member(k, g, rest, step_key(seed, now))
+        if self._prepared:
+            group.scalars, _, group.coefs = self._prepared[max(self._prepared)]
+
+    def catch_up(self, k: int, rows: np.ndarray | None, t: int, seed: int) -> None:
+        """Bring rows up to the optimizer's step ``t``, all of them by default."""
+        table = self._tables.get(k)
+        if table is None or (rows is not None and not rows.size):
+            return
+        now = t - self.behind[k]
+        before, noise = self._coefs_of(k, t), self._noise(seed, now)
+        if rows is None:
+            table.flush(now, before, noise)
+        else:
+            table.catch_up(rows, now, before, noise)
+
+    def learning_rates(self, t: int) -> list[np.ndarray]:
+        """Return the effective rates of the last step of each."""
+        if not any(self.behind):
+            return self.group.learning_rates(t)
+        return [
+            self.group.learning_rates(t - behind, self._coefs_of(k, t))[k]
+            for k, behind in enumerate(self.behind)
+        ]
+
+    def gradient_norms(self, gs: Sequence[Any]) -> list[float]:
+        """Return how far each parameter is from stationary along its gradient."""
+        if all(isinstance(g, np.ndarray) for g in gs):
+            return self.group.gradient_norms(gs)
+        norms = []
+        for k, g in enumerate(gs):
+            if not isinstance(g, RowGradient):
+                norms.append(self.group.gradient_norm(k, g))
+                continue
+            if self.group.prox.prox is not Proximal.prox:
+                raise ValueError(
+                    f"the gradient of {self._names[k]} is sparse with "
+                    f"{type(self.group.prox).__name__}, expected a whole gradient: rows without "
+                    "one are not stationary either"
+                )
+            sums = self.group.table(k).sums(g).values
+            norms.append(float(np.max(np.abs(sums), initial=0.0)))
+            if not np.isfinite(norms[-1]):
+                norms[-1] = math.nan
+        return norms
+
+    def _coefs_of(self, k: int, t: int) -> tuple[float, ...]:
+        """Return the rule's coefficients in the last step of a parameter."""
+        group = self.group
+        coefs: tuple[float, ...] = group.coefs
+        if len(set(self.behind)) == 1 or group.method.scalars:
+            return coefs
+        coefs = group.method.coefficients_at(max(t - self.behind[k], 1))[1]
+        return coefs
+
+    def _noise(self, seed: int, t: int) -> tuple[int, ...]:
+        return (step_key(seed, t),) if self.group.draws else ()
+
+    # -- going on ----------------------------------------------------------------------------------
+
+    def entries(self, waiting: Sequence[bool] | None = None) -> list[Entry]:
+        """Return views of all there is of each parameter, with the steps up to which rows are."""
+        entries = self.group.entries()
+        for k, entry in enumerate(entries):
+            if self.behind[k]:
+                entry["behind"] = self.behind[k]
+            lazy = k in self._tables and self._tables[k].lazy
+            if lazy and (waiting is None or waiting[k]):
+                entry["hidden"]["last"] = self._tables[k].last
+        return entries
+
+    def entries_like(self, taken: Sequence[Any], t: int) -> list[Entry]:
+        """Return them as they have to be for what was taken, which is about to be restored."""
+        waiting = [
+            isinstance(entry, Mapping) and "last" in entry.get("hidden", ()) for entry in taken
+        ]
+        for k in np.flatnonzero(waiting):
+            self.admit(int(k), t)
+        return self.entries(waiting)
+
+    def go_on(self, taken: Sequence[Any], t: int) -> None:
+        """Stand where entries that have been restored say."""
+        for k, entry in enumerate(taken):
+            self.behind[k] = int(entry.get("behind", 0))
+            table = self._tables.get(k)
+            if table is not None and "last" in entry["hidden"]:
+                table.go_on()
+            elif table is not None:
+                table.mark(t - self.behind[k])

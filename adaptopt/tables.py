@@ -1,0 +1,244 @@
+"""A table: one parameter of which a step may touch some rows, while the others wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import log, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import get_num_threads
+
+from . import rules
+from .arrays import aligned, storage
+from .kernels import CatchUp, Layout, RowStep, RowSums, scratch_width
+from .proximal import Box, Proximal
+
+__all__ = ["LONGEST", "RowGradient", "Table", "why_not_exact"]
+
+_row_step = lru_cache(maxsize=256)(RowStep)
+_catch_up = lru_cache(maxsize=256)(CatchUp)
+_row_sums = lru_cache(maxsize=None)(RowSums)
+
+# Steps after which all rows are caught up with, less than the 2**20 that `rules.geometric` takes.
+LONGEST = 2**19
+
+_NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
+
+
+class RowGradient(NamedTuple):
+    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.coalesce`."""
+
+    rows: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    values: np.ndarray
+
+
+def why_not_exact(method: Any, prox: Proximal) -> str | None:
+    """Return why what a row misses has no closed form, or None where it has one."""
+    name = type(method).__name__
+    if method.idle is None:
+        return f"{name} has no closed form of steps without a gradient"
+    if method.weight_decay and not method.decoupled:
+        return (
+            f"{name}.weight_decay is coupled: it is a gradient for every row in every step, which "
+            "has no closed form (decoupled=True has one)"
+        )
+    penalty = prox.prox not in (Proximal.prox, Box.prox)
+    scheduled = callable(getattr(method, "lr", None))
+    if method.weight_decay and method.idle_moves_x:
+        return f"under {name} a row without a gradient moves, which decay changes in every step"
+    if method.weight_decay and penalty:
+        return "decay and a penalty in turn have no closed form (a penalty with L2 in it has one)"
+    if scheduled and method.idle_needs_constant_lr:
+        inside = " (lr_inside=True has one)" if hasattr(method, "lr_inside") else ""
+        return f"under {name} a row without a gradient moves at rates that change{inside}"
+    if penalty and (method.rate is None or not method.rests):
+        return f"under {name} the rate of a row without a gradient changes, which the penalty takes"
+    if penalty and scheduled:
+        return "a penalty at rates that change has no closed form"
+    if method.rowwise and not method.rests:
+        return f"{name} has one accumulator a row, which changes without a gradient"
+    if method.rate is None and not method.rests:
+        return f"{name} names no rate"
+    return None
+
+
+class Table:
+    """One parameter, by rows.
+
+    Parameters
+    ----------
+    arrays : tuple
+        Coordinates, slots, arrays of the prox, written rates, copies, and where in its group's
+        buffer the parameter starts; as `groups.Part`.
+    shape : tuple of int
+        Of the parameter.
+    method, prox
+        What steps and what follows it.
+    functions, layout, coefs
+        Of the group's kernels, and the coefficients of the prox.
+    allocate : callable
+        ``allocate(name, n, dtype)`` makes an array.
+
+    Attributes
+    ----------
+    count, width : int
+        Rows, and coordinates in each.
+    lazy : bool
+        Whether rows miss something that is caught up with.
+    last : ndarray
+        Where it is lazy: the step up to which each row has been brought.
+    """
+
+    def __init__(
+        self,
+        arrays: Any,
+        shape: tuple[int, ...],
+        method: Any,
+        prox: Proximal,
+        functions: tuple[Callable[..., Any], ...],
+        layout: Layout,
+        coefs: tuple[float, ...],
+        allocate: Callable[..., np.ndarray],
+    ) -> None:
+        self._arrays, self._method, self._layout, self._coefs = arrays, method, layout, coefs
+        self._functions, self._allocate = functions, allocate
+        self.count = shape[0] if shape else 1
+        self.width = prod(shape[1:])
+        self.lazy = False
+        self.last = _NO_PLACES
+        penalty = prox.prox not in (Proximal.prox, Box.prox)
+        self._misses = not method.rests or penalty or bool(method.weight_decay)
+        rate = method.rate or rules.sgd_rate
+        self._late = (method.idle or rules.stays, rate, prox.repeat)
+        self._start(0)
+        self._steps: dict[tuple[str, bool], RowStep] = {}
+        self._scratch = _NO_NUMBERS
+
+    def wait(self, t: int) -> None:
+        """Let rows be lazy from step ``t`` on, where they miss anything."""
+        if self._misses and not self.lazy:
+            self.last = self._allocate("last", self.count, np.int64)
+            self.lazy = True
+            self.mark(t)
+
+    def mark(self, t: int) -> None:
+        """Take all rows for brought up to step ``t``."""
+        if self.lazy:
+            self.last.fill(t)
+        self._start(t)
+
+    def _start(self, base: int) -> None:
+        self._base, self._logs, self._known = base, np.zeros(64), 1
+        self._sum = self._lost = 0.0
+
+    def go_on(self) -> None:
+        """Stand where ``last``, which has been written to, says."""
+        self._start(int(self.last.min(initial=np.iinfo(np.int64).max)) if self.count else 0)
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def look_ahead(self, t: int) -> None:
+        """Compute what step ``t`` needs of past rates, before anything is modified."""
+        if self.lazy and self._method.weight_decay:
+            self._extend(t - 1)
+
+    def _extend(self, t: int) -> None:
+        """Sum the logarithms of what decay keeps, from the base up to step ``t``."""
+        while self._known <= t - self._base:
+            if self._known == self._logs.size:
+                self._logs = np.concatenate([self._logs, np.zeros(self._logs.size)])
+            lr = self._method.lr_at(self._base + self._known)
+            (keep,) = self._method.decay_coefficients(lr, self._method.weight_decay)
+            if keep <= 0:
+                raise ValueError(
+                    f"lr * weight_decay is {lr * self._method.weight_decay:g}, expected less than "
+                    "1: nothing would be left of a row"
+                )
+            # Neumaier's sum: differences of the sums are as good as the logarithms.
+            change, before = log(keep), self._sum
+            self._sum = before + change
+            small, large = sorted((before, change), key=abs)
+            self._lost += small - (self._sum - large)
+            self._logs[self._known] = self._sum + self._lost
+            self._known += 1
+
+    def step(
+        self,
+        g: RowGradient,
+        t: int,
+        before: tuple[float, ...],
+        noise: tuple[int, ...],
+        coefs: tuple[tuple[float, ...], ...],
+    ) -> None:
+        """Take step ``t`` on the rows of a gradient, or on all where it names none.
+
+        ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
+        of transformation, decay and rule.
+        """
+        if self.lazy and t - self._base > LONGEST:
+            self.flush(t - 1, before, noise)
+        kind = (g.values.dtype.name, self.lazy)
+        kernel = self._steps.get(kind)
+        if kernel is None:
+            layout = self._layout._replace(gradient=kind[0])
+            kernel = self._steps[kind] = _row_step(
+                self._functions, self._late, rules.sgd, layout, self.lazy, self._method.rowwise
+            )
+        count = g.rows.size or (self.count if not g.starts.size else 0)
+        stride = scratch_width(self.width)
+        threads = max(get_num_threads(), 2)
+        if self._scratch.size < threads * stride:
+            self._scratch = aligned(threads * stride, self._number)
+        x, slots, walls, rates, copies, start = self._arrays
+        noise = (*noise, start) if noise else ()
+        kernel.run(
+            count * self.width, count, x, storage(g.values), slots, walls, rates, copies, noise,
+            *coefs, self._coefs, g.rows, g.order, g.starts, self.width, self.last,
+            self._decay_logs, self._base, t, before, self._scratch, stride, 0.0,
+        )  # fmt: skip
+
+    def sums(self, g: RowGradient) -> RowGradient:
+        """Return the same gradient with each row once."""
+        kernel = _row_sums(g.values.dtype.name, self._number.name)
+        out = aligned(g.rows.size * self.width, self._number)
+        kernel.run(
+            g.order.size * self.width, g.rows.size, storage(g.values), g.order, g.starts,
+            self.width, out,
+        )  # fmt: skip
+        each = np.arange(g.rows.size + 1)
+        return RowGradient(g.rows, each[:-1], each, out)
+
+    # -- what rows missed --------------------------------------------------------------------------
+
+    def flush(self, t: int, before: tuple[float, ...], noise: tuple[int, ...]) -> None:
+        """Bring all rows up to step ``t``."""
+        if self.lazy:
+            self.catch_up(_NO_PLACES, t, before, noise)
+            self._start(t)
+
+    def catch_up(
+        self, rows: np.ndarray, t: int, before: tuple[float, ...], noise: tuple[int, ...]
+    ) -> None:
+        """Bring distinct rows up to step ``t``, all where there are none."""
+        if not self.lazy:
+            return
+        self.look_ahead(t + 1)
+        x, slots, walls, _, copies, start = self._arrays
+        noise = (*noise, start) if noise else ()
+        count = rows.size or self.count
+        _catch_up(self._late, self._layout, self._method.rowwise).run(
+            count * self.width, count, x, slots, walls, copies, noise, self._coefs, rows,
+            self.width, self.last, self._decay_logs, self._base, t + 1, before, 0.0,
+        )  # fmt: skip
+
+    @property
+    def _number(self) -> np.dtype[Any]:
+        return np.dtype(np.float64 if self._layout.x == "float64" else np.float32)
+
+    @property
+    def _decay_logs(self) -> np.ndarray:
+        return self._logs if self.lazy and self._method.weight_decay else _NO_NUMBERS
