@@ -230,8 +230,8 @@ class RowWiseAdaGrad(AdaGrad):
     -----
     For a row r of D coordinates,
 
-    .. math:: G_{t,r} = G_{t-1,r} + rac{1}{D} \sum_d g_{t,r,d}^2, \qquad
-              x_{t+1,r} = x_{t,r} - rac{\eta}{\sqrt{G_{t,r}} + \epsilon} g_{t,r}
+    .. math:: G_{t,r} = G_{t-1,r} + \frac{1}{D} \sum_d g_{t,r,d}^2, \qquad
+              x_{t+1,r} = x_{t,r} - \frac{\eta}{\sqrt{G_{t,r}} + \epsilon} g_{t,r}
 
     This is the formula of FBGEMM's row-wise AdaGrad, with eps outside the root. The state is D
     times smaller. An array of one dimension has rows of one coordinate, which is `AdaGrad`. The

@@ -41,7 +41,7 @@ def ratings():
 
 
 def errors(method, ratings, lazy="exact"):
-    """Return the mean squares of errors on held-out ratings: of the 200 first items, of the rest."""
+    """Return mean squares of errors on held-out ratings: of the 200 first items, of the rest."""
     rng = np.random.default_rng(1)
     opt = ao.Optimizer(
         {

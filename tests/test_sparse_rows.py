@@ -521,7 +521,9 @@ def test_the_gradient_norm_of_rows_under_a_penalty_is_refused():
 # -- going on --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["rmsprop", "momentum", "adagrad-l1", "adagrad-decoupled-schedule"])
+@pytest.mark.parametrize(
+    "name", ["rmsprop", "momentum", "adagrad-l1", "adagrad-decoupled-schedule"]
+)
 def test_a_checkpoint_goes_on_to_the_last_bit(name, tmp_path):
     method, prox = EXACT[name]
     gs = list(batches(60))
