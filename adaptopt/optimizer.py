@@ -234,8 +234,8 @@ class Optimizer:
         TypeError, ValueError
             Where ``grads`` is not such a thing. Nothing has been modified then.
         """
-        gs = self._read_grads(grads)
-        if self._apart or any(isinstance(g, RowGradient) for group in gs for g in group):
+        gs, sparse = self._read_grads(grads)
+        if sparse or self._apart:
             self._step_apart(gs)
             return
         t = self.t + 1
@@ -437,7 +437,7 @@ class Optimizer:
         self.flush()
         norms = [
             norm
-            for rows, g in zip(self._rows, self._read_grads(grads), strict=True)
+            for rows, g in zip(self._rows, self._read_grads(grads)[0], strict=True)
             for norm in rows.gradient_norms(g)
         ]
         return math.nan if any(map(math.isnan, norms)) else max(norms)
@@ -545,29 +545,31 @@ class Optimizer:
 
     # -- gradients ---------------------------------------------------------------------------------
 
-    def _read_grads(self, grads: Any) -> Any:
-        """Return the gradients of each group, flat or of rows, checked."""
+    def _read_grads(self, grads: Any) -> tuple[Any, bool]:
+        """Return the gradients of each group, flat or of rows, checked; and if any is of rows."""
         if not self._named:
             if is_sparse(grads):
-                return [[read_row_gradient("grads", grads, self.params)]]
+                return [[read_row_gradient("grads", grads, self.params)]], True
             g = flat_view("grads", grads, like=self.params)
             self._groups[0].refuse_overlap("grads", g, 0)
-            return [[g]]
+            return [[g]], False
         if not isinstance(grads, Mapping) or grads.keys() != self.params.keys():
             has = list(grads) if isinstance(grads, Mapping) else type(grads).__name__
             raise ValueError(f"grads is {has}, expected a dict of the names {self._names}")
         gs: list[list[Gradient]] = []
+        sparse = False
         for names, group in zip(self._members, self._groups, strict=True):
             gs.append([])
             for k, name in enumerate(names):
                 what, params = label("grads", name), self.params[name]
                 if is_sparse(grads[name]):
                     gs[-1].append(read_row_gradient(what, grads[name], params))
+                    sparse = True
                     continue
                 g = flat_view(what, grads[name], like=params)
                 group.refuse_overlap(what, g, k)
                 gs[-1].append(g)
-        return gs
+        return gs, sparse
 
 
 def _read_seed(seed: Any) -> int:

@@ -28,6 +28,8 @@ Gradient = np.ndarray | RowGradient | None
 
 def is_sparse(gradient: Any) -> bool:
     """Tell whether a gradient is a pair (rows, grads) or a CSR matrix."""
+    if isinstance(gradient, np.ndarray):
+        return False
     return isinstance(gradient, tuple) or getattr(gradient, "format", None) == "csr"
 
 

@@ -13,11 +13,12 @@ import time
 from functools import partial
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import get_num_threads, njit, types
 
 import adaptopt as ao
 from adaptopt.kernels import coalesce
 
+uintp = types.uintp
 ROWS, WIDTH, INDICES, BATCHES, ROUNDS = 50_000, 512, 4_096, 5, 25
 POPULARITY = 0.68  # of the k-th row it is k ** -POPULARITY
 
@@ -87,11 +88,12 @@ def step_fbgemm(batches, grads, rows, width):
 
 @njit(error_model="numpy", nogil=True)
 def plain(x, s, g, rows, order, starts, width):
-    for u in range(rows.size):
-        row = rows[u] * width
-        for q in range(starts[u], starts[u + 1]):
-            place = order[q] * width
-            for j in range(width):
+    # Unsigned, as in ours: a test for negative indices prevents SIMD.
+    for u in range(uintp(rows.size)):
+        row = uintp(uintp(rows[u]) * uintp(width))
+        for q in range(uintp(starts[u]), uintp(starts[u + uintp(1)])):
+            place = uintp(uintp(order[q]) * uintp(width))
+            for j in range(uintp(width)):
                 x[row + j] += g[place + j]
                 s[row + j] += g[place + j]
 

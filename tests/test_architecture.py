@@ -40,7 +40,7 @@ LAYERS = [
     {
         *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),
         *("kernels.epochs", "kernels.descent", "kernels.many", "kernels.rates"),
-        *("kernels.coalesce", "kernels.table_rows"),
+        *("kernels.coalesce", "kernels.table_rows", "kernels.catch_up", "kernels.row_sums"),
     },
     {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
     {"kernels.access"},

@@ -1,10 +1,12 @@
 """Builders that turn scalar rules into compiled kernels over flat arrays."""
 
+from .catch_up import CatchUp
 from .coalesce import coalesce
 from .dense import DenseStep, Layout, rate_kernel
 from .formats import step_key
 from .reductions import SumOfSquares, cost_kernel, norm_kernel
-from .table_rows import CatchUp, RowStep, RowSums, scratch_width
+from .row_sums import RowSums
+from .table_rows import RowStep, scratch_width
 
 __all__ = [
     "CatchUp",

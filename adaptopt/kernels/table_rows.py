@@ -7,7 +7,7 @@ the row missed since it was touched last is caught up in closed form, and the st
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from numba import prange, types
 from numba.extending import overload
 
 from .access import gather, scatter
-from .build import array_type, inlinable, number_type, prefer_vectors, prefetch, tuple_of
+from .build import inlinable, prefer_vectors, prefetch, tuple_of
+from .catch_up import make_catch_up_row
 from .dense import READ, Layout, make_coordinate, step_parts, step_types
-from .formats import another
 from .loops import Loop
 from .per_step import narrow
+from .row_sums import make_summed, share_of
 
-__all__ = ["LANES", "CatchUp", "RowStep", "RowSums", "scratch_width"]
+__all__ = ["RowStep", "scratch_width"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -64,64 +65,6 @@ def _fetch(arrays, first, stop):
         fetch(arrays[1:], first, stop)
 
     return walk
-
-
-def make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared):
-    """Compose what brings one row up to the step before ``now``, if it is not there yet.
-
-    Decay, the idle form and the repeated prox follow one another: `tables.why_not_exact` lets
-    through only what commutes.
-    """
-    other = inlinable(another)
-
-    def catch_up_row(
-        row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now, before, like
-    ):
-        reached = last[row]
-        gone = now - np.int64(1) - reached
-        if gone > 0:
-            faded = 1.0
-            if logs.size > 0:
-                faded = exp(logs[now - np.int64(1) - base] - logs[reached - base])
-            (count, kept) = narrow((gone, faded), like)
-            place = uintp(row * width)
-            if shared:
-                _, new = idle(count, kept, *gather(slots, row), *before)
-                row_rate = rate(*new, *before)
-                for j in range(width):
-                    i = uintp(place + j)
-                    random = other(draw(np.uint32(i), *noise))
-                    x_i = repeat(
-                        count, kept * read_x(x[i]), row_rate, *gather(walls, i), *prox_coefs
-                    )
-                    x[i] = write_x(x_i, random)
-                    scatter(copies, i, (write_copy(x_i, random),), random)
-                return
-            for j in range(width):
-                i = uintp(place + j)
-                random = other(draw(np.uint32(i), *noise))
-                x_i, new = idle(count, read_x(x[i]), *gather(slots, i), *before)
-                x_i = repeat(count, kept * x_i, rate(*new, *before), *gather(walls, i), *prox_coefs)
-                x[i] = write_x(x_i, random)
-                scatter(copies, i, (write_copy(x_i, random),), random)
-                scatter(slots, i, new, after_x(random))
-
-    return catch_up_row
-
-
-def make_summed(read):
-    """Compose the sum of a row's gradients, in the order of their places."""
-
-    def summed(g, order, first, stop, width, out, start):
-        place = uintp(uintp(order[first]) * width)
-        for j in range(width):
-            out[start + j] = read(g[place + j])
-        for q in range(first + uintp(1), stop):
-            place = uintp(uintp(order[q]) * width)
-            for j in range(width):
-                out[start + j] += read(g[place + j])
-
-    return summed
 
 
 def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x):
@@ -249,21 +192,6 @@ def make_rows(
     return step_rows
 
 
-def share_of(starts, count, c, chunks):
-    """Return the first row of a chunk's share, by how many gradients and rows there are to read."""
-    if starts.size == 0:
-        return c * count // chunks
-    least = c * (starts[count] + 3 * count) // chunks
-    lo, hi = 0, count
-    while lo < hi:
-        middle = (lo + hi) // 2
-        if starts[middle] + 3 * middle < least:
-            lo = middle + 1
-        else:
-            hi = middle
-    return lo
-
-
 def make_threaded_rows(*parts):
     """Split the rows over the threads; what each row becomes is the same."""
     step_rows, share = inlinable(make_rows(*parts)), inlinable(share_of)
@@ -333,132 +261,6 @@ class RowStep(Loop):
                 number[::1],
                 types.uintp,
                 number,
-            ),
-            counted=False,
-        )
-
-
-# -- what rows missed ------------------------------------------------------------------------------
-
-
-def make_catch_up(*parts):
-    """Compose what brings the rows ``rows[lo:hi]`` up to the step before ``now``.
-
-    Where there are no ``rows``, it is those with lo <= row < hi.
-    """
-    catch_up_row = inlinable(make_catch_up_row(*parts), True)
-
-    def catch_up(
-        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
-        like, lo, hi,
-    ):  # fmt: skip
-        for u in range(uintp(lo), uintp(hi)):
-            row = uintp(rows[u]) if rows.size > 0 else u
-            catch_up_row(
-                row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now,
-                before, like,
-            )  # fmt: skip
-            last[row] = now - np.int64(1)
-
-    return catch_up
-
-
-def make_threaded_catch_up(*parts):
-    """Split the rows over the threads."""
-    catch_up = inlinable(make_catch_up(*parts))
-
-    def threaded_catch_up(
-        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
-        like, count, chunks,
-    ):  # fmt: skip
-        for c in prange(chunks):
-            catch_up(
-                x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now,
-                before, like, c * count // chunks, (c + 1) * count // chunks,
-            )  # fmt: skip
-
-    return threaded_catch_up
-
-
-class CatchUp(Loop):
-    """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
-
-    def __init__(self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool) -> None:
-        x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
-        read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
-        number, places = layout.number, types.int64[::1]
-        super().__init__(
-            make_catch_up,
-            make_threaded_catch_up,
-            (read_x, write_x, write_copy, draw, after_x, *late, int(shared)),
-            (
-                *(x, slots, walls, copies, noise, prox_coefs),
-                places,
-                types.uintp,
-                places,
-                types.float64[::1],
-                *(types.int64, types.int64),
-                tuple_of(number, layout.coefs[2]),
-                number,
-            ),
-            counted=False,
-        )
-
-
-# -- sums of repeated rows -------------------------------------------------------------------------
-
-
-def make_sums(read):
-    """Compose the sums of the gradients of the rows lo <= u < hi of a batch."""
-    summed = inlinable(make_summed(read), True)
-
-    def sums(g, order, starts, width, out, lo, hi):
-        for u in range(uintp(lo), uintp(hi)):
-            summed(
-                g, order, uintp(starts[u]), uintp(starts[u + uintp(1)]), width, out,
-                uintp(u * width),
-            )  # fmt: skip
-
-    return sums
-
-
-def make_threaded_sums(read):
-    """Split the rows over the threads."""
-    sums, share = inlinable(make_sums(read)), inlinable(share_of)
-
-    def threaded_sums(g, order, starts, width, out, count, chunks):
-        for c in prange(chunks):
-            sums(
-                g, order, starts, width, out,
-                share(starts, count, c, chunks), share(starts, count, c + 1, chunks),
-            )  # fmt: skip
-
-    return threaded_sums
-
-
-class RowSums(Loop):
-    """The sums of the gradients of each row of a batch, in the order of their places.
-
-    Parameters
-    ----------
-    gradient : str
-        Format of the gradients; see `Layout`.
-    number : str
-        That of the sums.
-    """
-
-    def __init__(self, gradient: str, number: str) -> None:
-        places = types.int64[::1]
-        super().__init__(
-            make_sums,
-            make_threaded_sums,
-            (READ[gradient],),
-            (
-                array_type(gradient).copy(readonly=True),
-                places,
-                places,
-                types.uintp,
-                number_type(number)[::1],
             ),
             counted=False,
         )

@@ -1,0 +1,130 @@
+"""What rows of a table missed while they had no gradient, in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import exp
+from typing import Any
+
+import numpy as np
+from numba import prange, types
+
+from .access import gather, scatter
+from .build import inlinable, tuple_of
+from .dense import Layout, step_parts, step_types
+from .formats import another
+from .loops import Loop
+from .per_step import narrow
+
+__all__ = ["CatchUp", "make_catch_up_row"]
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+
+def make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared):
+    """Compose what brings one row up to the step before ``now``, if it is not there yet.
+
+    Decay, the idle form and the repeated prox follow one another: `tables.why_not_exact` lets
+    through only what commutes.
+    """
+    other = inlinable(another)
+
+    def catch_up_row(
+        row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now, before, like
+    ):
+        reached = last[row]
+        gone = now - np.int64(1) - reached
+        if gone > 0:
+            faded = 1.0
+            if logs.size > 0:
+                faded = exp(logs[now - np.int64(1) - base] - logs[reached - base])
+            (count, kept) = narrow((gone, faded), like)
+            place = uintp(row * width)
+            if shared:
+                _, new = idle(count, kept, *gather(slots, row), *before)
+                row_rate = rate(*new, *before)
+                for j in range(width):
+                    i = uintp(place + j)
+                    random = other(draw(np.uint32(i), *noise))
+                    x_i = repeat(
+                        count, kept * read_x(x[i]), row_rate, *gather(walls, i), *prox_coefs
+                    )
+                    x[i] = write_x(x_i, random)
+                    scatter(copies, i, (write_copy(x_i, random),), random)
+                return
+            for j in range(width):
+                i = uintp(place + j)
+                random = other(draw(np.uint32(i), *noise))
+                x_i, new = idle(count, read_x(x[i]), *gather(slots, i), *before)
+                x_i = repeat(count, kept * x_i, rate(*new, *before), *gather(walls, i), *prox_coefs)
+                x[i] = write_x(x_i, random)
+                scatter(copies, i, (write_copy(x_i, random),), random)
+                scatter(slots, i, new, after_x(random))
+
+    return catch_up_row
+
+
+def make_catch_up(*parts):
+    """Compose what brings the rows ``rows[lo:hi]`` up to the step before ``now``.
+
+    Where there are no ``rows``, it is those with lo <= row < hi.
+    """
+    catch_up_row = inlinable(make_catch_up_row(*parts), True)
+
+    def catch_up(
+        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
+        like, lo, hi,
+    ):  # fmt: skip
+        for u in range(uintp(lo), uintp(hi)):
+            row = uintp(rows[u]) if rows.size > 0 else u
+            catch_up_row(
+                row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now,
+                before, like,
+            )  # fmt: skip
+            last[row] = now - np.int64(1)
+
+    return catch_up
+
+
+def make_threaded_catch_up(*parts):
+    """Split the rows over the threads."""
+    catch_up = inlinable(make_catch_up(*parts))
+
+    def threaded_catch_up(
+        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
+        like, count, chunks,
+    ):  # fmt: skip
+        for c in prange(chunks):
+            catch_up(
+                x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now,
+                before, like, c * count // chunks, (c + 1) * count // chunks,
+            )  # fmt: skip
+
+    return threaded_catch_up
+
+
+class CatchUp(Loop):
+    """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
+
+    def __init__(self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool) -> None:
+        x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
+        read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
+        number, places = layout.number, types.int64[::1]
+        super().__init__(
+            make_catch_up,
+            make_threaded_catch_up,
+            (read_x, write_x, write_copy, draw, after_x, *late, int(shared)),
+            (
+                *(x, slots, walls, copies, noise, prox_coefs),
+                places,
+                types.uintp,
+                places,
+                types.float64[::1],
+                *(types.int64, types.int64),
+                tuple_of(number, layout.coefs[2]),
+                number,
+            ),
+            counted=False,
+        )
