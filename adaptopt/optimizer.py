@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from . import snapshot
-from .arrays import flat_view
+from . import placement, snapshot
 from .groups import Group
 from .kernels import step_key
 from .packing import ALONE, for_each, group_names, label, pack, read_params
+from .placement import flat_view
 from .precision import read_precision
 from .proximal import Proximal
 from .transformation import Transformation
@@ -159,6 +159,8 @@ class Optimizer:
         )
         self._members = group_names(given, methods, proxes)
         flats = {name: array.reshape(-1) for name, array in given.items()}
+        for array in given.values():
+            placement.wait(array)
         buffers = pack(flats, self._members) if self._named else [flats[ALONE]]
         self._groups = [
             Group(
@@ -171,6 +173,8 @@ class Optimizer:
             )
             for buffer, names in zip(buffers, self._members, strict=True)
         ]
+        for group in self._groups:
+            placement.wait(group.flat)
         self._names = list(given)
         self._draws = any(group.draws for group in self._groups)
         entries = self._entries()
@@ -179,23 +183,28 @@ class Optimizer:
         if self._named:
             self.params = MappingProxyType({name: e["params"] for name, e in entries.items()})
         self.state: dict[str, Any] = self._outward({n: e["state"] for n, e in entries.items()})
+        # What gradients are compared with: params, as Numba sees them on a device.
+        self._like = self.params if self._named else given[ALONE]
         self.t = self.skipped = 0
 
-    def step(self, grads: np.ndarray | Mapping[str, np.ndarray]) -> None:
+    def step(self, grads: Any, *, stream: Any = None) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
 
         Parameters
         ----------
         grads : ndarray or dict of str to ndarray
             The gradient at ``params``, of the same structure: C-contiguous, of the same shapes and
-            dtypes. Gradients of 16-bit parameters may be float32.
+            dtypes. Gradients of 16-bit parameters may be float32. CUDA arrays where ``params`` are.
+        stream : stream or int, optional
+            The CUDA stream on which to work, of Numba, CuPy or torch, or its handle. By default
+            that which the gradient's ``__cuda_array_interface__`` names, else the default stream.
 
         Raises
         ------
         TypeError, ValueError
             Where ``grads`` is not such a thing. Nothing has been modified then.
         """
-        gs = self._read_grads(grads)
+        gs = self._read_grads(grads, stream)
         t = self.t + 1
         coefs: tuple[float, ...] = ()
         if self._transformation.count:
@@ -373,10 +382,10 @@ class Optimizer:
 
     # -- gradients ---------------------------------------------------------------------------------
 
-    def _read_grads(self, grads: Any) -> list[list[np.ndarray]]:
+    def _read_grads(self, grads: Any, stream: Any = None) -> list[list[np.ndarray]]:
         """Return the flat gradients of each group, checked."""
         if not self._named:
-            g = flat_view("grads", grads, like=self.params)
+            g = flat_view("grads", grads, like=self._like, stream=stream)
             self._groups[0].refuse_overlap("grads", g, 0)
             return [[g]]
         if not isinstance(grads, Mapping) or grads.keys() != self.params.keys():
@@ -385,7 +394,10 @@ class Optimizer:
         flats = []
         for names, group in zip(self._members, self._groups, strict=True):
             flats.append(
-                [flat_view(label("grads", n), grads[n], like=self.params[n]) for n in names]
+                [
+                    flat_view(label("grads", n), grads[n], like=self._like[n], stream=stream)
+                    for n in names
+                ]
             )
             for k, (name, g) in enumerate(zip(names, flats[-1], strict=True)):
                 group.refuse_overlap(label("grads", name), g, k)

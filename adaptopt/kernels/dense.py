@@ -81,10 +81,31 @@ class Layout(NamedTuple):
         return 512 if mixed or written.count("float32") > 2 else 0
 
 
-def make_step(
-    transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits
+def make_element(
+    transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x
 ):
-    """Compose the scalar functions into a step over the coordinates lo <= i < hi."""
+    """Compose the scalar functions into the step of one coordinate, on any device."""
+
+    def element(
+        i, place, x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs,
+    ):  # fmt: skip
+        x_i, g_i = decay(read_x(x[i]), transform(read_g(g[i]), *transform_coefs), *decay_coefs)
+        half, rate, new = rule(x_i, g_i, *gather(slots, i), *coefs)
+        x_i = prox(half, rate, *gather(walls, i), *prox_coefs)
+        random = draw(place, *noise)
+        x[i] = write_x(x_i, random)
+        scatter(copies, i, (write_copy(x_i, random),), random)
+        scatter(slots, i, new, after_x(random))
+        scatter(rates, i, (rate,), random)
+
+    return element
+
+
+def make_step(*parts):
+    """Step over the coordinates lo <= i < hi; the last part says how wide vectors to ask for."""
+    element = inlinable(make_element(*parts[:-1]), True)
+    bits = parts[-1]
 
     # Unsigned bounds: with signed ones the test for negative indices prevents SIMD (20x slower).
     def step(
@@ -94,15 +115,11 @@ def make_step(
         prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
-            x_i, g_i = decay(read_x(x[i]), transform(read_g(g[i]), *transform_coefs), *decay_coefs)
-            half, rate, new = rule(x_i, g_i, *gather(slots, i), *coefs)
-            x_i = prox(half, rate, *gather(walls, i), *prox_coefs)
-            random = draw(place, *noise)
+            element(
+                i, place, x, g, slots, walls, rates, copies, noise,
+                transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
             place = np.uint32(place + np.uint32(1))
-            x[i] = write_x(x_i, random)
-            scatter(copies, i, (write_copy(x_i, random),), random)
-            scatter(slots, i, new, after_x(random))
-            scatter(rates, i, (rate,), random)
 
     return step
 
