@@ -35,7 +35,8 @@ def flat_view(
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a {type(array).__name__}, expected a NumPy array")
-    check_kind(name, array, like)
+    if like is None or array.dtype != like.dtype or array.shape != like.shape:
+        check_kind(name, array, like)
     flags = array.flags
     if not flags.c_contiguous:
         raise ValueError(

@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from numba import cuda as numba_cuda
 
 from .arrays import check_kind
 from .kernels.cuda_launch import device_of
@@ -30,7 +30,9 @@ __all__ = [
     "write",
 ]
 
-_cuda: Any = cuda
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
 
 # Where libraries keep the handle of a stream: CuPy and torch.
 _HANDLES = ("ptr", "cuda_stream")
@@ -59,8 +61,8 @@ def view(name: str, array: Any, like: Any, writable: bool, stream: Any) -> Any:
         raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")
     seen = array
     if not getattr(array, "__cuda_ndarray__", False):
-        with _cuda.gpus[_index(array)]:
-            seen = _cuda.as_cuda_array(array, sync=False)
+        with cuda.gpus[_index(array)]:
+            seen = cuda.as_cuda_array(array, sync=False)
     if seen.dtype.str in ("<V2", "|V2") and seen.dtype.name != "bfloat16":
         if importlib.util.find_spec("ml_dtypes") is None:
             raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
@@ -93,7 +95,7 @@ def read_stream(stream: Any) -> Any:
         raise TypeError(
             f"stream is {stream!r}, expected a stream of Numba, CuPy or torch, or its handle"
         )
-    return _cuda.external_stream(handle) if handle else 0
+    return cuda.external_stream(handle) if handle else 0
 
 
 def index_of(array: Any) -> int:
@@ -112,19 +114,19 @@ def _index(array: Any) -> int:
 def empty(n: int, dtype: Any, near: Any) -> Any:
     """Return a flat array on the device of another."""
     with device_of(near):
-        return _cuda.device_array(n, np.dtype(dtype))
+        return cuda.device_array(n, np.dtype(dtype))
 
 
 def moved(array: np.ndarray, near: Any) -> Any:
     """Return a copy of a host array on the device of another."""
     with device_of(near):
-        return _cuda.to_device(array)
+        return cuda.to_device(array)
 
 
 def wait(array: Any) -> None:
     """Wait for all that was started on the device of an array."""
     with device_of(array):
-        _cuda.synchronize()
+        cuda.synchronize()
 
 
 def on_host(array: Any) -> np.ndarray:
@@ -143,7 +145,7 @@ def write(array: Any, values: Any) -> None:
 
 def _demand_a_driver(name: str) -> None:
     """Say what to install where nothing can be computed on a device."""
-    if not _cuda.is_available():
+    if not cuda.is_available():
         raise RuntimeError(
             f"{name} is a CUDA array, but numba.cuda finds no CUDA driver that it can use: install "
             'NVIDIA\'s driver, and pip install "adaptopt[cuda]" (numba-cuda) for a recent one'

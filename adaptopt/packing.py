@@ -29,7 +29,7 @@ def read_params(params: Any) -> dict[str, np.ndarray]:
         return {ALONE: _seen("params", params, writable=True)}
     if not params:
         raise ValueError("params is empty, expected at least one array")
-    for name, array in params.items():
+    for name in params:
         if not (isinstance(name, str) and name):
             raise TypeError(f"params has the name {name!r}, expected a string that is not empty")
     given = {name: _seen(label("params", name), array) for name, array in params.items()}
@@ -39,8 +39,8 @@ def read_params(params: Any) -> dict[str, np.ndarray]:
         if places[0] != places[1]:
             where = ["the host" if at is None else f"CUDA device {at}" for at in places]
             raise ValueError(
-                f"params[{first!r}] lies on {where[0]} and params[{name!r}] on {where[1]}, expected "
-                "one place: make an Optimizer for each"
+                f"params[{first!r}] lies on {where[0]} and params[{name!r}] on {where[1]}, "
+                "expected one place: make an Optimizer for each"
             )
     return given
 

@@ -6,7 +6,7 @@ The array decides. Nothing of CUDA is imported before the first CUDA array is se
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = [
     "Kernels",
     "address",
     "copy",
+    "demand_host",
     "empty",
     "fill",
     "flat_view",
@@ -68,6 +69,8 @@ def flat_view(
     stream : object, optional
         The CUDA stream on which to use it; see `device.view`.
     """
+    if stream is None and isinstance(array, np.ndarray) and isinstance(like, np.ndarray):
+        return arrays.flat_view(name, array, like, writable)  # the short way of a step
     there = is_on_device(array)
     if like is not None and there != is_on_device(like):
         kinds = ("a NumPy array", "a CUDA array")
@@ -83,6 +86,15 @@ def flat_view(
     return arrays.flat_view(name, array, like, writable)
 
 
+def demand_host(name: str, array: Any) -> None:
+    """Refuse a CUDA array, which NumPy would copy to the host unasked."""
+    if is_on_device(array):
+        raise TypeError(
+            f"{name} is a CUDA array, expected one on the host: there is no loop for device arrays "
+            "yet, but Optimizer takes them, one step at a time"
+        )
+
+
 def kernels_for(array: Any) -> Kernels:
     """Return what makes the kernels that run where an array lies."""
     return _device_kernels() if is_on_device(array) else _HOST
@@ -93,7 +105,7 @@ _HOST = Kernels(*[lru_cache(maxsize=256)(make) for make in (DenseStep, rate_kern
 _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _device_kernels() -> Kernels:
     device = _device()
     makers = (device.DenseStep, device.RateKernel, device.NormKernel)
@@ -150,7 +162,8 @@ def moved(array: np.ndarray, near: Any) -> Any:
 
 def on_host(array: Any) -> np.ndarray:
     """Return a copy on the host."""
-    return _device().on_host(array) if is_on_device(array) else array.copy()
+    copied: np.ndarray = _device().on_host(array) if is_on_device(array) else array.copy()
+    return copied
 
 
 def wait(array: Any) -> None:
@@ -167,8 +180,10 @@ def address(array: Any) -> int:
 
 def overlap(a: Any, b: Any) -> bool:
     """Tell whether two contiguous arrays share memory."""
+    if isinstance(a, np.ndarray):
+        return bool(np.may_share_memory(a, b))
     start, other = address(a), address(b)
-    return start < other + b.nbytes and other < start + a.nbytes
+    return bool(start < other + b.nbytes and other < start + a.nbytes)
 
 
 def sum_of_squares(g: Any, factor: float) -> float:

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
-from numba import cuda, types
+from numba import cuda as numba_cuda
+from numba import types
 from numba.np.numpy_support import as_dtype
 
 from .build import inlinable
 
 __all__ = ["DeviceKernel", "device_of", "launch_size"]
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-call"
 
@@ -24,14 +28,12 @@ THREADS = 256
 BLOCKS = 8
 WARP = 32
 
-_cuda: Any = cuda
-
 
 def launch_size(n: int) -> tuple[int, int]:
     """Return how many blocks of how many threads go through ``n`` elements."""
     if n < THREADS:
         return 1, -(-n // WARP) * WARP
-    return min(-(-n // THREADS), BLOCKS * _multiprocessors(_cuda.current_context().device)), THREADS
+    return min(-(-n // THREADS), BLOCKS * _multiprocessors(cuda.current_context().device)), THREADS
 
 
 @cache
@@ -42,7 +44,7 @@ def _multiprocessors(device: Any) -> int:
 def device_of(array: Any) -> Any:
     """Return a context manager that makes the device current where an array lies."""
     memory = getattr(array, "gpu_data", None)
-    return _cuda.gpus[0 if memory is None else memory.context.device.id]  # the simulator has one
+    return cuda.gpus[0 if memory is None else memory.context.device.id]  # the simulator has one
 
 
 class DeviceKernel:
@@ -76,13 +78,14 @@ class DeviceKernel:
     @cached_property
     def compiled(self) -> Any:
         """The kernel, compiled when it is first wanted."""
-        return _cuda.jit(self.signature)(self.function)
+        return cuda.jit(self.signature)(self.function)
 
     def launch(self, size: tuple[int, int], stream: Any, *arguments: Any) -> None:
         """Run it on a stream of the current device, and do not wait for it."""
         # The simulator has no signatures: what it is given is what it computes with.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
-        self.compiled[(*size, stream)](*given)
+        configuration = (*size, stream)
+        self.compiled[configuration](*given)
 
 
 def _cast_to(kind: Any) -> Callable[[Any], Any]:

@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, types
+from numba import cuda as numba_cuda
+from numba import types
 
 from .access import gather
 from .build import array_type, tuple_of
@@ -18,10 +19,15 @@ from .reductions import BLOCK, LANES, to_bits
 
 __all__ = ["NormKernel", "SumOfSquares", "sum_of_squares"]
 
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
-_cuda: Any = cuda
+
+
+# Conditions stand for min and max of two whole numbers: Numba's do not compile for CUDA.
 
 
 def make_device_squares(read):
@@ -35,7 +41,8 @@ def make_device_squares(read):
         lanes = cuda.shared.array(LANES, types.float64)
         lane = uintp(cuda.threadIdx.x)
         start = uintp(uintp(cuda.blockIdx.x) * uintp(BLOCK))
-        stop = uintp(min(uintp(start + uintp(BLOCK)), uintp(g.size)))
+        stop, size = uintp(start + uintp(BLOCK)), uintp(g.size)
+        stop = stop if stop < size else size
         whole = uintp(start + uintp(uintp(stop - start) // uintp(LANES)) * uintp(LANES))
         mine = np.float64(0.0)
         for i in range(uintp(start + lane), whole, uintp(LANES)):
@@ -73,7 +80,7 @@ class SumOfSquares(DeviceKernel):
         if not g.size:
             return 0.0
         with device_of(g):
-            sums = _cuda.device_array(-(-g.size // BLOCK), np.float64, stream=g.stream)
+            sums = cuda.device_array(-(-g.size // BLOCK), np.float64, stream=g.stream)
             self.launch((sums.size, LANES), g.stream, g, factor, sums)
             # Added up one after the other, as the CPU does it.
             return float(np.cumsum(read_back(sums))[-1])
@@ -89,18 +96,21 @@ def make_device_norm(residual, read_x, read_g):
         distance, slope = to_bits(zero), to_bits(zero)
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             g_i = read_g(g[i])
-            slope = max(slope, to_bits(abs(g_i)))
-            r_i = abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs))
-            distance = max(distance, to_bits(r_i))
-        distances[thread], slopes[thread] = distance, slope
+            slope_i = to_bits(abs(g_i))
+            distance_i = to_bits(abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs)))
+            slope = slope_i if slope_i > slope else slope
+            distance = distance_i if distance_i > distance else distance
+        distances[thread] = distance
+        slopes[thread] = slope
         cuda.syncthreads()
         if thread == 0:
+            most, steepest = distances[0], slopes[0]
             for k in range(1, cuda.blockDim.x):
-                distance = max(distance, distances[k])
-                slope = max(slope, slopes[k])
+                most = distances[k] if distances[k] > most else most
+                steepest = slopes[k] if slopes[k] > steepest else steepest
             # The order in which blocks arrive changes nothing about a maximum.
-            cuda.atomic.max(largest, 0, distance)
-            cuda.atomic.max(largest, 1, slope)
+            cuda.atomic.max(largest, 0, most)
+            cuda.atomic.max(largest, 1, steepest)
 
     return device_norm
 
@@ -132,7 +142,7 @@ class NormKernel(DeviceKernel):
         if not x.size:
             return 0.0
         with device_of(g):
-            largest = _cuda.to_device(np.zeros(2, np.int64), stream=g.stream)
+            largest = cuda.to_device(np.zeros(2, np.int64), stream=g.stream)
             self.launch(launch_size(x.size), g.stream, x, g, walls, coefs, zero, largest)
             bits = read_back(largest)
         bits = bits.astype(np.int64 if self._wide else np.int32)

@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda, types
+from numba import cuda as numba_cuda
+from numba import types
 
 from .access import gather
 from .build import array_type, inlinable, number_type, tuple_of
@@ -15,6 +16,9 @@ from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, step_parts, step_types
 
 __all__ = ["DenseStep", "RateKernel", "fill", "widen"]
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

@@ -81,9 +81,7 @@ class Layout(NamedTuple):
         return 512 if mixed or written.count("float32") > 2 else 0
 
 
-def make_element(
-    transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x
-):
+def make_element(transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x):
     """Compose the scalar functions into the step of one coordinate, on any device."""
 
     def element(
