@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import cuda as numba_cuda
 
-from .arrays import check_kind
+from .arrays import check_kind, storage
 from .kernels.cuda_launch import device_of
 from .kernels.cuda_reductions import NormKernel, sum_of_squares
 from .kernels.cuda_steps import DenseStep, RateKernel, fill, widen
@@ -140,7 +140,9 @@ def write(array: Any, values: Any) -> None:
     """Copy numbers of the same shape and dtype into an array, from the host or the device."""
     if array.size:
         with device_of(array):
-            array.copy_to_device(values)
+            # As whole numbers: not everything between here and the device knows bfloat16.
+            bits: Any = storage(array)
+            bits.copy_to_device(storage(values))
 
 
 def _demand_a_driver(name: str) -> None:

@@ -13,6 +13,7 @@ from numba import types
 
 from .access import gather
 from .build import array_type, tuple_of
+from .cuda_arity import taking
 from .cuda_launch import THREADS, DeviceKernel, device_of, launch_size
 from .dense import READ, Layout
 from .reductions import BLOCK, LANES, to_bits
@@ -131,6 +132,7 @@ class NormKernel(DeviceKernel):
             number,
             types.int64[::1],
         )
+        residual = taking(residual, 2 + layout.walls + layout.coefs[3])
         parts = (residual, READ[layout.x], READ[layout.gradient])
         super().__init__(make_device_norm, parts, kinds)
         self._wide = number == types.float64

@@ -12,6 +12,7 @@ from numba import types
 
 from .access import gather
 from .build import array_type, inlinable, number_type, tuple_of
+from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, step_parts, step_types
 
@@ -58,6 +59,11 @@ class DenseStep(DeviceKernel):
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
         self.layout = layout
+        given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+        functions = tuple(
+            taking(function, numbers + coefs)
+            for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
+        )
         # The last part is about the CPU's vectors.
         parts = step_parts(functions, layout)[:-1]
         super().__init__(make_device_step, parts, _writable(step_types(layout)))
@@ -86,6 +92,7 @@ class RateKernel(DeviceKernel):
         number = layout.number
         slots = types.Tuple([array_type(slot) for slot in layout.slots])
         kinds = (number[::1], slots, tuple_of(number, layout.coefs[2]))
+        rate = taking(rate, len(layout.slots) + layout.coefs[2])
         super().__init__(make_device_rates, (rate,), kinds)
 
     def __call__(self, out: Any, slots: Any, coefs: tuple[float, ...]) -> None:
