@@ -29,11 +29,12 @@ class Optimizer:
 
     Parameters
     ----------
-    params : ndarray or dict of str to ndarray
+    params : ndarray, CUDA array, or dict of str to them
         C-contiguous, writable, of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
         One array is updated in place. Those of a dict are copied into one flat buffer: from then
         on read and write ``opt.params[name]``, views of it. State and arithmetic are float64 for
-        float64, else float32.
+        float64, else float32. CUDA arrays of any library are taken too: gradients, state and rates
+        then lie on their device, and the manual's page on CUDA says what waits for it.
     method : Method or dict of str to Method
         Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. Parameters whose method,
         prox and dtype are equal make a group, which one kernel call updates.
