@@ -141,7 +141,8 @@ class Group:
                 len(self._prox_coefs),
             ),
         )
-        self._steps = {flat.dtype: self._kernels.dense_step(self._functions, self._layout)}
+        step = self._kernels.dense_step(self._functions, self._layout)
+        self._steps = {flat.dtype: placement.prepare(step, flat)}
 
     # -- a step ------------------------------------------------------------------------------------
 

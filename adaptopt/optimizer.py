@@ -159,7 +159,7 @@ class Optimizer:
             list(methods.values()),
         )
         self._members = group_names(given, methods, proxes)
-        flats = {name: array.reshape(-1) for name, array in given.items()}
+        flats = {name: array.reshape(array.size) for name, array in given.items()}
         for array in given.values():
             placement.wait(array)
         buffers = pack(flats, self._members) if self._named else [flats[ALONE]]

@@ -30,6 +30,7 @@ __all__ = [
     "moved",
     "on_host",
     "overlap",
+    "prepare",
     "sum_of_squares",
     "wait",
     "widen",
@@ -110,6 +111,14 @@ def _device_kernels() -> Kernels:
     device = _device()
     makers = (device.DenseStep, device.RateKernel, device.NormKernel)
     return Kernels(*[lru_cache(maxsize=256)(make) for make in makers])
+
+
+def prepare(step: Any, near: Any) -> Any:
+    """Return a step, compiled: so what a device lacks is said before the first step is taken."""
+    if is_on_device(near):
+        with _device().device_of(near):
+            step.compiled  # noqa: B018  (compiles)
+    return step
 
 
 def empty(n: int, dtype: Any, near: Any) -> Any:

@@ -119,6 +119,12 @@ def test_the_device_says_how_large_a_launch_is(monkeypatch):
     assert launch_size(10**9) == (132 * 8, 256)
 
 
+def test_a_step_is_compiled_when_the_optimizer_is_made():
+    method = ao.SGD(lr=0.123, weight_decay=0.1)
+    step = ao.Optimizer(there(np.ones(3, np.float32)), method, clip_value=7.0)._groups[0]._steps
+    assert "compiled" in vars(step[np.dtype(np.float32)])
+
+
 def test_no_elements_are_no_launch(launches):
     opt = ao.Optimizer(there(np.zeros(0, np.float32)), ao.AdaGrad(), clip_norm=1.0)
     opt.step(there(np.zeros(0, np.float32)))
