@@ -190,7 +190,8 @@ def address(array: Any) -> int:
 def overlap(a: Any, b: Any) -> bool:
     """Tell whether two contiguous arrays share memory."""
     if isinstance(a, np.ndarray):
-        return bool(np.may_share_memory(a, b))
+        shared: bool = np.may_share_memory(a, b)
+        return shared
     start, other = address(a), address(b)
     return bool(start < other + b.nbytes and other < start + a.nbytes)
 
