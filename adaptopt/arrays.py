@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMATS", "aligned", "compute_dtype", "flat_view", "storage"]
+__all__ = ["FORMATS", "aligned", "check_kind", "compute_dtype", "flat_view", "storage"]
 
 # The dtypes of parameters, by name: bfloat16 is that of ml_dtypes, which need not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")
@@ -35,17 +35,8 @@ def flat_view(
     """
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a {type(array).__name__}, expected a NumPy array")
-    if like is None:
-        if array.dtype.name not in FORMATS or not array.dtype.isnative:
-            raise TypeError(f"{name} has dtype {array.dtype}, expected {_either(FORMATS)}")
-    elif array.dtype != like.dtype or array.shape != like.shape:
-        if array.dtype not in (like.dtype, compute_dtype(like.dtype)):
-            dtypes = dict.fromkeys((like.dtype.name, compute_dtype(like.dtype).name))
-            raise TypeError(
-                f"{name} has dtype {array.dtype}, expected {_either(dtypes)} like params"
-            )
-        if array.shape != like.shape:
-            raise ValueError(f"{name} has shape {array.shape}, expected {like.shape} like params")
+    if like is None or array.dtype != like.dtype or array.shape != like.shape:
+        check_kind(name, array, like)
     flags = array.flags
     if not flags.c_contiguous:
         raise ValueError(
@@ -57,6 +48,21 @@ def flat_view(
     if writable and not flags.writeable:
         raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")
     return np.asarray(array).reshape(-1)
+
+
+def check_kind(name: str, array: Any, like: Any = None) -> None:
+    """Raise where the dtype, or the shape, is none that the kernels take, on any device."""
+    if like is None:
+        if array.dtype.name not in FORMATS or not array.dtype.isnative:
+            raise TypeError(f"{name} has dtype {array.dtype}, expected {_either(FORMATS)}")
+    elif array.dtype != like.dtype or array.shape != like.shape:
+        if array.dtype not in (like.dtype, compute_dtype(like.dtype)):
+            dtypes = dict.fromkeys((like.dtype.name, compute_dtype(like.dtype).name))
+            raise TypeError(
+                f"{name} has dtype {array.dtype}, expected {_either(dtypes)} like params"
+            )
+        if array.shape != like.shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {like.shape} like params")
 
 
 def storage(array: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import aligned, compute_dtype, storage
-from .kernels import DenseStep, Layout, cost_kernel, norm_kernel, rate_kernel
+from . import placement
+from .arrays import compute_dtype, storage
+from .kernels import Layout, cost_kernel
 from .precision import Precision
 from .proximal import Proximal
 from .snapshot import Entry
@@ -21,13 +22,11 @@ from .transformation import Transformation, squared_norm
 __all__ = ["Group"]
 
 # Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
-_dense_step = lru_cache(maxsize=256)(DenseStep)
-_rate_kernel = lru_cache(maxsize=256)(rate_kernel)
-_norm_kernel = lru_cache(maxsize=256)(norm_kernel)
 _cost_kernel = lru_cache(maxsize=256)(cost_kernel)
 
 # Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
-# as much as copying so many float32 numbers next to those of the other parameters.
+# as much as copying so many float32 numbers next to those of the other parameters. On a CUDA device
+# a copy costs a launch, as the call does.
 WORTH_A_CALL = 16_384
 
 
@@ -81,8 +80,20 @@ class Group:
         transformation: Transformation,
         allocate: Callable[..., np.ndarray] | None = None,
     ) -> None:
+        if placement.is_on_device(flat) and not prox.is_separable:
+            raise ValueError(
+                f"prox is a {type(prox).__name__} with CUDA arrays, expected a map of each "
+                "coordinate alone, such as L1: those that tie them together run on the host"
+            )
+        if placement.is_on_device(flat) and method.rowwise:
+            raise ValueError(
+                f"method is {type(method).__name__} with CUDA arrays, expected one with an "
+                "accumulator for each coordinate, such as AdaGrad: rows are stepped on the host"
+            )
         self.flat = flat
         self.method = method
+        self._kernels = placement.kernels_for(flat)
+        self._worth_a_call = 0 if placement.is_on_device(flat) else WORTH_A_CALL
         self.number = compute_dtype(flat.dtype)
         ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
         self._spans = list(pairwise(ends))
@@ -99,14 +110,18 @@ class Group:
         x = storage(flat)
         copies: tuple[np.ndarray, ...] = ()
         if self.has_master:
-            wide = allocate("master", n, self.number) if allocate else aligned(n, self.number)
+            wide = (
+                allocate("master", n, self.number)
+                if allocate
+                else placement.empty(n, self.number, flat)
+            )
             copies, x = (x,), wide
-            x[:] = flat
+            placement.widen(x, flat)
         narrow_slots = method.second_moments if precision.state_dtype else ()
         slot_forms = tuple(
             "bfloat16" if name in narrow_slots else self.number.name for name in method.slots
         )
-        self._allocate = allocate or (lambda name, n, dtype: aligned(n, dtype, x))
+        self._allocate = allocate or (lambda name, n, dtype: placement.empty(n, dtype, x))
         initial = method.initial_state()
         # A method with one accumulator a row has a group for each parameter.
         kept = (self._shapes[0] or (1,))[0] if method.rowwise else n
@@ -115,7 +130,7 @@ class Group:
             slot = self._allocate(name, kept, "uint16" if form == "bfloat16" else form)
             value = initial.get(name, 0.0)
             if value or allocate is None:  # a new file holds zeros, at no cost
-                slot.fill(_bfloat16_bits(value) if form == "bfloat16" else value)
+                placement.fill(slot, _bfloat16_bits(value) if form == "bfloat16" else value)
             slots.append(slot)
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
@@ -123,7 +138,7 @@ class Group:
         written = not method.rate or not prox.is_separable
         rates = tuple(self._allocate("rates", n, self.number) for _ in range(written))
         for array in rates:
-            array.fill(np.nan)
+            placement.fill(array, np.nan)
         walls, self._prox_coefs = self._walls_of(prox)
         self._whole = Part(x, tuple(slots), walls, rates, copies, 0)
         self._parts: dict[tuple[int, int], Part] = {(0, n): self._whole}
@@ -149,9 +164,10 @@ class Group:
                 len(self._prox_coefs),
             ),
         )
-        self._steps: dict[np.dtype[Any], DenseStep] = {}
+        self._steps: dict[np.dtype[Any], Any] = {}
         if not method.rowwise:
-            self._steps[flat.dtype] = _dense_step(self._functions, self._layout)
+            step = self._kernels.dense_step(self._functions, self._layout)
+            self._steps[flat.dtype] = placement.prepare(step, flat)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -225,9 +241,9 @@ class Group:
         start = 0
         for (lo, hi), g in zip(self._spans, gradients, strict=True):
             place = buffer[lo:hi]
-            if g.dtype == place.dtype and g.ctypes.data == place.ctypes.data:
+            if g.dtype == place.dtype and placement.address(g) == placement.address(place):
                 continue
-            if g.size < WORTH_A_CALL and g.dtype == place.dtype:
+            if g.size < self._worth_a_call and g.dtype == place.dtype:
                 np.copyto(place, g)
                 continue
             self._run_buffered(start, lo, key, rest)
@@ -255,7 +271,7 @@ class Group:
         step = self._steps.get(dtype)
         if step is None:
             layout = self._layout._replace(gradient=dtype.name)
-            step = self._steps[dtype] = _dense_step(self._functions, layout)
+            step = self._steps[dtype] = self._kernels.dense_step(self._functions, layout)
         if dtype.itemsize == 2:
             g = storage(g)
         x, slots, walls, rates, copies, start = part
@@ -274,15 +290,17 @@ class Group:
 
     def _gradient_buffer(self) -> np.ndarray:
         if self._gradient is None:
-            self._gradient = aligned(self.flat.size, self.flat.dtype, self._whole.x)
-            self._gradient.fill(0)
+            self._gradient = placement.empty(self.flat.size, self.flat.dtype, self._whole.x)
+            placement.fill(storage(self._gradient), 0)
+            placement.wait(self._gradient)
         return self._gradient
 
     def refuse_overlap(self, name: str, g: np.ndarray, k: int) -> None:
         """Raise where the gradient of the parameter ``k`` overlaps the parameters badly."""
         lo = self._spans[k][0]
-        if np.may_share_memory(g, self.flat) and (
-            g.dtype != self.flat.dtype or g.ctypes.data != self.flat[lo:].ctypes.data
+        if placement.overlap(g, self.flat) and (
+            g.dtype != self.flat.dtype
+            or placement.address(g) != placement.address(self.flat) + lo * self.flat.dtype.itemsize
         ):
             raise ValueError(
                 f"{name} overlaps params from another start, expected an array of its own: "
@@ -333,11 +351,15 @@ class Group:
     def learning_rates(self, t: int, coefs: tuple[float, ...] | None = None) -> list[np.ndarray]:
         """Return new arrays of the effective rates of the last step ``t``; NaN where t is 0."""
         coefs = self.coefs if coefs is None else coefs
-        out = np.full(self.flat.shape, np.nan, self.number)
+        out = placement.empty(self.flat.size, self.number, self.flat)
+        placement.wait(self.flat)
         if self._whole.rates:
-            out[:] = self._whole.rates[0]
+            placement.copy(out, self._whole.rates[0])
         elif t:
             self._compute_rates(out, self._whole.slots, coefs)
+        else:
+            placement.fill(out, np.nan)
+        placement.wait(out)
         return self.shaped(out)
 
     def rates_after(
@@ -351,7 +373,7 @@ class Group:
 
     def _compute_rates(self, out: np.ndarray, slots: Any, coefs: tuple[float, ...]) -> None:
         of_each = out[: slots[0].size] if slots else out
-        _rate_kernel(self.method.rate, self._layout)(of_each, slots, coefs)
+        self._kernels.rate_kernel(self.method.rate, self._layout)(of_each, slots, coefs)
         if of_each.size < out.size:  # one for each row
             out[:] = np.repeat(of_each, out.size // of_each.size)
 
@@ -365,8 +387,9 @@ class Group:
         if not self.prox.is_separable:
             return self._distance(lo, hi, g)
         x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)
-        kernel = _norm_kernel(self._residual, self._layout._replace(gradient=g.dtype.name))
-        return kernel(x, storage(g), walls, self._prox_coefs, 0.0, np.nan)
+        layout = self._layout._replace(gradient=g.dtype.name)
+        kernel = self._kernels.norm_kernel(self._residual, layout)
+        return float(kernel(x, storage(g), walls, self._prox_coefs, 0.0, np.nan))
 
     def penalty(self) -> float:
         """Return what the proximal map adds to an objective."""
@@ -399,7 +422,8 @@ class Group:
             *[prox.parameters(shape, self.flat.dtype) for shape in self._shapes], strict=True
         )
         joined = [np.concatenate(pieces) for pieces in zip(*arrays, strict=True)]
-        return tuple(wall.astype(self.number) for wall in joined), scalars[0]
+        walls = (wall.astype(self.number) for wall in joined)
+        return tuple(placement.moved(wall, self.flat) for wall in walls), scalars[0]
 
     def _check_hyperparameters(self) -> None:
         for name, value in vars(self.method).items():

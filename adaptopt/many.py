@@ -41,6 +41,7 @@ from .monitor import MAXITER, SUCCESS, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
 from .options import Options, read_options
+from .placement import demand_host
 from .proximal import Proximal
 from .rate_table import RateTable
 
@@ -344,6 +345,7 @@ class _Problems:
 
 
 def _read_starts(X0: Any) -> np.ndarray:
+    demand_host("X0", X0)
     X = np.asarray(X0)
     if X.ndim != 2:
         raise ValueError(f"X0 has shape {X.shape}, expected (m, n): a starting point in each row")

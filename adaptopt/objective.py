@@ -10,6 +10,7 @@ import numpy as np
 
 from .compiled_function import CompiledFunction, is_compiled, read_compiled, takes_gradient
 from .options import FD_METHODS
+from .placement import demand_host
 from .proximal import Box, Proximal
 
 __all__ = ["Objective", "read_start", "read_value"]
@@ -225,6 +226,7 @@ def read_start(
 
 def _read_x0(x0: Any) -> np.ndarray:
     """Return a writable copy of the starting point, float32 or float64, at least 1-d."""
+    demand_host("x0", x0)
     array = np.asarray(x0)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)

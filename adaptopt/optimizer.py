@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import snapshot
-from .arrays import flat_view
+from . import placement, snapshot
 from .groups import Group
 from .kernels import step_key
 from .packing import (
@@ -26,6 +25,7 @@ from .packing import (
     pack,
     read_params,
 )
+from .placement import flat_view
 from .precision import read_precision
 from .proximal import Proximal
 from .sparse_rows import LAZY, Gradient, Members, is_sparse, read_row_gradient, read_rows
@@ -40,12 +40,13 @@ class Optimizer:
 
     Parameters
     ----------
-    params : ndarray or dict of str to ndarray
+    params : ndarray, CUDA array, or dict of str to them
         C-contiguous, writable, of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
         One array is updated in place. Those of a dict are copied into one flat buffer, but for
         ``numpy.memmap``, which is updated in its file: from then on read and write
         ``opt.params[name]``, views of it. State and arithmetic are float64 for float64, else
-        float32.
+        float32. CUDA arrays of any library are taken too: gradients, state and rates then lie on
+        their device, and the manual's page on CUDA says what waits for it.
     method : Method or dict of str to Method
         Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. Parameters whose method,
         prox and dtype are equal make a group, which one kernel call updates.
@@ -189,7 +190,10 @@ class Optimizer:
                 f"state_dir is {str(state_dir)!r} with params in memory, expected numpy.memmap"
             )
         self._members = group_names(given, methods, proxes)
-        buffers = pack(given, self._members) if self._named else [given[ALONE].reshape(-1)]
+        for array in given.values():
+            placement.wait(array)
+        flats = {name: array.reshape(array.size) for name, array in given.items()}
+        buffers = pack(given, self._members) if self._named else [flats[ALONE]]
         self._groups = [
             Group(
                 buffer,
@@ -204,6 +208,8 @@ class Optimizer:
             )
             for buffer, names in zip(buffers, self._members, strict=True)
         ]
+        for group in self._groups:
+            placement.wait(group.flat)
         self._names = list(given)
         self._apart = False  # whether there were sparse gradients, or steps of one of several
         self._rows = [
@@ -217,9 +223,11 @@ class Optimizer:
         if self._named:
             self.params = MappingProxyType({name: e["params"] for name, e in entries.items()})
         self.state: dict[str, Any] = self._outward({n: e["state"] for n, e in entries.items()})
+        # What gradients are compared with: params, as Numba sees them on a device.
+        self._like = self.params if self._named else given[ALONE]
         self.t = self.skipped = 0
 
-    def step(self, grads: Any) -> None:
+    def step(self, grads: Any, *, stream: Any = None) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
 
         Parameters
@@ -227,14 +235,17 @@ class Optimizer:
         grads : ndarray, pair, CSR matrix, or dict of str to these
             The gradient at ``params``, of the same structure: C-contiguous, of the same shapes and
             dtypes. Gradients of 16-bit parameters may be float32. A pair ``(rows, grads)`` or a CSR
-            matrix is a sparse gradient, as in `step_rows`.
+            matrix is a sparse gradient, as in `step_rows`. CUDA arrays where ``params`` are.
+        stream : stream or int, optional
+            The CUDA stream on which to work, of Numba, CuPy or torch, or its handle. By default
+            that which the gradient's ``__cuda_array_interface__`` names, else the default stream.
 
         Raises
         ------
         TypeError, ValueError
             Where ``grads`` is not such a thing. Nothing has been modified then.
         """
-        gs, sparse = self._read_grads(grads)
+        gs, sparse = self._read_grads(grads, stream)
         if sparse or self._apart:
             self._step_apart(gs)
             return
@@ -492,7 +503,9 @@ class Optimizer:
         path : str or path-like
             Where to. A file of that name is replaced by a complete new one, or stays as it is.
         """
-        snapshot.save(path, snapshot.view(self._numbers(), self._entries()))
+        # What lies on a device is copied to the host; what lies there, or in a file, is not.
+        look = snapshot.take if placement.is_on_device(self._groups[0].flat) else snapshot.view
+        snapshot.save(path, look(self._numbers(), self._entries()))
 
     def load(self, path: str | PathLike[str]) -> None:
         """Go on from a file that `save` wrote.
@@ -545,12 +558,12 @@ class Optimizer:
 
     # -- gradients ---------------------------------------------------------------------------------
 
-    def _read_grads(self, grads: Any) -> tuple[Any, bool]:
+    def _read_grads(self, grads: Any, stream: Any = None) -> tuple[Any, bool]:
         """Return the gradients of each group, flat or of rows, checked; and if any is of rows."""
         if not self._named:
             if is_sparse(grads):
-                return [[read_row_gradient("grads", grads, self.params)]], True
-            g = flat_view("grads", grads, like=self.params)
+                return [[read_row_gradient("grads", grads, self._like)]], True
+            g = flat_view("grads", grads, like=self._like, stream=stream)
             self._groups[0].refuse_overlap("grads", g, 0)
             return [[g]], False
         if not isinstance(grads, Mapping) or grads.keys() != self.params.keys():
@@ -561,12 +574,12 @@ class Optimizer:
         for names, group in zip(self._members, self._groups, strict=True):
             gs.append([])
             for k, name in enumerate(names):
-                what, params = label("grads", name), self.params[name]
+                what, params = label("grads", name), self._like[name]
                 if is_sparse(grads[name]):
                     gs[-1].append(read_row_gradient(what, grads[name], params))
                     sparse = True
                     continue
-                g = flat_view(what, grads[name], like=params)
+                g = flat_view(what, grads[name], like=params, stream=stream)
                 group.refuse_overlap(what, g, k)
                 gs[-1].append(g)
         return gs, sparse

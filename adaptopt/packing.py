@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .arrays import aligned, flat_view
+from . import placement
+from .placement import flat_view
 
 __all__ = [
     "ALONE",
@@ -37,15 +38,34 @@ def label(what: str, name: str) -> str:
 def read_params(params: Any) -> dict[str, np.ndarray]:
     """Return the arrays by name, checked."""
     if not isinstance(params, Mapping):
-        flat_view("params", params, writable=True)
-        return {ALONE: params}
+        return {ALONE: _seen("params", params, writable=True)}
     if not params:
         raise ValueError("params is empty, expected at least one array")
-    for name, array in params.items():
+    for name in params:
         if not (isinstance(name, str) and name):
             raise TypeError(f"params has the name {name!r}, expected a string that is not empty")
-        flat_view(label("params", name), array, writable=in_file(array))
-    return dict(params)
+    given = {
+        name: _seen(label("params", name), array, writable=in_file(array))
+        for name, array in params.items()
+    }
+    first, *others = given
+    for name in others:
+        places = [placement.index_of(given[key]) for key in (first, name)]
+        if places[0] != places[1]:
+            where = ["the host" if at is None else f"CUDA device {at}" for at in places]
+            raise ValueError(
+                f"params[{first!r}] lies on {where[0]} and params[{name!r}] on {where[1]}, "
+                "expected one place: make an Optimizer for each"
+            )
+    return given
+
+
+def _seen(name: str, array: Any, writable: bool = False) -> Any:
+    """Return an array of the host as it is, and Numba's view of a CUDA array."""
+    flat = flat_view(name, array, writable=writable)
+    if not placement.is_on_device(array):
+        return array
+    return flat.reshape(*array.shape) if tuple(array.shape) else flat.reshape(())
 
 
 def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = None) -> Any:
@@ -91,11 +111,12 @@ def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> l
     room = [
         -(-size * dtype.itemsize // LINE) * LINE for size, dtype in zip(sizes, dtypes, strict=True)
     ]
-    buffer = aligned(sum(room), np.uint8)
+    near = params[groups[0][0]]
+    buffer = placement.empty(sum(room), np.uint8, near)
     parts, start = [], 0
     for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):
         part = buffer[start : start + size * dtype.itemsize].view(dtype)
-        np.concatenate([params[name].reshape(-1) for name in names], out=part)
+        placement.join([params[name].reshape(params[name].size) for name in names], part)
         parts.append(part)
         start += width
     packed = iter(parts)

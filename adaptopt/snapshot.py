@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint
+from . import checkpoint, placement
 
 __all__ = ["Entry", "flatten", "load", "restore", "save", "take", "unflatten", "view"]
 
@@ -27,13 +27,15 @@ def view(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, 
 
 
 def take(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return copies of it all."""
+    """Return copies of it all, on the host wherever it lies."""
+    for entry in entries.values():
+        placement.wait(entry["params"])
     copied = {
         name: {
             **entry,
-            "params": entry["params"].copy(),
-            "state": {slot: array.copy() for slot, array in entry["state"].items()},
-            "hidden": {slot: array.copy() for slot, array in entry["hidden"].items()},
+            "params": placement.on_host(entry["params"]),
+            "state": {slot: placement.on_host(array) for slot, array in entry["state"].items()},
+            "hidden": {slot: placement.on_host(array) for slot, array in entry["hidden"].items()},
         }
         for name, entry in entries.items()
     }
@@ -85,8 +87,10 @@ def restore(taken: Any, entries: Mapping[str, Entry], source: str) -> None:
                     f"{array.dtype} and {array.shape}"
                 )
             copies.append((array, new))
+    for entry in entries.values():
+        placement.wait(entry["params"])
     for array, new in copies:
-        np.copyto(array, new)
+        placement.copy(array, new)
 
 
 def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

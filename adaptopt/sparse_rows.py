@@ -11,6 +11,7 @@ import numpy as np
 from .arrays import FORMATS, compute_dtype, flat_view
 from .groups import Group
 from .kernels import coalesce, step_key
+from .placement import is_on_device
 from .proximal import Proximal
 from .snapshot import Entry
 from .tables import RowGradient, Table, why_not_exact
@@ -40,6 +41,11 @@ class _Like(NamedTuple):
 
 def read_row_gradient(name: str, given: Any, params: np.ndarray) -> RowGradient:
     """Return a pair (rows, grads) or a CSR matrix, checked, with its rows in order."""
+    if is_on_device(params):
+        raise ValueError(
+            f"{name} is sparse with params on a CUDA device, expected a whole gradient: rows are "
+            "stepped on the host"
+        )
     if params.ndim == 0:
         raise ValueError(f"{name} is sparse, expected an array for params without rows")
     if isinstance(given, tuple):

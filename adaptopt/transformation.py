@@ -5,19 +5,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from . import gradients
-from .arrays import storage
-from .kernels import SumOfSquares
+from .placement import sum_of_squares
 
 __all__ = ["Transformation", "squared_norm"]
-
-_sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 
 
 class Transformation:
@@ -65,7 +61,8 @@ class Transformation:
     def coefficients(self, gs: Sequence[np.ndarray]) -> tuple[float, ...] | None:
         """Return what the function takes for these gradients, or None where one is not finite.
 
-        Only where there is a loss scale or a largest norm are they looked at.
+        Only where there is a loss scale or a largest norm are they looked at: then it waits for
+        a device on which they lie.
         """
         scale = 1.0 if self._loss_scale is None else self._loss_scale
         factor = 1.0 / scale
@@ -85,7 +82,7 @@ def _global_norm(gs: Sequence[np.ndarray]) -> float:
     """
     # The second factor is for squares that overflow though the elements do not.
     for factor in (1.0, 2.0**-700):
-        sums = [_sum_of_squares(g.dtype.name)(storage(g), factor) for g in gs]
+        sums = [sum_of_squares(g, factor) for g in gs]
         if all(map(math.isfinite, sums)):
             with contextlib.suppress(OverflowError):
                 return math.sqrt(math.fsum(sums)) / factor
@@ -94,7 +91,7 @@ def _global_norm(gs: Sequence[np.ndarray]) -> float:
 
 def squared_norm(gs: Sequence[np.ndarray], factor: float) -> float:
     """Return the sum of the squares of ``factor`` times all elements, in any order of arrays."""
-    sums = [_sum_of_squares(g.dtype.name)(storage(g), factor) for g in gs]
+    sums = [sum_of_squares(g, factor) for g in gs]
     return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
 
 

@@ -36,6 +36,9 @@ LAYERS = [
     {"groups", "rate_table"},
     {"tables"},
     {"packing", "precision", "snapshot", "transformation"},
+    {"placement", "device"},
+    {"kernels.cuda_steps", "kernels.cuda_reductions"},
+    {"kernels.cuda_arity", "kernels.cuda_launch"},
     {"kernels.dense_epochs", "kernels.hogwild"},
     {
         *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),

@@ -34,7 +34,7 @@ def gather(arrays: tuple[Any, ...], i: int) -> tuple[Any, ...]:
 
 def scatter(arrays: tuple[Any, ...], i: int, values: tuple[Any, ...], random: Any) -> None:
     """Write ``values[k]`` to ``arrays[k][i]``, for as many arrays as there are."""
-    for array, value in zip(arrays, values, strict=True):
+    for array, value in zip(arrays, values, strict=False):
         if array.dtype == np.uint16 and not isinstance(value, np.uint16):
             array[i] = to_bfloat16_stochastic(value, random)
             random = another(random)

@@ -99,13 +99,28 @@ def make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x):
     return coordinate
 
 
-def make_step(
-    transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits
-):
-    """Compose the scalar functions into a step over the coordinates lo <= i < hi."""
+def make_element(transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x):
+    """Compose the scalar functions into the step of one coordinate, on any device."""
     coordinate = inlinable(
         make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
     )
+
+    def element(
+        i, place, x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs,
+    ):  # fmt: skip
+        coordinate(
+            i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, walls, rates, copies,
+            draw(place, *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
+        )  # fmt: skip
+
+    return element
+
+
+def make_step(*parts):
+    """Step over the coordinates lo <= i < hi; the last part says how wide vectors to ask for."""
+    element = inlinable(make_element(*parts[:-1]), True)
+    bits = parts[-1]
 
     # Unsigned bounds: with signed ones the test for negative indices prevents SIMD (20x slower).
     def step(
@@ -115,9 +130,9 @@ def make_step(
         prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
-            coordinate(
-                i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, walls, rates, copies,
-                draw(place, *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
+            element(
+                i, place, x, g, slots, walls, rates, copies, noise,
+                transform_coefs, decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
             place = np.uint32(place + np.uint32(1))
 

@@ -1,0 +1,154 @@
+"""CUDA arrays: what `Optimizer` takes, and where its own lie; imported when the first is seen."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+
+from .arrays import check_kind, storage
+from .kernels.cuda_launch import device_of
+from .kernels.cuda_reductions import NormKernel, sum_of_squares
+from .kernels.cuda_steps import DenseStep, RateKernel, fill, widen
+
+__all__ = [
+    "DenseStep",
+    "NormKernel",
+    "RateKernel",
+    "device_of",
+    "empty",
+    "fill",
+    "index_of",
+    "moved",
+    "on_host",
+    "sum_of_squares",
+    "view",
+    "wait",
+    "widen",
+    "write",
+]
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+
+# Where libraries keep the handle of a stream: CuPy and torch.
+_HANDLES = ("ptr", "cuda_stream")
+
+
+def view(name: str, array: Any, like: Any, writable: bool, stream: Any) -> Any:
+    """Return Numba's view of an array of any library, bound to a stream, without waiting for it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array.
+    array : object
+        With ``__cuda_array_interface__``: C-contiguous, of any shape and a format of parameters.
+    like : array or None
+        Demand this array's shape, and its dtype or that of its arithmetic.
+    writable : bool
+        Demand an array that may be written to.
+    stream : object or None
+        What uses the array next runs there; by default where the interface says, else on Numba's
+        default stream.
+    """
+    _demand_a_driver(name)
+    interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
+    if interface is not None and writable and interface["data"][1]:
+        raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")
+    seen = array
+    if not getattr(array, "__cuda_ndarray__", False):
+        with cuda.gpus[_index(array)]:
+            seen = cuda.as_cuda_array(array, sync=False)
+    if seen.dtype.str in ("<V2", "|V2") and seen.dtype.name != "bfloat16":
+        if importlib.util.find_spec("ml_dtypes") is None:
+            raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
+        importlib.import_module("ml_dtypes")
+        seen = seen.view("bfloat16")
+    check_kind(name, seen, like)
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} is not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if interface is not None and interface["data"][0] % seen.dtype.itemsize:
+        raise ValueError(f"{name} is not aligned to its dtype, expected an aligned array")
+    if like is not None and index_of(seen) != index_of(like):
+        raise ValueError(
+            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(like)} like params"
+        )
+    return seen if stream is None else seen.bind(read_stream(stream))
+
+
+def read_stream(stream: Any) -> Any:
+    """Return Numba's stream for one of Numba, CuPy or torch, or for a handle."""
+    if hasattr(stream, "auto_synchronize"):
+        return stream
+    handle = stream
+    if hasattr(stream, "__cuda_stream__"):
+        handle = stream.__cuda_stream__()[1]
+    for name in _HANDLES:
+        handle = getattr(stream, name, handle)
+    if isinstance(handle, bool) or not isinstance(handle, int) or handle < 0:
+        raise TypeError(
+            f"stream is {stream!r}, expected a stream of Numba, CuPy or torch, or its handle"
+        )
+    return cuda.external_stream(handle) if handle else 0
+
+
+def index_of(array: Any) -> int:
+    """Return the number of the device on which a view lies."""
+    memory = getattr(array, "gpu_data", None)
+    return 0 if memory is None else int(memory.context.device.id)
+
+
+def _index(array: Any) -> int:
+    """Return the number of the device on which an array of CuPy or torch lies."""
+    device = getattr(array, "device", None)
+    index = getattr(device, "id", getattr(device, "index", None))
+    return index if isinstance(index, int) else 0
+
+
+def empty(n: int, dtype: Any, near: Any) -> Any:
+    """Return a flat array on the device of another."""
+    with device_of(near):
+        return cuda.device_array(n, np.dtype(dtype))
+
+
+def moved(array: np.ndarray, near: Any) -> Any:
+    """Return a copy of a host array on the device of another."""
+    with device_of(near):
+        return cuda.to_device(array)
+
+
+def wait(array: Any) -> None:
+    """Wait for all that was started on the device of an array."""
+    with device_of(array):
+        cuda.synchronize()
+
+
+def on_host(array: Any) -> np.ndarray:
+    """Return a copy on the host."""
+    with device_of(array):
+        copied: np.ndarray = array.copy_to_host()
+    return copied
+
+
+def write(array: Any, values: Any) -> None:
+    """Copy numbers of the same shape and dtype into an array, from the host or the device."""
+    if array.size:
+        with device_of(array):
+            # As whole numbers: not everything between here and the device knows bfloat16.
+            bits: Any = storage(array)
+            bits.copy_to_device(storage(values))
+
+
+def _demand_a_driver(name: str) -> None:
+    """Say what to install where nothing can be computed on a device."""
+    if not cuda.is_available():
+        raise RuntimeError(
+            f"{name} is a CUDA array, but numba.cuda finds no CUDA driver that it can use: install "
+            'NVIDIA\'s driver, and pip install "adaptopt[cuda]" (numba-cuda) for a recent one'
+        )

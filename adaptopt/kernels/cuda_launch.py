@@ -1,0 +1,98 @@
+"""Kernels for CUDA: made from the same scalar functions, launched over whole flat arrays.
+
+This is imported where a CUDA array has been seen, never by ``import adaptopt``: it needs
+``numba.cuda``, which is Numba's own or that of numba-cuda.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import Any
+
+from numba import cuda as numba_cuda
+from numba import types
+from numba.np.numpy_support import as_dtype
+
+from .build import inlinable
+
+__all__ = ["DeviceKernel", "device_of", "launch_size"]
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-call"
+
+# Threads of a block, and blocks a multiprocessor: 2048 threads, which is all it can hold.
+THREADS = 256
+BLOCKS = 8
+WARP = 32
+
+
+def launch_size(n: int) -> tuple[int, int]:
+    """Return how many blocks of how many threads go through ``n`` elements."""
+    if n < THREADS:
+        return 1, -(-n // WARP) * WARP
+    return min(-(-n // THREADS), BLOCKS * _multiprocessors(cuda.current_context().device)), THREADS
+
+
+@cache
+def _multiprocessors(device: Any) -> int:
+    return getattr(device, "MULTIPROCESSOR_COUNT", 1)  # the simulator's device has none
+
+
+def device_of(array: Any) -> Any:
+    """Return a context manager that makes the device current where an array lies."""
+    memory = getattr(array, "gpu_data", None)
+    return cuda.gpus[0 if memory is None else memory.context.device.id]  # the simulator has one
+
+
+class DeviceKernel:
+    """A kernel for one signature.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the parts, made callable from compiled code, and returns the plain kernel.
+    parts : tuple of callable or int
+        Plain scalar functions: rules, proximal maps; and constants.
+    arguments : tuple
+        Numba's types of the arguments.
+
+    Attributes
+    ----------
+    function : callable
+        The plain kernel, for those who compile it without a device.
+    signature : numba signature
+        The one signature.
+    """
+
+    def __init__(
+        self, make: Callable[..., Any], parts: tuple[Any, ...], arguments: tuple[Any, ...]
+    ) -> None:
+        parts = tuple(inlinable(part, True) if callable(part) else part for part in parts)
+        self.function = make(*parts)
+        self.signature = types.void(*arguments)
+        self._casts = [_cast_to(kind) for kind in arguments]
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The kernel, compiled when it is first wanted."""
+        return cuda.jit(self.signature)(self.function)
+
+    def launch(self, size: tuple[int, int], stream: Any, *arguments: Any) -> None:
+        """Run it on a stream of the current device, and do not wait for it."""
+        # The simulator has no signatures: what it is given is what it computes with.
+        given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
+        configuration = (*size, stream)
+        self.compiled[configuration](*given)
+
+
+def _cast_to(kind: Any) -> Callable[[Any], Any]:
+    """Return what makes a scalar, or the scalars of a tuple, the type in the signature."""
+    if isinstance(kind, types.Number):
+        return as_dtype(kind).type
+    if isinstance(kind, types.UniTuple) and isinstance(kind.dtype, types.Number):
+        cast = as_dtype(kind.dtype).type
+        return lambda values: tuple(cast(value) for value in values)
+    return lambda value: value

@@ -1,0 +1,166 @@
+"""Reductions on a device: the same bits in every run, and for sums of squares those of the CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba import types
+
+from .access import gather
+from .build import array_type, tuple_of
+from .cuda_arity import taking
+from .cuda_launch import THREADS, DeviceKernel, device_of, launch_size
+from .dense import READ, Layout
+from .reductions import BLOCK, LANES, to_bits
+
+__all__ = ["NormKernel", "SumOfSquares", "sum_of_squares"]
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+
+# Conditions stand for min and max of two whole numbers: Numba's do not compile for CUDA.
+
+
+def make_device_squares(read):
+    """Sum the squares of ``factor * g`` in float64, a block of the CPU's kernel by a block.
+
+    A thread is one of its lanes, and the lanes are added in its order: the sums are the same to the
+    last bit, whatever the device. They are the only float64 arithmetic beside float32 numbers.
+    """
+
+    def device_squares(g, factor, sums):
+        lanes = cuda.shared.array(LANES, types.float64)
+        lane = uintp(cuda.threadIdx.x)
+        start = uintp(uintp(cuda.blockIdx.x) * uintp(BLOCK))
+        stop, size = uintp(start + uintp(BLOCK)), uintp(g.size)
+        stop = stop if stop < size else size
+        whole = uintp(start + uintp(uintp(stop - start) // uintp(LANES)) * uintp(LANES))
+        mine = np.float64(0.0)
+        for i in range(uintp(start + lane), whole, uintp(LANES)):
+            value = factor * np.float64(read(g[i]))
+            mine += value * value
+        lanes[lane] = mine
+        cuda.syncthreads()
+        if lane == uintp(0):
+            total = np.float64(0.0)
+            for k in range(LANES):
+                total += lanes[k]
+            for i in range(whole, stop):
+                value = factor * np.float64(read(g[i]))
+                total += value * value
+            sums[cuda.blockIdx.x] = total
+
+    return device_squares
+
+
+class SumOfSquares(DeviceKernel):
+    """The sum of the squares of an array's elements, in float64.
+
+    Parameters
+    ----------
+    form : str
+        Format of the array; see `Layout`.
+    """
+
+    def __init__(self, form: str) -> None:
+        kinds = (array_type(form), types.float64, types.float64[::1])
+        super().__init__(make_device_squares, (READ[form],), kinds)
+
+    def __call__(self, g: Any, factor: float = 1.0) -> float:
+        """Return the sum; it waits for the stream of ``g``."""
+        if not g.size:
+            return 0.0
+        with device_of(g):
+            sums = cuda.device_array(-(-g.size // BLOCK), np.float64, stream=g.stream)
+            self.launch((sums.size, LANES), g.stream, g, factor, sums)
+            # Added up one after the other, as the CPU does it.
+            return float(np.cumsum(read_back(sums))[-1])
+
+
+def make_device_norm(residual, read_x, read_g):
+    """Find the largest absolute residual and gradient, by their bits as whole numbers."""
+
+    def device_norm(x, g, walls, coefs, zero, largest):
+        distances = cuda.shared.array(THREADS, types.int64)
+        slopes = cuda.shared.array(THREADS, types.int64)
+        thread = cuda.threadIdx.x
+        distance, slope = to_bits(zero), to_bits(zero)
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            g_i = read_g(g[i])
+            slope_i = to_bits(abs(g_i))
+            distance_i = to_bits(abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs)))
+            slope = slope_i if slope_i > slope else slope
+            distance = distance_i if distance_i > distance else distance
+        distances[thread] = distance
+        slopes[thread] = slope
+        cuda.syncthreads()
+        if thread == 0:
+            most, steepest = distances[0], slopes[0]
+            for k in range(1, cuda.blockDim.x):
+                most = distances[k] if distances[k] > most else most
+                steepest = slopes[k] if slopes[k] > steepest else steepest
+            # The order in which blocks arrive changes nothing about a maximum.
+            cuda.atomic.max(largest, 0, most)
+            cuda.atomic.max(largest, 1, steepest)
+
+    return device_norm
+
+
+class NormKernel(DeviceKernel):
+    """``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
+
+    It is NaN where an entry of ``g`` is infinite or NaN.
+    """
+
+    def __init__(self, residual: Callable[..., Any], layout: Layout) -> None:
+        number = layout.number
+        kinds = (
+            array_type(layout.x),
+            array_type(layout.gradient),
+            tuple_of(number[::1], layout.walls),
+            tuple_of(number, layout.coefs[3]),
+            number,
+            types.int64[::1],
+        )
+        residual = taking(residual, 2 + layout.walls + layout.coefs[3])
+        parts = (residual, READ[layout.x], READ[layout.gradient])
+        super().__init__(make_device_norm, parts, kinds)
+        self._wide = number == types.float64
+
+    def __call__(
+        self, x: Any, g: Any, walls: Any, coefs: tuple[float, ...], zero: float, nan: float
+    ) -> float:
+        """Return it; it waits for the stream of ``g``."""
+        if not x.size:
+            return 0.0
+        with device_of(g):
+            largest = cuda.to_device(np.zeros(2, np.int64), stream=g.stream)
+            self.launch(launch_size(x.size), g.stream, x, g, walls, coefs, zero, largest)
+            bits = read_back(largest)
+        bits = bits.astype(np.int64 if self._wide else np.int32)
+        distance, slope = bits.view(np.float64 if self._wide else np.float32).tolist()
+        return distance if math.isfinite(slope) else nan
+
+
+@cache
+def sum_of_squares(form: str) -> SumOfSquares:
+    """Return the kernel for a format."""
+    return SumOfSquares(form)
+
+
+def read_back(array: Any) -> np.ndarray:
+    """Return a small array's numbers, once its stream has computed them."""
+    values: np.ndarray = array.copy_to_host(stream=array.stream)
+    if array.stream:
+        array.stream.synchronize()
+    return values

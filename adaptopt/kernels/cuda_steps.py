@@ -1,0 +1,157 @@
+"""The dense step for CUDA, one launch for all coordinates, and what fills arrays there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba import types
+
+from .access import gather
+from .build import array_type, inlinable, number_type, tuple_of
+from .cuda_arity import taking
+from .cuda_launch import DeviceKernel, device_of, launch_size
+from .dense import READ, Layout, make_element, step_parts, step_types
+
+__all__ = ["DenseStep", "RateKernel", "fill", "widen"]
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+
+# A grid-stride loop: any number of threads goes through any number of elements, 32 neighbours of
+# them reading 128 bytes side by side. Unsigned and 64 bits wide: there may be more than 2**31.
+
+
+def make_device_step(*parts):
+    """Step over all coordinates."""
+    element = inlinable(make_element(*parts), True)
+
+    def device_step(
+        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs
+    ):  # fmt: skip
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            element(
+                i, np.uint32(i), x, g, slots, walls, rates, copies, noise,
+                transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
+
+    return device_step
+
+
+class DenseStep(DeviceKernel):
+    """One method's step on flat arrays of a device.
+
+    Parameters
+    ----------
+    functions : tuple of callable
+        Transformation of the gradient, decay, rule and prox: scalar functions, in this order.
+    layout : Layout
+        What they are applied to.
+    """
+
+    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+        self.layout = layout
+        given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+        functions = tuple(
+            taking(function, numbers + coefs)
+            for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
+        )
+        # The last part is about the CPU's vectors.
+        parts = step_parts(functions, layout)[:-1]
+        super().__init__(make_device_step, parts, _writable(step_types(layout)))
+
+    def __call__(self, x: Any, g: Any, *arguments: Any) -> None:
+        """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
+        if x.size:
+            with device_of(x):
+                self.launch(launch_size(x.size), g.stream, x, g, *arguments)
+
+
+def make_device_rates(rate):
+    """Compose a rate function into a pass that writes the rates of all coordinates."""
+
+    def device_rates(out, slots, coefs):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = rate(*gather(slots, i), *coefs)
+
+    return device_rates
+
+
+class RateKernel(DeviceKernel):
+    """``kernel(out, slots, coefs)`` writes every coordinate's effective rate."""
+
+    def __init__(self, rate: Callable[..., Any], layout: Layout) -> None:
+        number = layout.number
+        slots = types.Tuple([array_type(slot) for slot in layout.slots])
+        kinds = (number[::1], slots, tuple_of(number, layout.coefs[2]))
+        rate = taking(rate, len(layout.slots) + layout.coefs[2])
+        super().__init__(make_device_rates, (rate,), kinds)
+
+    def __call__(self, out: Any, slots: Any, coefs: tuple[float, ...]) -> None:
+        """Write them."""
+        if out.size:
+            with device_of(out):
+                self.launch(launch_size(out.size), out.stream, out, slots, coefs)
+
+
+def make_fill():
+    """Write one number everywhere."""
+
+    def device_fill(out, value):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = value
+
+    return device_fill
+
+
+def make_widen(read):
+    """Write the numbers that stand in another array."""
+
+    def device_widen(out, narrow):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = read(narrow[i])
+
+    return device_widen
+
+
+@cache
+def fill_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, value)`` for a format."""
+    return DeviceKernel(make_fill, (), (array_type(form), number_type(form)))
+
+
+@cache
+def widen_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, narrow)``: from a format to float32."""
+    kinds = (types.float32[::1], array_type(form))
+    return DeviceKernel(make_widen, (READ[form],), kinds)
+
+
+def fill(out: Any, value: Any) -> None:
+    """Write one number to a flat array; those of 16 bits are given and lie there as uint16."""
+    if out.size:
+        form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
+        with device_of(out):
+            fill_kernel(form).launch(launch_size(out.size), 0, out, value)
+
+
+def widen(out: Any, narrow: Any, form: str) -> None:
+    """Write the 16-bit numbers of a flat array of uint16 to one of float32."""
+    if out.size:
+        with device_of(out):
+            widen_kernel(form).launch(launch_size(out.size), 0, out, narrow)
+
+
+def _writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return array types as Numba finds them: it takes every device array for a writable one."""
+    return tuple(
+        kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds
+    )

@@ -1,0 +1,214 @@
+"""Where arrays lie: the few operations that `Optimizer` needs, on the host and on a CUDA device.
+
+The array decides. Nothing of CUDA is imported before the first CUDA array is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import arrays
+from .arrays import aligned, storage
+from .kernels import DenseStep, SumOfSquares, norm_kernel, rate_kernel
+
+__all__ = [
+    "Kernels",
+    "address",
+    "copy",
+    "demand_host",
+    "empty",
+    "fill",
+    "flat_view",
+    "index_of",
+    "is_on_device",
+    "join",
+    "kernels_for",
+    "moved",
+    "on_host",
+    "overlap",
+    "prepare",
+    "sum_of_squares",
+    "wait",
+    "widen",
+]
+
+
+class Kernels(NamedTuple):
+    """What makes the kernels of a group: each takes scalar functions and a `Layout`."""
+
+    dense_step: Callable[..., Any]
+    rate_kernel: Callable[..., Any]
+    norm_kernel: Callable[..., Any]
+
+
+def is_on_device(array: Any) -> bool:
+    """Tell whether an array is a CUDA array; the simulator's have another mark."""
+    if isinstance(array, np.ndarray):
+        return False
+    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+
+
+def flat_view(
+    name: str, array: Any, like: Any = None, writable: bool = False, stream: Any = None
+) -> Any:
+    """Return the array as one dimension, without a copy, or say why the kernels cannot take it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array.
+    array : ndarray or CUDA array
+        C-contiguous, aligned, of any shape and of one of the formats of parameters.
+    like : ndarray or CUDA array, optional
+        Demand this array's place and shape, and its dtype or that of its arithmetic.
+    writable : bool
+        Demand an array that may be written to.
+    stream : object, optional
+        The CUDA stream on which to use it; see `device.view`.
+    """
+    if stream is None and isinstance(array, np.ndarray) and isinstance(like, np.ndarray):
+        return arrays.flat_view(name, array, like, writable)  # the short way of a step
+    there = is_on_device(array)
+    if like is not None and there != is_on_device(like):
+        kinds = ("a NumPy array", "a CUDA array")
+        raise TypeError(
+            f"{name} is {kinds[there]}, expected {kinds[not there]} like params: nothing is "
+            "copied between host and device unasked"
+        )
+    if there:
+        seen = _device().view(name, array, like, writable, stream)
+        return seen.reshape(seen.size).bind(seen.stream)
+    if stream is not None:
+        raise ValueError(f"stream is {stream!r} with {name} on the host, expected None")
+    return arrays.flat_view(name, array, like, writable)
+
+
+def demand_host(name: str, array: Any) -> None:
+    """Refuse a CUDA array, which NumPy would copy to the host unasked."""
+    if is_on_device(array):
+        raise TypeError(
+            f"{name} is a CUDA array, expected one on the host: there is no loop for device arrays "
+            "yet, but Optimizer takes them, one step at a time"
+        )
+
+
+def kernels_for(array: Any) -> Kernels:
+    """Return what makes the kernels that run where an array lies."""
+    return _device_kernels() if is_on_device(array) else _HOST
+
+
+# Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
+_HOST = Kernels(*[lru_cache(maxsize=256)(make) for make in (DenseStep, rate_kernel, norm_kernel)])
+_sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
+
+
+@cache
+def _device_kernels() -> Kernels:
+    device = _device()
+    makers = (device.DenseStep, device.RateKernel, device.NormKernel)
+    return Kernels(*[lru_cache(maxsize=256)(make) for make in makers])
+
+
+def prepare(step: Any, near: Any) -> Any:
+    """Return a step, compiled: so what a device lacks is said before the first step is taken."""
+    if is_on_device(near):
+        with _device().device_of(near):
+            step.compiled  # noqa: B018  (compiles)
+    return step
+
+
+def empty(n: int, dtype: Any, near: Any) -> Any:
+    """Return a flat array beside another."""
+    if is_on_device(near):
+        return _device().empty(n, dtype, near)
+    return aligned(n, dtype, near)
+
+
+def fill(array: Any, value: Any) -> None:
+    """Write one number everywhere; where bfloat16 lies as uint16, its pattern."""
+    if is_on_device(array):
+        _device().fill(array, value)
+    else:
+        array.fill(value)
+
+
+def copy(array: Any, values: Any) -> None:
+    """Copy numbers of the same shape and dtype into an array, from where it lies or the host."""
+    if is_on_device(array):
+        _device().write(array, values)
+    else:
+        np.copyto(array, values)
+
+
+def widen(wide: Any, narrow: Any) -> None:
+    """Copy numbers of 16 bits into an array of float32."""
+    if is_on_device(wide):
+        _device().widen(wide, storage(narrow), narrow.dtype.name)
+    else:
+        wide[:] = narrow
+
+
+def join(parts: Sequence[Any], out: Any) -> None:
+    """Copy flat arrays into one, one after the other."""
+    if not is_on_device(out):
+        np.concatenate(parts, out=out)
+        return
+    start = 0
+    for part in parts:
+        if part.size:
+            _device().write(out[start : start + part.size], part)
+        start += part.size
+
+
+def moved(array: np.ndarray, near: Any) -> Any:
+    """Return an array of the host where another one lies."""
+    return _device().moved(array, near) if is_on_device(near) else array
+
+
+def on_host(array: Any) -> np.ndarray:
+    """Return a copy on the host."""
+    copied: np.ndarray = _device().on_host(array) if is_on_device(array) else array.copy()
+    return copied
+
+
+def wait(array: Any) -> None:
+    """Wait for the device on which an array lies."""
+    if is_on_device(array):
+        _device().wait(array)
+
+
+def address(array: Any) -> int:
+    """Return where the array starts in memory."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    return int(array.ctypes.data if interface is None else interface["data"][0])
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Tell whether two contiguous arrays share memory."""
+    if isinstance(a, np.ndarray):
+        shared: bool = np.may_share_memory(a, b)
+        return shared
+    start, other = address(a), address(b)
+    return bool(start < other + b.nbytes and other < start + a.nbytes)
+
+
+def sum_of_squares(g: Any, factor: float) -> float:
+    """Return the sum of the squares of ``factor * g``, the same bits on every device."""
+    if is_on_device(g):
+        return float(_device().sum_of_squares(g.dtype.name)(storage(g), factor))
+    return _sum_of_squares(g.dtype.name)(storage(g), factor)
+
+
+def index_of(array: Any) -> int | None:
+    """Return the number of the CUDA device on which a view lies; None on the host."""
+    return _device().index_of(array) if is_on_device(array) else None
+
+
+def _device() -> Any:
+    from . import device
+
+    return device

@@ -1,0 +1,220 @@
+"""Check the CUDA kernels on real hardware, and measure them beside other libraries: one command.
+
+It runs the device's tests, measures what a plain copy reaches, every method's step at several
+sizes, torch's optimizers and CuPy's fused kernels where they are installed, and what the shortest
+step costs. It prints one table and writes JSON. Nothing else may use the GPU meanwhile.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numba import cuda
+
+import adaptopt as ao
+
+ROOT = Path(__file__).parents[1]
+SIZES = [10**5, 10**6, 10**7, 10**8, 10**9]
+SHORT = 1000
+
+METHODS = {
+    "SGD": ao.SGD(1e-3),
+    "Momentum": ao.Momentum(1e-3),
+    "AdaGrad": ao.AdaGrad(1e-3),
+    "RMSProp": ao.RMSProp(1e-3),
+    "RMSProp, centered, momentum": ao.RMSProp(1e-3, centered=True, momentum=0.9),
+    "AdaDelta": ao.AdaDelta(),
+    "Adam": ao.Adam(1e-3),
+    "AdamW": ao.AdamW(1e-3),
+    "Adamax": ao.Adamax(1e-3),
+    "Nadam": ao.Nadam(1e-3),
+    "AMSGrad": ao.AMSGrad(1e-3),
+    "AdaGradDA": ao.AdaGradDA(1e-3),
+    "FTRL": ao.FTRL(1e-3),
+}
+
+# torch: its name, its arguments, which implementation, and the slots that it reads and writes.
+TORCH = [
+    *[("Adagrad", {}, flags, 1) for flags in ({"foreach": True},)],
+    *[("RMSprop", {}, flags, 1) for flags in ({"foreach": True},)],
+    *[("Adam", {}, flags, 2) for flags in ({"foreach": True}, {"fused": True})],
+    *[("SGD", {"momentum": 0.9}, flags, 1) for flags in ({"foreach": True}, {"fused": True})],
+]
+
+# CuPy: the step as one hand-written fused kernel, and its slots.
+CUPY = {
+    "AdaGrad": ("G += g * g; x -= 1e-3f * g / (sqrtf(G) + 1e-8f)", ["G"]),
+    "RMSProp": ("E = 0.9f * E + 0.1f * g * g; x -= 1e-3f * g / (sqrtf(E) + 1e-8f)", ["E"]),
+    "Adam": (
+        "m = 0.9f * m + 0.1f * g; v = 0.999f * v + 0.001f * g * g;"
+        "x -= 1e-3f * m / (sqrtf(v) + 1e-8f)",
+        ["m", "v"],
+    ),
+}
+
+
+def seconds(run, wait, repeat):
+    """Return the least time of a call, of several series that end when the device is done."""
+    run()
+    wait()
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(repeat):
+            run()
+        wait()
+        best = min(best, (time.perf_counter() - start) / repeat)
+    return best
+
+
+def repeats(n):
+    """Return how many calls make a series: some 4e9 bytes, but at least 3."""
+    return int(min(max(2e8 / n, 3), 300)) if n >= SHORT else 3
+
+
+def copy_ceiling(n):
+    """Return the seconds and bytes of a plain copy on the device."""
+    a, b = cuda.device_array(n, np.float32), cuda.to_device(np.zeros(n, np.float32))
+    return seconds(lambda: a.copy_to_device(b), cuda.synchronize, repeats(n)), 8 * n
+
+
+def step(method, n):
+    """Return the seconds and bytes of one step of float32."""
+    x = cuda.to_device(np.ones(n, np.float32))
+    g = cuda.to_device(np.full(n, 1e-3, np.float32))
+    opt = ao.Optimizer(x, method)
+    written = 0 if method.rate else 1  # the rates, where there is no formula for them
+    streams = 3 + 2 * len(method.slots) + written
+    return seconds(lambda: opt.step(g), cuda.synchronize, repeats(n)), 4 * streams * n
+
+
+def torch_step(name, arguments, flags, slots, n):
+    """Return the same of an optimizer of torch."""
+    import torch
+
+    x = torch.ones(n, device="cuda", requires_grad=True)
+    x.grad = torch.full_like(x, 1e-3)
+    opt = getattr(torch.optim, name)([x], lr=1e-3, **arguments, **flags)
+    return seconds(opt.step, torch.cuda.synchronize, repeats(n)), 4 * (3 + 2 * slots) * n
+
+
+def cupy_step(code, slots, n):
+    """Return the same of one fused kernel of CuPy."""
+    import cupy
+
+    state = [cupy.zeros(n, cupy.float32) for _ in slots]
+    x, g = cupy.ones(n, cupy.float32), cupy.full(n, 1e-3, cupy.float32)
+    outputs = ", ".join(f"float32 {name}" for name in ["x", *slots])
+    kernel = cupy.ElementwiseKernel("float32 g", outputs, code, "fused_step")
+    wait = cupy.cuda.Device().synchronize
+    return seconds(lambda: kernel(g, x, *state), wait, repeats(n)), 4 * (3 + 2 * len(slots)) * n
+
+
+def candidates():
+    """Yield the library, a name and ``measure(n)`` of all there is to measure."""
+    yield "device", "copy", copy_ceiling
+    for name, method in METHODS.items():
+        yield "adaptopt", name, lambda n, method=method: step(method, n)
+    for name, arguments, flags, slots in TORCH:
+        label = f"{name} {next(iter(flags))}"
+        yield "torch", label, lambda n, a=(name, arguments, flags, slots): torch_step(*a, n)
+    for name, (code, slots) in CUPY.items():
+        yield "cupy", name, lambda n, a=(code, slots): cupy_step(*a, n)
+
+
+def is_missing(library):
+    """Return why a peer cannot be measured, or None."""
+    try:
+        if library == "torch":
+            import torch
+
+            return None if torch.cuda.is_available() else "torch sees no CUDA device"
+        if library == "cupy":
+            import cupy
+
+            cupy.cuda.Device().compute_capability  # noqa: B018  (asks the driver)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def run_tests():
+    """Run the device's tests here, and return their last line."""
+    modules = [ROOT / "tests" / "cuda", ROOT / "tests" / "test_cuda_code.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", *modules]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    print(run.stdout[-4000:])
+    return {"returncode": run.returncode, "outcome": run.stdout.strip().splitlines()[-1]}
+
+
+def measure(sizes):
+    """Return one row for each thing and size."""
+    rows, missing = [], {library: is_missing(library) for library in ("torch", "cupy")}
+    for library, name, timed in candidates():
+        if missing.get(library):
+            continue
+        for n in sizes:
+            row = {"library": library, "name": name, "n": n}
+            try:
+                taken, moved = timed(n)
+            except Exception as error:  # not enough memory, or a peer that lacks the option
+                rows.append(row | {"error": f"{type(error).__name__}: {error}"})
+                continue
+            rows.append(row | {"seconds": taken, "gb_per_s": moved / taken / 1e9})
+    return rows, {library: why for library, why in missing.items() if why}
+
+
+def short_step():
+    """Return what a step costs where there is next to nothing to compute, in microseconds."""
+    n = min(SHORT, 64) if not hasattr(cuda.current_context().device, "name") else SHORT
+    x, g = (cuda.to_device(np.ones(n, np.float32)) for _ in range(2))
+    opt = ao.Optimizer(x, ao.AdaGrad())
+    wait = cuda.synchronize
+    many = 1000 if n == SHORT else 3
+    return {
+        "n": n,
+        "us_in_a_series": 1e6 * seconds(lambda: opt.step(g), wait, many),
+        "us_waited_for": 1e6 * seconds(lambda: (opt.step(g), wait()), wait, many),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", type=lambda text: int(float(text)), default=SIZES)
+    parser.add_argument("--json", type=Path, default=Path("gpu_check.json"))
+    parser.add_argument("--skip-tests", action="store_true")
+    given = parser.parse_args()
+    if not cuda.is_available():
+        sys.exit(f"no CUDA device: {cuda.cuda_error()}")
+    device = cuda.current_context().device
+    name = getattr(device, "name", "simulator")
+    result = {
+        "device": name.decode() if isinstance(name, bytes) else name,
+        "compute_capability": list(device.compute_capability),
+        "tests": "skipped" if given.skip_tests else run_tests(),
+        "short_step": short_step(),
+    }
+    result["rows"], result["missing"] = measure(given.sizes)
+    ceilings = {r["n"]: r.get("gb_per_s") for r in result["rows"] if r["library"] == "device"}
+    print(f"{result['device']}: GB/s, and as a part of a copy's")
+    for row in result["rows"]:
+        what = f"  {row['library']:<9}{row['name']:<29}{row['n']:>14,}"
+        if "error" in row:
+            print(f"{what}  {row['error']}")
+            continue
+        ceiling = ceilings[row["n"]]
+        part = f"{row['gb_per_s'] / ceiling:6.2f}" if ceiling else "     -"
+        print(f"{what}{row['gb_per_s']:9.1f} {part}{row['seconds'] * 1e6:12.1f} us")
+    for library, why in result["missing"].items():
+        print(f"  {library} is missing: {why}")
+    print("  short step:", result["short_step"])
+    given.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {given.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What the device's tests share: data there and back, and how equal is equal."""
+
+import math
+import os
+from contextlib import contextmanager
+
+import numpy as np
+from numba import cuda
+
+from adaptopt import rules
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
+@contextmanager
+def roots_as_compiled():
+    """Have rules take roots of the type of the number, as compiled code does.
+
+    In Python, ``math.sqrt`` of a float32 is a float64, so that a quotient of two roots, AdaDelta's,
+    would be rounded once where the compiled rule rounds thrice.
+    """
+    if not SIMULATED:
+        yield
+        return
+    rules.sqrt = lambda v: type(v)(math.sqrt(v))
+    try:
+        yield
+    finally:
+        rules.sqrt = math.sqrt
+
+
+def there(value):
+    """Copy arrays to the device, in dicts too."""
+    if isinstance(value, dict):
+        return {name: there(array) for name, array in value.items()}
+    if value.dtype.name == "bfloat16":
+        return cuda.to_device(value.view(np.uint16)).view(value.dtype)
+    return cuda.to_device(value)
+
+
+def back(value):
+    """Copy arrays to the host, in dicts too; what is there already stays."""
+    if hasattr(value, "items"):
+        return {name: back(array) for name, array in value.items()}
+    return value if isinstance(value, np.ndarray) else value.copy_to_host()
+
+
+def assert_same(device, host):
+    """Equal to the last bit in the simulator; a GPU may round a product and a sum together."""
+    device, host = back(device), back(host)
+    if isinstance(host, dict):
+        assert device.keys() == host.keys()
+        for name in host:
+            assert_same(device[name], host[name])
+        return
+    assert device.dtype == host.dtype
+    if SIMULATED:
+        np.testing.assert_array_equal(device, host)
+    else:
+        rtol = {2: 2.0**-6, 4: 1e-5, 8: 1e-12}[host.dtype.itemsize]
+        np.testing.assert_allclose(
+            device.astype(np.float64), host.astype(np.float64), rtol=rtol, atol=rtol
+        )

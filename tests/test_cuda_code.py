@@ -1,0 +1,198 @@
+"""What the CUDA kernels compile to, for compute capability 9.0, without a device."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from methods_table import METHODS, RATED
+from test_kernels import FiveSlots
+
+import adaptopt as ao
+
+BFLOAT16, FLOAT16, FLOAT32, FLOAT64 = (
+    np.dtype(t) for t in (ml_dtypes.bfloat16, np.float16, np.float32, np.float64)
+)
+
+
+@cache
+def what_is_missing():
+    """Return why not even an empty kernel can be compiled, or None."""
+    try:
+        from numba import cuda, types
+
+        cuda.compile(lambda: None, types.void(), device=False, cc=(9, 0), abi="numba")
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return None
+
+
+pytestmark = pytest.mark.skipif(
+    what_is_missing() is not None, reason=f"numba.cuda cannot compile: {what_is_missing()}"
+)
+
+
+@pytest.fixture(autouse=True)
+def hopper(monkeypatch):
+    """Numba asks the device for its capability whenever a kernel calls a function."""
+    import numba.cuda.dispatcher
+
+    device = SimpleNamespace(compute_capability=(9, 0))
+    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: device)
+
+
+def ptx(kernel):
+    """Return the instructions of a kernel."""
+    from numba import cuda
+
+    code, _ = cuda.compile(kernel.function, kernel.signature, device=False, cc=(9, 0), abi="numba")
+    (body,) = re.findall(r"^\.visible \.entry .*?^\}", code, re.MULTILINE | re.DOTALL)
+    return body
+
+
+def accesses(body):
+    """Return the types of what is read and what is written, as "f32" or "b16"."""
+    read = re.findall(r"\bld\.global(?:\.nc)?\.(\w+)", body)
+    written = re.findall(r"\bst\.global\.(\w+)", body)
+    # What is only moved is typed as bits or as a whole number of as many bytes.
+    return [
+        {kind.replace("u16", "b16").replace("u32", "f32") for kind in kinds}
+        for kinds in (read, written)
+    ]
+
+
+def step(method, dtype, gradient=None, **options):
+    """Return the device's step for what a host group would run."""
+    from adaptopt.kernels.cuda_steps import DenseStep
+
+    group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
+    layout = group._layout
+    if gradient is not None:
+        layout = layout._replace(gradient=gradient.name)
+    return DenseStep(group._functions, layout)
+
+
+def uses_float64(body):
+    return re.search(r"\.f64\b", body) is not None
+
+
+def assert_stays_in_registers(body):
+    assert not re.search(r"\.local\b|__local_depot", body)
+
+
+def assert_rounds_correctly(body):
+    """No approximate division or root, and nothing subnormal is flushed to zero."""
+    assert not re.search(r"\.approx|\.ftz", body)
+
+
+BITS = {BFLOAT16: "b16", FLOAT16: "b16", FLOAT32: "f32", FLOAT64: "f64"}
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32, FLOAT64], ids=str)
+def test_steps(method, dtype):
+    body = ptx(step(method, dtype))
+    assert uses_float64(body) == (dtype == FLOAT64)
+    assert_stays_in_registers(body)
+    assert_rounds_correctly(body)
+    read, written = accesses(body)
+    # The point and the gradient in their own width; state and rates in that of the arithmetic.
+    group = ao.Optimizer(np.zeros(1, dtype), method)._groups[0]
+    number = "f64" if dtype == FLOAT64 else "f32"
+    state = {number} if method.slots else set()
+    assert read == {BITS[dtype]} | state
+    assert written == {BITS[dtype]} | state | ({number} if group._whole.rates else set())
+
+
+OPTIONS = [
+    (FLOAT16, {}, {"b16", "f32"}),
+    (BFLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
+    (FLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
+    (BFLOAT16, {"master": True}, {"b16", "f32"}),
+    (BFLOAT16, {"state_dtype": "bfloat16"}, {"b16"}),
+    (FLOAT32, {"state_dtype": "bfloat16"}, {"b16", "f32"}),
+    (FLOAT32, {"clip_norm": 1.0}, {"f32"}),
+    (FLOAT32, {"clip_value": 1.0, "loss_scale": 2.0}, {"f32"}),
+    (FLOAT32, {"prox": ao.Box([0.0], [1.0])}, {"f32"}),
+    (FLOAT32, {"prox": ao.ElasticNet(0.1, 0.2)}, {"f32"}),
+    (FLOAT32, {"prox": ao.ElasticNet(0.1, 0.2).within(ao.Box([0.0], [1.0]))}, {"f32"}),
+]
+
+
+@pytest.mark.parametrize(("dtype", "options", "kinds"), OPTIONS, ids=str)
+def test_steps_with_options(dtype, options, kinds):
+    body = ptx(step(ao.AdaGrad(), dtype, **options))
+    assert not uses_float64(body)
+    assert_stays_in_registers(body)
+    assert_rounds_correctly(body)
+    assert set().union(*accesses(body)) == kinds
+
+
+def test_float32_gradients_of_narrow_parameters():
+    read, written = accesses(ptx(step(ao.SGD(), BFLOAT16, FLOAT32)))
+    assert (read, written) == ({"b16", "f32"}, {"b16"})
+
+
+@pytest.mark.parametrize("name", RATED)
+def test_rates(name):
+    from adaptopt.kernels.cuda_steps import RateKernel
+
+    method = METHODS[name]
+    layout = ao.Optimizer(np.zeros(1, np.float32), method)._groups[0]._layout
+    body = ptx(RateKernel(method.rate, layout))
+    assert not uses_float64(body)
+    assert_stays_in_registers(body)
+    assert accesses(body)[1] == {"f32"}
+
+
+@pytest.mark.parametrize("dtype", BITS, ids=str)
+@pytest.mark.parametrize(
+    "prox", [None, ao.Box([0.0], [1.0]), ao.L1(0.1), ao.L1(0.1).within(ao.Box([0.0], [1.0]))]
+)
+def test_norms(dtype, prox):
+    from adaptopt.kernels.cuda_reductions import NormKernel
+
+    group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
+    body = ptx(NormKernel(group._residual, group._layout))
+    assert uses_float64(body) == (dtype == FLOAT64)
+    assert_stays_in_registers(body)
+    assert "atom.global.max.s64" in body
+
+
+@pytest.mark.parametrize("dtype", BITS, ids=str)
+def test_sums_of_squares(dtype):
+    from adaptopt.kernels.cuda_reductions import SumOfSquares
+
+    body = ptx(SumOfSquares(dtype.name))
+    assert_stays_in_registers(body)
+    assert accesses(body) == [{BITS[dtype]}, {"f64"}]
+    assert "bar.sync" in body
+
+
+@pytest.mark.parametrize("form", ["bfloat16", "float16"])
+def test_what_fills_arrays(form):
+    from adaptopt.kernels.cuda_steps import fill_kernel, widen_kernel
+
+    assert accesses(ptx(fill_kernel("float32"))) == [set(), {"f32"}]
+    assert accesses(ptx(fill_kernel(form))) == [set(), {"b16"}]
+    assert accesses(ptx(widen_kernel(form))) == [{"b16"}, {"f32"}]
+
+
+def test_a_bare_literal_in_a_rule_would_be_seen():
+    @dataclass(frozen=True)
+    class Literal(ao.Method):
+        lr: float = 0.1
+
+        @staticmethod
+        def rule(x, g, lr):
+            return x - 2.0 * lr * g, lr, ()
+
+    assert uses_float64(ptx(step(Literal(), FLOAT32)))
+
+
+def test_five_slots_stay_in_registers():
+    """Tuples of any length are taken apart by the compiler."""
+    body = ptx(step(FiveSlots(), FLOAT32))
+    assert_stays_in_registers(body)

@@ -1,0 +1,85 @@
+"""The tests of tests/cuda, in Numba's simulator: it must be chosen before Numba is imported."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adaptopt as ao
+
+TESTS = Path(__file__).parent
+
+# Fewer would mean that something was not collected.
+AT_LEAST = {"test_steps.py": 400, "test_device_arrays.py": 30}
+
+
+@pytest.mark.parametrize("module", AT_LEAST)
+def test_in_the_simulator(module):
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"),
+            TESTS / "cuda" / module,
+        ],
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    outcome = re.fullmatch(r"(\d+) passed in .*", run.stdout.strip().splitlines()[-1])
+    assert outcome, run.stdout
+    assert int(outcome[1]) >= AT_LEAST[module]
+
+
+def test_every_module_is_run():
+    assert {path.name for path in (TESTS / "cuda").glob("test_*.py")} == AT_LEAST.keys()
+
+
+def test_the_check_for_a_gpu_runs(tmp_path):
+    """Its plumbing: the figures mean nothing in a simulator."""
+    path = tmp_path / "figures.json"
+    script = TESTS.parent / "benchmarks" / "gpu_check.py"
+    run = subprocess.run(
+        [sys.executable, script, "--skip-tests", "--sizes", "40", "--json", path],
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    figures = json.loads(path.read_text())
+    ours = [row for row in figures["rows"] if row["library"] == "adaptopt"]
+    assert len(ours) == 13
+    assert all(row["gb_per_s"] > 0 for row in ours)
+    assert figures["short_step"]["us_in_a_series"] > 0
+    peers = {row["library"] for row in figures["rows"]} | figures["missing"].keys()
+    assert peers == {"device", "adaptopt", "torch", "cupy"}
+
+
+# -- without a device ------------------------------------------------------------------------------
+
+
+class Foreign:
+    """What any library's CUDA array looks like."""
+
+    __cuda_array_interface__ = {  # noqa: RUF012
+        "shape": (3,),
+        "typestr": "<f4",
+        "data": (256, False),
+        "version": 3,
+    }
+
+
+def test_without_a_driver_it_is_said_what_to_install(monkeypatch):
+    import numba.cuda
+
+    monkeypatch.setattr(numba.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        RuntimeError, match=r"params is a CUDA array, .* pip install \"adaptopt\[cu"
+    ):
+        ao.Optimizer(Foreign(), ao.SGD())
