@@ -106,22 +106,24 @@ def test_steps(method, dtype):
     assert written == {BITS[dtype]} | state | ({number} if group._whole.rates else set())
 
 
-OPTIONS = [
-    (FLOAT16, {}, {"b16", "f32"}),
-    (BFLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
-    (FLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
-    (BFLOAT16, {"master": True}, {"b16", "f32"}),
-    (BFLOAT16, {"state_dtype": "bfloat16"}, {"b16"}),
-    (FLOAT32, {"state_dtype": "bfloat16"}, {"b16", "f32"}),
-    (FLOAT32, {"clip_norm": 1.0}, {"f32"}),
-    (FLOAT32, {"clip_value": 1.0, "loss_scale": 2.0}, {"f32"}),
-    (FLOAT32, {"prox": ao.Box([0.0], [1.0])}, {"f32"}),
-    (FLOAT32, {"prox": ao.ElasticNet(0.1, 0.2)}, {"f32"}),
-    (FLOAT32, {"prox": ao.ElasticNet(0.1, 0.2).within(ao.Box([0.0], [1.0]))}, {"f32"}),
-]
+OPTIONS = {
+    "float16": (FLOAT16, {}, {"b16", "f32"}),
+    "bfloat16-stochastic": (BFLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
+    "float16-stochastic": (FLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
+    "bfloat16-master": (BFLOAT16, {"master": True}, {"b16", "f32"}),
+    "bfloat16-all": (BFLOAT16, {"state_dtype": "bfloat16"}, {"b16"}),
+    "float32-narrow-state": (FLOAT32, {"state_dtype": "bfloat16"}, {"b16", "f32"}),
+    "clip-norm": (FLOAT32, {"clip_norm": 1.0}, {"f32"}),
+    "clip-value": (FLOAT32, {"clip_value": 1.0, "loss_scale": 2.0}, {"f32"}),
+    "box": (FLOAT32, {"prox": ao.Box([0.0], [1.0])}, {"f32"}),
+    "elastic-net": (FLOAT32, {"prox": ao.ElasticNet(0.1, 0.2)}, {"f32"}),
+    "elastic-net-in-box": (
+        FLOAT32, {"prox": ao.ElasticNet(0.1, 0.2).within(ao.Box([0.0], [1.0]))}, {"f32"},
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("dtype", "options", "kinds"), OPTIONS, ids=str)
+@pytest.mark.parametrize(("dtype", "options", "kinds"), OPTIONS.values(), ids=OPTIONS)
 def test_steps_with_options(dtype, options, kinds):
     body = ptx(step(ao.AdaGrad(), dtype, **options))
     assert not uses_float64(body)
