@@ -111,7 +111,7 @@ def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> l
     room = [
         -(-size * dtype.itemsize // LINE) * LINE for size, dtype in zip(sizes, dtypes, strict=True)
     ]
-    near = params[groups[0][0]]
+    near = next(iter(params.values()))  # all lie in one place
     buffer = placement.empty(sum(room), np.uint8, near)
     parts, start = [], 0
     for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):
