@@ -29,12 +29,7 @@ LONGEST = 2**19
 class CompiledEpochs:
     """Steps over batches of rows at the cost of their nonzeros; see `of`.
 
-    Attributes
-    ----------
-    taken : ndarray
-        Steps and rows of the calls since `begin`.
-    losses : ndarray
-        Mean loss of the last batch, and the sum over rows since `begin`.
+    Its attributes are those of `epoch_calls.EpochCalls`.
     """
 
     keeps_finite = False

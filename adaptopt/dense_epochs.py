@@ -43,12 +43,7 @@ GROWTH = 8
 class DenseEpochs:
     """Steps over batches, to the last bit those of the loop in Python; see `of`.
 
-    Attributes
-    ----------
-    taken : ndarray
-        Steps and rows of the calls since `begin`.
-    losses : ndarray
-        Mean loss of the last batch, and the sum over rows since `begin`.
+    Its attributes are those of `epoch_calls.EpochCalls`.
     """
 
     keeps_finite = True

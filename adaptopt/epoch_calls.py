@@ -62,8 +62,8 @@ def choose_calls(
 ) -> EpochCalls | None:
     """Return what steps as the loop in Python would at the least cost; None is that loop itself.
 
-    A history and steps left out need a look at every step.
-    Batches that threads share are evaluated from Python. "hogwild" is what it says, or refused.
+    A history and steps left out need a look at every step, and batches that threads share are
+    evaluated from Python. "hogwild" is what it says, or refused.
     """
     every_step = {
         "average": average is not None,

@@ -47,15 +47,7 @@ def make_device_step(*parts):
 
 
 class DenseStep(DeviceKernel):
-    """One method's step on flat arrays of a device.
-
-    Parameters
-    ----------
-    functions : tuple of callable
-        Transformation of the gradient, decay, rule and prox: scalar functions, in this order.
-    layout : Layout
-        What they are applied to.
-    """
+    """One method's step on flat arrays of a device; the parameters are those of the CPU's."""
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
         self.layout = layout

@@ -17,7 +17,8 @@ from numba.core.errors import NumbaError
 from ..stopping import reason
 from .access import gather, scatter
 from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
-from .formats import unchanged
+from .dense import make_coordinate
+from .formats import keep, unchanged
 from .per_step import make_prepare, narrow
 from .reductions import in_order, largest_move, make_costs, make_norm, make_squares
 from .sums import count_nothing, make_count
@@ -64,15 +65,17 @@ F, NORM, PREVIOUS_F, BEST_F, MOVED = range(5)
 
 
 def make_move(decay, rule, prox):
-    """Compose the scalar functions into a step from one row to another."""
+    """Compose a step from one row to another: that of `Optimizer`, whose place is the same row."""
+    coordinate = inlinable(
+        make_coordinate(unchanged, decay, rule, prox, keep, keep, unchanged), True
+    )
 
     def move(x, g, out, slots, walls, rates, decay_coefs, coefs, prox_coefs, lo, hi):
         for i in range(uintp(lo), uintp(hi)):
-            x_i, g_i = decay(x[i], g[i], *decay_coefs)
-            half, rate, new = rule(x_i, g_i, *gather(slots, i), *coefs)
-            out[i] = prox(half, rate, *gather(walls, i), *prox_coefs)
-            scatter(slots, i, new, np.uint32(0))
-            scatter(rates, i, (rate,), np.uint32(0))
+            coordinate(
+                i, x[i], g[i], gather(slots, i), out, slots, walls, rates, (), np.uint32(0),
+                (), decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
 
     return move
 
