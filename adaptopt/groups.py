@@ -164,6 +164,8 @@ class Group:
                 len(self._prox_coefs),
             ),
         )
+        # By the dtype of the gradient, whose name takes 2 us to ask for.
+        self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
         if not method.rowwise:
             step = self._kernels.dense_step(self._functions, self._layout)
@@ -387,8 +389,10 @@ class Group:
         if not self.prox.is_separable:
             return self._distance(lo, hi, g)
         x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)
-        layout = self._layout._replace(gradient=g.dtype.name)
-        kernel = self._kernels.norm_kernel(self._residual, layout)
+        kernel = self._norms.get(g.dtype)
+        if kernel is None:
+            layout = self._layout._replace(gradient=g.dtype.name)
+            kernel = self._norms[g.dtype] = self._kernels.norm_kernel(self._residual, layout)
         return float(kernel(x, storage(g), walls, self._prox_coefs, 0.0, np.nan))
 
     def penalty(self) -> float:
