@@ -225,6 +225,7 @@ class Optimizer:
         self.state: dict[str, Any] = self._outward({n: e["state"] for n, e in entries.items()})
         # What gradients are compared with: params, as Numba sees them on a device.
         self._like = self.params if self._named else given[ALONE]
+        self._places: Any = None
         self.t = self.skipped = 0
 
     def step(self, grads: Any, *, stream: Any = None) -> None:
@@ -414,8 +415,10 @@ class Optimizer:
 
         Those that are computed there go through one kernel call a group, without being copied.
         """
-        places = self._by_name(lambda rows: rows.group.gradients())
-        return MappingProxyType(places) if self._named else places[ALONE]
+        if self._places is None:
+            places = self._by_name(lambda rows: rows.group.gradients())
+            self._places = MappingProxyType(places) if self._named else places[ALONE]
+        return self._places
 
     @property
     def scalars(self) -> Any:
@@ -572,6 +575,10 @@ class Optimizer:
         gs: list[list[Gradient]] = []
         sparse = False
         for names, group in zip(self._members, self._groups, strict=True):
+            read = group.read([grads[name] for name in names]) if stream is None else None
+            if read is not None:
+                gs.append(read)  # type: ignore[arg-type]
+                continue
             gs.append([])
             for k, name in enumerate(names):
                 what, params = label("grads", name), self._like[name]

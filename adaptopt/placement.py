@@ -25,10 +25,12 @@ __all__ = [
     "flat_view",
     "index_of",
     "is_on_device",
+    "is_same",
     "join",
     "kernels_for",
     "moved",
     "on_host",
+    "on_stream_of",
     "overlap",
     "prepare",
     "sum_of_squares",
@@ -194,6 +196,19 @@ def overlap(a: Any, b: Any) -> bool:
         return shared
     start, other = address(a), address(b)
     return bool(start < other + b.nbytes and other < start + a.nbytes)
+
+
+def is_same(array: Any, other: Any) -> bool:
+    """Tell whether two views of a device are of the same numbers; on the host that costs too much.
+
+    There is a new view of an array of another library in every step.
+    """
+    return is_on_device(array) and array.dtype == other.dtype and address(array) == address(other)
+
+
+def on_stream_of(array: Any, other: Any) -> Any:
+    """Return a view that is used on the stream on which another array is."""
+    return other.bind(array.stream) if is_on_device(array) else other
 
 
 def sum_of_squares(g: Any, factor: float) -> float:

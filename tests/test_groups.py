@@ -130,6 +130,24 @@ def test_where_gradients_lie_does_not_matter(monkeypatch, worth):
     np.testing.assert_array_equal(results[0], results[2])
 
 
+def test_gradients_may_be_views_of_one_array():
+    gs = draw(seed=1)
+    flat = np.concatenate([g.ravel() for g in gs.values()])
+    parts = np.split(flat, np.cumsum([g.size for g in gs.values()])[:-1])
+    views = {name: v.reshape(gs[name].shape) for name, v in zip(gs, parts, strict=True)}
+    one, other = (ao.Optimizer(draw(), ao.AdaGrad(0.1)) for _ in range(2))
+    one.step(gs)
+    other.step(views)
+    for name in SHAPES:
+        np.testing.assert_array_equal(one.params[name], other.params[name])
+
+
+def test_the_places_for_gradients_stay_the_same():
+    opt = ao.Optimizer(draw(), ao.AdaGrad())
+    assert opt.grads is opt.grads
+    assert all(opt.grads[name] is place for name, place in opt.grads.items())
+
+
 def test_gradients_in_place_are_one_kernel_call(monkeypatch):
     calls = []
     original = groups.Group._run
