@@ -4,6 +4,8 @@ import numpy as np
 
 import adaptopt as ao
 
+from .data import dense_rows, fix_threads, sparse_rows
+
 METHODS = {"sgd": ao.SGD(0.01), "adagrad": ao.AdaGrad(0.1), "adam": ao.Adam(0.01)}
 ROWS = 5_000
 
@@ -15,10 +17,8 @@ class DenseEpoch:
     param_names = ("method", "batch", "columns", "average")
 
     def setup(self, method, batch, columns, average):
-        rng = np.random.default_rng(0)
-        A = rng.standard_normal((ROWS, columns)).astype(np.float32)
-        y = np.where(rng.random(ROWS) < 0.5, 1.0, -1.0)
-        self.problem = ao.problems.Logistic(A, y)
+        fix_threads(1)
+        self.problem = ao.problems.Logistic(*dense_rows(ROWS, columns))
         self.x0 = np.zeros(columns, np.float32)
         self.time_epoch(method, batch, columns, average)  # compiles the kernels
 
@@ -27,6 +27,9 @@ class DenseEpoch:
             self.problem, self.x0, None, method=METHODS[method], batch_size=batch, epochs=1,
             average=average, rng=0,
         )  # fmt: skip
+
+    def peakmem_epoch(self, *params):
+        self.time_epoch(*params)
 
 
 class DenseEpochInPython(DenseEpoch):
@@ -39,3 +42,41 @@ class DenseEpochInPython(DenseEpoch):
             self.problem.batch, self.x0, ROWS, method=METHODS[method], batch_size=batch, epochs=1,
             average=average, rng=0,
         )  # fmt: skip
+
+
+SPARSE = {
+    "sgd": (ao.SGD(0.01), {}),
+    "adagrad": (ao.AdaGrad(0.1), {}),
+    "adagrad_average": (ao.AdaGrad(0.1), {"average": "uniform"}),
+    "adagrad_l1": (ao.AdaGrad(0.1), {"prox": ao.L1(1e-5)}),
+    "adagrad_elastic_net": (ao.AdaGrad(0.1), {"prox": ao.ElasticNet(1e-5, 1e-5)}),
+    "adagrad_hogwild": (ao.AdaGrad(0.1), {"parallel": "hogwild"}),
+    "dual_averaging_l1": (ao.AdaGradDA(0.1, l1=1e-5), {}),
+    "rmsprop": (ao.RMSProp(0.01), {}),
+}
+
+
+class SparseEpoch:
+    """Logistic regression over rows of 60 entries; hogwild on two threads, all else on one."""
+
+    timeout = 120
+    params = (list(SPARSE), [1, 256], [1_000, 100_000])
+    param_names = ("method", "batch", "columns")
+
+    def setup(self, name, batch, columns):
+        self.method, self.options = SPARSE[name]
+        fix_threads(2 if "parallel" in self.options else 1)
+        A, y = sparse_rows(ROWS, columns, 60)
+        self.nonzeros = A.nnz
+        self.problem = ao.problems.Logistic(A, y)
+        self.x0 = np.zeros(columns, np.float32)
+        self.time_epoch()
+
+    def time_epoch(self, *params):
+        ao.minimize_finite_sum(
+            self.problem, self.x0, None, method=self.method, epochs=1, rng=0,
+            batch_size=params[1] if params else 1, **self.options,
+        )  # fmt: skip
+
+    def peakmem_epoch(self, *params):
+        self.time_epoch(*params)

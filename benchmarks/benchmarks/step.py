@@ -1,12 +1,12 @@
-"""One step of an optimizer: its time, and the memory bandwidth that it reaches."""
+"""One step of an optimizer: its time, the memory bandwidth that it reaches, and its memory."""
 
 import time
-from itertools import cycle
 
-import numba
 import numpy as np
 
 import adaptopt as ao
+
+from .data import fix_threads, gradients, point
 
 METHODS = {
     "sgd": ao.SGD(),
@@ -16,28 +16,48 @@ METHODS = {
     "adam": ao.Adam(),
     "rmsprop_centered_momentum": ao.RMSProp(centered=True, momentum=0.9),
 }
+OTHERS = {
+    "nesterov": ao.Momentum(nesterov=True),
+    "adadelta": ao.AdaDelta(),
+    "adamw": ao.AdamW(),
+    "adamax": ao.Adamax(),
+    "nadam": ao.Nadam(),
+    "amsgrad": ao.AMSGrad(),
+    "adagrad_da": ao.AdaGradDA(0.1, l1=1e-3),
+    "ftrl": ao.FTRL(),
+    "adagrad_norm": ao.AdaGradNorm(),
+    "adagrad_scheduled": ao.AdaGrad(ao.schedules.inverse_time(0.1, 0.01)),
+    "adamw_clipped": ao.AdamW(),
+    "adagrad_l1": ao.AdaGrad(),
+    "adagrad_box": ao.AdaGrad(),
+}
+OPTIONS = {
+    "adamw_clipped": {"clip_norm": 1.0},
+    "adagrad_l1": {"prox": ao.L1(1e-3)},
+    "adagrad_box": {"prox": ao.Box(-1.0, 1.0)},
+}
+EACH = METHODS | OTHERS
 
 
 class Step:
     """The step on one thread."""
 
     threads = 1
-    params = (list(METHODS), [10**k for k in range(2, 8)], ["float32", "float64"])
+    timeout = 300
+    params = (list(METHODS), [10**k for k in range(2, 9)], ["float32", "float64"])
     param_names = ("method", "n", "dtype")
 
     def setup(self, method, n, dtype):
-        if self.threads > numba.config.NUMBA_NUM_THREADS:
-            raise NotImplementedError(f"needs {self.threads} threads")  # asv's word for a skip
-        numba.set_num_threads(self.threads)
-        rng = np.random.default_rng(0)
-        self.optimizer = ao.Optimizer(rng.standard_normal(n).astype(dtype), METHODS[method])
-        # Both signs in turn: no coordinate drifts away, no accumulator fades into denormals.
-        gradient = rng.standard_normal(n).astype(dtype)
-        self.gradients = cycle((gradient, -gradient))
+        fix_threads(self.threads)
+        self.optimizer = ao.Optimizer(point(n, dtype), EACH[method], **OPTIONS.get(method, {}))
+        self.gradients = gradients(n, dtype)
         self.time_step()  # compiles the kernel, touches every page
 
     def time_step(self, *params):
         self.optimizer.step(next(self.gradients))
+
+    def peakmem_step(self, *params):
+        self.time_step()
 
     def track_bandwidth(self, *params):
         """Bytes that a step must move, over the median time of one."""
@@ -57,4 +77,10 @@ class ThreadedStep(Step):
     """The step on two threads, where it takes more than one."""
 
     threads = 2
-    params = (list(METHODS), [10**k for k in range(5, 8)], ["float32", "float64"])
+    params = (list(METHODS), [10**k for k in range(5, 9)], ["float32", "float64"])
+
+
+class OtherSteps(Step):
+    """The other methods and what is fused with a step, in and beyond the caches."""
+
+    params = (list(OTHERS), [1000, 1_000_000, 10_000_000], ["float32"])

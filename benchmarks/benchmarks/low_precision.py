@@ -1,0 +1,40 @@
+"""Steps on numbers of 16 bits, and with state of 16 bits: less memory to move."""
+
+import numpy as np
+
+import adaptopt as ao
+
+from .data import fix_threads, gradients, point
+
+FORMATS = {
+    "float16": ("float16", {}),
+    "bfloat16": ("bfloat16", {}),
+    "bfloat16_stochastic": ("bfloat16", {"rounding": "stochastic"}),
+    "bfloat16_master": ("bfloat16", {"master": True}),
+    "bfloat16_all": ("bfloat16", {"rounding": "stochastic", "state_dtype": "bfloat16"}),
+    "float32_bfloat16_state": ("float32", {"state_dtype": "bfloat16"}),
+}
+METHODS = {"adagrad": ao.AdaGrad(), "rmsprop": ao.RMSProp(), "adam": ao.Adam()}
+
+
+class NarrowStep:
+    """The step on one thread."""
+
+    params = (list(METHODS), list(FORMATS), [1000, 1_000_000, 10_000_000])
+    param_names = ("method", "format", "n")
+
+    def setup(self, method, form, n):
+        import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16 by its name)
+
+        fix_threads(1)
+        dtype, options = FORMATS[form]
+        dtype = np.dtype(dtype)
+        self.optimizer = ao.Optimizer(point(n, dtype), METHODS[method], **options)
+        self.gradients = gradients(n, dtype)
+        self.time_step()
+
+    def time_step(self, *params):
+        self.optimizer.step(next(self.gradients))
+
+    def peakmem_step(self, *params):
+        self.time_step()
