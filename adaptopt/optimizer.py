@@ -246,6 +246,12 @@ class Optimizer:
         TypeError, ValueError
             Where ``grads`` is not such a thing. Nothing has been modified then.
         """
+        first = self._groups[0]
+        if not (self._named or self._apart) and stream is None and first.takes(grads):
+            prepared = first.method.coefficients_at(self.t + 1)
+            self.t += 1  # before the kernel, as below
+            first.step_alone(prepared, grads)
+            return
         gs, sparse = self._read_grads(grads, stream)
         if sparse or self._apart:
             self._step_apart(gs)

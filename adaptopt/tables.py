@@ -193,7 +193,7 @@ class Table:
         threads = max(get_num_threads(), 2)
         if self._scratch.size < threads * stride:
             self._scratch = aligned(threads * stride, self._number)
-        x, slots, walls, rates, copies, start = self._arrays
+        x, slots, walls, rates, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
         kernel.run(
             count * self.width, count, x, storage(g.values), slots, walls, rates, copies, noise,
@@ -227,7 +227,7 @@ class Table:
         if not self.lazy:
             return
         self.look_ahead(t + 1)
-        x, slots, walls, _, copies, start = self._arrays
+        x, slots, walls, _, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
         count = rows.size or self.count
         _catch_up(self._late, self._layout, self._method.rowwise).run(

@@ -112,7 +112,7 @@ def multiplies_vectors(kernel, dtype):
 def test_a_kernel_has_one_signature_and_casts_python_floats():
     step = dense_step(ao.AdaGrad(), FLOAT32)
     x, G = np.zeros(3, np.float32), np.zeros(3, np.float32)
-    step(x, np.ones(3, np.float32), (G,), (), (), (), (), (), (), (0.1, 0.0, 1e-8), ())
+    step(x, np.ones(3, np.float32), (G,), (0.1, 0.0, 1e-8), ())
     assert len(step.serial.signatures) == 1
     assert x[0] == np.float32(-0.1)
 

@@ -14,7 +14,7 @@ from .access import gather
 from .build import array_type, inlinable, number_type, tuple_of
 from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
-from .dense import READ, Layout, make_element, step_parts, step_types
+from .dense import READ, Layout, make_element, packed, step_parts, step_types
 
 __all__ = ["DenseStep", "RateKernel", "fill", "widen"]
 
@@ -31,16 +31,16 @@ uintp = types.uintp
 
 
 def make_device_step(*parts):
-    """Step over all coordinates."""
-    element = inlinable(make_element(*parts), True)
+    """Step over all coordinates; the last parts say where to cut the tuples."""
+    *step_parts, walls, rates, copies, decay, rule, prox = parts
+    element = inlinable(make_element(*step_parts), True)
 
-    def device_step(
-        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs
-    ):  # fmt: skip
+    def device_step(x, g, arrays, numbers, noise):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             element(
-                i, np.uint32(i), x, g, slots, walls, rates, copies, noise,
-                transform_coefs, decay_coefs, coefs, prox_coefs,
+                i, np.uint32(i), x, g,
+                arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+                numbers[:decay], numbers[decay:rule], numbers[rule:prox], numbers[prox:],
             )  # fmt: skip
 
     return device_step
@@ -57,14 +57,17 @@ class DenseStep(DeviceKernel):
             for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
         )
         # The last part is about the CPU's vectors.
-        parts = step_parts(functions, layout)[:-1]
-        super().__init__(make_device_step, parts, _writable(step_types(layout)))
+        kinds, cuts = packed(layout, _writable(step_types(layout)))
+        parts = (*step_parts(functions, layout)[:-1], *cuts)
+        super().__init__(make_device_step, parts, kinds)
 
-    def __call__(self, x: Any, g: Any, *arguments: Any) -> None:
+    def __call__(
+        self, x: Any, g: Any, arrays: Any, numbers: tuple[float, ...], noise: tuple[int, ...]
+    ) -> None:
         """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
         if x.size:
             with device_of(x):
-                self.launch(launch_size(x.size), g.stream, x, g, *arguments)
+                self.launch(launch_size(x.size), g.stream, x, g, arrays, numbers, noise)
 
 
 def make_device_rates(rate):
