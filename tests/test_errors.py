@@ -286,6 +286,32 @@ def test_grads_that_overlap_params():
     assert x.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_grads_that_overlap_params_in_memory_of_something_else():
+    memory = bytearray(40)
+    x, g = np.frombuffer(memory, count=4), np.frombuffer(memory, offset=8, count=4)
+    opt = ao.Optimizer(x, ao.SGD())
+    with fails(ValueError, "grads overlaps params"):
+        opt.step(g)
+
+
+def test_grads_that_own_the_memory_of_params():
+    g = np.arange(4.0)
+    opt = ao.Optimizer(g[::-1][::-1][:3], ao.SGD(0.5))
+    opt.step(g[:3])
+    assert g.tolist() == [0, 0.5, 1, 3]
+    with fails(ValueError, "grads overlaps params"):
+        opt.step(g[1:])
+
+
+def test_a_schedule_that_fails_leaves_the_step_untaken():
+    x = np.ones(2)
+    opt = ao.Optimizer(x, ao.SGD(lambda t: 0.5 if t == 1 else -1.0))
+    opt.step(np.ones(2))
+    with fails(ValueError, "lr(2) is -1.0, expected a finite number >= 0"):
+        opt.step(np.ones(2))
+    assert (opt.t, x.tolist()) == (1, [0.5, 0.5])
+
+
 def test_params_may_be_their_own_gradient():
     x = np.arange(5.0)
     ao.Optimizer(x, ao.SGD(0.5)).step(x)
