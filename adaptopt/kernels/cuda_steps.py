@@ -16,7 +16,7 @@ from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, step_parts, step_types
 
-__all__ = ["DenseStep", "RateKernel", "fill", "widen"]
+__all__ = ["DenseStep", "RateKernel", "fill", "taking_step", "widen", "writable"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -51,14 +51,9 @@ class DenseStep(DeviceKernel):
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
         self.layout = layout
-        given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
-        functions = tuple(
-            taking(function, numbers + coefs)
-            for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
-        )
         # The last part is about the CPU's vectors.
-        parts = step_parts(functions, layout)[:-1]
-        super().__init__(make_device_step, parts, _writable(step_types(layout)))
+        parts = step_parts(taking_step(functions, layout), layout)[:-1]
+        super().__init__(make_device_step, parts, writable(step_types(layout)))
 
     def __call__(self, x: Any, g: Any, *arguments: Any) -> None:
         """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
@@ -128,11 +123,11 @@ def widen_kernel(form: str) -> DeviceKernel:
 
 
 def fill(out: Any, value: Any) -> None:
-    """Write one number to a flat array; those of 16 bits are given and lie there as uint16."""
+    """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
     if out.size:
         form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
         with device_of(out):
-            fill_kernel(form).launch(launch_size(out.size), 0, out, value)
+            fill_kernel(form).launch(launch_size(out.size), out.stream, out, value)
 
 
 def widen(out: Any, narrow: Any, form: str) -> None:
@@ -142,7 +137,16 @@ def widen(out: Any, narrow: Any, form: str) -> None:
             widen_kernel(form).launch(launch_size(out.size), 0, out, narrow)
 
 
-def _writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+def taking_step(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return transformation, decay, rule and prox without ``*args``."""
+    given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+    return tuple(
+        taking(function, numbers + coefs)
+        for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
+    )
+
+
+def writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return array types as Numba finds them: it takes every device array for a writable one."""
     return tuple(
         kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds
