@@ -31,14 +31,11 @@ uintp = types.uintp
 
 
 def make_gap(fades):
-    """Compose in how many steps a row had no gradient, and what decay left of it, as numbers.
-
-    ``fades`` says whether decay may be at work at all: if so, where there are ``logs``.
-    """
+    """Compose in how many steps a row had no gradient, and what decay left of it, as numbers."""
 
     def gap(gone, now, logs, base, like):
         faded = 1.0
-        if fades and logs.size > 0:
+        if fades:
             reached = now - np.int64(1) - gone
             faded = exp(logs[now - np.int64(1) - base] - logs[reached - base])
         return narrow((gone, faded), like)
@@ -84,14 +81,16 @@ def make_idle_rate(idle, rate):
     return idle_rate
 
 
-def make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared):
+def make_catch_up_row(
+    read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared, fades
+):
     """Compose what brings one row up to the step before ``now``, if it is not there yet.
 
     Decay, the idle form and the repeated prox follow one another: `tables.why_not_exact` lets
     through only what commutes.
     """
     stored = (read_x, write_x, write_copy, draw, after_x)
-    gap = inlinable(make_gap(1), True)
+    gap = inlinable(make_gap(fades), True)
     missed = inlinable(make_missed(*stored, idle, rate, repeat), True)
     missed_by_row = inlinable(make_missed_by_row(*stored, repeat), True)
     idle_rate = inlinable(make_idle_rate(idle, rate), True)
@@ -162,14 +161,16 @@ def make_threaded_catch_up(*parts):
 class CatchUp(Loop):
     """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
 
-    def __init__(self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool) -> None:
+    def __init__(
+        self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool, fades: bool
+    ) -> None:
         x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
         read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
         number, places = layout.number, types.int64[::1]
         super().__init__(
             make_catch_up,
             make_threaded_catch_up,
-            (read_x, write_x, write_copy, draw, after_x, *late, int(shared)),
+            (read_x, write_x, write_copy, draw, after_x, *late, int(shared), int(fades)),
             (
                 *(x, slots, walls, copies, noise, prox_coefs),
                 places,

@@ -259,10 +259,7 @@ def _taking_late(late: tuple[Callable[..., Any], ...], layout: Layout) -> list[C
 
 
 class RowStep(DeviceKernel):
-    """One method's step on rows of a device's table; the parameters are those of the CPU's.
-
-    ``fades`` says whether decay goes on while a row has no gradient.
-    """
+    """One method's step on rows of a device's table; the parameters are those of the CPU's."""
 
     def __init__(
         self,

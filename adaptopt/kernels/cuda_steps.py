@@ -16,7 +16,7 @@ from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, step_parts, step_types
 
-__all__ = ["DenseStep", "RateKernel", "fill", "taking_step", "widen", "writable"]
+__all__ = ["DenseStep", "RateKernel", "fill", "spread", "taking_step", "widen", "writable"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -99,6 +99,16 @@ def make_fill():
     return device_fill
 
 
+def make_spread():
+    """Write each number to so many places side by side."""
+
+    def device_spread(out, each, width):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = each[uintp(i // width)]
+
+    return device_spread
+
+
 def make_widen(read):
     """Write the numbers that stand in another array."""
 
@@ -122,12 +132,27 @@ def widen_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_widen, (READ[form],), kinds)
 
 
+@cache
+def spread_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, each, width)`` for a format."""
+    return DeviceKernel(make_spread, (), (array_type(form), array_type(form), uintp))
+
+
 def fill(out: Any, value: Any) -> None:
     """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
     if out.size:
         form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
         with device_of(out):
             fill_kernel(form).launch(launch_size(out.size), out.stream, out, value)
+
+
+def spread(each: Any, out: Any) -> None:
+    """Write each number to as many places of a flat array, side by side, as there are for it."""
+    if out.size:
+        with device_of(out):
+            spread_kernel(out.dtype.name).launch(
+                launch_size(out.size), out.stream, out, each, out.size // each.size
+            )
 
 
 def widen(out: Any, narrow: Any, form: str) -> None:

@@ -161,7 +161,7 @@ def make_shared_run(
 
 def make_rows(
     transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits,
-    unchanged, idle, rate, repeat, along, lazy, shared,
+    unchanged, idle, rate, repeat, along, lazy, shared, fades,
 ):  # fmt: skip
     """Compose the step over the rows ``rows[lo:hi]``, or lo <= row < hi where there are none."""
     parts = (transform, decay, rule, prox, read_x)
@@ -171,7 +171,9 @@ def make_rows(
     run_sum = inlinable(made(*parts, unchanged, *rest), True)
     summed = inlinable(make_summed(read_g), True)
     catch_up_row = inlinable(
-        make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared),
+        make_catch_up_row(
+            read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared, fades
+        ),
         True,
     )
 
@@ -258,6 +260,8 @@ class RowStep(Loop):
         Whether rows miss anything while they have no gradient.
     shared : bool
         Whether a row has one accumulator.
+    fades : bool
+        Whether decay goes on meanwhile.
     """
 
     def __init__(
@@ -268,13 +272,17 @@ class RowStep(Loop):
         layout: Layout,
         lazy: bool,
         shared: bool,
+        fades: bool,
     ) -> None:
         number = layout.number
         places = types.int64[::1]
         super().__init__(
             make_rows,
             make_threaded_rows,
-            (*step_parts(functions, layout), READ["float32"], *late, along, int(lazy), int(shared)),
+            (
+                *(*step_parts(functions, layout), READ["float32"], *late, along),
+                *(int(lazy), int(shared), int(fades)),
+            ),
             (
                 *step_types(layout),
                 *(places, places, places),
