@@ -238,7 +238,7 @@ def read_stream(stream: Any, near: Any) -> Any:
 
 def bound(array: Any, stream: Any) -> Any:
     """Return a view of an array that is used on a stream; on the host, the array."""
-    return array.bind(stream) if is_on_device(array) else array
+    return array if stream is None else array.bind(stream)
 
 
 def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:

@@ -275,7 +275,9 @@ class Members:
                     f"{type(self.group.prox).__name__}, expected a whole gradient: rows without "
                     "one are not stationary either"
                 )
-            sums = placement.on_host(self.group.table(k).sums(g).values)
+            values = self.group.table(k).sums(g).values
+            placement.wait(values)
+            sums = placement.on_host(values)
             norms.append(float(np.max(np.abs(sums), initial=0.0)))
             if not np.isfinite(norms[-1]):
                 norms[-1] = math.nan
@@ -323,4 +325,4 @@ class Members:
             if table is not None and "last" in entry["hidden"]:
                 table.go_on()
             elif table is not None:
-                table.mark(t - self.behind[k], None)
+                table.mark(t - self.behind[k])

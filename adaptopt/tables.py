@@ -120,19 +120,21 @@ class Table:
         self._steps: dict[tuple[str, bool], Any] = {}
         self._scratch = _NO_NUMBERS
         self._sums: Any = placement.empty(0, self._number, arrays.x)
+        self._no_sums = self._sums
 
     def wait(self, t: int) -> None:
         """Let rows be lazy from step ``t`` on, where they miss anything."""
         if self._misses and not self.lazy:
             self.last = self._allocate("last", self.count, np.int64)
             self.lazy = True
-            self.mark(t, None)
-            placement.wait(self.last)
+            self.mark(t)
 
-    def mark(self, t: int, stream: Any) -> None:
-        """Take all rows for brought up to step ``t``."""
+    def mark(self, t: int, stream: Any = None) -> None:
+        """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""
         if self.lazy:
             placement.fill(placement.bound(self.last, stream), t)
+            if stream is None:
+                placement.wait(self.last)
         self._start(t)
 
     def _start(self, base: int) -> None:
@@ -217,7 +219,7 @@ class Table:
         n, stream = g.rows.size * self.width, placement.stream_of(g.values)
         if self._sums.size < n:
             self._sums = placement.empty(n, self._number, self._arrays.x)
-        out = placement.bound(self._sums[:n], stream)
+        out = placement.bound(self._sums[:n] if n else self._no_sums, stream)
         places = self._sent.places((g.order, g.starts), stream)
         kernel.run(
             g.order.size * self.width, g.rows.size, storage(g.values), *places, self.width, out

@@ -19,6 +19,11 @@ cuda: Any = numba_cuda
 UNDER_WAY = 4
 
 
+def _default_stream() -> Any:
+    """Return the default stream as an object: for a 0, Numba would wait for the copy."""
+    return cuda.default_stream() if hasattr(cuda, "default_stream") else 0  # the simulator's is 0
+
+
 class _Slot:
     """Pinned memory for one copy: from elsewhere, the driver may wait before it copies."""
 
@@ -38,6 +43,7 @@ class _Slot:
 
     def copy(self, array: np.ndarray, target: Any, stream: Any) -> None:
         """Start to copy what has been written there."""
+        stream = stream or _default_stream()
         target.copy_to_device(array, stream=stream)
         self._done.record(stream)
         self._is_read = True

@@ -57,6 +57,8 @@ def test_the_check_for_a_gpu_runs(tmp_path):
     assert len(ours) == 13
     assert all(row["gb_per_s"] > 0 for row in ours)
     assert figures["short_step"]["us_in_a_series"] > 0
+    assert len(figures["row_steps"]["steps"]) >= 6
+    assert all(row["us"] > 0 for row in figures["row_steps"]["steps"])
     peers = {row["library"] for row in figures["rows"]} | figures["missing"].keys()
     assert peers == {"device", "adaptopt", "torch", "cupy"}
 
