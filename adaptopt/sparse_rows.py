@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -69,12 +71,7 @@ def read_row_gradient(name: str, given: Any, params: Any, stream: Any = None) ->
     else:
         rows, values = _rows_of_csr(name, given, params)
     places = _read_integers(f"rows of {name}", rows, params, stream)
-    # 16-bit gradients are taken for wide parameters too.
-    dtype = params.dtype
-    form = str(getattr(values, "dtype", "")).removeprefix("torch.")
-    if form in FORMATS[:2] and dtype.itemsize > 2:
-        dtype = np.dtype(form)
-    like: Any = _Like(dtype, (places.size, *params.shape[1:]))
+    like: Any = _Like(_dtype_like(name, values, params), (places.size, *params.shape[1:]))
     flat = flat_view(name, values, like=like, stream=stream, near=params)
     if placement.overlap(flat, params):
         raise ValueError(
@@ -83,6 +80,19 @@ def read_row_gradient(name: str, given: Any, params: Any, stream: Any = None) ->
         )
     found = _coalesce(f"rows of {name}", places, params.shape[0])
     return RowGradient(found.rows, found.order, found.starts, flat)
+
+
+def _dtype_like(name: str, values: Any, params: Any) -> np.dtype[Any]:
+    """Return the dtype to demand: that of params, or of 16 bits, which is taken for all of them."""
+    form = str(getattr(values, "dtype", "")).removeprefix("torch.")
+    dtype: np.dtype[Any] = params.dtype
+    if form not in FORMATS[:2] or dtype.itemsize == 2:
+        return dtype
+    if form == "bfloat16":
+        if find_spec("ml_dtypes") is None:
+            raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
+        import_module("ml_dtypes")  # which makes its name known to NumPy
+    return np.dtype(form)
 
 
 def read_rows(name: str, rows: Any, params: Any, stream: Any = None) -> np.ndarray:

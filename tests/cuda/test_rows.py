@@ -329,6 +329,39 @@ def test_rows_may_lie_on_either_side(to):
     assert x.copy_to_host()[[4, 1]].tolist() == [[-6.0, -8.0], [-3.0, -4.0]]
 
 
+class Tensor:
+    """What torch's tensors look like, over memory of the host."""
+
+    is_sparse = False
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, f"torch.{array.dtype}"
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, False),
+            "version": 3,
+        }
+
+
+@in_the_simulator
+@pytest.mark.parametrize("gradient", [FLOAT16, BFLOAT16, FLOAT32], ids=str)
+def test_tables_and_gradients_of_other_libraries(gradient, monkeypatch):
+    def as_cuda_array(obj, sync=True):
+        assert not sync
+        seen = obj.array.view("V2") if obj.array.dtype == BFLOAT16 else obj.array
+        return type(one)(seen)
+
+    monkeypatch.setattr(cuda, "as_cuda_array", as_cuda_array, raising=False)
+    x, y = start(), start()
+    g = np.ones((2, WIDTH), gradient)
+    opt = ao.Optimizer(Tensor(x), ao.Momentum(0.1))
+    opt.step_rows(Tensor(np.array([1, 2])), Tensor(g))
+    opt.catch_up(Tensor(np.array([1], np.int32)))
+    ao.Optimizer(y, ao.Momentum(0.1)).step_rows([1, 2], g)
+    np.testing.assert_array_equal(x, y)
+
+
 def test_no_rows_are_a_step_of_zero_gradients():
     host, device = (ao.Optimizer(to(start()), ao.Momentum(0.1)) for to in (np.copy, there))
     for opt, to in ((host, np.copy), (device, there)):
