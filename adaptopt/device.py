@@ -10,19 +10,29 @@ from numba import cuda as numba_cuda
 
 from .arrays import check_kind, storage
 from .kernels.cuda_launch import device_of
-from .kernels.cuda_reductions import NormKernel, sum_of_squares
-from .kernels.cuda_steps import DenseStep, RateKernel, fill, widen
+from .kernels.cuda_reductions import NormKernel, read_back, sum_of_squares
+from .kernels.cuda_rows import CatchUp, RowStep, RowSums
+from .kernels.cuda_steps import DenseStep, RateKernel, fill, spread, widen
+from .uploads import Mirror, Upload
 
 __all__ = [
+    "CatchUp",
     "DenseStep",
+    "Mirror",
     "NormKernel",
     "RateKernel",
+    "RowStep",
+    "RowSums",
+    "Upload",
     "device_of",
     "empty",
     "fill",
     "index_of",
     "moved",
     "on_host",
+    "read_integers",
+    "read_stream",
+    "spread",
     "sum_of_squares",
     "view",
     "wait",
@@ -38,7 +48,7 @@ cuda: Any = numba_cuda
 _HANDLES = ("ptr", "cuda_stream")
 
 
-def view(name: str, array: Any, like: Any, writable: bool, stream: Any) -> Any:
+def view(name: str, array: Any, like: Any, writable: bool, stream: Any, near: Any = None) -> Any:
     """Return Numba's view of an array of any library, bound to a stream, without waiting for it.
 
     Parameters
@@ -54,15 +64,14 @@ def view(name: str, array: Any, like: Any, writable: bool, stream: Any) -> Any:
     stream : object or None
         What uses the array next runs there; by default where the interface says, else on Numba's
         default stream.
+    near : array, optional
+        Demand this array's device.
     """
     _demand_a_driver(name)
     interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
     if interface is not None and writable and interface["data"][1]:
         raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")
-    seen = array
-    if not getattr(array, "__cuda_ndarray__", False):
-        with cuda.gpus[_index(array)]:
-            seen = cuda.as_cuda_array(array, sync=False)
+    seen = _seen(array)
     if seen.dtype.str in ("<V2", "|V2") and seen.dtype.name != "bfloat16":
         if importlib.util.find_spec("ml_dtypes") is None:
             raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
@@ -75,11 +84,35 @@ def view(name: str, array: Any, like: Any, writable: bool, stream: Any) -> Any:
         )
     if interface is not None and interface["data"][0] % seen.dtype.itemsize:
         raise ValueError(f"{name} is not aligned to its dtype, expected an aligned array")
-    if like is not None and index_of(seen) != index_of(like):
+    if near is not None and index_of(seen) != index_of(near):
         raise ValueError(
-            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(like)} like params"
+            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(near)} like params"
         )
     return seen if stream is None else seen.bind(read_stream(stream))
+
+
+def _seen(array: Any) -> Any:
+    """Return Numba's view of an array of any library."""
+    if getattr(array, "__cuda_ndarray__", False):
+        return array
+    with cuda.gpus[_index(array)]:
+        return cuda.as_cuda_array(array, sync=False)
+
+
+def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:
+    """Return a copy of a few whole numbers on the host, once their stream has computed them."""
+    _demand_a_driver(name)
+    seen = _seen(array)
+    if seen.dtype not in (np.int32, np.int64):
+        raise TypeError(f"{name} have dtype {seen.dtype}, expected int32 or int64")
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} are not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if not seen.size:
+        return np.zeros(tuple(seen.shape), seen.dtype)
+    with device_of(seen):
+        return read_back(seen if stream is None else seen.bind(read_stream(stream)))
 
 
 def read_stream(stream: Any) -> Any:

@@ -95,11 +95,6 @@ class Group:
                 f"prox is a {type(prox).__name__} with CUDA arrays, expected a map of each "
                 "coordinate alone, such as L1: those that tie them together run on the host"
             )
-        if placement.is_on_device(flat) and method.rowwise:
-            raise ValueError(
-                f"method is {type(method).__name__} with CUDA arrays, expected one with an "
-                "accumulator for each coordinate, such as AdaGrad: rows are stepped on the host"
-            )
         self.flat = flat
         self.method = method
         self._kernels = placement.kernels_for(flat)
@@ -180,7 +175,9 @@ class Group:
         # By the dtype of the gradient, whose name takes 2 us to ask for.
         self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
-        if not method.rowwise:
+        if method.rowwise:
+            self.table(0).kernel(flat.dtype.name)
+        else:
             step = self._kernels.dense_step(self._functions, self._layout)
             self._step = self._steps[flat.dtype] = placement.prepare(step, flat)
         self._owner = _owner(flat)
@@ -287,6 +284,7 @@ class Group:
                 self._layout,
                 self._prox_coefs,
                 self._allocate,
+                self._kernels,
             )
         return self._tables[k]
 
@@ -483,10 +481,11 @@ class Group:
         return out
 
     def _compute_rates(self, out: np.ndarray, slots: Any, coefs: tuple[float, ...]) -> None:
-        of_each = out[: slots[0].size] if slots else out
+        by_row = bool(slots) and slots[0].size < out.size  # one for each row
+        of_each = placement.empty(slots[0].size, self.number, out) if by_row else out
         self._kernels.rate_kernel(self.method.rate, self._layout)(of_each, slots, coefs)
-        if of_each.size < out.size:  # one for each row
-            out[:] = np.repeat(of_each, out.size // of_each.size)
+        if by_row:
+            placement.spread(of_each, out)
 
     def gradient_norms(self, gradients: Sequence[np.ndarray]) -> list[float]:
         """Return how far each parameter is from stationary along its gradient."""

@@ -272,7 +272,9 @@ class Optimizer:
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)
 
-    def step_rows(self, rows: Any, grads: Any = None, name: str | None = None) -> None:
+    def step_rows(
+        self, rows: Any, grads: Any = None, name: str | None = None, *, stream: Any = None
+    ) -> None:
         """Take one step of one parameter along a gradient that is zero in all but some rows.
 
         The cost is that of the rows touched, whatever the size of the table.
@@ -282,12 +284,16 @@ class Optimizer:
         rows : array_like of int32 or int64, or CSR matrix
             Which rows, in any order. The gradients of a row that is there more than once are
             summed, in their order. A CSR matrix of the parameter's shape is a gradient by itself;
-            it touches the rows that are not empty.
-        grads : ndarray, optional
+            it touches the rows that are not empty. Where ``params`` are CUDA arrays, numbers on
+            the host are sent to the device, and those on a device are waited for and read; a matrix
+            is refused there.
+        grads : ndarray or CUDA array, optional
             Their gradients, of shape ``(len(rows), *shape[1:])`` and the dtype of the parameter's
-            or of 16 bits.
+            or of 16 bits; where ``params`` are.
         name : str, optional
             Of which parameter, where there are several.
+        stream : stream or int, optional
+            As for `step`.
 
         Raises
         ------
@@ -321,7 +327,7 @@ class Optimizer:
         given = rows if grads is None else (rows, grads)
         if not is_sparse(given):
             raise TypeError(f"grads is None with rows {rows!r}, expected a CSR matrix for rows")
-        g = read_row_gradient("grads", given, params)
+        g = read_row_gradient("grads", given, params, stream)
         gs: list[list[Gradient]] = [[None] * len(names) for names in self._members]
         gs[members][k] = g
         self._step_apart(gs, alone=len(self._names) > 1)
@@ -363,27 +369,44 @@ class Optimizer:
         for rows, group in pairs:
             rows.step(group, coefs, self._seed)
 
-    def catch_up(self, rows: Any, name: str | None = None) -> None:
+    def catch_up(self, rows: Any, name: str | None = None, *, stream: Any = None) -> None:
         """Bring rows up to the last step, in place, before they are read.
 
         Parameters
         ----------
         rows : array_like of int32 or int64
-            Which rows, in any order; repeats do not count.
+            Which rows, in any order; repeats do not count. As in `step_rows`, they may lie on
+            either side.
         name : str, optional
             Of which parameter, where there are several.
+        stream : stream or int, optional
+            The CUDA stream on which to work, by default Numba's default stream.
         """
         members, k, params = self._find(name)
-        found = read_rows("rows", rows, params.shape[0] if params.ndim else 0)
-        self._rows[members].catch_up(k, found, self.t, self._seed)
+        found = read_rows("rows", rows, params, stream)
+        stream = placement.read_stream(stream, params)
+        self._rows[members].catch_up(k, found, self.t, self._seed, stream)
 
-    def flush(self) -> None:
-        """Bring all rows of all parameters up to the last step, in place."""
+    def flush(self, *, stream: Any = None) -> None:
+        """Bring all rows of all parameters up to the last step, in place.
+
+        Parameters
+        ----------
+        stream : stream or int, optional
+            As for `catch_up`.
+        """
+        stream = placement.read_stream(stream, self._groups[0].flat)
         for rows, names in zip(self._rows, self._members, strict=True):
             for k in range(len(names)):
-                rows.catch_up(k, None, self.t, self._seed)
+                rows.catch_up(k, None, self.t, self._seed, stream)
 
-    def _find(self, name: str | None) -> tuple[int, int, np.ndarray]:
+    def _settle(self) -> None:
+        """Bring all rows up to the last step, once what was started on any stream is done."""
+        placement.wait(self._groups[0].flat)
+        self.flush()
+        placement.wait(self._groups[0].flat)
+
+    def _find(self, name: str | None) -> tuple[int, int, Any]:
         """Return the group of a parameter, its place there, and the parameter."""
         if name is None and len(self._names) == 1:
             name = self._names[0]
@@ -391,7 +414,7 @@ class Optimizer:
             known = ", ".join(map(repr, self._names)) if self._named else "no names"
             raise KeyError(f"name is {name!r}, expected one of {known}")
         group = next(k for k, names in enumerate(self._members) if name in names)
-        params = self.params[name] if self._named else self.params
+        params = self._like[name] if self._named else self._like
         return group, self._members[group].index(name), params
 
     def learning_rates(self, name: str | None = None) -> Any:
@@ -408,7 +431,7 @@ class Optimizer:
             New arrays, shaped like the parameters, in the dtype of the arithmetic; NaN before the
             first step.
         """
-        self.flush()
+        self._settle()
         if name is None:
             return self._outward(self._by_name(lambda rows: rows.learning_rates(self.t)))
         members, k, _ = self._find(name)
@@ -454,7 +477,7 @@ class Optimizer:
             The largest absolute entry of the gradient, of the projected gradient under bounds;
             NaN where an entry of ``grads`` is not finite.
         """
-        self.flush()
+        self._settle()
         norms = [
             norm
             for rows, g in zip(self._rows, self._read_grads(grads)[0], strict=True)
@@ -571,7 +594,7 @@ class Optimizer:
         """Return the gradients of each group, flat or of rows, checked; and if any is of rows."""
         if not self._named:
             if is_sparse(grads):
-                return [[read_row_gradient("grads", grads, self._like)]], True
+                return [[read_row_gradient("grads", grads, self._like, stream)]], True
             g = flat_view("grads", grads, like=self._like, stream=stream)
             self._groups[0].refuse_overlap("grads", g, 0)
             return [[g]], False
@@ -589,7 +612,7 @@ class Optimizer:
             for k, name in enumerate(names):
                 what, params = label("grads", name), self._like[name]
                 if is_sparse(grads[name]):
-                    gs[-1].append(read_row_gradient(what, grads[name], params))
+                    gs[-1].append(read_row_gradient(what, grads[name], params, stream))
                     sparse = True
                     continue
                 g = flat_view(what, grads[name], like=params, stream=stream)

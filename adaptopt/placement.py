@@ -13,11 +13,21 @@ import numpy as np
 
 from . import arrays
 from .arrays import aligned, storage
-from .kernels import DenseStep, SumOfSquares, norm_kernel, rate_kernel
+from .kernels import (
+    CatchUp,
+    DenseStep,
+    RowStep,
+    RowSums,
+    SumOfSquares,
+    norm_kernel,
+    rate_kernel,
+)
 
 __all__ = [
     "Kernels",
+    "Sent",
     "address",
+    "bound",
     "copy",
     "demand_host",
     "empty",
@@ -33,6 +43,11 @@ __all__ = [
     "on_stream_of",
     "overlap",
     "prepare",
+    "read_integers",
+    "read_stream",
+    "sent_beside",
+    "spread",
+    "stream_of",
     "sum_of_squares",
     "wait",
     "widen",
@@ -45,6 +60,20 @@ class Kernels(NamedTuple):
     dense_step: Callable[..., Any]
     rate_kernel: Callable[..., Any]
     norm_kernel: Callable[..., Any]
+    row_step: Callable[..., Any]
+    catch_up: Callable[..., Any]
+    row_sums: Callable[..., Any]
+
+
+class Sent(NamedTuple):
+    """What brings numbers of the host to where a table lies: there, they stay what they are.
+
+    ``places(arrays, stream)`` returns whole numbers as the kernels take them;
+    ``growing(array, known, stream)`` does so with an array of which ``known`` numbers are known.
+    """
+
+    places: Callable[..., Any]
+    growing: Callable[..., Any]
 
 
 def is_on_device(array: Any) -> bool:
@@ -55,7 +84,12 @@ def is_on_device(array: Any) -> bool:
 
 
 def flat_view(
-    name: str, array: Any, like: Any = None, writable: bool = False, stream: Any = None
+    name: str,
+    array: Any,
+    like: Any = None,
+    writable: bool = False,
+    stream: Any = None,
+    near: Any = None,
 ) -> Any:
     """Return the array as one dimension, without a copy, or say why the kernels cannot take it.
 
@@ -71,18 +105,21 @@ def flat_view(
         Demand an array that may be written to.
     stream : object, optional
         The CUDA stream on which to use it; see `device.view`.
+    near : ndarray or CUDA array, optional
+        Demand this array's place; by default that of ``like``.
     """
+    near = like if near is None else near
     if stream is None and isinstance(array, np.ndarray) and isinstance(like, np.ndarray):
         return arrays.flat_view(name, array, like, writable)  # the short way of a step
     there = is_on_device(array)
-    if like is not None and there != is_on_device(like):
+    if near is not None and there != is_on_device(near):
         kinds = ("a NumPy array", "a CUDA array")
         raise TypeError(
             f"{name} is {kinds[there]}, expected {kinds[not there]} like params: nothing is "
             "copied between host and device unasked"
         )
     if there:
-        seen = _device().view(name, array, like, writable, stream)
+        seen = _device().view(name, array, like, writable, stream, near)
         return seen.reshape(seen.size).bind(seen.stream)
     if stream is not None:
         raise ValueError(f"stream is {stream!r} with {name} on the host, expected None")
@@ -104,7 +141,12 @@ def kernels_for(array: Any) -> Kernels:
 
 
 # Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
-_HOST = Kernels(*[lru_cache(maxsize=256)(make) for make in (DenseStep, rate_kernel, norm_kernel)])
+_HOST = Kernels(
+    *[
+        lru_cache(maxsize=256)(make)
+        for make in (DenseStep, rate_kernel, norm_kernel, RowStep, CatchUp, RowSums)
+    ]
+)
 _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 
 
@@ -112,7 +154,15 @@ _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 def _device_kernels() -> Kernels:
     device = _device()
     makers = (device.DenseStep, device.RateKernel, device.NormKernel)
-    return Kernels(*[lru_cache(maxsize=256)(make) for make in makers])
+    rows = (device.RowStep, device.CatchUp, device.RowSums)
+    return Kernels(*[lru_cache(maxsize=256)(make) for make in (*makers, *rows)])
+
+
+def sent_beside(near: Any) -> Sent:
+    """Return what brings numbers of the host to where an array lies, for one table."""
+    if is_on_device(near):
+        return Sent(_device().Upload(near), _device().Mirror(near))
+    return Sent(lambda arrays, stream: arrays, lambda array, known, stream: array)
 
 
 def prepare(step: Any, near: Any) -> Any:
@@ -164,6 +214,39 @@ def join(parts: Sequence[Any], out: Any) -> None:
         if part.size:
             _device().write(out[start : start + part.size], part)
         start += part.size
+
+
+def spread(each: Any, out: Any) -> None:
+    """Write each number to as many places of an array, side by side, as there are for it."""
+    if is_on_device(out):
+        _device().spread(each, out)
+    else:
+        out[:] = np.repeat(each, out.size // each.size)
+
+
+def stream_of(array: Any) -> Any:
+    """Return the stream of a view on a device; None on the host."""
+    return array.stream if is_on_device(array) else None
+
+
+def read_stream(stream: Any, near: Any) -> Any:
+    """Return the stream that is meant, by default Numba's default stream; None on the host."""
+    if is_on_device(near):
+        return 0 if stream is None else _device().read_stream(stream)
+    if stream is not None:
+        raise ValueError(f"stream is {stream!r} with params on the host, expected None")
+    return None
+
+
+def bound(array: Any, stream: Any) -> Any:
+    """Return a view of an array that is used on a stream; on the host, the array."""
+    return array if stream is None else array.bind(stream)
+
+
+def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:
+    """Return the whole numbers of a CUDA array on the host; it waits for them."""
+    numbers: np.ndarray = _device().read_integers(name, array, stream)
+    return numbers
 
 
 def moved(array: np.ndarray, near: Any) -> Any:

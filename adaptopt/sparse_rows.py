@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from .arrays import FORMATS, compute_dtype, flat_view
+from . import placement
+from .arrays import FORMATS, compute_dtype
 from .groups import Group
 from .kernels import coalesce, step_key
-from .placement import is_on_device
+from .placement import flat_view, is_on_device
 from .proximal import Proximal
 from .snapshot import Entry
 from .tables import RowGradient, Table, why_not_exact
@@ -28,10 +31,22 @@ Gradient = np.ndarray | RowGradient | None
 
 
 def is_sparse(gradient: Any) -> bool:
-    """Tell whether a gradient is a pair (rows, grads) or a CSR matrix."""
+    """Tell whether a gradient is a pair (rows, grads) or a sparse matrix."""
     if isinstance(gradient, np.ndarray):
         return False
-    return isinstance(gradient, tuple) or getattr(gradient, "format", None) == "csr"
+    return isinstance(gradient, tuple) or _is_matrix(gradient)
+
+
+def _is_matrix(gradient: Any) -> bool:
+    """Tell whether it is a CSR matrix of SciPy or CuPy, or a sparse tensor of torch."""
+    if getattr(gradient, "format", None) == "csr":
+        return True
+    marks = ("is_sparse", "is_sparse_csr")
+    return any(getattr(gradient, mark, False) is True for mark in marks)
+
+
+def _is_whole(gradient: Gradient) -> TypeGuard[np.ndarray]:
+    return gradient is not None and not isinstance(gradient, RowGradient)
 
 
 class _Like(NamedTuple):
@@ -39,29 +54,26 @@ class _Like(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_row_gradient(name: str, given: Any, params: np.ndarray) -> RowGradient:
+def read_row_gradient(name: str, given: Any, params: Any, stream: Any = None) -> RowGradient:
     """Return a pair (rows, grads) or a CSR matrix, checked, with its rows in order."""
-    if is_on_device(params):
-        raise ValueError(
-            f"{name} is sparse with params on a CUDA device, expected a whole gradient: rows are "
-            "stepped on the host"
-        )
     if params.ndim == 0:
         raise ValueError(f"{name} is sparse, expected an array for params without rows")
     if isinstance(given, tuple):
         if len(given) != 2:
             raise ValueError(f"{name} is a tuple of {len(given)}, expected a pair (rows, grads)")
         rows, values = given
+    elif is_on_device(params) or getattr(given, "format", None) != "csr":
+        where = "CUDA arrays" if is_on_device(params) else "NumPy arrays"
+        raise TypeError(
+            f"{name} is a {type(given).__module__.partition('.')[0]} {type(given).__name__}, "
+            f"expected a pair (rows, grads) of whole rows for {where}"
+        )
     else:
         rows, values = _rows_of_csr(name, given, params)
-    places = _read_integers(f"rows of {name}", rows)
-    # 16-bit gradients are taken for wide parameters too.
-    dtype = params.dtype
-    if getattr(values, "dtype", None) is not None and values.dtype.name in FORMATS[:2]:
-        dtype = values.dtype if dtype.itemsize > 2 else dtype
-    like: Any = _Like(dtype, (places.size, *params.shape[1:]))
-    flat = flat_view(name, values, like=like)
-    if np.may_share_memory(flat, params):
+    places = _read_integers(f"rows of {name}", rows, params, stream)
+    like: Any = _Like(_dtype_like(name, values, params), (places.size, *params.shape[1:]))
+    flat = flat_view(name, values, like=like, stream=stream, near=params)
+    if placement.overlap(flat, params):
         raise ValueError(
             f"{name} overlaps params, expected an array of its own: entries would be read after "
             "they were updated"
@@ -70,9 +82,23 @@ def read_row_gradient(name: str, given: Any, params: np.ndarray) -> RowGradient:
     return RowGradient(found.rows, found.order, found.starts, flat)
 
 
-def read_rows(name: str, rows: Any, count: int) -> np.ndarray:
-    """Return distinct rows in order, checked."""
-    found: np.ndarray = _coalesce(name, _read_integers(name, rows), count).rows
+def _dtype_like(name: str, values: Any, params: Any) -> np.dtype[Any]:
+    """Return the dtype to demand: that of params, or of 16 bits, which is taken for all of them."""
+    form = str(getattr(values, "dtype", "")).removeprefix("torch.")
+    dtype: np.dtype[Any] = params.dtype
+    if form not in FORMATS[:2] or dtype.itemsize == 2:
+        return dtype
+    if form == "bfloat16":
+        if find_spec("ml_dtypes") is None:
+            raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
+        import_module("ml_dtypes")  # which makes its name known to NumPy
+    return np.dtype(form)
+
+
+def read_rows(name: str, rows: Any, params: Any, stream: Any = None) -> np.ndarray:
+    """Return distinct rows of a parameter in order, checked."""
+    count = params.shape[0] if params.ndim else 0
+    found: np.ndarray = _coalesce(name, _read_integers(name, rows, params, stream), count).rows
     return found
 
 
@@ -85,8 +111,13 @@ def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
     return found
 
 
-def _read_integers(name: str, rows: Any) -> np.ndarray:
-    array = np.asarray(rows)
+def _read_integers(name: str, rows: Any, params: Any, stream: Any) -> np.ndarray:
+    if is_on_device(rows):
+        if not is_on_device(params):
+            raise TypeError(f"{name} are a CUDA array, expected integers on the host like params")
+        array = placement.read_integers(name, rows, stream)
+    else:
+        array = np.asarray(rows)
     if array.size == 0 and not isinstance(rows, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype not in (np.int32, np.int64):
@@ -175,8 +206,11 @@ class Members:
         stepped = {now for now, g in zip(self._steps, gs, strict=True) if g is not None}
         self._prepared = {now: self.group.prepare(now, present, factor) for now in stepped}
         for k, table in self._tables.items():
-            if gs[k] is not None:
+            g = gs[k]
+            if g is not None:
                 table.look_ahead(self._steps[k])
+            if isinstance(g, RowGradient):
+                table.kernel(g.values.dtype.name)
 
     def advance(self, gs: Sequence[Gradient], by: int) -> None:
         """Count: the optimizer takes so many steps, those with a gradient one."""
@@ -186,19 +220,19 @@ class Members:
     def step(self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int) -> None:
         """Take the step that was prepared with those parameters that have a gradient."""
         group = self.group
-        whole = [g for g in gs if isinstance(g, np.ndarray)]
-        for k, table in self._tables.items():
-            if isinstance(gs[k], np.ndarray):
-                now = self._steps[k]
-                table.flush(now - 1, self._before[k], self._noise(seed, now))
+        whole = [g for g in gs if _is_whole(g)]
+        marked = {k: table for k, table in self._tables.items() if _is_whole(gs[k])}
+        for k, table in marked.items():
+            now = self._steps[k]
+            stream = placement.stream_of(gs[k])
+            table.flush(now - 1, self._before[k], self._noise(seed, now), stream)
         if len(whole) == len(gs) and len(self._prepared) == 1:
             ((now, prepared),) = self._prepared.items()
             group.step(whole, prepared, transform_coefs, step_key(seed, now))
         else:
             self._step_each(gs, transform_coefs, seed)
-        for k, table in self._tables.items():
-            if isinstance(gs[k], np.ndarray):
-                table.mark(self._steps[k])
+        for k, table in marked.items():
+            table.mark(self._steps[k], placement.stream_of(gs[k]))
 
     def _step_each(
         self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int
@@ -215,17 +249,17 @@ class Members:
         if self._prepared:
             group.scalars, _, group.coefs = self._prepared[max(self._prepared)]
 
-    def catch_up(self, k: int, rows: np.ndarray | None, t: int, seed: int) -> None:
-        """Bring rows up to the optimizer's step ``t``, all of them by default."""
+    def catch_up(self, k: int, rows: np.ndarray | None, t: int, seed: int, stream: Any) -> None:
+        """Bring rows up to the optimizer's step ``t``, all of them where there are none."""
         table = self._tables.get(k)
         if table is None or (rows is not None and not rows.size):
             return
         now = t - self.behind[k]
         before, noise = self._coefs_of(k, t), self._noise(seed, now)
         if rows is None:
-            table.flush(now, before, noise)
+            table.flush(now, before, noise, stream)
         else:
-            table.catch_up(rows, now, before, noise)
+            table.catch_up(rows, now, before, noise, stream)
 
     def learning_rates(self, t: int) -> list[np.ndarray]:
         """Return the effective rates of the last step of each."""
@@ -238,7 +272,7 @@ class Members:
 
     def gradient_norms(self, gs: Sequence[Any]) -> list[float]:
         """Return how far each parameter is from stationary along its gradient."""
-        if all(isinstance(g, np.ndarray) for g in gs):
+        if all(map(_is_whole, gs)):
             return self.group.gradient_norms(gs)
         norms = []
         for k, g in enumerate(gs):
@@ -251,7 +285,9 @@ class Members:
                     f"{type(self.group.prox).__name__}, expected a whole gradient: rows without "
                     "one are not stationary either"
                 )
-            sums = self.group.table(k).sums(g).values
+            values = self.group.table(k).sums(g).values
+            placement.wait(values)
+            sums = placement.on_host(values)
             norms.append(float(np.max(np.abs(sums), initial=0.0)))
             if not np.isfinite(norms[-1]):
                 norms[-1] = math.nan

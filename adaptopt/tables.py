@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from math import log, prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads
 
-from . import rules
-from .arrays import aligned, storage
-from .kernels import CatchUp, Layout, RowStep, RowSums, scratch_width
+from . import placement, rules
+from .arrays import storage
+from .kernels import Layout, scratch_width
 from .proximal import Box, Proximal
 
 __all__ = ["LONGEST", "RowGradient", "Table", "why_not_exact"]
-
-_row_step = lru_cache(maxsize=256)(RowStep)
-_catch_up = lru_cache(maxsize=256)(CatchUp)
-_row_sums = lru_cache(maxsize=None)(RowSums)
 
 # Steps after which all rows are caught up with, less than the 2**20 that `rules.geometric` takes.
 LONGEST = 2**19
@@ -28,7 +23,10 @@ _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
 
 
 class RowGradient(NamedTuple):
-    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.coalesce`."""
+    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.coalesce`.
+
+    The values lie where the table does, the places on the host.
+    """
 
     rows: np.ndarray
     order: np.ndarray
@@ -82,6 +80,8 @@ class Table:
         Of the group's kernels, and the coefficients of the prox.
     allocate : callable
         ``allocate(name, n, dtype)`` makes an array.
+    kernels : placement.Kernels
+        What makes the kernels that run where it lies.
 
     Attributes
     ----------
@@ -103,20 +103,24 @@ class Table:
         layout: Layout,
         coefs: tuple[float, ...],
         allocate: Callable[..., np.ndarray],
+        kernels: placement.Kernels,
     ) -> None:
         self._arrays, self._method, self._layout, self._coefs = arrays, method, layout, coefs
-        self._functions, self._allocate = functions, allocate
+        self._functions, self._allocate, self._kernels = functions, allocate, kernels
+        self._sent = placement.sent_beside(arrays.x)
         self.count = shape[0] if shape else 1
         self.width = prod(shape[1:])
         self.lazy = False
-        self.last = _NO_PLACES
+        self.last = placement.empty(0, np.int64, arrays.x)
         penalty = prox.prox not in (Proximal.prox, Box.prox)
         self._misses = not method.rests or penalty or bool(method.weight_decay)
         rate = method.rate or rules.sgd_rate
         self._late = (method.idle or rules.stays, rate, prox.repeat)
         self._start(0)
-        self._steps: dict[tuple[str, bool], RowStep] = {}
+        self._steps: dict[tuple[str, bool], Any] = {}
         self._scratch = _NO_NUMBERS
+        self._sums: Any = placement.empty(0, self._number, arrays.x)
+        self._no_sums = self._sums
 
     def wait(self, t: int) -> None:
         """Let rows be lazy from step ``t`` on, where they miss anything."""
@@ -125,10 +129,12 @@ class Table:
             self.lazy = True
             self.mark(t)
 
-    def mark(self, t: int) -> None:
-        """Take all rows for brought up to step ``t``."""
+    def mark(self, t: int, stream: Any = None) -> None:
+        """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""
         if self.lazy:
-            self.last.fill(t)
+            placement.fill(placement.bound(self.last, stream), t)
+            if stream is None:
+                placement.wait(self.last)
         self._start(t)
 
     def _start(self, base: int) -> None:
@@ -137,14 +143,25 @@ class Table:
 
     def go_on(self) -> None:
         """Stand where ``last``, which has been written to, says."""
-        self._start(int(self.last.min(initial=np.iinfo(np.int64).max)) if self.count else 0)
+        self._start(int(placement.on_host(self.last).min()) if self.count else 0)
 
     # -- a step ------------------------------------------------------------------------------------
 
     def look_ahead(self, t: int) -> None:
         """Compute what step ``t`` needs of past rates, before anything is modified."""
-        if self.lazy and self._method.weight_decay:
+        if self._fades:
             self._extend(t - 1)
+
+    def kernel(self, form: str) -> Any:
+        """Return what steps along gradients of a format, compiled."""
+        kind = (form, self.lazy)
+        if kind not in self._steps:
+            shared, layout = self._method.rowwise, self._layout._replace(gradient=form)
+            made = self._kernels.row_step(
+                self._functions, self._late, rules.sgd, layout, self.lazy, shared, self._fades
+            )
+            self._steps[kind] = placement.prepare(made, self._arrays.x)
+        return self._steps[kind]
 
     def _extend(self, t: int) -> None:
         """Sum the logarithms of what decay keeps, from the base up to step ``t``."""
@@ -179,49 +196,52 @@ class Table:
         ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
         of transformation, decay and rule.
         """
+        stream = placement.stream_of(g.values)
         if self.lazy and t - self._base > LONGEST:
-            self.flush(t - 1, before, noise)
-        kind = (g.values.dtype.name, self.lazy)
-        kernel = self._steps.get(kind)
-        if kernel is None:
-            layout = self._layout._replace(gradient=kind[0])
-            kernel = self._steps[kind] = _row_step(
-                self._functions, self._late, rules.sgd, layout, self.lazy, self._method.rowwise
-            )
+            self.flush(t - 1, before, noise, stream)
         count = g.rows.size or (self.count if not g.starts.size else 0)
         stride = scratch_width(self.width)
         threads = max(get_num_threads(), 2)
         if self._scratch.size < threads * stride:
-            self._scratch = aligned(threads * stride, self._number)
+            self._scratch = placement.empty(threads * stride, self._number, self._scratch)
         x, slots, walls, rates, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
-        kernel.run(
+        places = self._sent.places((g.rows, g.order, g.starts), stream)
+        self.kernel(g.values.dtype.name).run(
             count * self.width, count, x, storage(g.values), slots, walls, rates, copies, noise,
-            *coefs, self._coefs, g.rows, g.order, g.starts, self.width, self.last,
-            self._decay_logs, self._base, t, before, self._scratch, stride, 0.0,
+            *coefs, self._coefs, *places, self.width, self.last, self._decay_logs(stream),
+            self._base, t, before, self._scratch, stride, 0.0,
         )  # fmt: skip
 
     def sums(self, g: RowGradient) -> RowGradient:
         """Return the same gradient with each row once."""
-        kernel = _row_sums(g.values.dtype.name, self._number.name)
-        out = aligned(g.rows.size * self.width, self._number)
+        kernel = self._kernels.row_sums(g.values.dtype.name, self._number.name)
+        n, stream = g.rows.size * self.width, placement.stream_of(g.values)
+        if self._sums.size < n:
+            self._sums = placement.empty(n, self._number, self._arrays.x)
+        out = placement.bound(self._sums[:n] if n else self._no_sums, stream)
+        places = self._sent.places((g.order, g.starts), stream)
         kernel.run(
-            g.order.size * self.width, g.rows.size, storage(g.values), g.order, g.starts,
-            self.width, out,
-        )  # fmt: skip
+            g.order.size * self.width, g.rows.size, storage(g.values), *places, self.width, out
+        )
         each = np.arange(g.rows.size + 1)
         return RowGradient(g.rows, each[:-1], each, out)
 
     # -- what rows missed --------------------------------------------------------------------------
 
-    def flush(self, t: int, before: tuple[float, ...], noise: tuple[int, ...]) -> None:
+    def flush(self, t: int, before: tuple[float, ...], noise: tuple[int, ...], stream: Any) -> None:
         """Bring all rows up to step ``t``."""
         if self.lazy:
-            self.catch_up(_NO_PLACES, t, before, noise)
+            self.catch_up(_NO_PLACES, t, before, noise, stream)
             self._start(t)
 
     def catch_up(
-        self, rows: np.ndarray, t: int, before: tuple[float, ...], noise: tuple[int, ...]
+        self,
+        rows: np.ndarray,
+        t: int,
+        before: tuple[float, ...],
+        noise: tuple[int, ...],
+        stream: Any,
     ) -> None:
         """Bring distinct rows up to step ``t``, all where there are none."""
         if not self.lazy:
@@ -230,15 +250,25 @@ class Table:
         x, slots, walls, _, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
         count = rows.size or self.count
-        _catch_up(self._late, self._layout, self._method.rowwise).run(
-            count * self.width, count, x, slots, walls, copies, noise, self._coefs, rows,
-            self.width, self.last, self._decay_logs, self._base, t + 1, before, 0.0,
+        (places,) = self._sent.places((rows,), stream)
+        last = placement.bound(self.last, stream)
+        self.late_kernel().run(
+            count * self.width, count, x, slots, walls, copies, noise, self._coefs, places,
+            self.width, last, self._decay_logs(stream), self._base, t + 1, before, 0.0,
         )  # fmt: skip
+
+    def late_kernel(self) -> Any:
+        """Return what catches up with rows."""
+        return self._kernels.catch_up(self._late, self._layout, self._method.rowwise, self._fades)
 
     @property
     def _number(self) -> np.dtype[Any]:
         return np.dtype(np.float64 if self._layout.x == "float64" else np.float32)
 
     @property
-    def _decay_logs(self) -> np.ndarray:
-        return self._logs if self.lazy and self._method.weight_decay else _NO_NUMBERS
+    def _fades(self) -> bool:
+        return self.lazy and bool(self._method.weight_decay)
+
+    def _decay_logs(self, stream: Any) -> Any:
+        known = self._known if self._fades else 0
+        return self._sent.growing(self._logs if known else _NO_NUMBERS, known, stream)

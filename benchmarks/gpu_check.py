@@ -1,8 +1,9 @@
 """Check the CUDA kernels on real hardware, and measure them beside other libraries: one command.
 
 It runs the device's tests, measures what a plain copy reaches, every method's step at several
-sizes, torch's optimizers and CuPy's fused kernels where they are installed, and what the shortest
-step costs. It prints one table and writes JSON. Nothing else may use the GPU meanwhile.
+sizes, torch's optimizers and CuPy's fused kernels where they are installed, what the shortest
+step costs, and steps on rows of a table. It prints one table and writes JSON. Nothing else may use
+the GPU meanwhile.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,9 @@ import adaptopt as ao
 ROOT = Path(__file__).parents[1]
 SIZES = [10**5, 10**6, 10**7, 10**8, 10**9]
 SHORT = 1000
+# A table's rows, their width, and the row numbers of a batch, which repeat some rows.
+TABLE = (50_000, 512, 4_096)
+SMALL_TABLE = (40, 3, 8)  # for the simulator
 
 METHODS = {
     "SGD": ao.SGD(1e-3),
@@ -168,9 +173,63 @@ def measure(sizes):
     return rows, {library: why for library, why in missing.items() if why}
 
 
+def is_simulated():
+    """Tell whether this is Numba's simulator."""
+    return not hasattr(cuda.current_context().device, "name")
+
+
+def row_steps(count, width, indices):
+    """Return what a step on rows of a table costs, and what it moves where it has to."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, count, indices)
+    values = rng.standard_normal((indices, width)).astype(np.float32)
+    distinct = np.unique(rows).size
+    repeat = 3 if is_simulated() else 100
+    result = {"rows": count, "width": width, "indices": indices, "distinct": distinct}
+    g = cuda.to_device(values)
+    # With how many arrays of the table's size are read and written.
+    methods = {
+        "AdaGrad": (ao.AdaGrad(1e-3), 4),
+        "RMSProp, exact": (ao.RMSProp(1e-3), 4),
+        "RowWiseAdaGrad": (ao.RowWiseAdaGrad(1e-3), 2),
+    }
+    taken = []
+
+    def add(library, name, streams, run, wait):
+        moved = 4 * width * (indices + streams * distinct)
+        us = 1e6 * seconds(run, wait, repeat)
+        taken.append({"library": library, "name": name, "us": us, "gb_per_s": moved / us / 1e3})
+
+    for name, (method, streams) in methods.items():
+        table = cuda.to_device(np.ones((count, width), np.float32))
+        opt = ao.Optimizer(table, method)
+        for where, given in (("host", rows), ("device", cuda.to_device(rows))):
+            run = partial(opt.step_rows, given, g)
+            add("adaptopt", f"{name}, rows on the {where}", streams, run, cuda.synchronize)
+    if is_missing("torch") is None:
+        add("torch", "Adagrad, sparse", 4, *torch_row_step(count, width, rows, values))
+    return result | {"steps": taken}
+
+
+def torch_row_step(count, width, rows, values):
+    """Return torch's step along a sparse gradient, which it coalesces in each, and its wait."""
+    import torch
+
+    x = torch.ones(count, width, device="cuda", requires_grad=True)
+    places = torch.from_numpy(rows[None]).cuda()
+    g = torch.from_numpy(values).cuda()
+    opt = torch.optim.Adagrad([x], lr=1e-3)
+
+    def run():
+        x.grad = torch.sparse_coo_tensor(places, g, (count, width))
+        opt.step()
+
+    return run, torch.cuda.synchronize
+
+
 def short_step():
     """Return what a step costs where there is next to nothing to compute, in microseconds."""
-    n = min(SHORT, 64) if not hasattr(cuda.current_context().device, "name") else SHORT
+    n = min(SHORT, 64) if is_simulated() else SHORT
     x, g = (cuda.to_device(np.ones(n, np.float32)) for _ in range(2))
     opt = ao.Optimizer(x, ao.AdaGrad())
     wait = cuda.synchronize
@@ -197,6 +256,7 @@ def main():
         "compute_capability": list(device.compute_capability),
         "tests": "skipped" if given.skip_tests else run_tests(),
         "short_step": short_step(),
+        "row_steps": row_steps(*(SMALL_TABLE if is_simulated() else TABLE)),
     }
     result["rows"], result["missing"] = measure(given.sizes)
     ceilings = {r["n"]: r.get("gb_per_s") for r in result["rows"] if r["library"] == "device"}
@@ -212,6 +272,11 @@ def main():
     for library, why in result["missing"].items():
         print(f"  {library} is missing: {why}")
     print("  short step:", result["short_step"])
+    table = result["row_steps"]
+    print(f"  {table['indices']:,} rows of a table of {table['rows']:,} x {table['width']:,}:")
+    for row in table["steps"]:
+        what = f"    {row['library']:<9}{row['name']:<36}"
+        print(f"{what}{row['us']:12.1f} us{row['gb_per_s']:9.1f} GB/s")
     given.json.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {given.json}")
 

@@ -36,8 +36,8 @@ LAYERS = [
     {"groups", "rate_table"},
     {"tables"},
     {"packing", "precision", "snapshot", "transformation"},
-    {"placement", "device"},
-    {"kernels.cuda_steps", "kernels.cuda_reductions"},
+    {"placement", "device", "uploads"},
+    {"kernels.cuda_steps", "kernels.cuda_reductions", "kernels.cuda_rows"},
     {"kernels.cuda_arity", "kernels.cuda_launch"},
     {"kernels.dense_epochs", "kernels.hogwild"},
     {

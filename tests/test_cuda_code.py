@@ -75,6 +75,25 @@ def step(method, dtype, gradient=None, **options):
     return DenseStep(group._functions, layout)
 
 
+def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", **options):
+    """Return what steps rows of a device, and catches up with them, for what a host table would."""
+    from adaptopt.kernels.cuda_rows import CatchUp, RowStep
+
+    shape = (3, 2)
+    opt = ao.Optimizer(np.zeros(shape, dtype), method, prox, lazy=lazy, **options)
+    made = {}
+    table = opt._rows[0].admit(0, 0)
+    table._steps.clear()  # row-wise methods have one
+    table._kernels = SimpleNamespace(
+        row_step=lambda *given: made.setdefault("step", RowStep(*given)),
+        catch_up=lambda *given: made.setdefault("catch up", CatchUp(*given)),
+    )
+    table.kernel((gradient or dtype).name)
+    if table.lazy:
+        table.late_kernel()
+    return made
+
+
 def uses_float64(body):
     return re.search(r"\.f64\b", body) is not None
 
@@ -135,6 +154,75 @@ def test_steps_with_options(dtype, options, kinds):
 def test_float32_gradients_of_narrow_parameters():
     read, written = accesses(ptx(step(ao.SGD(), BFLOAT16, FLOAT32)))
     assert (read, written) == ({"b16", "f32"}, {"b16"})
+
+
+ROWS = {
+    **{f"touched-{name}": (method, {"lazy": "touched"}) for name, method in METHODS.items()},
+    "rmsprop": (ao.RMSProp(), {}),
+    "rmsprop-centered-nesterov": (ao.RMSProp(centered=True, momentum=0.9, nesterov=True), {}),
+    "momentum": (ao.Momentum(), {}),
+    "dual-averaging": (ao.AdaGradDA(0.1, l1=0.1), {}),
+    "elastic-net": (ao.AdaGrad(), {"prox": ao.ElasticNet(0.1, 0.2)}),
+    "elastic-net-in-box": (
+        ao.AdaGrad(), {"prox": ao.ElasticNet(0.1, 0.2).within(ao.Box(0.0, 1.0))},
+    ),
+    "row-wise": (ao.RowWiseAdaGrad(), {}),
+    "row-wise-l1": (ao.RowWiseAdaGrad(), {"prox": ao.L1(0.1)}),
+    "bfloat16": (ao.RMSProp(), {"dtype": BFLOAT16, "rounding": "stochastic"}),
+    "bfloat16-row-wise": (ao.RowWiseAdaGrad(), {"dtype": BFLOAT16, "rounding": "stochastic"}),
+    "float16-master": (ao.Momentum(), {"dtype": FLOAT16, "master": True}),
+    "narrow-state": (ao.RMSProp(), {"state_dtype": "bfloat16"}),
+    "narrow-gradients": (ao.RMSProp(), {"gradient": FLOAT16}),
+    "clip-value": (ao.RMSProp(), {"clip_value": 1.0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "options"), ROWS.values(), ids=ROWS)
+def test_rows(method, options):
+    for kernel in row_kernels(method, **options).values():
+        body = ptx(kernel)
+        assert not uses_float64(body)
+        assert_stays_in_registers(body)
+        assert_rounds_correctly(body)
+
+
+def test_rows_of_float64():
+    for kernel in row_kernels(ao.RMSProp(), FLOAT64).values():
+        body = ptx(kernel)
+        assert not re.search(r"\.f32\b", body)
+        assert_stays_in_registers(body)
+
+
+@pytest.mark.parametrize("method", [ao.AdaGrad, ao.RowWiseAdaGrad])
+def test_what_decay_left_of_a_row_is_a_float64_and_nothing_else_is(method):
+    """One exponential of a difference of sums for each row, then rounded to float32."""
+    for kernel in row_kernels(method(weight_decay=0.1, decoupled=True)).values():
+        body = ptx(kernel)
+        assert_stays_in_registers(body)
+        assert len(re.findall(r"\bld\.global\.f64", body)) == 2
+        assert not re.search(r"\bst\.global\.f64|\b(div|sqrt)[\w.]*\.f64", body)
+        assert re.findall(r"\bcvt\.rn\.f32\.f64", body)
+        assert not re.search(r"\bcvt\.f64\.f32", body)
+
+
+def test_only_rows_that_wait_for_one_another_have_barriers():
+    def barriers(method, what="step", **options):
+        return ptx(row_kernels(method, **options)[what]).count("bar.sync")
+
+    assert barriers(ao.AdaGrad()) == 0
+    assert barriers(ao.RMSProp()) == barriers(ao.RMSProp(), "catch up") == 1
+    assert barriers(ao.RowWiseAdaGrad()) == 2
+
+
+@pytest.mark.parametrize("dtype", BITS, ids=str)
+def test_sums_of_rows(dtype):
+    from adaptopt.kernels.cuda_rows import RowSums
+
+    number = FLOAT64 if dtype == FLOAT64 else FLOAT32
+    body = ptx(RowSums(dtype.name, number.name))
+    assert uses_float64(body) == (dtype == FLOAT64)
+    assert_stays_in_registers(body)
+    assert accesses(body)[1] == {BITS[number]}
 
 
 @pytest.mark.parametrize("name", RATED)

@@ -14,7 +14,7 @@ import adaptopt as ao
 TESTS = Path(__file__).parent
 
 # Fewer would mean that something was not collected.
-AT_LEAST = {"test_steps.py": 400, "test_device_arrays.py": 30}
+AT_LEAST = {"test_steps.py": 400, "test_device_arrays.py": 30, "test_rows.py": 130}
 
 
 @pytest.mark.parametrize("module", AT_LEAST)
@@ -57,6 +57,8 @@ def test_the_check_for_a_gpu_runs(tmp_path):
     assert len(ours) == 13
     assert all(row["gb_per_s"] > 0 for row in ours)
     assert figures["short_step"]["us_in_a_series"] > 0
+    assert len(figures["row_steps"]["steps"]) >= 6
+    assert all(row["us"] > 0 for row in figures["row_steps"]["steps"])
     peers = {row["library"] for row in figures["rows"]} | figures["missing"].keys()
     assert peers == {"device", "adaptopt", "torch", "cupy"}
 

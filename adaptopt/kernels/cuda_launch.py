@@ -16,7 +16,7 @@ from numba.np.numpy_support import as_dtype
 
 from .build import inlinable
 
-__all__ = ["DeviceKernel", "device_of", "launch_size"]
+__all__ = ["ROWS", "DeviceKernel", "device_of", "launch_size", "rows_launch_size"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -27,6 +27,9 @@ cuda: Any = numba_cuda
 THREADS = 256
 BLOCKS = 8
 WARP = 32
+# Threads of a row of a table at least, and such rows of a block at most.
+TEAM = 4
+ROWS = 32
 
 
 def launch_size(n: int) -> tuple[int, int]:
@@ -34,6 +37,18 @@ def launch_size(n: int) -> tuple[int, int]:
     if n < THREADS:
         return 1, -(-n // WARP) * WARP
     return min(-(-n // THREADS), BLOCKS * _multiprocessors(cuda.current_context().device)), THREADS
+
+
+def rows_launch_size(count: int, width: int) -> tuple[int, tuple[int, int]]:
+    """Return how many blocks, of how many threads a row and how many rows, go through rows."""
+    team = TEAM
+    while team < min(width, THREADS):
+        team *= 2
+    rows = 1
+    while rows < min(count, ROWS, THREADS // team):
+        rows *= 2
+    most = BLOCKS * _multiprocessors(cuda.current_context().device)
+    return min(-(-count // rows), most), (team, rows)
 
 
 @cache
@@ -80,7 +95,7 @@ class DeviceKernel:
         """The kernel, compiled when it is first wanted."""
         return cuda.jit(self.signature)(self.function)
 
-    def launch(self, size: tuple[int, int], stream: Any, *arguments: Any) -> None:
+    def launch(self, size: tuple[int, Any], stream: Any, *arguments: Any) -> None:
         """Run it on a stream of the current device, and do not wait for it."""
         # The simulator has no signatures: what it is given is what it computes with.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]

@@ -18,7 +18,7 @@ from .cuda_launch import THREADS, DeviceKernel, device_of, launch_size
 from .dense import READ, Layout
 from .reductions import BLOCK, LANES, to_bits
 
-__all__ = ["NormKernel", "SumOfSquares", "sum_of_squares"]
+__all__ = ["NormKernel", "SumOfSquares", "read_back", "sum_of_squares"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda

@@ -16,7 +16,7 @@ from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, packed, step_parts, step_types
 
-__all__ = ["DenseStep", "RateKernel", "fill", "widen"]
+__all__ = ["DenseStep", "RateKernel", "fill", "spread", "taking_step", "widen", "writable"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -51,14 +51,9 @@ class DenseStep(DeviceKernel):
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
         self.layout = layout
-        given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
-        functions = tuple(
-            taking(function, numbers + coefs)
-            for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
-        )
         # The last part is about the CPU's vectors.
-        kinds, cuts = packed(layout, _writable(step_types(layout)))
-        parts = (*step_parts(functions, layout)[:-1], *cuts)
+        kinds, cuts = packed(layout, writable(step_types(layout)))
+        parts = (*step_parts(taking_step(functions, layout), layout)[:-1], *cuts)
         super().__init__(make_device_step, parts, kinds)
 
     def __call__(
@@ -107,6 +102,16 @@ def make_fill():
     return device_fill
 
 
+def make_spread():
+    """Write each number to so many places side by side."""
+
+    def device_spread(out, each, width):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = each[uintp(i // width)]
+
+    return device_spread
+
+
 def make_widen(read):
     """Write the numbers that stand in another array."""
 
@@ -130,12 +135,27 @@ def widen_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_widen, (READ[form],), kinds)
 
 
+@cache
+def spread_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, each, width)`` for a format."""
+    return DeviceKernel(make_spread, (), (array_type(form), array_type(form), uintp))
+
+
 def fill(out: Any, value: Any) -> None:
-    """Write one number to a flat array; those of 16 bits are given and lie there as uint16."""
+    """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
     if out.size:
         form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
         with device_of(out):
-            fill_kernel(form).launch(launch_size(out.size), 0, out, value)
+            fill_kernel(form).launch(launch_size(out.size), out.stream, out, value)
+
+
+def spread(each: Any, out: Any) -> None:
+    """Write each number to as many places of a flat array, side by side, as there are for it."""
+    if out.size:
+        with device_of(out):
+            spread_kernel(out.dtype.name).launch(
+                launch_size(out.size), out.stream, out, each, out.size // each.size
+            )
 
 
 def widen(out: Any, narrow: Any, form: str) -> None:
@@ -145,7 +165,16 @@ def widen(out: Any, narrow: Any, form: str) -> None:
             widen_kernel(form).launch(launch_size(out.size), 0, out, narrow)
 
 
-def _writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+def taking_step(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return transformation, decay, rule and prox without ``*args``."""
+    given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+    return tuple(
+        taking(function, numbers + coefs)
+        for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
+    )
+
+
+def writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return array types as Numba finds them: it takes every device array for a writable one."""
     return tuple(
         kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds

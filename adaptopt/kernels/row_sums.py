@@ -7,8 +7,9 @@ from numba import prange, types
 from .build import array_type, inlinable, number_type
 from .dense import READ
 from .loops import Loop
+from .per_step import narrow
 
-__all__ = ["RowSums", "make_summed", "share_of"]
+__all__ = ["RowSums", "make_sum_at", "make_summed", "share_of"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -28,6 +29,18 @@ def make_summed(read):
                 out[start + j] += read(g[place + j])
 
     return summed
+
+
+def make_sum_at(read):
+    """Compose that sum for one coordinate of the row, as a number of the table's arithmetic."""
+
+    def sum_at(g, order, first, stop, width, j, like):
+        (total,) = narrow((read(g[uintp(uintp(uintp(order[first]) * width) + j)]),), like)
+        for q in range(uintp(first + uintp(1)), stop):
+            total += read(g[uintp(uintp(uintp(order[q]) * width) + j)])
+        return total
+
+    return sum_at
 
 
 def share_of(starts, count, c, chunks):

@@ -22,7 +22,7 @@ from .loops import Loop
 from .per_step import narrow
 from .row_sums import make_summed, share_of
 
-__all__ = ["RowStep", "scratch_width"]
+__all__ = ["LANES", "RowStep", "make_row_rate", "make_square", "scratch_width"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -87,14 +87,40 @@ def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, dr
     return run
 
 
+def make_square(transform, decay):
+    """Compose the square of what the rule would see of a coordinate's gradient."""
+
+    def square(x_i, g_i, transform_coefs, decay_coefs):
+        _, g_i = decay(x_i, transform(g_i, *transform_coefs), *decay_coefs)
+        return g_i * g_i
+
+    return square
+
+
+def make_row_rate(rule):
+    """Compose the rate of a row and its new state, from the sum of its squares.
+
+    The rule is asked once, for a coordinate whose gradient is the root of their mean.
+    """
+
+    def row_rate(row, total, width, slots, coefs, zero):
+        (size,) = narrow((width,), zero)
+        (root,) = narrow((sqrt(total / size),), zero)
+        _, rate, new = rule(zero, root, *gather(slots, row), *coefs)
+        return rate, new
+
+    return row_rate
+
+
 def make_shared_run(
     transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x, along
 ):
     """Compose a step over one row with one accumulator, which the mean of its squares enters.
 
-    The rule is asked once, for a coordinate whose gradient is the root of that mean; ``along``
-    steps all coordinates with the rate that it returns.
+    ``along`` steps all coordinates at the rate of the row.
     """
+    square = inlinable(make_square(transform, decay), True)
+    row_rate = inlinable(make_row_rate(rule), True)
     coordinate = inlinable(
         make_coordinate(transform, decay, along, prox, write_x, write_copy, after_x), True
     )
@@ -108,18 +134,17 @@ def make_shared_run(
         whole = uintp(width // uintp(LANES) * uintp(LANES))
         for k in range(uintp(0), whole, uintp(LANES)):
             for q in range(uintp(LANES)):
-                g_i = transform(read(g[start + k + q]), *transform_coefs)
-                _, g_i = decay(read_x(x[place + k + q]), g_i, *decay_coefs)
-                lanes[lane + q] += g_i * g_i
+                lanes[lane + q] += square(
+                    read_x(x[place + k + q]), read(g[start + k + q]), transform_coefs, decay_coefs
+                )
         for j in range(whole, width):
-            g_i = transform(read(g[start + j]), *transform_coefs)
-            _, g_i = decay(read_x(x[place + j]), g_i, *decay_coefs)
-            lanes[lane] += g_i * g_i
+            lanes[lane] += square(
+                read_x(x[place + j]), read(g[start + j]), transform_coefs, decay_coefs
+            )
         total = zero
         for q in range(uintp(LANES)):
             total += lanes[lane + q]
-        (size,) = narrow((width,), zero)
-        _, rate, new = rule(zero, sqrt(total / size), *gather(slots, row), *coefs)
+        rate, new = row_rate(row, total, width, slots, coefs, zero)
         for j in range(width):
             i = uintp(place + j)
             coordinate(
@@ -136,7 +161,7 @@ def make_shared_run(
 
 def make_rows(
     transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits,
-    unchanged, idle, rate, repeat, along, lazy, shared,
+    unchanged, idle, rate, repeat, along, lazy, shared, fades,
 ):  # fmt: skip
     """Compose the step over the rows ``rows[lo:hi]``, or lo <= row < hi where there are none."""
     parts = (transform, decay, rule, prox, read_x)
@@ -146,7 +171,9 @@ def make_rows(
     run_sum = inlinable(made(*parts, unchanged, *rest), True)
     summed = inlinable(make_summed(read_g), True)
     catch_up_row = inlinable(
-        make_catch_up_row(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared),
+        make_catch_up_row(
+            read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared, fades
+        ),
         True,
     )
 
@@ -233,6 +260,8 @@ class RowStep(Loop):
         Whether rows miss anything while they have no gradient.
     shared : bool
         Whether a row has one accumulator.
+    fades : bool
+        Whether decay goes on meanwhile.
     """
 
     def __init__(
@@ -243,13 +272,17 @@ class RowStep(Loop):
         layout: Layout,
         lazy: bool,
         shared: bool,
+        fades: bool,
     ) -> None:
         number = layout.number
         places = types.int64[::1]
         super().__init__(
             make_rows,
             make_threaded_rows,
-            (*step_parts(functions, layout), READ["float32"], *late, along, int(lazy), int(shared)),
+            (
+                *(*step_parts(functions, layout), READ["float32"], *late, along),
+                *(int(lazy), int(shared), int(fades)),
+            ),
             (
                 *step_types(layout),
                 *(places, places, places),

@@ -435,18 +435,3 @@ def test_rules_with_a_rest_of_arguments_are_taken():
     x = there(np.ones(3, np.float32))
     ao.Optimizer(x, Rest()).step(there(np.ones(3, np.float32)))
     assert x.copy_to_host().tolist() == [0.5] * 3
-
-
-# -- rows ------------------------------------------------------------------------------------------
-
-
-def test_a_sparse_gradient_is_refused():
-    opt = ao.Optimizer(there(data(6).reshape(3, 2)), ao.AdaGrad(0.1))
-    with pytest.raises(ValueError, match="grads is sparse with params on a CUDA device"):
-        opt.step_rows([1], data(2).reshape(1, 2))
-    assert opt.t == 0
-
-
-def test_one_accumulator_a_row_is_refused():
-    with pytest.raises(ValueError, match="method is RowWiseAdaGrad with CUDA arrays"):
-        ao.Optimizer(there(data(6).reshape(3, 2)), ao.RowWiseAdaGrad(0.1))
