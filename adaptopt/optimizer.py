@@ -384,7 +384,7 @@ class Optimizer:
         """
         members, k, params = self._find(name)
         found = read_rows("rows", rows, params, stream)
-        stream = placement.read_stream(stream, params)
+        stream = placement.stream_for(stream, params)
         self._rows[members].catch_up(k, found, self.t, self._seed, stream)
 
     def flush(self, *, stream: Any = None) -> None:
@@ -395,12 +395,12 @@ class Optimizer:
         stream : stream or int, optional
             As for `catch_up`.
         """
-        stream = placement.read_stream(stream, self._groups[0].flat)
+        stream = placement.stream_for(stream, self._groups[0].flat)
         for rows, names in zip(self._rows, self._members, strict=True):
             for k in range(len(names)):
                 rows.catch_up(k, None, self.t, self._seed, stream)
 
-    def _settle(self) -> None:
+    def _bring_up(self) -> None:
         """Bring all rows up to the last step, once what was started on any stream is done."""
         placement.wait(self._groups[0].flat)
         self.flush()
@@ -431,7 +431,7 @@ class Optimizer:
             New arrays, shaped like the parameters, in the dtype of the arithmetic; NaN before the
             first step.
         """
-        self._settle()
+        self._bring_up()
         if name is None:
             return self._outward(self._by_name(lambda rows: rows.learning_rates(self.t)))
         members, k, _ = self._find(name)
@@ -477,7 +477,7 @@ class Optimizer:
             The largest absolute entry of the gradient, of the projected gradient under bounds;
             NaN where an entry of ``grads`` is not finite.
         """
-        self._settle()
+        self._bring_up()
         norms = [
             norm
             for rows, g in zip(self._rows, self._read_grads(grads)[0], strict=True)

@@ -44,9 +44,9 @@ __all__ = [
     "overlap",
     "prepare",
     "read_integers",
-    "read_stream",
     "sent_beside",
     "spread",
+    "stream_for",
     "stream_of",
     "sum_of_squares",
     "wait",
@@ -229,7 +229,7 @@ def stream_of(array: Any) -> Any:
     return array.stream if is_on_device(array) else None
 
 
-def read_stream(stream: Any, near: Any) -> Any:
+def stream_for(stream: Any, near: Any) -> Any:
     """Return the stream that is meant, by default Numba's default stream; None on the host."""
     if is_on_device(near):
         return 0 if stream is None else _device().read_stream(stream)

@@ -14,8 +14,8 @@ __all__ = ["Mirror", "Upload"]
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
 
-# Copies under way at a time. The host waits where the device is more steps behind than that: it
-# would otherwise write to what is still being read. Then the device is the slower of the two.
+# Copies under way at a time. Where the device is further behind, the host waits: it would otherwise
+# write to what is still being read. Then the device is the slower of the two.
 UNDER_WAY = 4
 
 

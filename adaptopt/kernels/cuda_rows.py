@@ -328,7 +328,7 @@ class CatchUp(DeviceKernel):
 
     def run(self, elements: int, count: int, x: Any, *arguments: Any) -> None:
         """Bring ``count`` rows of so many elements in all up, on the stream of ``last``."""
-        last = arguments[7]
+        *_, last, _logs, _base, _now, _before, _like = arguments
         if elements:
             with device_of(x):
                 size = rows_launch_size(count, elements // count)
