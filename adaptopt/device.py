@@ -10,7 +10,8 @@ from numba import cuda as numba_cuda
 
 from .arrays import check_kind, storage
 from .kernels.cuda_launch import device_of
-from .kernels.cuda_reductions import NormKernel, sum_of_squares
+from .kernels.cuda_looks import project
+from .kernels.cuda_reductions import NormKernel, read_back, sum_of_squares
 from .kernels.cuda_steps import DenseStep, RateKernel, fill, widen
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "index_of",
     "moved",
     "on_host",
+    "project",
     "sum_of_squares",
     "view",
     "wait",
@@ -112,15 +114,15 @@ def _index(array: Any) -> int:
 
 
 def empty(n: int, dtype: Any, near: Any) -> Any:
-    """Return a flat array on the device of another."""
+    """Return a flat array on the device, and bound to the stream, of another."""
     with device_of(near):
-        return cuda.device_array(n, np.dtype(dtype))
+        return cuda.device_array(n, np.dtype(dtype)).bind(near.stream)
 
 
 def moved(array: np.ndarray, near: Any) -> Any:
-    """Return a copy of a host array on the device of another."""
+    """Return a copy of a host array on the device, and the stream, of another."""
     with device_of(near):
-        return cuda.to_device(array)
+        return cuda.to_device(array, stream=near.stream).bind(near.stream)
 
 
 def wait(array: Any) -> None:
@@ -132,8 +134,7 @@ def wait(array: Any) -> None:
 def on_host(array: Any) -> np.ndarray:
     """Return a copy on the host."""
     with device_of(array):
-        copied: np.ndarray = array.copy_to_host()
-    return copied
+        return read_back(array)
 
 
 def write(array: Any, values: Any) -> None:

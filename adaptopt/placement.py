@@ -14,6 +14,7 @@ import numpy as np
 from . import arrays
 from .arrays import aligned, storage
 from .kernels import DenseStep, SumOfSquares, norm_kernel, rate_kernel
+from .proximal import Proximal
 
 __all__ = [
     "Kernels",
@@ -31,6 +32,7 @@ __all__ = [
     "on_host",
     "overlap",
     "prepare",
+    "project",
     "sum_of_squares",
     "wait",
     "widen",
@@ -87,13 +89,10 @@ def flat_view(
     return arrays.flat_view(name, array, like, writable)
 
 
-def demand_host(name: str, array: Any) -> None:
-    """Refuse a CUDA array, which NumPy would copy to the host unasked."""
+def demand_host(name: str, array: Any, why: str) -> None:
+    """Refuse a CUDA array, which NumPy would copy to the host unasked, and say why."""
     if is_on_device(array):
-        raise TypeError(
-            f"{name} is a CUDA array, expected one on the host: there is no loop for device arrays "
-            "yet, but Optimizer takes them, one step at a time"
-        )
+        raise TypeError(f"{name} is a CUDA array, expected one on the host: {why}")
 
 
 def kernels_for(array: Any) -> Kernels:
@@ -201,6 +200,14 @@ def sum_of_squares(g: Any, factor: float) -> float:
     if is_on_device(g):
         return float(_device().sum_of_squares(g.dtype.name)(storage(g), factor))
     return _sum_of_squares(g.dtype.name)(storage(g), factor)
+
+
+def project(prox: Proximal, flat: Any, shape: tuple[int, ...]) -> None:
+    """Bring a point on a device, of such a shape, into the bounds of a separable map, in place."""
+    if type(prox).feasible is not Proximal.feasible:
+        arrays, scalars = prox.parameters(shape, flat.dtype)
+        walls = tuple(moved(wall.astype(flat.dtype), flat) for wall in arrays)
+        _device().project(prox.prox, flat, walls, scalars)
 
 
 def index_of(array: Any) -> int | None:

@@ -132,14 +132,14 @@ def fill(out: Any, value: Any) -> None:
     if out.size:
         form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
         with device_of(out):
-            fill_kernel(form).launch(launch_size(out.size), 0, out, value)
+            fill_kernel(form).launch(launch_size(out.size), out.stream, out, value)
 
 
 def widen(out: Any, narrow: Any, form: str) -> None:
     """Write the 16-bit numbers of a flat array of uint16 to one of float32."""
     if out.size:
         with device_of(out):
-            widen_kernel(form).launch(launch_size(out.size), 0, out, narrow)
+            widen_kernel(form).launch(launch_size(out.size), out.stream, out, narrow)
 
 
 def _writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
