@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 
 from .arrays import check_kind, storage
+from .kernels.cuda_epochs import average
 from .kernels.cuda_launch import device_of
 from .kernels.cuda_looks import project
 from .kernels.cuda_reductions import NormKernel, read_back, sum_of_squares
-from .kernels.cuda_steps import DenseStep, RateKernel, fill, widen
+from .kernels.cuda_steps import DenseStep, RateKernel, fill, narrow, widen
 
 __all__ = [
     "DenseStep",
     "NormKernel",
     "RateKernel",
+    "average",
     "device_of",
     "empty",
     "fill",
     "index_of",
     "moved",
+    "narrow",
     "on_host",
     "project",
+    "rows_in_words",
     "sum_of_squares",
     "view",
     "wait",
@@ -144,6 +149,37 @@ def write(array: Any, values: Any) -> None:
             # As whole numbers: not everything between here and the device knows bfloat16.
             bits: Any = storage(array)
             bits.copy_to_device(storage(values))
+
+
+def rows_in_words(name: str, array: Any, near: Any) -> tuple[Any, int]:
+    """Return an array, flat, as the widest whole numbers that its rows are made of; and how many.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array.
+    array : CUDA array
+        C-contiguous, of at least one dimension and any dtype.
+    near : CUDA array
+        Demand the device of this one.
+    """
+    seen = array
+    if not getattr(array, "__cuda_ndarray__", False):
+        with cuda.gpus[_index(array)]:
+            seen = cuda.as_cuda_array(array, sync=False)
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} is not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if index_of(seen) != index_of(near):
+        raise ValueError(
+            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(near)} like x0"
+        )
+    row = seen.dtype.itemsize * math.prod(seen.shape[1:])
+    interface = getattr(seen, "__cuda_array_interface__", None)
+    start = seen.ctypes.data if interface is None else interface["data"][0]
+    size = next(size for size in (8, 4, 2, 1) if row % size == 0 and start % size == 0)
+    return seen.reshape(seen.size).view(np.dtype(f"u{size}")), row // size
 
 
 def _demand_a_driver(name: str) -> None:

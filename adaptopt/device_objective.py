@@ -55,6 +55,8 @@ class DeviceObjective:
 
     Attributes
     ----------
+    x : CUDA array
+        The iterate.
     flat : CUDA array
         Numba's flat view of the iterate, bound to the stream on which all that belongs to the run
         is to go.
@@ -85,7 +87,7 @@ class DeviceObjective:
             )
         self._fun, self._jac = fun, jac
         self._args = args if isinstance(args, tuple) else (args,)
-        self._x = x
+        self.x = x
         self.flat = flat_view("x0", x, stream=current_stream(x))
         # Numba's view in the shape, which gradients are compared with.
         shape = tuple(x.shape)
@@ -119,4 +121,4 @@ class DeviceObjective:
 
     def shown(self, flat: Any) -> Any:
         """Return a copy of a flat array of the device, of the kind and shape of the iterate."""
-        return copied("x0", self._x, flat)
+        return copied("x0", self.x, flat)

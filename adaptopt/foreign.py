@@ -9,7 +9,7 @@ import numpy as np
 
 from . import placement
 
-__all__ = ["copied", "current_stream", "detached", "read_device_start"]
+__all__ = ["copied", "current_stream", "detached", "dtype_of", "read_device_start", "seen_as"]
 
 
 def copied(name: str, array: Any, values: Any = None) -> Any:
@@ -35,6 +35,17 @@ def _copies(array: Any) -> bool:
     return hasattr(array, "clone") or hasattr(array, "copy")
 
 
+def seen_as(array: Any, like: Any) -> Any:
+    """Return an array of Numba's as one of another's library, CuPy or torch; no copy."""
+    name = type(like).__module__.partition(".")[0]
+    library = sys.modules.get(name)
+    if name == "cupy" and library is not None:
+        return library.asarray(array)
+    if name == "torch" and library is not None:
+        return library.as_tensor(array, device=like.device)
+    return array
+
+
 def detached(array: Any) -> Any:
     """Return what shares a torch tensor's memory, but no graph; others as they are."""
     return array.detach() if hasattr(array, "detach") else array
@@ -51,7 +62,7 @@ def current_stream(array: Any) -> Any:
     return torch.cuda.current_stream(array.device)
 
 
-def _dtype_of(array: Any) -> Any:
+def dtype_of(array: Any) -> Any:
     """Return NumPy's dtype of the numbers in a CUDA array."""
     interface = getattr(detached(array), "__cuda_array_interface__", None)
     return np.dtype(array.dtype if interface is None else interface["typestr"])
@@ -59,7 +70,7 @@ def _dtype_of(array: Any) -> Any:
 
 def read_device_start(x0: Any) -> tuple[Any, Any]:
     """Return a copy of the starting point, of its own kind, and Numba's view of it."""
-    dtype = _dtype_of(x0)
+    dtype = dtype_of(x0)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"x0 has dtype {dtype}, expected float32 or float64 on a CUDA device")
     x = copied("x0", x0)

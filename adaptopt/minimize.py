@@ -111,7 +111,7 @@ def minimize(
             that a run is watched for waits for a look: the stopping tests (each is that of a single
             step, looked at less often), what is not finite, the best iterate, callbacks, history,
             ``return_all``, ``maxtime`` and progress. More than 1 needs a ``nan_policy`` other than
-            "omit", and is refused for a compiled ``fun``, whose loop looks at every step as it goes.
+            "omit", and is refused for a compiled ``fun``, whose loop looks at every step.
         nan_policy : {"stop", "raise", "omit"}
             What a value or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave that step out (for noisy objectives).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -232,11 +231,10 @@ def read_start(x0: Any, bounds: Any, prox: Proximal | None) -> tuple[Any, Box | 
     if not there:
         return both.feasible(seen), box, both
     flat = seen.reshape(seen.size).bind(seen.stream)
-    # So small a factor that no square overflows.
-    if not math.isfinite(placement.sum_of_squares(flat, 2.0**-700)):
+    if not placement.is_finite(flat):
         _demand_finite(placement.on_host(seen))
     if both.is_separable:  # others are refused by Optimizer
-        placement.project(both, flat, tuple(seen.shape))
+        placement.feasible(both, flat, tuple(seen.shape))
     return x, box, both
 
 

@@ -5,6 +5,7 @@ The array decides. Nothing of CUDA is imported before the first CUDA array is se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -14,25 +15,30 @@ import numpy as np
 from . import arrays
 from .arrays import aligned, storage
 from .kernels import DenseStep, SumOfSquares, norm_kernel, rate_kernel
+from .kernels.averages import average_kernel
 from .proximal import Proximal
 
 __all__ = [
     "Kernels",
     "address",
+    "average",
     "copy",
     "demand_host",
+    "duplicate",
     "empty",
+    "feasible",
     "fill",
     "flat_view",
     "index_of",
+    "is_finite",
     "is_on_device",
     "join",
     "kernels_for",
     "moved",
+    "narrowed",
     "on_host",
     "overlap",
     "prepare",
-    "project",
     "sum_of_squares",
     "wait",
     "widen",
@@ -103,6 +109,7 @@ def kernels_for(array: Any) -> Kernels:
 # Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
 _HOST = Kernels(*[lru_cache(maxsize=256)(make) for make in (DenseStep, rate_kernel, norm_kernel)])
 _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
+_average_kernel = lru_cache(maxsize=None)(average_kernel)
 
 
 @cache
@@ -180,6 +187,41 @@ def wait(array: Any) -> None:
         _device().wait(array)
 
 
+def duplicate(array: Any) -> Any:
+    """Return a copy of a flat array where it lies."""
+    if not is_on_device(array):
+        return array.copy()
+    new = empty(array.size, array.dtype, array)
+    copy(new, array)
+    return new
+
+
+def narrowed(wide: Any, dtype: Any) -> Any:
+    """Return a copy of a flat array of float64, rounded to float32 or kept."""
+    if not is_on_device(wide):
+        with np.errstate(over="ignore"):
+            return wide.astype(dtype)
+    new = empty(wide.size, dtype, wide)
+    _device().narrow(new, wide)
+    return new
+
+
+def is_finite(array: Any) -> bool:
+    """Tell whether all numbers of a flat array are finite; it waits for a device."""
+    if is_on_device(array):
+        # So small a factor that no square overflows.
+        return math.isfinite(sum_of_squares(array, 2.0**-700))
+    return bool(np.isfinite(array).all())
+
+
+def average(new: Any, mean: Any, x: Any, weight: float) -> None:
+    """Write to ``new`` the mean, in float64, of one array more, which has so large a weight."""
+    if is_on_device(x):
+        _device().average(new, mean, x, weight)
+    else:
+        _average_kernel(x.dtype.name)(new, mean, x, weight)
+
+
 def address(array: Any) -> int:
     """Return where the array starts in memory."""
     interface = getattr(array, "__cuda_array_interface__", None)
@@ -202,12 +244,18 @@ def sum_of_squares(g: Any, factor: float) -> float:
     return _sum_of_squares(g.dtype.name)(storage(g), factor)
 
 
-def project(prox: Proximal, flat: Any, shape: tuple[int, ...]) -> None:
-    """Bring a point on a device, of such a shape, into the bounds of a separable map, in place."""
+def feasible(prox: Proximal, flat: Any, shape: tuple[int, ...]) -> Any:
+    """Return the flat point of a map's domain that is nearest to one of such a shape.
+
+    It is a new array on the host; on a device, it is the same, and the map is a separable one.
+    """
+    if not is_on_device(flat):
+        return prox.feasible(flat.reshape(shape)).reshape(-1)
     if type(prox).feasible is not Proximal.feasible:
         arrays, scalars = prox.parameters(shape, flat.dtype)
         walls = tuple(moved(wall.astype(flat.dtype), flat) for wall in arrays)
         _device().project(prox.prox, flat, walls, scalars)
+    return flat
 
 
 def index_of(array: Any) -> int | None:

@@ -232,6 +232,37 @@ def test_projections(prox, dtype):
     assert_stays_in_registers(body)
 
 
+@pytest.mark.parametrize("words", ["uint8", "uint16", "uint32", "uint64"])
+def test_rows_are_gathered_without_a_division(words):
+    from adaptopt.kernels.cuda_epochs import gather_kernel
+
+    body = ptx(gather_kernel(words))
+    assert_stays_in_registers(body)
+    assert not re.search(r"\b(div|rem)\.", body)
+    assert not uses_float64(body)
+
+
+@pytest.mark.parametrize("form", ["float32", "float64"])
+def test_means_are_kept_in_float64(form):
+    from adaptopt.kernels import cuda_epochs, cuda_steps
+
+    kind = BITS[np.dtype(form)]
+    average = accesses(ptx(cuda_epochs.average_kernel(form)))
+    assert average == [{kind, "f64"}, {"f64"}]
+    assert accesses(ptx(cuda_epochs.accumulate_kernel(form))) == [{kind, "f64"}, {"f64"}]
+    assert accesses(ptx(cuda_steps.narrow_kernel(form))) == [{"f64"}, {kind}]
+    assert accesses(ptx(cuda_epochs.divide_kernel())) == [{"f64"}, {"f64"}]
+
+
+@pytest.mark.parametrize("value", [None, "float32", "float64"])
+def test_sums_of_losses(value):
+    from adaptopt.kernels.cuda_epochs import count_kernel
+
+    body = ptx(count_kernel(value))
+    assert_stays_in_registers(body)
+    assert "atom" not in body
+
+
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
 def test_what_fills_arrays(form):
     from adaptopt.kernels.cuda_steps import fill_kernel, widen_kernel

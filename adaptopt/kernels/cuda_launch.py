@@ -80,7 +80,7 @@ class DeviceKernel:
         """The kernel, compiled when it is first wanted."""
         return cuda.jit(self.signature)(self.function)
 
-    def launch(self, size: tuple[int, int], stream: Any, *arguments: Any) -> None:
+    def launch(self, size: tuple[int, Any], stream: Any, *arguments: Any) -> None:
         """Run it on a stream of the current device, and do not wait for it."""
         # The simulator has no signatures: what it is given is what it computes with.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]

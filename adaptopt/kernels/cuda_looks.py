@@ -20,7 +20,8 @@ from .dense import READ, Layout
 from .reductions import BLOCK, LANES, to_bits
 
 __all__ = [
-    "DISTANCE",
+    "FIGURES",
+    "LOSSES",
     "MOVED",
     "NEVER",
     "PREVIOUS",
@@ -28,9 +29,11 @@ __all__ = [
     "STRANGE",
     "VALUE",
     "costs_kernel",
+    "costs_size",
     "move_kernel",
     "project",
     "value_kernel",
+    "value_of",
     "watch",
 ]
 
@@ -43,9 +46,10 @@ uintp = types.uintp
 
 # Where in an array of int64 a figure lies. Floats lie there in their bits: the largest distance
 # from stationary, gradient entry and move of a coordinate in those of the arithmetic (a move has a
-# place behind it that is written too), values in those of float64.
-DISTANCE, SLOPE, MOVED, STRANGE, VALUE, PREVIOUS = 0, 1, 2, 4, 5, 6
-FIGURES = 7
+# place behind it that is written too), values and sums of losses in those of float64. What stands
+# before STRANGE begins anew after each look.
+DISTANCE, SLOPE, MOVED, VALUE, PREVIOUS, STRANGE, LOSSES = 0, 1, 2, 4, 5, 6, 7
+FIGURES = 9
 # The first step that was strange, while there is none.
 NEVER = 2**62
 
@@ -65,7 +69,7 @@ def first_of(read):
     return first
 
 
-def _value(form: str | None, number: Any) -> tuple[Callable[..., Any], Any]:
+def value_of(form: str | None, number: Any) -> tuple[Callable[..., Any], Any]:
     """Return what reads an objective's value and its type: in an array, or as a number."""
     if form is None:
         return given, number
@@ -91,7 +95,7 @@ def make_watch(read_value, read_g):
 def watch_kernel(form: str | None, gradient: str) -> DeviceKernel:
     """Return ``kernel(value, g, t, figures)`` for the format of the value and of the gradient."""
     number = types.float64 if gradient == "float64" else types.float32
-    read, kind = _value(form, number)
+    read, kind = value_of(form, number)
     kinds = (kind, array_type(gradient), types.int64, types.int64[::1])
     return DeviceKernel(make_watch, (read, READ[gradient]), kinds)
 
@@ -120,7 +124,7 @@ def make_value(read_value):
 @cache
 def value_kernel(form: str | None) -> DeviceKernel:
     """Return ``kernel(value, costs, figures, place)``, for one thread."""
-    read, kind = _value(form, types.float64)
+    read, kind = value_of(form, types.float64)
     kinds = (kind, types.float64[::1], types.int64[::1], types.int64)
     return DeviceKernel(make_value, (read,), kinds)
 

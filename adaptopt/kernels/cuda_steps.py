@@ -16,7 +16,7 @@ from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, step_parts, step_types
 
-__all__ = ["DenseStep", "RateKernel", "fill", "widen"]
+__all__ = ["DenseStep", "RateKernel", "fill", "narrow", "widen"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -127,6 +127,12 @@ def widen_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_widen, (READ[form],), kinds)
 
 
+@cache
+def narrow_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, wide)``: from float64 to float32 or itself."""
+    return DeviceKernel(make_widen, (READ["float64"],), (array_type(form), types.float64[::1]))
+
+
 def fill(out: Any, value: Any) -> None:
     """Write one number to a flat array; those of 16 bits are given and lie there as uint16."""
     if out.size:
@@ -140,6 +146,14 @@ def widen(out: Any, narrow: Any, form: str) -> None:
     if out.size:
         with device_of(out):
             widen_kernel(form).launch(launch_size(out.size), out.stream, out, narrow)
+
+
+def narrow(out: Any, wide: Any) -> None:
+    """Write the numbers of a flat array of float64, rounded."""
+    if out.size:
+        with device_of(out):
+            kernel = narrow_kernel(out.dtype.name)
+            kernel.launch(launch_size(out.size), out.stream, out, wide)
 
 
 def _writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -232,7 +232,10 @@ def test_callbacks_and_history_come_with_the_next_look():
         device_values(host_bowl(np.float64)),
         there(np.zeros(N)),
         callback=lambda intermediate_result: seen.append(intermediate_result.nit),
-        **{"check_every": 4, "callback_every": 6, "history": 5, "return_all": True},
+        check_every=4,
+        callback_every=6,
+        history=5,
+        return_all=True,
     )
     assert seen == [8, 12, 20, 24]
     assert res.history["t"].tolist() == [0, 8, 12, 16, 20, 25]
