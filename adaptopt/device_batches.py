@@ -17,7 +17,6 @@ from .device_objective import DeviceObjective, Value
 from .foreign import detached, dtype_of, seen_as
 from .kernels import cuda_epochs
 from .kernels import cuda_looks as looks
-from .kernels.cuda_reductions import read_back
 
 __all__ = ["DeviceSum", "read_device_sum", "read_device_validation"]
 
@@ -115,7 +114,7 @@ class DeviceSum:
             value, g = self.objective(point, *self._take(self._natural, start, rows))
             if omit:
                 looks.watch(value.form, value.number, g, 0, figures)
-                if read_back(figures)[looks.STRANGE] != looks.NEVER:
+                if placement.on_host(figures)[looks.STRANGE] != looks.NEVER:
                     placement.copy(figures[: looks.LOSSES], blank[: looks.LOSSES])
                     continue
             taken += 1
@@ -128,7 +127,7 @@ class DeviceSum:
             placement.fill(gradient, math.nan)
             return math.nan, gradient
         cuda_epochs.divide(gradient, count)
-        sums = read_back(figures)[looks.LOSSES :].view(np.float64)
+        sums = placement.on_host(figures)[looks.LOSSES :].view(np.float64)
         return float(sums[taken % 2]) / count, gradient
 
 

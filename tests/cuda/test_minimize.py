@@ -127,7 +127,7 @@ def test_bounds_and_penalties(name, every):
     host = run(fun, x, **tests, **MAPS[name])
     device = run(device_values(fun), there(x), **tests, **MAPS[name])
     # Penalties are summed in another order.
-    assert device.fun == pytest.approx(host.fun, rel=1e-12)
+    assert device.fun == pytest.approx(host.fun, rel=1e-12 if SIMULATED else 1e-5)
     device.fun = host.fun
     assert_same_result(device, host)
 
@@ -340,7 +340,7 @@ def test_a_state_goes_on_exactly_wherever_it_is_from(way, tmp_path):
     assert_same(res.x, straight.x)
     assert_same(res.state.x, straight.state.x)
     assert_same(res.state.slots, straight.state.slots)
-    assert res.fun == straight.fun
+    assert res.fun == (straight.fun if SIMULATED else pytest.approx(straight.fun))
 
 
 def test_an_interrupt_loses_nothing():
@@ -542,7 +542,7 @@ BAD = {
         *(ValueError, r"x0\[1\] is nan, expected finite numbers"),
     ),
     "bounds": ({"bounds": [(0, 1)]}, ValueError, "bounds has 1 entries, expected 3 pairs"),
-    "simplex": ({"prox": ao.Simplex()}, ValueError, "prox is a Simplex with CUDA arrays"),
+    "simplex": ({"prox": ao.Simplex()}, ValueError, "prox is a Simplex with x0 a CUDA array"),
     "check_every": (
         {"options": {"check_every": 0}},
         *(ValueError, r"options\['check_every'\] is 0, expected a whole number >= 1 or None"),
