@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from .kernels.averages import average_kernel, weight_of
+from . import placement
+from .kernels.averages import weight_of
 
 __all__ = ["AVERAGES", "Average"]
 
 # Iterate t has a weight that grows like t**eta.
 AVERAGES = {"uniform": 0.0, "polynomial": 3.0}
-
-_average_kernel = lru_cache(maxsize=None)(average_kernel)
 
 
 class Average:
@@ -25,8 +24,8 @@ class Average:
     ----------
     kind : str
         One of `AVERAGES`.
-    x : ndarray
-        An iterate, for its shape.
+    x : ndarray or CUDA array
+        A flat iterate, for its size and place.
 
     Notes
     -----
@@ -36,12 +35,14 @@ class Average:
     point as the first iterate; here the first is the one after the first step.
     """
 
-    def __init__(self, kind: str, x: np.ndarray) -> None:
+    def __init__(self, kind: str, x: Any) -> None:
         self.kind = kind
-        self._kept = (np.zeros(x.shape), np.empty(x.shape), 0)
+        mean, spare = (placement.empty(x.size, np.float64, x) for _ in range(2))
+        placement.fill(mean, 0.0)
+        self._kept = (mean, spare, 0)
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Any:
         """The average, to be read only."""
         return self._kept[0]
 
@@ -55,11 +56,11 @@ class Average:
         """The exponent of the weights."""
         return AVERAGES[self.kind]
 
-    def update(self, x: np.ndarray) -> None:
+    def update(self, x: Any) -> None:
         """Take in the next iterate; an interrupt finds the old average or the new one."""
         mean, spare, count = self._kept
         weight = weight_of(count + 1, self.eta)  # type: ignore[no-untyped-call]
-        _average_kernel(x.dtype.name)(spare, mean, x, weight)
+        placement.average(spare, mean, x, weight)
         self._kept = spare, mean, count + 1
 
     def advance(self, count: int) -> None:
@@ -69,4 +70,6 @@ class Average:
 
     def restore(self, mean: np.ndarray, count: int) -> None:
         """Go on from an average that has been kept elsewhere."""
-        self._kept = mean.copy(), np.empty(mean.shape), count
+        ours, spare, _ = self._kept
+        placement.copy(ours, mean)
+        self._kept = ours, spare, count

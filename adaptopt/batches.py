@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .objective import Objective
+from .objective import UNASKED, Objective
+from .placement import demand_host
 from .problems import Problem
 
 __all__ = ["FiniteSum", "is_problem", "read_sum", "read_validation"]
@@ -169,6 +170,7 @@ def _read_array(name: str, array: Any) -> Any:
 
     if issparse(array):
         return array.tocsr()
+    demand_host(name, array, UNASKED)
     try:
         array = np.asarray(array)
     except ValueError as error:

@@ -13,6 +13,7 @@ from numba.core.errors import NumbaError
 
 from .compiled_function import CompiledFunction, what_numba_says
 from .descent_run import DescentRun
+from .device_objective import DeviceObjective
 from .groups import Group
 from .kernels.descent import (
     LOOK,
@@ -231,14 +232,24 @@ def is_compilable(group: Group) -> bool:
 
 def start_run(
     optimizer: Optimizer,
-    objective: Objective,
+    objective: Objective | DeviceObjective,
     monitor: Monitor,
     domain: Domain | None,
     options: Options,
+    every: int,
 ) -> DescentRun:
-    """Return a compiled run where the objective, the method and the map allow it, or another."""
+    """Return a run: on a device, compiled where the objective, method and map allow it, or not."""
+    if isinstance(objective, DeviceObjective):
+        from .device_run import DeviceRun
+
+        return DeviceRun(optimizer, objective, monitor, every)
     compiled, group = objective.compiled, optimizer._groups[0]
     if compiled is not None and is_compilable(group) and not options.return_all:
+        if every > 1:
+            raise ValueError(
+                f"options['check_every'] is {every} with a compiled fun, expected 1: the compiled "
+                "loop looks at every step as it goes"
+            )
         try:
             return CompiledRun(optimizer, objective, monitor, domain, compiled, options.specialize)
         except NumbaError as error:
@@ -248,4 +259,4 @@ def start_run(
                 RuntimeWarning,
                 stacklevel=4,
             )
-    return DescentRun(optimizer, objective, monitor, domain)
+    return DescentRun(optimizer, objective, monitor, domain, every)

@@ -12,11 +12,13 @@ import numpy as np
 from .compiled_run import start_run
 from .descent_run import FIXED, DescentRun
 from .descent_state import DescentState
+from .device_objective import DeviceObjective
 from .history import History
 from .monitor import CALLBACK, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
 from .options import Options, read_options
+from .placement import is_on_device
 from .proximal import Domain, Proximal
 from .reporting import display, progress_bar, read_callback, state_on_error
 
@@ -56,19 +58,23 @@ def descend(
                 stacklevel=3,
             )
     method, opts = read_options(method, options)
+    every = opts.looks_every(is_on_device(x0))
     x, box, prox = read_start(x0, bounds, prox)
-    run = start_run(
-        Optimizer(x, method, prox),
-        Objective(fun, jac, args, x, opts.fd_method, box, batch=()),
-        Monitor(opts, x.reshape(-1)),
-        _read_domain(prox, x.shape, opts.certificate),
-        opts,
-    )
+    optimizer = Optimizer(x, method, prox)
+    objective: Objective | DeviceObjective
+    if is_on_device(x):
+        objective = DeviceObjective(fun, jac, args, x)
+        flat = objective.flat
+    else:
+        objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
+        flat = x.reshape(-1)
+    domain = _read_domain(prox, x, opts.certificate)
+    run = start_run(optimizer, objective, Monitor(opts, flat), domain, opts, every)
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)
     history = History(opts.history)
-    allvecs = [x.copy()]
+    allvecs = [run.iterate()]
 
     with (
         progress_bar(progress, opts.maxiter, type(method).__name__) as bar,
@@ -80,12 +86,13 @@ def descend(
         history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
         while stop is None and not (stop := run.limit()):
             before = run.nit
-            stop = run.advance(_most(opts, run, callback is not None))
+            stop = run.advance(_most(opts, run, every, callback is not None))
             bar(run.f, run.nit - before)
             if opts.return_all:
-                allvecs.append(x.copy())
+                allvecs.append(run.iterate())
             history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
-            if callback is not None and run.nit % opts.callback_every == 0:
+            turns = run.nit // opts.callback_every - before // opts.callback_every
+            if callback is not None and turns:
                 try:
                     callback(_intermediate(run))
                 except StopIteration:
@@ -101,11 +108,18 @@ def descend(
     return result
 
 
-def _read_domain(prox: Proximal, shape: tuple[int, ...], wanted: bool | None) -> Domain | None:
+def _read_domain(prox: Proximal, x: Any, wanted: bool | None) -> Domain | None:
     """Return the domain of a certificate, where it is bounded and a certificate is not unwanted."""
+    if is_on_device(x):
+        if wanted:
+            raise ValueError(
+                "options['certificate'] is True with x0 a CUDA array, expected None: every iterate "
+                "and gradient would be copied to the host, where it is summed"
+            )
+        return None
     domain = None if wanted is False else prox.domain()
     if domain is not None and domain.is_bounded:
-        return domain.flat(shape)
+        return domain.flat(x.shape)
     if wanted and domain is None:
         raise ValueError(
             f"options['certificate'] is True with prox {prox!r}, expected bounds and at most a "
@@ -119,16 +133,19 @@ def _read_domain(prox: Proximal, shape: tuple[int, ...], wanted: bool | None) ->
     return None
 
 
-def _most(opts: Options, run: DescentRun, calls_back: bool) -> int | None:
-    """Return for how many steps nobody wants to look, or None; the budget allows at least one."""
+def _most(opts: Options, run: DescentRun, every: int, calls_back: bool) -> int | None:
+    """Return for how many steps nobody wants to look, or None; the budget allows at least one.
+
+    Where not every step is looked at, callbacks and the history come with the next that is.
+    """
     limits = []
     if opts.maxiter is not None:
         limits.append(opts.maxiter - run.nit)
     if opts.maxfev is not None:
         limits.append((opts.maxfev - run.objective.nfev) // run.objective.cost)
-    if calls_back:
+    if calls_back and every == 1:
         limits.append(opts.callback_every - run.nit % opts.callback_every)
-    if opts.history:
+    if opts.history and every == 1:
         limits.append(opts.history - run.t % opts.history)
     return min(limits, default=None)
 
@@ -136,4 +153,4 @@ def _most(opts: Options, run: DescentRun, calls_back: bool) -> int | None:
 def _intermediate(run: DescentRun) -> OptimizeResult:
     from scipy.optimize import OptimizeResult
 
-    return OptimizeResult(x=run.x.copy(), fun=run.f, nit=run.nit, nfev=run.objective.nfev)
+    return OptimizeResult(x=run.iterate(), fun=run.f, nit=run.nit, nfev=run.objective.nfev)

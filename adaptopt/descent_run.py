@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import placement
 from .descent_state import DescentState
 from .history import dying_rate
 from .monitor import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
@@ -58,12 +59,16 @@ class DescentRun:
         objective: Objective,
         monitor: Monitor,
         domain: Domain | None,
+        every: int = 1,
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
         self._group = optimizer._groups[0]
+        self._every = every
         self.nit = 0
         self.x = optimizer.params
-        self._flat = self.x.reshape(-1)
+        self._flat = self._group.flat
+        # The first step since the last look whose value or gradient was not finite.
+        self._strange: int | None = None
         self._domain = domain
         self._sums = None if domain is None else Sums.before(self._flat)
         self.f, self.norm = np.nan, np.nan
@@ -78,11 +83,28 @@ class DescentRun:
     def evaluate(self) -> Stop | None:
         """Evaluate the objective where that is still to do, and look at the iterate."""
         if self.g is None:
-            f, self.g = self.objective(self._flat)
-            self.f = f + self._group.penalty()
-            self._count()
-        self.norm = float(self.optimizer.gradient_norm(self.g.reshape(self.x.shape)))
-        return self.monitor.look(self.t, self._flat, self.f, self.g, self.norm)
+            self._evaluate()
+        moved = self._look()
+        return self.monitor.look(
+            self.t, self._flat, self.g, self.f, self.norm, moved, self._strange
+        )
+
+    def _evaluate(self) -> None:
+        """Evaluate the objective at the iterate."""
+        f, self.g = self.objective(self._flat)
+        self.f = f + self._group.penalty()
+        self._count()
+
+    def _look(self) -> float:
+        """Measure the iterate; return how far the last step has moved it, where that is asked."""
+        self.norm = float(self.optimizer.gradient_norm(self._shaped(self.g)))
+        before = self.monitor.previous_x
+        return np.nan if before is None else float(np.max(np.abs(self._flat - before)))
+
+    def _watch(self) -> None:
+        """Remember the iterate's step where its value or gradient is not finite."""
+        if self._strange is None and not self._finite():
+            self._strange = self.t
 
     def _count(self) -> None:
         """Count the evaluated iterate into the certificate."""
@@ -97,20 +119,36 @@ class DescentRun:
         return self.monitor.limit(self.nit, self.objective.nfev, self.objective.cost)
 
     def advance(self, most: int | None) -> Stop | None:
-        """Take at most so many steps (here, one); return why the run has ended, if it has."""
+        """Take steps up to the next look, at most so many; return why the run has ended, if so."""
+        steps = self._every - self.t % self._every
+        for _ in range(min(steps, most or steps) - 1):
+            self._step(seen=False)
+            self._evaluate()
+            self._watch()
         self._step()
         return self.evaluate()
 
-    def _step(self) -> None:
-        """Take a step; one along a gradient that is not finite is left out."""
+    def _step(self, seen: bool = True) -> None:
+        """Take a step, to an iterate that is looked at, or not.
+
+        One along a gradient that is known not to be finite is left out.
+        """
         self.nit += 1
         g, self.g = self.g, None
-        if not (np.isfinite(self.f) and np.isfinite(self.norm)):
+        if self._every == 1 and not (np.isfinite(self.f) and np.isfinite(self.norm)):
             return
-        self.monitor.leave(self._flat, self.f)
-        self.optimizer.step(g.reshape(self.x.shape))
+        if seen:
+            self._leave()
+        self.optimizer.step(self._shaped(g))
         if self.t == 1:
             self._note_first(self.norm)
+
+    def _shaped(self, g: Any) -> Any:
+        return g.reshape(self.x.shape)
+
+    def _leave(self) -> None:
+        """Remember the iterate that the step to the next look starts from."""
+        self.monitor.leave(self._flat, self.f)
 
     def _note_first(self, norm: float) -> None:
         """Remember the first step and its gradient's norm, for the diagnosis of dying rates."""
@@ -126,31 +164,42 @@ class DescentRun:
     def state(self) -> DescentState:
         """Return where the run stands."""
         m = self.monitor
+        f, g = self._known()
         return DescentState(
             optimizer=self.optimizer.state_dict(),
-            fun=self.f,
-            jac=None if self.g is None else self.g.copy(),
-            best_x=m.best_x.copy(),
-            best_jac=m.best_jac.copy(),
+            fun=f,
+            jac=g,
+            best_x=placement.on_host(m.best_x),
+            best_jac=placement.on_host(m.best_jac),
             best_fun=m.best_fun,
             best_t=m.best_t,
             previous_fun=m.previous_fun,
-            previous_x=None if m.previous_x is None else m.previous_x.copy(),
+            previous_x=None if m.previous_x is None else placement.on_host(m.previous_x),
             first=self._first,
             sums=None if self._sums is None else self._sums.copy(),
         )
+
+    def _known(self) -> tuple[float, np.ndarray | None]:
+        """Return value and gradient on the host, where they are known.
+
+        Once something was not finite, they are not: no part of the run that goes on is a success.
+        """
+        if self._strange is not None:
+            return np.nan, np.full(self._flat.shape, np.nan, self._flat.dtype)
+        return self.f, None if self.g is None else placement.on_host(self.g)
 
     def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit."""
         state = DescentState.read(state)
         self.optimizer.load_state_dict(state.optimizer)
-        self.f, self.g = state.fun, None if state.jac is None else state.jac.copy()
+        self.f = state.fun
+        self.g = None if state.jac is None else placement.moved(state.jac.copy(), self._flat)
         m = self.monitor
-        np.copyto(m.best_x, state.best_x)
-        np.copyto(m.best_jac, state.best_jac)
+        placement.copy(m.best_x, state.best_x)
+        placement.copy(m.best_jac, state.best_jac)
         m.best_fun, m.best_t, m.previous_fun = state.best_fun, state.best_t, state.previous_fun
         if m.previous_x is not None and state.previous_x is not None:
-            np.copyto(m.previous_x, state.previous_x)
+            placement.copy(m.previous_x, state.previous_x)
         self._first = state.first
         if self._sums is not None and state.sums is not None:
             self._sums = state.sums.copy()
@@ -168,9 +217,9 @@ class DescentRun:
         if stop.status == MAXITER:
             message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
         return OptimizeResult(
-            x=(m.best_x if found else self.x).reshape(self.x.shape).copy(),
+            x=self.shown(m.best_x if found else self._flat),
             fun=m.best_fun if found else self.f,
-            jac=self.objective.known(m.best_jac if found else self.g).reshape(self.x.shape),
+            jac=self.shown(self.objective.known(m.best_jac if found else self.g)),
             nit=self.nit,
             nfev=self.objective.nfev,
             njev=self.objective.njev,
@@ -181,6 +230,14 @@ class DescentRun:
             state=self.state(),
             **self._certified(),
         )
+
+    def iterate(self) -> Any:
+        """Return a copy of the iterate, as the user is to see it."""
+        return self.shown(self._flat)
+
+    def shown(self, flat: Any) -> Any:
+        """Return a copy of a flat array as the user is to see it."""
+        return flat.reshape(self.x.shape).copy()
 
     def _certified(self) -> dict[str, Any]:
         """Return what is known of the minimum over a bounded domain."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 
 from .arrays import check_kind, storage
+from .kernels.cuda_epochs import average
 from .kernels.cuda_launch import device_of
+from .kernels.cuda_looks import project
 from .kernels.cuda_reductions import NormKernel, read_back, sum_of_squares
 from .kernels.cuda_rows import CatchUp, RowStep, RowSums
-from .kernels.cuda_steps import DenseStep, RateKernel, fill, spread, widen
+from .kernels.cuda_steps import DenseStep, RateKernel, fill, narrow, spread, widen
 from .uploads import Mirror, Upload
 
 __all__ = [
@@ -24,14 +27,18 @@ __all__ = [
     "RowStep",
     "RowSums",
     "Upload",
+    "average",
     "device_of",
     "empty",
     "fill",
     "index_of",
     "moved",
+    "narrow",
     "on_host",
+    "project",
     "read_integers",
     "read_stream",
+    "rows_in_words",
     "spread",
     "sum_of_squares",
     "view",
@@ -145,15 +152,15 @@ def _index(array: Any) -> int:
 
 
 def empty(n: int, dtype: Any, near: Any) -> Any:
-    """Return a flat array on the device of another."""
+    """Return a flat array on the device, and bound to the stream, of another."""
     with device_of(near):
-        return cuda.device_array(n, np.dtype(dtype))
+        return cuda.device_array(n, np.dtype(dtype)).bind(near.stream)
 
 
 def moved(array: np.ndarray, near: Any) -> Any:
-    """Return a copy of a host array on the device of another."""
+    """Return a copy of a host array on the device, and the stream, of another."""
     with device_of(near):
-        return cuda.to_device(array)
+        return cuda.to_device(array, stream=near.stream).bind(near.stream)
 
 
 def wait(array: Any) -> None:
@@ -165,8 +172,7 @@ def wait(array: Any) -> None:
 def on_host(array: Any) -> np.ndarray:
     """Return a copy on the host."""
     with device_of(array):
-        copied: np.ndarray = array.copy_to_host()
-    return copied
+        return read_back(array)
 
 
 def write(array: Any, values: Any) -> None:
@@ -176,6 +182,37 @@ def write(array: Any, values: Any) -> None:
             # As whole numbers: not everything between here and the device knows bfloat16.
             bits: Any = storage(array)
             bits.copy_to_device(storage(values))
+
+
+def rows_in_words(name: str, array: Any, near: Any) -> tuple[Any, int]:
+    """Return an array, flat, as the widest whole numbers that its rows are made of; and how many.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array.
+    array : CUDA array
+        C-contiguous, of at least one dimension and any dtype.
+    near : CUDA array
+        Demand the device of this one.
+    """
+    seen = array
+    if not getattr(array, "__cuda_ndarray__", False):
+        with cuda.gpus[_index(array)]:
+            seen = cuda.as_cuda_array(array, sync=False)
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} is not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if index_of(seen) != index_of(near):
+        raise ValueError(
+            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(near)} like x0"
+        )
+    row = seen.dtype.itemsize * math.prod(seen.shape[1:])
+    interface = getattr(seen, "__cuda_array_interface__", None)
+    start = seen.ctypes.data if interface is None else interface["data"][0]
+    size = next(size for size in (8, 4, 2, 1) if row % size == 0 and start % size == 0)
+    return seen.reshape(seen.size).view(np.dtype(f"u{size}")), row // size
 
 
 def _demand_a_driver(name: str) -> None:

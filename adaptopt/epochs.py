@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import placement
 from .averaging import Average
 from .batches import FiniteSum
 from .epoch_calls import EpochCalls, choose_calls
@@ -89,6 +90,8 @@ class EpochRun:
         When to stop and what to record.
     parallel : str or None
         What threads share.
+    every : int
+        Batches from one that is looked at to the next.
 
     Attributes
     ----------
@@ -110,20 +113,27 @@ class EpochRun:
         prox: Proximal,
         options: EpochOptions,
         parallel: str | None,
+        every: int,
     ) -> None:
         self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
         self.rng, self._shared_rng = rng, shared_rng
         self._held: dict[str, Any] | None = None
         self.x = optimizer.params
-        self._flat = self.x.reshape(-1)
-        self._finite = self._flat.copy()
+        self._flat = self._view()
+        self._finite = placement.duplicate(self._flat)
         self.average = None if average is None else Average(average, self._flat)
+        self._every = every
+        # The first step since the last look whose batch had a loss or gradient that is not finite.
+        self._strange: int | None = None
         self.validation = validation
         self.prox = prox
         self.history = History(options.history)
-        self._calls = choose_calls(
-            optimizer, total, prox, self.average, self._finite, options, parallel, batches.size
-        )
+        self._calls = self._choose_calls(parallel)
+        if self._calls is not None and every > 1:
+            raise ValueError(
+                f"options['check_every'] is {every} with a fun whose epochs are compiled, expected "
+                "1: they look at every batch as they go"
+            )
         self._timer = Timer(options.maxtime)
         self.f = self.norm = math.nan
         self.at = Standing()
@@ -142,8 +152,18 @@ class EpochRun:
     @property
     def nfev(self) -> int:
         """Calls of ``fun``."""
-        more = self.validation.objective.nfev if isinstance(self.validation, FiniteSum) else 0
+        held_out = getattr(self.validation, "objective", None)
+        more = 0 if held_out is None else held_out.nfev
         return self.total.objective.nfev + more
+
+    def _view(self) -> Any:
+        return self.x.reshape(-1)
+
+    def _choose_calls(self, parallel: str | None) -> EpochCalls | None:
+        return choose_calls(
+            *(self.optimizer, self.total, self.prox, self.average, self._finite),
+            *(self.options, parallel, self.batches.size),
+        )
 
     # -- an epoch ----------------------------------------------------------------------------------
 
@@ -158,11 +178,13 @@ class EpochRun:
             self.at = self.at._replace(order=order)
         if self._calls is not None:
             return self._sweep_compiled(self._calls, bar)
+        if self._strange is not None:
+            return self._what_follows(math.nan)
         while (rows := self.batches.rows(self.at.order, self.at.done)) is not None:
             if (stop := self._timer.limit()) or (stop := self._step(rows)):
                 return stop
             bar(self.f)
-        return None
+        return self._settled()
 
     def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
         start, size = self.at, self.batches.size
@@ -170,7 +192,7 @@ class EpochRun:
         order = np.arange(end) if start.order is None else start.order[:end]
         order = np.ascontiguousarray(order[start.done :], np.intp)
         if not calls.keeps_finite:
-            np.copyto(self._finite, self._flat)
+            placement.copy(self._finite, self._flat)
         calls.begin()
         calls.losses[1] = start.loss_sum
         self._swept = start
@@ -191,42 +213,81 @@ class EpochRun:
         self.total.objective.njev += steps + (not finite)
         self.f = float(calls.losses[0])
         if not finite:
-            return self._strange(self.f)
+            return self._what_follows(self.f)
         if not calls.keeps_finite:
-            np.copyto(self._finite, self._flat)
+            placement.copy(self._finite, self._flat)
         return stop
 
-    def _strange(self, f: float) -> Stop | None:
+    def _what_follows(self, f: float) -> Stop | None:
         """Return what follows where a batch's value or gradient is not finite."""
-        what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
+        step = self.t
+        if self._strange is not None:
+            what, step = "value or gradient that is not finite", self._strange
+        else:
+            what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
         return non_finite(
-            f"The objective returned a {what} over a batch after step {self.t}.",
+            f"The objective returned a {what} over a batch after step {step}.",
             self.options.nan_policy,
         )
 
+    def _settled(self) -> Stop | None:
+        """Look back at the end of an epoch: something since the last look may not be finite."""
+        return None if self._strange is None else self._what_follows(math.nan)
+
     def _step(self, rows: np.ndarray) -> Stop | None:
-        """Evaluate a batch and step along its gradient, unless that is not finite."""
-        f, g = self._outside(self.total, self._flat, rows)
-        g = g.reshape(self.x.shape)
-        norm = float(self.optimizer.gradient_norm(g))
+        """Evaluate a batch and step along its gradient, unless that is seen not to be finite."""
+        seen = self.t % self._every == 0
+        value, g = self._outside(self._evaluate, rows)
         at, k = self.at, rows.size
-        if math.isfinite(f) and math.isfinite(norm):
-            np.copyto(self._finite, self._flat)
-            after = at._replace(
-                done=at.done + k, loss_sum=at.loss_sum + f * k, loss_rows=at.loss_rows + k
-            )
-            count = self.average.count if self.average is not None else 0
-            self._begun = self.t + 1, count + 1, after
-            self.optimizer.step(g)
-            self._settle()
+        f = norm = math.nan
+        if seen:
+            f, norm = self._look(value, g)
+            if self._strange is not None or not (math.isfinite(f) and math.isfinite(norm)):
+                if (stop := self._what_follows(f)) is not None:
+                    return stop
+                self.at = at._replace(done=at.done + k)
+                self.nit += 1
+                return None
+            placement.copy(self._finite, self._flat)
+        else:
+            self._watch(value, g)
+        count = self.average.count if self.average is not None else 0
+        self._begun = self.t + 1, count + 1, self._after(value, k)
+        self.optimizer.step(self._shaped(g))
+        self._settle()
+        if seen:
             self.f, self.norm = f, norm
             self.history.record(self.t, f, norm, self.optimizer, last=False)
-        else:
-            if (stop := self._strange(f)) is not None:
-                return stop
-            self.at = at._replace(done=at.done + k)
         self.nit += 1
         return None
+
+    def _evaluate(self, rows: np.ndarray) -> tuple[Any, Any]:
+        """Return the mean loss over a batch, and its flat gradient."""
+        return self.total(self._flat, rows)
+
+    def _shaped(self, g: Any) -> Any:
+        return g.reshape(self.x.shape)
+
+    def _look(self, value: Any, g: Any) -> tuple[float, float]:
+        """Return a batch's loss and how far its gradient is from stationary."""
+        return value, float(self.optimizer.gradient_norm(self._shaped(g)))
+
+    def _watch(self, value: Any, g: Any) -> None:
+        """Remember the step where a batch's loss or gradient is not finite."""
+        if self._strange is None and not (math.isfinite(value) and np.isfinite(g).all()):
+            self._strange = self.t
+
+    def _after(self, value: Any, rows: int) -> Standing:
+        """Return where the run stands once a step along a batch of so many rows is taken."""
+        at = self.at
+        return at._replace(
+            done=at.done + rows,
+            loss_sum=at.loss_sum + value * rows,
+            loss_rows=at.loss_rows + rows,
+        )
+
+    def _count(self) -> None:
+        """Add the loss of the step taken last, where it is not in the standing."""
 
     def _settle(self) -> None:
         """Account for the steps begun last, where taken; an interrupted call may be repeated.
@@ -248,6 +309,7 @@ class EpochRun:
         if self.t == t:
             if self.average is not None and self.average.count < count:
                 self.average.update(self._flat)
+            self._count()
             self.at = after
         self._begun = None
 
@@ -263,17 +325,26 @@ class EpochRun:
                     self.options.nan_policy,
                 )
             self.validation_losses.append(validation)
+        self.at = self._counted()
         self.at, verdict = judge(self.at, validation, candidate, self.options)
         self.epoch_losses.append(self.at.previous_loss)
         self.epochs += 1
         return stop or verdict
 
-    def _validate(self, x: np.ndarray) -> float:
-        if isinstance(self.validation, FiniteSum):
-            return self._mean(self.validation, x)[0]
-        return read_value("validation", self.validation(x.reshape(self.x.shape).copy()))
+    def _counted(self) -> Standing:
+        """Return where the run stands, with all losses in it."""
+        return self.at
 
-    def _mean(self, total: FiniteSum, x: np.ndarray) -> tuple[float, np.ndarray]:
+    def _validate(self, x: Any) -> float:
+        if hasattr(self.validation, "objective"):  # held-out data
+            return self._mean(self.validation, x)[0]
+        return self._read(self.validation(self.shown(x)))
+
+    def _read(self, value: Any) -> float:
+        """Return the number that the validation has returned."""
+        return read_value("validation", value)
+
+    def _mean(self, total: FiniteSum, x: Any) -> tuple[float, Any]:
         size = max(self.batches.size, FULL_ROWS)
         return total.mean(x, size, omit=self.options.nan_policy == "omit")
 
@@ -286,21 +357,24 @@ class EpochRun:
 
     # -- what comes of it --------------------------------------------------------------------------
 
-    def candidate(self) -> np.ndarray:
+    def candidate(self) -> Any:
         """Return a copy of the last iterate, or of the average where there is one, flat."""
         if self.average is None or not self.average.count:
-            return self._flat.copy()  # type: ignore[no-any-return]
-        with np.errstate(over="ignore"):
-            x = self.average.mean.astype(self.x.dtype)
+            return placement.duplicate(self._flat)
+        x = placement.narrowed(self.average.mean, self._flat.dtype)
         # Rounding may carry a mean of points of a convex set beyond its walls.
-        return self.prox.feasible(x.reshape(self.x.shape)).reshape(-1)
+        return placement.feasible(self.prox, x, tuple(self.x.shape))
+
+    def shown(self, flat: Any) -> Any:
+        """Return a copy of a flat array as the user is to see it."""
+        return flat.reshape(self.x.shape).copy()
 
     def intermediate(self) -> OptimizeResult:
         """Return what a callback is told at the end of an epoch."""
         from scipy.optimize import OptimizeResult
 
         return OptimizeResult(
-            x=self.candidate().reshape(self.x.shape),
+            x=self.shown(self.candidate()),
             fun=self.epoch_losses[-1],
             epoch=self.epochs,
             nit=self.nit,
@@ -315,27 +389,21 @@ class EpochRun:
         state, opts = self.state(), self.options  # before fun may draw from the generator again
         x = self._answer(stop)
         fun, jac = self._outside(self._mean, self.total, x)
-        if not (math.isfinite(fun) and np.isfinite(jac).all()) and stop.status != NONFINITE:
+        if not (math.isfinite(fun) and placement.is_finite(jac)) and stop.status != NONFINITE:
             what = "The mean loss over all data or its gradient is not finite at the end."
             stop = non_finite(what, opts.nan_policy) or Stop(NONFINITE, what)
             x = self._answer(stop)
             fun, jac = self._outside(self._mean, self.total, x)
-        with np.errstate(over="ignore"):
-            jac = jac.astype(self.x.dtype)
-        x = x.reshape(self.x.shape)
+        jac = placement.narrowed(jac, self._flat.dtype)
         asked = opts.tol is not None or opts.f_target is not None
-        fun += float(self.prox.penalty(x))
-        certificate = None
-        domain = self.prox.domain()
-        finite = math.isfinite(fun) and bool(np.isfinite(jac).all())
-        if domain is not None and domain.is_bounded and finite:
-            certificate = gap(x, fun, jac, domain.flat(x.shape))
+        fun += self._penalty(x)
+        certificate = self._certificate(x, fun, jac)
         return OptimizeResult(
-            x=x,
+            x=self.shown(x),
             fun=fun,
             certificate=certificate,
             lower_bound=None if certificate is None else fun - certificate,
-            jac=jac.reshape(self.x.shape),
+            jac=self.shown(jac),
             nit=self.nit,
             nfev=self.nfev,
             njev=self.nfev,
@@ -350,13 +418,26 @@ class EpochRun:
             history=self.history.arrays(),
         )
 
-    def _answer(self, stop: Stop) -> np.ndarray:
+    def _penalty(self, x: Any) -> float:
+        return float(self.prox.penalty(x.reshape(self.x.shape)))
+
+    def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
+        """Return by how much ``fun`` is above its minimum at most, where that is known."""
+        domain = self.prox.domain()
+        finite = math.isfinite(fun) and placement.is_finite(jac)
+        if domain is None or not domain.is_bounded or not finite:
+            return None
+        shape = self.x.shape
+        return gap(x.reshape(shape), fun, jac.reshape(shape), domain.flat(shape))
+
+    def _answer(self, stop: Stop) -> Any:
         """Return the iterate that the run has come to."""
         if self.at.best_x is not None:
-            return self.at.best_x.copy()  # type: ignore[no-any-return]
+            return placement.duplicate(self.at.best_x)
         x = self.candidate()
-        if stop.status == NONFINITE and (self.average is None or not np.isfinite(x).all()):
-            x = self._finite
+        if stop.status == NONFINITE:
+            sound = self.average is not None and self._strange is None and placement.is_finite(x)
+            return x if sound else self._finite
         return x
 
     # -- going on ----------------------------------------------------------------------------------
@@ -364,16 +445,20 @@ class EpochRun:
     def state(self) -> EpochState:
         """Return all that is needed to go on exactly."""
         self._settle()
-        average = self.average
+        average, at = self.average, self._counted()
+        if self._strange is not None:
+            at = at._replace(loss_sum=math.nan)  # no part of the run that goes on is a success
+        if at.best_x is not None:
+            at = at._replace(best_x=placement.on_host(at.best_x))
         return EpochState(
             optimizer=self.optimizer.state_dict(),
             rng=self._held or rng_state(self.rng),
             n=self.batches.n,
-            average=None if average is None else average.mean.copy(),
+            average=None if average is None else placement.on_host(average.mean),
             average_kind=None if average is None else average.kind,
             average_count=0 if average is None else average.count,
             validated=self.validation is not None,
-            **self.at._asdict(),
+            **at._asdict(),
         )
 
     def restore(self, state: EpochState) -> None:
@@ -382,11 +467,16 @@ class EpochRun:
             raise ValueError(f"data has {self.batches.n} rows, expected {state.n} like state")
         self.optimizer.load_state_dict(state.optimizer)
         self.rng = generator_at(state.rng, self.rng if self._shared_rng else None)
-        np.copyto(self._finite, self._flat)
+        placement.copy(self._finite, self._flat)
+        if self._calls is None and self.options.nan_policy != "omit":
+            self._strange = None if math.isfinite(state.loss_sum) else state.t
         self.at = Standing(*(getattr(state, name) for name in Standing._fields))
         if state.validated != (self.validation is not None):
             # What was best by another measure says nothing here.
             self.at = self.at._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
+        if self.at.best_x is not None:
+            best_x = placement.moved(self.at.best_x, self._flat)
+            self.at = self.at._replace(best_x=best_x)
         if self.average is not None and self.average.kind == state.average_kind:
             assert state.average is not None
             self.average.restore(state.average, state.average_count)

@@ -17,6 +17,7 @@ from .minimize import read_method
 from .objective import read_start
 from .optimizer import Optimizer
 from .options import read_epoch_options
+from .placement import is_on_device
 from .proximal import Proximal
 from .reporting import read_callback
 from .shuffling import Batches, read_count, read_rng
@@ -63,9 +64,10 @@ def minimize_finite_sum(
         of ``x0``. A ``fun`` of row numbers that Numba compiled (``@njit``) may take an array to
         write the gradient to, ``fun(x, idx, g_out, *args) -> mean loss``: all of it, as it comes
         with NaN in it.
-    x0 : array_like
+    x0 : array_like or CUDA array
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
-        float64.
+        float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,
+        torch, Numba) all runs on its device; see Notes.
     data : array_like, sparse array, tuple of them, int or None
         Arrays of equally many rows. ``batch`` has those of them that are its turn, ``array[idx]``;
         sparse arrays are taken in CSR. Or the number of rows, for a ``fun`` that takes their
@@ -130,6 +132,11 @@ def minimize_finite_sum(
             Record every step, or every so many: see Returns.
         callback_every : int, default 1
             Epochs between callbacks.
+        check_every : int, default 1, or 10 with a CUDA array
+            Steps from one batch that is looked at to the next: whether its loss and gradient, and
+            those since the last look, are finite, and for the history. The end of an epoch is
+            looked at too. More than 1 needs a ``nan_policy`` other than "omit", and is refused
+            where epochs run compiled, which look at every batch as they go.
         nan_policy : {"stop", "raise", "omit"}
             What a loss or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave that batch out, of means too.
@@ -149,7 +156,7 @@ def minimize_finite_sum(
     scipy.optimize.OptimizeResult
         x : ndarray
             The last iterate, the average, or the one of the best validation; never one that is
-            best on a batch. With status 3, the last iterate with a finite loss.
+            best on a batch. With status 3, the last iterate seen with a finite loss.
         fun, jac : float, ndarray
             Mean loss over all rows at ``x``, and its gradient, evaluated once at the end, some
             rows at a time; ``fun`` with the penalty that ``prox`` stands for, if it does.
@@ -201,6 +208,15 @@ def minimize_finite_sum(
     What penalties, momentum, forgetting or averaging do to the other coordinates is then done when
     they are touched next, exactly.
 
+    With ``x0`` on a CUDA device, ``data`` are C-contiguous arrays on it, of any dtype, or a number
+    of rows. Rows are gathered there, into an array that is made once, of the library of the data;
+    the row numbers that ``fun(x, idx)`` gets are int64, of the library of ``x0``. The orders are
+    those of the host. Whatever `minimize` says of ``fun`` holds here: the iterate is not a copy,
+    the loss may lie on the device. Between looks (``check_every``) nothing waits for the device, if
+    ``fun`` does not; losses are added up, and averages kept, there. ``x``, ``jac`` and
+    ``learning_rates`` of the result lie there, ``state`` on the host. Sparse data, problems,
+    functions compiled for the CPU, ``parallel`` and certificates are not to be had there.
+
     References
     ----------
     .. [1] Shamir & Zhang, "Stochastic gradient descent for non-smooth optimization: convergence
@@ -234,23 +250,44 @@ def minimize_finite_sum(
     callback = read_callback(callback)
     _check_choices(parallel, average)
     method, opts = read_epoch_options(method, options, tol)
+    there = is_on_device(x0)
+    if there and parallel is not None:
+        raise ValueError(
+            f"parallel is {parallel!r} with x0 a CUDA array, expected None: it is about threads of "
+            "the host"
+        )
+    every = opts.looks_every(there)
     x, _, prox = read_start(x0, bounds, prox)
-    total = read_sum(fun, data, args, x, parallel == "deterministic")
-    run = EpochRun(
+    if there:
+        kind, total, held_out = _read_device(fun, data, args, x, validation)
+    else:
+        kind, total = EpochRun, read_sum(fun, data, args, x, parallel == "deterministic")
+        held_out = read_validation(validation, total, fun, data, args, x)
+    run = kind(
         Optimizer(x, method, prox),
         total,
         Batches(total.n, batch_size, bool(shuffle), bool(drop_last)),
         read_rng(rng),
         isinstance(rng, np.random.Generator),
         average,
-        read_validation(validation, total, fun, data, args, x),
+        held_out,
         prox,
         opts,
         parallel,
+        every,
     )
     if state is not None:
         run.restore(EpochState.read(state))
     return run_epochs(run, epochs, callback, progress)
+
+
+def _read_device(fun: Any, data: Any, args: Any, x: Any, validation: Any) -> tuple[Any, Any, Any]:
+    """Return the kind of run, the sum and the validation, for a point on a CUDA device."""
+    from .device_batches import read_device_sum, read_device_validation
+    from .device_epochs import DeviceEpochRun
+
+    total = read_device_sum(fun, data, args, x)
+    return DeviceEpochRun, total, read_device_validation(validation, total, fun, args, x)
 
 
 def _check_choices(parallel: Any, average: Any) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .placement import is_on_device, on_host
+
 __all__ = ["DYING_FRACTION", "QUANTILES", "VANISHED_FRACTION", "History", "dying_rate"]
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -22,15 +24,21 @@ class History:
     def __init__(self, every: int) -> None:
         self._every = every
         self._rows: list[tuple[Any, ...]] = []
+        self._turn: int | None = None
 
     def record(self, t: int, f: float, gradient_norm: float, optimizer: Any, last: bool) -> None:
-        """Keep the iterate's figures where its turn has come, or where it is the last."""
-        if not self._every or (t % self._every and not last):
+        """Keep the iterate's figures where a turn has come since, or where it is the last."""
+        if not self._every:
             return
-        if self._rows and self._rows[-1][0] == t:
+        if self._turn is None:
+            self._turn = -(-t // self._every) * self._every
+        if (t < self._turn and not last) or (self._rows and self._rows[-1][0] == t):
             return
-        quantiles = np.quantile(optimizer.learning_rates(), QUANTILES)
-        self._rows.append((t, f, gradient_norm, quantiles))
+        self._turn = (t // self._every + 1) * self._every
+        rates = optimizer.learning_rates()
+        if is_on_device(rates):
+            rates = on_host(rates)
+        self._rows.append((t, f, gradient_norm, np.quantile(rates, QUANTILES)))
 
     def arrays(self) -> dict[str, np.ndarray] | None:
         """Return the course as arrays, one entry for each iterate kept; None where none was."""

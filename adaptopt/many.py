@@ -124,6 +124,11 @@ def minimize_many(
                 f"options[{name!r}] is {getattr(opts, name)!r}, expected False: minimize_many "
                 "records nothing on the way"
             )
+    if opts.looks_every(on_device=False) > 1:
+        raise ValueError(
+            f"options['check_every'] is {opts.check_every!r}, expected 1: the compiled loop looks "
+            "at every step as it goes"
+        )
     X = _read_starts(X0)
     rows = tuple(_read_row_args(k, array, len(X)) for k, array in enumerate(row_args))
     args = args if isinstance(args, tuple) else (args,)
@@ -345,7 +350,7 @@ class _Problems:
 
 
 def _read_starts(X0: Any) -> np.ndarray:
-    demand_host("X0", X0)
+    demand_host("X0", X0, "the compiled loop runs there")
     X = np.asarray(X0)
     if X.ndim != 2:
         raise ValueError(f"X0 has shape {X.shape}, expected (m, n): a starting point in each row")

@@ -53,9 +53,10 @@ def minimize(
         ``fun(x, g_out, *args) -> float``, told by the number of its arguments, and write the
         gradient to every entry of ``g_out``. Where it is compiled and so is its gradient, the whole
         loop runs compiled, with the same result.
-    x0 : array_like
+    x0 : array_like or CUDA array
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
-        float64.
+        float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,
+        torch, Numba) all runs on its device; see Notes.
     args : tuple
         Extra arguments of ``fun`` and ``jac``.
     method : str or Method, default "adagrad"
@@ -105,6 +106,12 @@ def minimize(
             Record the course of every step, or every so many: see Returns.
         callback_every : int, default 1
             Steps between callbacks.
+        check_every : int, default 1, or 10 with a CUDA array
+            Steps from one look at the run to the next; the start and the end are looked at too. All
+            that a run is watched for waits for a look: the stopping tests (each is that of a single
+            step, looked at less often), what is not finite, the best iterate, callbacks, history,
+            ``return_all``, ``maxtime`` and progress. More than 1 needs a ``nan_policy`` other than
+            "omit", and is refused for a compiled ``fun``, whose loop looks at every step.
         nan_policy : {"stop", "raise", "omit"}
             What a value or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave that step out (for noisy objectives).
@@ -134,7 +141,7 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
-            The best finite iterate.
+            The best finite iterate, of those looked at.
         fun, jac : float, ndarray
             Value there, with the penalty of ``prox``, and gradient, without. Finite differences
             leave out what the bounds fix: NaN.
@@ -174,6 +181,18 @@ def minimize(
     BaseException
         What ``fun`` or the callback raises arrives as it is (KeyboardInterrupt too), with the
         state up to the last step in its attribute ``state``.
+
+    Notes
+    -----
+    With ``x0`` on a CUDA device, ``fun`` gets the iterate as an array of the library of ``x0``
+    (CuPy, torch; else Numba). It is not a copy: ``fun`` must not write to it, and what it keeps
+    will move. ``fun`` returns a number, or an array of one number on the device, and ``jac`` an
+    array of the shape and dtype of ``x`` on the device. From one look to the next
+    (``check_every``) nothing waits for the device, if ``fun`` does not. ``x``, ``jac`` and
+    ``learning_rates`` of the result lie there, ``state`` on the host: a run goes on from it on a
+    device or on the host. The work goes to the stream that CuPy or torch had for its current one
+    when `minimize` was called. Finite differences, certificates, the diagnosis of dying rates and
+    objectives on the host (``njit``, `problems`) are not to be had there.
 
     Examples
     --------

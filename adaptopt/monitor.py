@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from . import stopping
+from . import placement, stopping
 from .options import Options
 
 __all__ = [
@@ -57,14 +55,14 @@ def non_finite(what: str, policy: str) -> Stop | None:
 
 
 class Monitor:
-    """Sees every evaluated iterate of a run.
+    """Sees the iterates of a run that are looked at.
 
     Parameters
     ----------
     options : Options
         The stopping tests.
-    x : ndarray
-        The flat iterate, for its shape and dtype.
+    x : ndarray or CUDA array
+        The flat iterate, for its place, shape and dtype.
 
     Attributes
     ----------
@@ -74,41 +72,48 @@ class Monitor:
         What `stopping.reason` takes last.
     """
 
-    def __init__(self, options: Options, x: np.ndarray) -> None:
+    def __init__(self, options: Options, x: Any) -> None:
         self._options = options
         self.tests = stopping.read_tests(
             options.f_target, options.gtol, options.ftol, options.xtol, options.patience
         )
         self._timer = Timer(options.maxtime)
-        self.best_x, self.best_jac = x.copy(), np.full_like(x, np.nan)
+        self.best_x, self.best_jac = _filled(x, math.nan), _filled(x, math.nan)
+        placement.copy(self.best_x, x)
         self.best_fun, self.best_t = math.inf, 0
         self.previous_fun = math.nan
-        self.previous_x = None if options.xtol is None else np.full_like(x, np.nan)
+        self.previous_x = None if options.xtol is None else _filled(x, math.nan)
 
-    def look(self, t: int, x: np.ndarray, f: float, g: np.ndarray, norm: float) -> Stop | None:
-        """Take in the iterate of step ``t``; return why the run has ended, if it has."""
+    def look(
+        self, t: int, x: Any, g: Any, f: float, norm: float, moved: float, strange: int | None
+    ) -> Stop | None:
+        """Take in the iterate of step ``t``; return why the run has ended, if it has.
+
+        ``strange`` is the first step since the last look whose value or gradient was not finite.
+        """
+        if strange is not None:
+            return self._non_finite(f"value or gradient that is not finite at step {strange}")
         if f < self.best_fun and math.isfinite(f) and math.isfinite(norm):
+            placement.copy(self.best_x, x)
+            placement.copy(self.best_jac, g)
             self.best_fun, self.best_t = f, t
-            np.copyto(self.best_x, x)
-            np.copyto(self.best_jac, g)
-        moved = math.nan
-        if self.previous_x is not None:
-            moved = float(np.max(np.abs(x - self.previous_x)))
         return self.judge(t, f, norm, moved)
 
     def judge(self, t: int, f: float, norm: float, moved: float) -> Stop | None:
         """Return why the run has ended at the iterate of step ``t``, if it has, by its numbers."""
-        if not (math.isfinite(f) and math.isfinite(norm)):
-            return self._non_finite(t, f)
+        if not math.isfinite(f):
+            return self._non_finite(f"value {f} at step {t}")
+        if not math.isfinite(norm):
+            return self._non_finite(f"gradient with a non-finite entry at step {t}")
         since_best = t - self.best_t
         why = stopping.reason(f, norm, self.previous_fun, moved, since_best, *self.tests)
         return self._stop(why, t, f, norm, moved) if why else None
 
-    def leave(self, x: np.ndarray, f: float) -> None:
-        """Remember the iterate that the next step starts from."""
+    def leave(self, x: Any, f: float) -> None:
+        """Remember the iterate that the step to the next look starts from."""
         self.previous_fun = f
         if self.previous_x is not None:
-            np.copyto(self.previous_x, x)
+            placement.copy(self.previous_x, x)
 
     def limit(self, nit: int, nfev: int, cost: int) -> Stop | None:
         """Say whether the budget forbids one more step, which takes ``cost`` evaluations."""
@@ -121,9 +126,8 @@ class Monitor:
             )
         return self._timer.limit()
 
-    def _non_finite(self, t: int, f: float) -> Stop | None:
-        what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
-        stop = non_finite(f"The objective returned a {what} at step {t}.", self._options.nan_policy)
+    def _non_finite(self, what: str) -> Stop | None:
+        stop = non_finite(f"The objective returned a {what}.", self._options.nan_policy)
         if stop is not None and math.isfinite(self.best_fun):
             best = f" x is the best finite iterate, of step {self.best_t}."
             return stop._replace(message=stop.message + best)
@@ -147,3 +151,10 @@ class Monitor:
         else:
             met = f"last step {moved:.2g} <= xtol = {o.xtol:g}"
         return Stop(CONVERGED, f"Converged: {met}.")
+
+
+def _filled(like: Any, value: float) -> Any:
+    """Return a flat array beside another, with one number everywhere."""
+    array = placement.empty(like.size, like.dtype, like)
+    placement.fill(array, value)
+    return array

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from . import placement
 from .compiled_function import CompiledFunction, is_compiled, read_compiled, takes_gradient
+from .foreign import read_device_start
 from .options import FD_METHODS
 from .placement import demand_host
 from .proximal import Box, Proximal
@@ -17,6 +19,8 @@ __all__ = ["Objective", "read_start", "read_value"]
 
 # SciPy's sentence, which programs look for.
 _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
+
+UNASKED = "x0 lies there, and nothing is copied between host and device unasked"
 
 
 class Objective:
@@ -156,6 +160,7 @@ class Objective:
         return read_value("fun", value)
 
     def _gradient(self, gradient: Any) -> np.ndarray:
+        demand_host("the gradient", gradient, UNASKED)
         array = np.asarray(gradient)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"the gradient has dtype {array.dtype}, expected real numbers")
@@ -201,6 +206,7 @@ class _Differences:
 
 def read_value(name: str, value: Any) -> float:
     """Return what the function ``name`` returned, where it is one real number."""
+    demand_host(f"what {name} returned", value, UNASKED)
     array = np.asarray(value)
     if array.size != 1:
         sentence = " The user-provided objective function must return a scalar value."
@@ -212,31 +218,46 @@ def read_value(name: str, value: Any) -> float:
     return float(array.item())
 
 
-def read_start(
-    x0: Any, bounds: Any, prox: Proximal | None
-) -> tuple[np.ndarray, Box | None, Proximal]:
+def read_start(x0: Any, bounds: Any, prox: Proximal | None) -> tuple[Any, Box | None, Proximal]:
     """Return a feasible copy of the starting point, the bounds as a box, and both maps as one."""
-    x = _read_x0(x0)
-    box = _read_bounds(bounds, x)
+    there = placement.is_on_device(x0)
+    # What is read from a CUDA array is read from Numba's view, whatever library it is of.
+    seen: Any
+    x, seen = read_device_start(x0) if there else (None, _read_x0(x0))
+    box = _read_bounds(bounds, seen)
     if prox is not None and not isinstance(prox, Proximal):
         raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
     both = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
-    return both.feasible(x), box, both
+    if not there:
+        return both.feasible(seen), box, both
+    if not both.is_separable or type(both).penalty is not Proximal.penalty:
+        raise ValueError(
+            f"prox is a {type(both).__name__} with x0 a CUDA array, expected a map of each "
+            "coordinate alone whose penalty is the sum of its cost, such as L1"
+        )
+    flat = seen.reshape(seen.size).bind(seen.stream)
+    if not placement.is_finite(flat):
+        _demand_finite(placement.on_host(seen))
+    placement.feasible(both, flat, tuple(seen.shape))  # in place
+    return x, box, both
 
 
 def _read_x0(x0: Any) -> np.ndarray:
     """Return a writable copy of the starting point, float32 or float64, at least 1-d."""
-    demand_host("x0", x0)
     array = np.asarray(x0)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"x0 has dtype {array.dtype}, expected float32, float64 or integers")
     array = np.array(np.atleast_1d(array), order="C", copy=True, subok=False)
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise ValueError(f"x0{list(where)} is {array[where]}, expected finite numbers")
+    _demand_finite(array)
     return array
+
+
+def _demand_finite(x: np.ndarray) -> None:
+    if not np.isfinite(x).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"x0{list(where)} is {x[where]}, expected finite numbers")
 
 
 def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:

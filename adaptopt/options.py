@@ -15,6 +15,8 @@ __all__ = ["EpochOptions", "Options", "read_epoch_options", "read_options"]
 _Kind = TypeVar("_Kind", bound="Common")
 
 FD_METHODS = ("2-point", "3-point", "cs")
+# Steps between two looks at a run on a device, each of which waits for it.
+CHECK_EVERY = 10
 NAN_POLICIES = ("stop", "raise", "omit")
 
 
@@ -28,6 +30,7 @@ class Common:
     disp: bool = False
     history: int = 0
     callback_every: int = 1
+    check_every: int | None = None
     nan_policy: str = "stop"
 
     def __post_init__(self) -> None:
@@ -44,6 +47,18 @@ class Common:
                 off = " or None" if field.name in _OPTIONAL else ""
                 raise ValueError(f"options[{field.name!r}] is {value!r}, expected {expected}{off}")
             object.__setattr__(self, field.name, converted)
+
+    def looks_every(self, on_device: bool) -> int:
+        """Return how many steps there are from one look at the run to the next."""
+        omits = self.nan_policy == "omit"
+        if self.check_every is None:
+            return CHECK_EVERY if on_device and not omits else 1
+        if omits and self.check_every > 1:
+            raise ValueError(
+                f"options['check_every'] is {self.check_every} with nan_policy 'omit', expected 1: "
+                "only a step that is looked at can be left out"
+            )
+        return self.check_every
 
 
 @dataclass(frozen=True)
@@ -110,13 +125,14 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "return_all": _FLAG,
     "history": ("True, False or a whole number >= 0", _at_least(0)),
     "callback_every": _whole(1),
+    "check_every": _whole(1),
     "nan_policy": _one_of(NAN_POLICIES),
     "fd_method": _one_of(FD_METHODS),
     "certificate": _FLAG,
     "specialize": _FLAG,
 }
 _OPTIONAL = {
-    *("maxiter", "maxfev", "maxtime", "certificate"),
+    *("maxiter", "maxfev", "maxtime", "certificate", "check_every"),
     *("tol", "gtol", "ftol", "xtol", "f_target", "patience"),
 }
 

@@ -5,6 +5,7 @@ The array decides. Nothing of CUDA is imported before the first CUDA array is se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -22,23 +23,30 @@ from .kernels import (
     norm_kernel,
     rate_kernel,
 )
+from .kernels.averages import average_kernel
+from .proximal import Proximal
 
 __all__ = [
     "Kernels",
     "Sent",
     "address",
+    "average",
     "bound",
     "copy",
     "demand_host",
+    "duplicate",
     "empty",
+    "feasible",
     "fill",
     "flat_view",
     "index_of",
+    "is_finite",
     "is_on_device",
     "is_same",
     "join",
     "kernels_for",
     "moved",
+    "narrowed",
     "on_host",
     "on_stream_of",
     "overlap",
@@ -126,13 +134,10 @@ def flat_view(
     return arrays.flat_view(name, array, like, writable)
 
 
-def demand_host(name: str, array: Any) -> None:
-    """Refuse a CUDA array, which NumPy would copy to the host unasked."""
+def demand_host(name: str, array: Any, why: str) -> None:
+    """Refuse a CUDA array, which NumPy would copy to the host unasked, and say why."""
     if is_on_device(array):
-        raise TypeError(
-            f"{name} is a CUDA array, expected one on the host: there is no loop for device arrays "
-            "yet, but Optimizer takes them, one step at a time"
-        )
+        raise TypeError(f"{name} is a CUDA array, expected one on the host: {why}")
 
 
 def kernels_for(array: Any) -> Kernels:
@@ -148,6 +153,7 @@ _HOST = Kernels(
     ]
 )
 _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
+_average_kernel = lru_cache(maxsize=None)(average_kernel)
 
 
 @cache
@@ -266,6 +272,41 @@ def wait(array: Any) -> None:
         _device().wait(array)
 
 
+def duplicate(array: Any) -> Any:
+    """Return a copy of a flat array where it lies."""
+    if not is_on_device(array):
+        return array.copy()
+    new = empty(array.size, array.dtype, array)
+    copy(new, array)
+    return new
+
+
+def narrowed(wide: Any, dtype: Any) -> Any:
+    """Return a copy of a flat array of float64, rounded to float32 or kept."""
+    if not is_on_device(wide):
+        with np.errstate(over="ignore"):
+            return wide.astype(dtype)
+    new = empty(wide.size, dtype, wide)
+    _device().narrow(new, wide)
+    return new
+
+
+def is_finite(array: Any) -> bool:
+    """Tell whether all numbers of a flat array are finite; it waits for a device."""
+    if is_on_device(array):
+        # So small a factor that no square overflows.
+        return math.isfinite(sum_of_squares(array, 2.0**-700))
+    return bool(np.isfinite(array).all())
+
+
+def average(new: Any, mean: Any, x: Any, weight: float) -> None:
+    """Write to ``new`` the mean, in float64, of one array more, which has so large a weight."""
+    if is_on_device(x):
+        _device().average(new, mean, x, weight)
+    else:
+        _average_kernel(x.dtype.name)(new, mean, x, weight)
+
+
 def address(array: Any) -> int:
     """Return where the array starts in memory."""
     interface = getattr(array, "__cuda_array_interface__", None)
@@ -299,6 +340,20 @@ def sum_of_squares(g: Any, factor: float) -> float:
     if is_on_device(g):
         return float(_device().sum_of_squares(g.dtype.name)(storage(g), factor))
     return _sum_of_squares(g.dtype.name)(storage(g), factor)
+
+
+def feasible(prox: Proximal, flat: Any, shape: tuple[int, ...]) -> Any:
+    """Return the flat point of a map's domain that is nearest to one of such a shape.
+
+    It is a new array on the host; on a device, it is the same, and the map is a separable one.
+    """
+    if not is_on_device(flat):
+        return prox.feasible(flat.reshape(shape)).reshape(-1)
+    if type(prox).feasible is not Proximal.feasible:
+        arrays, scalars = prox.parameters(shape, flat.dtype)
+        walls = tuple(moved(wall.astype(flat.dtype), flat) for wall in arrays)
+        _device().project(prox.prox, flat, walls, scalars)
+    return flat
 
 
 def index_of(array: Any) -> int | None:

@@ -703,3 +703,8 @@ def test_errors_say_what_was_expected(call, error, words):
     with pytest.raises(error, match=words) as caught:
         call()
     assert type(caught.value) is error
+
+
+def test_looks_at_every_so_many_th_step_are_refused():
+    with pytest.raises(ValueError, match="'check_every'] is 5 with a compiled fun, expected 1"):
+        ao.minimize(njit(lambda x, g: 0.0), np.zeros(2), options={"check_every": 5})

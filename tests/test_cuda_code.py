@@ -261,6 +261,96 @@ def test_sums_of_squares(dtype):
     assert "bar.sync" in body
 
 
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("value", [None, "float32", "float64"])
+def test_what_watches_for_numbers_that_are_not_finite(value, dtype):
+    from adaptopt.kernels.cuda_looks import watch_kernel
+
+    body = ptx(watch_kernel(value, dtype.name))
+    assert uses_float64(body) == ("float64" in (value, dtype.name))
+    assert_stays_in_registers(body)
+    assert "atom.global.min.s64" in body
+
+
+@pytest.mark.parametrize("value", [None, "float16", "float32", "float64"])
+def test_values_are_written_down_in_their_bits(value):
+    """Values and penalties are float64."""
+    from adaptopt.kernels.cuda_looks import value_kernel
+
+    body = ptx(value_kernel(value))
+    assert_stays_in_registers(body)
+    assert uses_float64(body)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+def test_the_largest_move(dtype):
+    from adaptopt.kernels.cuda_looks import move_kernel
+
+    body = ptx(move_kernel(dtype.name))
+    assert uses_float64(body) == (dtype == FLOAT64)
+    assert_stays_in_registers(body)
+
+
+PENALTIES = {
+    "l1": ao.L1(0.1),
+    "arrays": ao.ElasticNet([0.1], [0.2]),
+    "bounded": ao.L1(0.1).within(ao.Box([0.0], [1.0])),
+}
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("prox", PENALTIES.values(), ids=PENALTIES)
+def test_sums_of_penalties(prox, dtype):
+    from adaptopt.kernels.cuda_looks import costs_kernel
+
+    group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
+    body = ptx(costs_kernel(prox.cost, group._layout))
+    assert_stays_in_registers(body)
+    assert "bar.sync" in body
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
+@pytest.mark.parametrize("prox", [ao.Box([0.0], [1.0]), PENALTIES["bounded"]], ids=["box", "l1"])
+def test_projections(prox, dtype):
+    from adaptopt.kernels.cuda_looks import project_kernel
+
+    walls, coefs = prox.parameters((1,), dtype)
+    body = ptx(project_kernel(prox.prox, dtype.name, len(walls), len(coefs)))
+    assert uses_float64(body) == (dtype == FLOAT64)
+    assert_stays_in_registers(body)
+
+
+@pytest.mark.parametrize("words", ["uint8", "uint16", "uint32", "uint64"])
+def test_rows_are_gathered_without_a_division(words):
+    from adaptopt.kernels.cuda_epochs import gather_kernel
+
+    body = ptx(gather_kernel(words))
+    assert_stays_in_registers(body)
+    assert not re.search(r"\b(div|rem)\.", body)
+    assert not uses_float64(body)
+
+
+@pytest.mark.parametrize("form", ["float32", "float64"])
+def test_means_are_kept_in_float64(form):
+    from adaptopt.kernels import cuda_epochs, cuda_steps
+
+    kind = BITS[np.dtype(form)]
+    average = accesses(ptx(cuda_epochs.average_kernel(form)))
+    assert average == [{kind, "f64"}, {"f64"}]
+    assert accesses(ptx(cuda_epochs.accumulate_kernel(form))) == [{kind, "f64"}, {"f64"}]
+    assert accesses(ptx(cuda_steps.narrow_kernel(form))) == [{"f64"}, {kind}]
+    assert accesses(ptx(cuda_epochs.divide_kernel())) == [{"f64"}, {"f64"}]
+
+
+@pytest.mark.parametrize("value", [None, "float32", "float64"])
+def test_sums_of_losses(value):
+    from adaptopt.kernels.cuda_epochs import count_kernel
+
+    body = ptx(count_kernel(value))
+    assert_stays_in_registers(body)
+    assert "atom" not in body
+
+
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
 def test_what_fills_arrays(form):
     from adaptopt.kernels.cuda_steps import fill_kernel, widen_kernel

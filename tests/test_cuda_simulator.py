@@ -14,7 +14,13 @@ import adaptopt as ao
 TESTS = Path(__file__).parent
 
 # Fewer would mean that something was not collected.
-AT_LEAST = {"test_steps.py": 400, "test_device_arrays.py": 30, "test_rows.py": 130}
+AT_LEAST = {
+    "test_steps.py": 400,
+    "test_device_arrays.py": 30,
+    "test_minimize.py": 100,
+    "test_rows.py": 130,
+    "test_finite_sum.py": 95,
+}
 
 
 @pytest.mark.parametrize("module", AT_LEAST)

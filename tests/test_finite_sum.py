@@ -878,3 +878,45 @@ def test_a_penalty_and_bounds_are_applied_and_counted():
     assert res.x[1] == 0
     assert res.x.max() == 2.5
     assert res.fun == pytest.approx(loss(res.x, X, y)[0] + 0.1 * np.abs(res.x).sum())
+
+
+# -- looks at every so many'th batch ---------------------------------------------------------------
+
+
+def test_what_is_looked_at_less_often_takes_the_same_steps():
+    often, seldom = solve(average="uniform"), solve(average="uniform", options={"check_every": 5})
+    assert_same_run(seldom, often)
+    np.testing.assert_array_equal(seldom.epoch_losses, often.epoch_losses)
+
+
+def test_the_history_comes_with_the_next_look():
+    res = solve(options={"check_every": 4, "history": 3})
+    assert res.history["t"].tolist() == [5, 9, 13, 17, 21]
+
+
+@pytest.mark.parametrize("sick", ["value", "gradient"])
+@pytest.mark.parametrize(("every", "nit"), [(3, 6), (100, 7)])
+def test_what_is_not_finite_between_looks_ends_the_run_at_the_next(every, nit, sick):
+    calls = []
+
+    def fun(x, A, b):
+        calls.append(0)
+        f, g = squares(np.nan_to_num(x), A, b)
+        if len(calls) == 6:
+            return (np.nan, g) if sick == "value" else (f, np.array([np.inf, 0.0, 0.0]))
+        return f, g
+
+    options = {"bounds": [(-5, 5)] * 3, "options": {"check_every": every}}
+    res = solve(fun, **options)
+    assert (res.status, res.success, res.nit) == (3, False, nit)
+    assert "not finite over a batch after step 5." in res.message
+    assert np.isfinite(res.x).all()
+    again = solve(fun, state=res.state, **options)
+    assert (again.status, again.nit) == (3, 0)
+
+
+def test_compiled_epochs_look_at_every_batch():
+    with fails(ValueError, "options['check_every'] is 5 with a fun whose epochs are compiled"):
+        solve(ao.problems.LeastSquares(A, B), data=None, options={"check_every": 5})
+    with fails(ValueError, "options['check_every'] is 5 with nan_policy 'omit', expected 1"):
+        solve(options={"check_every": 5, "nan_policy": "omit"})

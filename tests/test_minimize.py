@@ -593,3 +593,74 @@ def test_rosenbrock_is_minimised():
     )  # fmt: skip
     assert res.success, res.message
     np.testing.assert_allclose(res.x, 1, atol=1e-4)
+
+
+# -- looks at every so many'th step ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [2, 3, 7])
+def test_what_is_looked_at_less_often_takes_the_same_steps(every):
+    options = {"gtol": None, "maxiter": 25, "return_all": True}
+    often, seldom = solve(options=options), solve(options={**options, "check_every": every})
+    looked_at = [0, *range(every, 25, every), 25]
+    np.testing.assert_array_equal(seldom.allvecs, [often.allvecs[t] for t in looked_at])
+    assert (seldom.nit, seldom.nfev) == (25, 26)
+
+
+@pytest.mark.parametrize(
+    ("test", "status"),
+    [({"gtol": 1.0}, 0), ({"ftol": 1e-3}, 0), ({"xtol": 0.01}, 0), ({"f_target": 1.0}, 5)],
+    ids=["gtol", "ftol", "xtol", "f_target"],
+)
+def test_a_run_ends_at_the_first_look_that_a_test_is_met_at(test, status):
+    """The tests are those of single steps, wherever they are looked at."""
+    options = {"gtol": None, "maxiter": 500, **test}
+    often, seldom = solve(options=options), solve(options={**options, "check_every": 4})
+    assert often.status == seldom.status == status
+    assert often.nit <= seldom.nit < often.nit + 4
+    assert seldom.nit % 4 == 0
+
+
+def test_the_best_iterate_is_the_best_of_those_looked_at():
+    values = iter([9.0, 1.0, 5.0, 4.0, 6.0, 7.0, 8.0])
+    res = solve(lambda x: (next(values), np.ones(3)), options={"maxiter": 6, "check_every": 3})
+    assert res.fun == 4.0
+
+
+@pytest.mark.parametrize("sick", ["value", "gradient"])
+def test_what_is_not_finite_between_looks_ends_the_run_at_the_next(sick):
+    calls = []
+
+    def fun(x):
+        calls.append(0)
+        f, g = bowl(np.nan_to_num(x))
+        if len(calls) == 6:
+            return (np.nan, g) if sick == "value" else (f, np.array([np.inf, 0.0, 0.0]))
+        return f, g
+
+    res = solve(fun, options={"check_every": 4}, bounds=[(-5, 5)] * 3)
+    assert (res.status, res.success, res.nit) == (3, False, 8)
+    assert "not finite at step 5. x is the best finite iterate, of step 4." in res.message
+    again = solve(fun, options={"check_every": 4}, bounds=[(-5, 5)] * 3, state=res.state)
+    assert (again.status, again.nit) == (3, 0)
+
+
+def test_callbacks_come_with_the_next_look():
+    seen = []
+    solve(
+        options={"maxiter": 20, "check_every": 4, "callback_every": 6, "gtol": None},
+        callback=lambda intermediate_result: seen.append(intermediate_result.nit),
+    )
+    assert seen == [8, 12, 20]
+
+
+def test_a_state_goes_on_between_looks():
+    straight = solve(options={"maxiter": 20, "check_every": 5, "gtol": None})
+    first = solve(options={"maxiter": 7, "check_every": 5, "gtol": None})
+    rest = solve(options={"maxiter": 13, "check_every": 5, "gtol": None}, state=first.state)
+    np.testing.assert_array_equal(rest.state.x, straight.state.x)
+
+
+def test_steps_are_left_out_only_where_all_are_looked_at():
+    with pytest.raises(ValueError, match=r"'check_every'\] is 2 with nan_policy 'omit', expected"):
+        solve(options={"check_every": 2, "nan_policy": "omit"})

@@ -220,6 +220,11 @@ ERRORS = {
         ValueError,
         r"options\['history'\] is 1, expected False",
     ),
+    "check_every": (
+        lambda: ao.minimize_many(valley, STARTS, options={"check_every": 5}),
+        ValueError,
+        r"options\['check_every'\] is 5, expected 1: the compiled loop looks at every step",
+    ),
     "prox": (
         lambda: ao.minimize_many(valley, STARTS, prox=ao.Simplex()),
         ValueError,

@@ -145,11 +145,22 @@ class NormKernel(DeviceKernel):
             return 0.0
         with device_of(g):
             largest = cuda.to_device(np.zeros(2, np.int64), stream=g.stream)
-            self.launch(launch_size(x.size), g.stream, x, g, walls, coefs, zero, largest)
-            bits = read_back(largest)
-        bits = bits.astype(np.int64 if self._wide else np.int32)
-        distance, slope = bits.view(np.float64 if self._wide else np.float32).tolist()
+            self.start(x, g, walls, coefs, zero, largest)
+            distance, slope = self.floats(read_back(largest))
         return distance if math.isfinite(slope) else nan
+
+    def start(
+        self, x: Any, g: Any, walls: Any, coefs: tuple[float, ...], zero: float, largest: Any
+    ) -> None:
+        """Raise two whole numbers on the device to the bits of the distance and the slope."""
+        if x.size:
+            with device_of(g):
+                self.launch(launch_size(x.size), g.stream, x, g, walls, coefs, zero, largest)
+
+    def floats(self, bits: np.ndarray) -> list[float]:
+        """Return the numbers that such bits stand for."""
+        narrow = bits.astype(np.int64 if self._wide else np.int32)
+        return narrow.view(np.float64 if self._wide else np.float32).tolist()  # type: ignore[no-any-return]
 
 
 @cache

@@ -16,7 +16,16 @@ from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, Layout, make_element, packed, step_parts, step_types
 
-__all__ = ["DenseStep", "RateKernel", "fill", "spread", "taking_step", "widen", "writable"]
+__all__ = [
+    "DenseStep",
+    "RateKernel",
+    "fill",
+    "narrow",
+    "spread",
+    "taking_step",
+    "widen",
+    "writable",
+]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -141,6 +150,12 @@ def spread_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_spread, (), (array_type(form), array_type(form), uintp))
 
 
+@cache
+def narrow_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, wide)``: from float64 to float32 or itself."""
+    return DeviceKernel(make_widen, (READ["float64"],), (array_type(form), types.float64[::1]))
+
+
 def fill(out: Any, value: Any) -> None:
     """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
     if out.size:
@@ -162,7 +177,15 @@ def widen(out: Any, narrow: Any, form: str) -> None:
     """Write the 16-bit numbers of a flat array of uint16 to one of float32."""
     if out.size:
         with device_of(out):
-            widen_kernel(form).launch(launch_size(out.size), 0, out, narrow)
+            widen_kernel(form).launch(launch_size(out.size), out.stream, out, narrow)
+
+
+def narrow(out: Any, wide: Any) -> None:
+    """Write the numbers of a flat array of float64, rounded."""
+    if out.size:
+        with device_of(out):
+            kernel = narrow_kernel(out.dtype.name)
+            kernel.launch(launch_size(out.size), out.stream, out, wide)
 
 
 def taking_step(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:

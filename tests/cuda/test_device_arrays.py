@@ -328,8 +328,6 @@ def test_gradients_that_overlap_the_parameters_badly_are_refused():
 @pytest.mark.parametrize(
     "run",
     [
-        lambda x: ao.minimize(lambda x: 0.0, x),
-        lambda x: ao.minimize_finite_sum(lambda x, i: 0.0, x, 5),
         lambda x: ao.minimize_many(lambda x: 0.0, x),
     ],
 )
