@@ -1,0 +1,88 @@
+"""Compare with other libraries: one command makes the table, the JSON, the plots and the page.
+
+Run it on a machine that does nothing else. Every section and number of threads is measured in a
+process of its own, all that is compared in the same one, in turns; libraries that are not installed
+are reported as missing. Sections that are run again replace themselves in the JSON.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SECTIONS = ("dense", "dict", "rows", "sparse", "dense-epochs", "loop", "solve", "growth")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--quick", action="store_true", help="all tiny: no figures to keep")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="by default all")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each comparison, about")
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "compare.json")
+    parser.add_argument(
+        "--docs", type=Path, help="the folder for the pages and plots; default: the JSON's"
+    )
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker is not None:
+        work(given)
+    else:
+        conduct(given)
+
+
+def conduct(given):
+    """Run the workers, and keep what they found."""
+    from comparison import results, sections
+
+    start = time.perf_counter()
+    for names, threads in sections.jobs(given.sections, given.threads, given.quick):
+        with tempfile.TemporaryDirectory() as folder:
+            piece = Path(folder, "piece.json")
+            run_worker(given, names, threads, piece)
+            results.merge(given.json, json.loads(piece.read_text()))
+    found = results.read(given.json)
+    print("\n".join(report.table(found, given.sections)))
+    docs = given.docs or given.json.parent
+    report.write(found, docs)
+    print(f"written: {given.json}, pages and plots in {docs}")
+    print(f"it took {time.perf_counter() - start:.0f} s")
+
+
+def run_worker(given, names, threads, piece):
+    """Measure some sections in a process of their own, whose threads are set before it starts."""
+    command = [sys.executable, __file__, "--worker", piece, "--seconds", given.seconds]
+    command += ["--threads", threads, "--sections", *names, *["--quick"] * given.quick]
+    count = str(threads)
+    env = os.environ | {
+        "OMP_WAIT_POLICY": "passive",  # threads that spin would take the processor from the next
+        "THP_MEM_ALLOC_ENABLE": "1",  # torch's memory in huge pages, as NumPy's is
+        "JAX_PLATFORMS": "cpu",
+        **dict.fromkeys(
+            ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+            count,
+        ),
+    }
+    print(f"== {', '.join(names)}: {threads} threads", flush=True)
+    subprocess.run([str(part) for part in command], check=True, env=env)
+
+
+def work(given):
+    """Measure, in the process that ``run_worker`` started."""
+    if hasattr(os, "sched_setaffinity"):
+        # Before any thread starts: a library that makes more threads than it is given gains nothing.
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[: given.threads])
+    from comparison import sections
+
+    found = sections.measure(given.sections, given.quick, given.seconds, given.threads)
+    given.worker.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
