@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+KEPT = HERE / "results" / "compare.json"
 SECTIONS = ("dense", "dict", "rows", "sparse", "dense-epochs", "loop", "solve", "growth")
 
 
@@ -24,34 +25,37 @@ def main():
     parser.add_argument("--quick", action="store_true", help="all tiny: no figures to keep")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="by default all")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each comparison, about")
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "compare.json")
     parser.add_argument(
-        "--docs", type=Path, help="the folder for the pages and plots; default: the JSON's"
+        "--json", type=Path, help="default: results/compare.json, whose pages are the manual's"
     )
+    parser.add_argument("--report", action="store_true", help="measure nothing, make the pages")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:
         work(given)
+    elif given.quick and given.json is None:
+        parser.error("--quick needs --json: its figures are not to be kept")
     else:
         conduct(given)
 
 
 def conduct(given):
-    """Run the workers, and keep what they found."""
-    from comparison import results, sections
+    """Run the workers, keep what they found, and make the pages."""
+    from comparison import report, results, sections
 
-    start = time.perf_counter()
-    for names, threads in sections.jobs(given.sections, given.threads, given.quick):
+    path, start = given.json or KEPT, time.perf_counter()
+    jobs = () if given.report else sections.jobs(given.sections, given.threads, given.quick)
+    for names, threads in jobs:
         with tempfile.TemporaryDirectory() as folder:
             piece = Path(folder, "piece.json")
             run_worker(given, names, threads, piece)
-            results.merge(given.json, json.loads(piece.read_text()))
-    found = results.read(given.json)
-    print("\n".join(report.table(found, given.sections)))
-    docs = given.docs or given.json.parent
-    report.write(found, docs)
-    print(f"written: {given.json}, pages and plots in {docs}")
-    print(f"it took {time.perf_counter() - start:.0f} s")
+            results.merge(path, json.loads(piece.read_text()))
+    found = results.read(path)
+    print("\n".join(report.terminal(found, given.sections)))
+    root = HERE.parent
+    docs, readme = (path.parent, None) if given.json else (root / "docs", root / "README.md")
+    report.write(found, docs, readme)
+    print(f"{path}; pages and plots in {docs}; {time.perf_counter() - start:.0f} s")
 
 
 def run_worker(given, names, threads, piece):
@@ -75,7 +79,7 @@ def run_worker(given, names, threads, piece):
 def work(given):
     """Measure, in the process that ``run_worker`` started."""
     if hasattr(os, "sched_setaffinity"):
-        # Before any thread starts: a library that makes more threads than it is given gains nothing.
+        # Before any thread starts: a library that makes more than it is given gains nothing.
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, allowed[: given.threads])
     from comparison import sections

@@ -1,4 +1,4 @@
-"""Made-up data that several sections learn from."""
+"""Made-up data: rows to learn from, and gradients."""
 
 import numpy as np
 from scipy import sparse
@@ -23,3 +23,13 @@ def dense_rows(rows, columns, seed=0):
     A = rng.standard_normal((rows, columns)).astype(np.float32)
     scores = A @ rng.standard_normal(columns) + rng.standard_normal(rows)
     return A, np.where(scores > 0, 1.0, -1.0).astype(np.float32)
+
+
+def signed(rng, shape):
+    """Return random numbers of both signs and of size 0.5 to 1.5.
+
+    None is near zero, so the place of eps, which differs between libraries, does not show.
+    """
+    size = rng.random(shape, np.float32)
+    size += np.float32(0.5)
+    return np.negative(size, out=size, where=rng.integers(0, 2, shape, np.uint8).view(bool))

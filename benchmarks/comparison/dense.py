@@ -1,13 +1,14 @@
-"""One step on one array, by its length: time, bandwidth, and the part of what the machine allows."""
+"""One step on one array, by its length: time, bandwidth, and the part of the limit."""
 
 import numpy as np
 
-from . import machine, peers
+from . import machine, peers, steppers
+from .data import signed
 from .limits import plain_steps
 from .timing import Entry, compare, stepping
 
 TITLE = "A step on one array"
-PEERS = peers.STEPPERS
+PEERS = steppers.PEERS
 THREADS = ("all", "one")
 SLOTS = {"AdaGrad": 1, "RMSProp": 1, "Adam": 2}
 COPIES = 13  # arrays of the length that all peers take together at most, beside their slots
@@ -28,15 +29,19 @@ def contest(method, n, slots, plan):
     if needed > machine.available_bytes():
         return {"case": case, **facts, "entries": [], "left_out": f"needs {needed / 1e9:.0f} GB"}
     rng = np.random.default_rng(0)
-    x, g = rng.standard_normal(n, np.float32), peers.signed(rng, n)
+    x, g = rng.standard_normal(n, np.float32), signed(rng, n)
     gradients = [g], [-g]
-    made = {"adaptopt": peers.Ours(method, [x], gradients)}
-    made |= peers.steppers(method, [x], gradients)
+    made = {"adaptopt": steppers.Ours(method, [x], gradients)}
+    made |= steppers.those_of_peers(method, [x], gradients)
     entries = []
-    for name, (check, same) in peers.checked(made, "adaptopt").items():
+    for name, (check, same) in steppers.checked(made, "adaptopt").items():
         kind = "ours" if name == "adaptopt" else "peer"
         measure = stepping(made[name]) if same else None
         entries.append(Entry(name, kind, measure, "adaptopt", check))
+    if method == "AdaGrad" and peers.why_missing("ml_dtypes") is None:
+        narrow = steppers.Ours(method, [x], gradients, state_dtype="bfloat16")
+        check = "the state is rounded at random"
+        entries.append(Entry("with bfloat16 state", "ours", stepping(narrow), "adaptopt", check))
     for name, stepper in plain_steps(slots, x, [g, gradients[1][0]]).items():
         entries.append(Entry(name, "limit", stepping(stepper), "adaptopt", "moves the same bytes"))
     return compare(case, entries, plan.seconds, **facts)

@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from . import peers
+from . import steppers
+from .data import signed
 from .limits import plain_steps
 from .timing import Entry, compare, stepping
 
 TITLE = "A step on a dict of parameters"
-PEERS = peers.STEPPERS
+PEERS = steppers.PEERS
 THREADS = ("all",)
 SIZE = 1_000
 # XLA compiles one program for all leaves, in a time that grows faster than their number.
@@ -25,16 +26,18 @@ def run(plan):
 def contest(method, count, plan):
     rng = np.random.default_rng(0)
     starts = list(rng.standard_normal((count, SIZE), np.float32))
-    g = peers.signed(rng, (count, SIZE))
+    g = signed(rng, (count, SIZE))
     gradients = list(g), list(-g)
     leave_out = ["JAX + optax"] if count > MOST_JAX_LEAVES else []
-    made = {"adaptopt": peers.Ours(method, starts, gradients)}
+    made = {"adaptopt": steppers.Ours(method, starts, gradients)}
     if count > 1:
-        made["adaptopt, gradients in a dict"] = peers.Ours(method, starts, gradients, False)
-    made |= peers.steppers(method, starts, gradients, leave_out)
+        made["with gradients in a dict of their own"] = steppers.Ours(
+            method, starts, gradients, False
+        )
+    made |= steppers.those_of_peers(method, starts, gradients, leave_out)
     entries = []
-    for name, (check, same) in peers.checked(made, "adaptopt").items():
-        kind = "ours" if name.startswith("adaptopt") else "peer"
+    for name, (check, same) in steppers.checked(made, "adaptopt").items():
+        kind = "ours" if isinstance(made[name], steppers.Ours) else "peer"
         entries.append(Entry(name, kind, stepping(made[name]) if same else None, "adaptopt", check))
     for name in leave_out:
         entries.append(Entry(name, "peer", None, None, "not run: it compiles for minutes"))

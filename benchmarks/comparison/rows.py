@@ -10,6 +10,7 @@ import adaptopt as ao
 from adaptopt.kernels import coalesce
 
 from . import peers
+from .data import signed
 from .limits import add_rows
 from .timing import Entry, compare
 
@@ -18,6 +19,7 @@ THREADS = ("all",)
 INDICES, BATCHES = 4_096, 5
 POPULARITY = 0.68  # of the k-th row it is k ** -POPULARITY
 LR, EPS = 1e-2, 1e-8
+PLAIN = "plain kernel, rows sorted before"
 TOLERANCE = 1e-5  # sums of repeated rows, in other orders
 
 
@@ -30,7 +32,7 @@ class Table:
         popularity = rng.permutation(popularity / popularity.sum())
         self.rows, self.width = rows, width
         self.batches = [rng.choice(rows, indices, p=popularity) for _ in range(BATCHES)]
-        self.grads = peers.signed(rng, (indices, width))
+        self.grads = signed(rng, (indices, width))
 
     def start(self):
         return np.ones((self.rows, self.width), np.float32)
@@ -110,16 +112,16 @@ PEERS = (
     peers.Peer(
         "torch, sparse Adagrad",
         "torch",
-        "a sparse COO gradient, not coalesced, without checks of its invariants; making it is timed "
-        "and costs next to nothing",
+        "a sparse COO gradient, not coalesced, without checks of its invariants; making it is "
+        "timed and costs next to nothing",
         "torch",
         torch_sparse,
     ),
     peers.Peer(
         "FBGEMM, row-wise AdaGrad",
         "fbgemm_gpu-cpu",
-        "SplitTableBatchedEmbeddingBagsCodegen on the host, EXACT_ROWWISE_ADAGRAD, one index a bag; "
-        "the backward pass, which takes the step, is timed, the forward pass is not",
+        "SplitTableBatchedEmbeddingBagsCodegen on the host, EXACT_ROWWISE_ADAGRAD, one index a "
+        "bag; the backward pass, which takes the step, is timed, the forward pass is not",
         "fbgemm_gpu.split_table_batched_embeddings_ops_training",
         fbgemm,
     ),
@@ -160,7 +162,7 @@ def run(plan):
             entries = [
                 Entry("adaptopt", "ours", turning(steps)),
                 Entry("after 32 MB of other work", "ours", turning(steps, evict.sum), "adaptopt"),
-                Entry("plain kernel, rows sorted before", "limit", turning(plain(table)), "adaptopt"),
+                Entry(PLAIN, "limit", turning(plain(table)), "adaptopt"),
             ]
             case = {"method": "AdaGrad", "rows": rows, "width": 32, "popularity": exponent}
             yield compare(case, entries, plan.seconds, bytes=moved(table))
@@ -196,13 +198,8 @@ def compare_with_others(plan):
             check, same = peers.judge(peers.largest_difference([result()], [reference]), TOLERANCE)
         kind = "ours" if against is None else "peer"
         entries.append(Entry(name, kind, turning(steps) if same else None, against, check))
-    entries.append(
-        Entry(
-            "plain kernel, rows sorted before", "limit", turning(plain(table)), "AdaGrad",
-            "moves the same bytes",
-        )
-    )  # fmt: skip
-    case = {"method": "several", "rows": rows, "width": width, "popularity": POPULARITY}
+    entries.append(Entry(PLAIN, "limit", turning(plain(table)), "AdaGrad", "moves the same bytes"))
+    case = {"what": "beside others", "rows": rows, "width": width, "popularity": POPULARITY}
     return compare(case, entries, plan.seconds, bytes=moved(table), distinct=table.distinct())
 
 

@@ -4,6 +4,8 @@ import importlib
 import time
 from dataclasses import dataclass
 
+import adaptopt as ao
+
 from . import machine, peers
 
 MODULES = {
@@ -16,7 +18,7 @@ MODULES = {
     "solve": "solve",
     "growth": "growth",
 }
-OWN = ("adaptopt", "numba", "llvmlite", "numpy", "scipy")
+OWN = ("numba", "llvmlite", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def _measure(name, plan):
     found = {peer.name: peers.found(peer) for peer in section.PEERS}
     packages = {peer.package for peer in section.PEERS if found[peer.name]["missing"] is None}
     packages |= {"jax", "jaxlib"} if "optax" in packages else set()
+    ran = machine.describe((*OWN, *sorted(packages - set(OWN))))
+    ran["versions"] = {"adaptopt": ao.__version__, **ran["versions"]}
     return {
-        **machine.describe((*OWN, *sorted(packages - set(OWN)))),
+        **ran,
         "settings": {"quick": plan.quick, "seconds": plan.seconds},
         "took": round(time.perf_counter() - start),
         "peers": found,
@@ -79,4 +83,6 @@ def _show(contest):
         else f"{entry['name']}: {entry['check']}"
         for entry in contest["entries"]
     ]
-    print(f"  {case}: {'; '.join(cells) or contest.get('left_out')}", flush=True)
+    for point in contest.get("points", ()):
+        cells.append(f"{point['size']:,}: {point['seconds']:.3g} s")
+    print(f"  {case}: {'; '.join(cells) or contest['left_out']}", flush=True)

@@ -111,24 +111,24 @@ PEERS = (
     peers.Peer(
         "SGDClassifier",
         "scikit-learn",
-        "loss='log_loss', no penalty, constant rate, no intercept, float32 CSR rows; plain SGD, which "
-        "keeps nothing for a coordinate, so it does less; one thread",
+        "loss='log_loss', no penalty, constant rate, no intercept, float32 CSR rows; plain SGD, "
+        "which keeps nothing for a coordinate, so it does less; one thread",
         "sklearn.linear_model",
         sgd_classifier,
     ),
     peers.Peer(
         "VowpalWabbit --adaptive",
         "vowpalwabbit",
-        "--adaptive --power_t 0.5 --noconstant over a cache file, with which later passes do not parse "
-        "text; float32; it parses in a thread of its own; its roots are approximate",
+        "--adaptive --power_t 0.5 --noconstant over a cache file, with which later passes do not "
+        "parse text; float32; it parses in a thread of its own; its roots are approximate",
         "vowpalwabbit",
         VowpalWabbit,
     ),
     peers.Peer(
         "river",
         "river",
-        f"LogisticRegression(optim.AdaGrad), rows as dicts made before; {RIVER_ROWS} rows, scaled to a "
-        "nonzero; float64",
+        f"LogisticRegression(optim.AdaGrad), rows as dicts made before; {RIVER_ROWS} rows, scaled "
+        "to a nonzero; float64",
         "river.linear_model",
         River,
     ),
@@ -159,8 +159,8 @@ def run(plan):
         fit = sgd_classifier(p)
         loss = p.value(fit(CHECKED))
         check = (
-            f"another algorithm: loss {loss:.3f} after {CHECKED} epochs, ours {reached:.3f}, at the "
-            f"start {np.log(2):.3f}"
+            f"another algorithm: loss {loss:.3f} after {CHECKED} epochs, ours {reached:.3f}, at "
+            f"the start {np.log(2):.3f}"
         )
         measure = marginal(fit, more) if loss < np.log(2) else None
         entries.append(Entry("SGDClassifier", "peer", measure, "AdaGrad", check))
@@ -169,8 +169,8 @@ def run(plan):
         loss = p.value(vw.weights(CHECKED))
         same = abs(loss - reached) < 0.01 * reached
         check = (
-            f"{'equal to 1 percent' if same else 'differs'}: loss {loss:.4f} after {CHECKED} epochs in "
-            f"the same order, ours {reached:.4f}"
+            f"{'equal to 1 percent' if same else 'differs'}: loss {loss:.4f} after {CHECKED} "
+            f"epochs in the same order, ours {reached:.4f}"
         )
         measure = marginal(vw, more) if same else None
         entries.append(Entry("VowpalWabbit --adaptive", "peer", measure, "AdaGrad", check))
@@ -203,9 +203,7 @@ def gather_entry(A):
     arrays = order, A.indptr, A.indices, A.data, x, s, np.float32(1e-3)
     gather_epoch(*arrays)
     check = "gathers and scatters as much, in a shuffled order; no exponential, no root"
-    return Entry(
-        "plain gather", "limit", repeated(lambda: gather_epoch(*arrays)), "AdaGrad", check
-    )
+    return Entry("plain gather", "limit", repeated(lambda: gather_epoch(*arrays)), "AdaGrad", check)
 
 
 REASONS = {"SGDClassifier": "it keeps no state: half of the numbers, and no root"}
