@@ -30,6 +30,7 @@ def main():
     )
     parser.add_argument("--report", action="store_true", help="measure nothing, make the pages")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--brief", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:
         work(given)
@@ -45,10 +46,10 @@ def conduct(given):
 
     path, start = given.json or KEPT, time.perf_counter()
     jobs = () if given.report else sections.jobs(given.sections, given.threads, given.quick)
-    for names, threads in jobs:
+    for names, threads, brief in jobs:
         with tempfile.TemporaryDirectory() as folder:
             piece = Path(folder, "piece.json")
-            run_worker(given, names, threads, piece)
+            run_worker(given, names, threads, brief, piece)
             results.merge(path, json.loads(piece.read_text()))
     found = results.read(path)
     print("\n".join(report.terminal(found, given.sections)))
@@ -58,19 +59,20 @@ def conduct(given):
     print(f"{path}; pages and plots in {docs}; {time.perf_counter() - start:.0f} s")
 
 
-def run_worker(given, names, threads, piece):
+def run_worker(given, names, threads, brief, piece):
     """Measure some sections in a process of their own, whose threads are set before it starts."""
     command = [sys.executable, __file__, "--worker", piece, "--seconds", given.seconds]
-    command += ["--threads", threads, "--sections", *names, *["--quick"] * given.quick]
+    command += ["--threads", threads, "--sections", *names]
+    command += ["--quick"] * given.quick + ["--brief"] * brief
     count = str(threads)
     env = os.environ | {
         "OMP_WAIT_POLICY": "passive",  # threads that spin would take the processor from the next
         "THP_MEM_ALLOC_ENABLE": "1",  # torch's memory in huge pages, as NumPy's is
         "JAX_PLATFORMS": "cpu",
-        **dict.fromkeys(
-            ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
-            count,
-        ),
+        "OPENBLAS_NUM_THREADS": "1",  # SciPy and scikit-learn lose by more, up to fivefold
+        "NUMBA_NUM_THREADS": count,
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
     }
     print(f"== {', '.join(names)}: {threads} threads", flush=True)
     subprocess.run([str(part) for part in command], check=True, env=env)
@@ -84,7 +86,9 @@ def work(given):
         os.sched_setaffinity(0, allowed[: given.threads])
     from comparison import sections
 
-    found = sections.measure(given.sections, given.quick, given.seconds, given.threads)
+    seconds = 0.05 if given.quick else given.seconds
+    plan = sections.Plan(given.quick, seconds, given.threads, given.brief)
+    found = sections.measure(given.sections, plan)
     given.worker.write_text(json.dumps(found))
 
 

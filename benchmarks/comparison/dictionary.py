@@ -4,15 +4,14 @@ import numpy as np
 
 from . import steppers
 from .data import signed
-from .limits import plain_steps
-from .timing import Entry, compare, stepping
+from .timing import compare
 
 TITLE = "A step on a dict of parameters"
 PEERS = steppers.PEERS
 THREADS = ("all",)
 SIZE = 1_000
-# XLA compiles one program for all leaves, in a time that grows faster than their number.
-MOST_JAX_LEAVES = 1_000
+# They make one program for all parameters, in a time that grows faster than their number.
+MOST = {"JAX + optax": 1_000, "torch compiled": 10}
 
 
 def run(plan):
@@ -28,22 +27,13 @@ def contest(method, count, plan):
     starts = list(rng.standard_normal((count, SIZE), np.float32))
     g = signed(rng, (count, SIZE))
     gradients = list(g), list(-g)
-    leave_out = ["JAX + optax"] if count > MOST_JAX_LEAVES else []
-    made = {"adaptopt": steppers.Ours(method, starts, gradients)}
+    ours = {}
     if count > 1:
-        made["with gradients in a dict of their own"] = steppers.Ours(
-            method, starts, gradients, False
-        )
-    made |= steppers.those_of_peers(method, starts, gradients, leave_out)
-    entries = []
-    for name, (check, same) in steppers.checked(made, "adaptopt").items():
-        kind = "ours" if isinstance(made[name], steppers.Ours) else "peer"
-        entries.append(Entry(name, kind, stepping(made[name]) if same else None, "adaptopt", check))
-    for name in leave_out:
-        entries.append(Entry(name, "peer", None, None, "not run: it compiles for minutes"))
-    flat = np.concatenate(starts)
-    for name, stepper in plain_steps(1, flat, [g.ravel(), -g.ravel()]).items():
-        entries.append(Entry(name, "limit", stepping(stepper), "adaptopt", "moves the same bytes"))
+        own = "with gradients in a dict of their own"
+        ours[own] = steppers.Ours(method, starts, gradients, in_place=False)
+    reason = "not run: it compiles for minutes"
+    leave_out = {name: reason for name, most in MOST.items() if count > most}
+    entries = steppers.entries(method, starts, gradients, ours, leave_out)
     case = {"method": method, "parameters": count, "elements": SIZE}
     return compare(case, entries, plan.seconds, bytes=20 * count * SIZE)
 

@@ -12,6 +12,7 @@ STYLES = {
     "torch default": {"color": "#56B4E9", "marker": "v"},
     "torch foreach": {"color": "#0072B2", "marker": "^"},
     "torch fused": {"color": "#009E73", "marker": "D"},
+    "torch compiled": {"color": "#117733", "marker": "<"},
     "JAX + optax": {"color": "#CC79A7", "marker": "P"},
     "DeepSpeed": {"color": "#E69F00", "marker": "X"},
 }

@@ -28,6 +28,7 @@ class Plan:
     quick: bool
     seconds: float
     threads: int
+    brief: bool = False  # fewer sizes, where a section is measured on one thread too
 
 
 def module(name):
@@ -36,19 +37,18 @@ def module(name):
 
 
 def jobs(names, threads, quick):
-    """Yield the sections and the number of threads for each process."""
+    """Yield for each process the sections, the number of threads, and whether it is brief."""
     if quick:
-        yield list(names), threads
+        yield list(names), threads, False
         return
     for name in names:
-        yield [name], threads
+        yield [name], threads, False
         if "one" in module(name).THREADS and threads > 1:
-            yield [name], 1
+            yield [name], 1, True
 
 
-def measure(names, quick, seconds, threads):
+def measure(names, plan):
     """Return what was found, by section."""
-    plan = Plan(quick, 0.05 if quick else seconds, threads)
     return {name: _measure(name, plan) for name in names}
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 import adaptopt as ao
 
+from .limits import plain_steps
 from .peers import Peer, deepspeed_optimizers, judge, largest_difference, why_missing
+from .timing import Entry, stepping
 
 LR, EPS, RHO = 1e-2, 1e-10, 0.9
 BETAS = 0.9, 0.999
@@ -19,13 +21,15 @@ METHODS = {
     "RMSProp": ao.RMSProp(LR, rho=RHO, eps=EPS),
     "Adam": ao.Adam(LR, *BETAS, eps=EPS),
 }
+SLOTS = {"AdaGrad": 1, "RMSProp": 1, "Adam": 2}
 BLOCK = 16_384  # elements of NumPy's blocks: five arrays of it fit a cache of 512 KB
 
 
 class Ours:
     """``ao.Optimizer`` on one array, or on a dict whose gradients lie in ``opt.grads``."""
 
-    def __init__(self, method, starts, gradients, in_place=True, **options):
+    def __init__(self, method, starts, gradients, in_place=True, says=None, **options):
+        self.says = says  # instead of the check, where the result is meant to be another
         self.alone = len(starts) == 1
         names = [f"p{k}" for k in range(len(starts))]
         self.gradients = [dict(zip(names, each, strict=True)) for each in gradients]
@@ -155,6 +159,22 @@ def _torch(**flags):
     return lambda *given: Torch(*given, **flags)
 
 
+class Compiled(Torch):
+    """The step of an optimizer of ``torch.optim``, compiled for these parameters."""
+
+    def __init__(self, *given):
+        import torch
+
+        super().__init__(*given, foreach=True)
+        torch.compiler.reset()  # after a few compilations of one function it gives up in silence
+        self.take = torch.compile(self.opt.step)
+
+    def step(self, calls):
+        take = self.take
+        for _ in range(calls):
+            take()
+
+
 def _make_deepspeed(method, starts, gradients):
     return Torch(method, starts, gradients, make=deepspeed_optimizers()[method])
 
@@ -223,6 +243,13 @@ PEERS = (
         ("AdaGrad", "Adam"),
     ),
     Peer(
+        "torch compiled",
+        "torch",
+        f"torch.compile(optimizer.step) with foreach=True, compiled anew for each size; {_TORCH}",
+        "torch",
+        Compiled,
+    ),
+    Peer(
         "JAX + optax",
         "optax",
         "jax.jit with donate_argnums for parameters and state; calls are queued, and waited for at "
@@ -242,15 +269,31 @@ PEERS = (
 )
 
 
-def those_of_peers(method, starts, gradients, leave_out=()):
-    """Return the steppers of the peers that are here and have the method."""
-    return {
-        peer.name: peer.make(method, starts, [list(each) for each in gradients])
-        for peer in PEERS
-        if method in (peer.methods or METHODS)
-        and peer.name not in leave_out
-        and why_missing(peer.needs) is None
-    }
+def entries(method, starts, gradients, ours, leave_out):
+    """Return those to compare: ours, the peers that are here and have the method, plain kernels.
+
+    ``ours`` holds other ways of ours by name, ``leave_out`` the reason for peers that are not run.
+    All take a few steps, and those whose result is another are not timed.
+    """
+    made = {"adaptopt": Ours(method, starts, gradients), **ours}
+    found = []
+    for peer in PEERS:
+        if method not in (peer.methods or METHODS) or why_missing(peer.needs) is not None:
+            continue
+        if peer.name in leave_out:
+            found.append(Entry(peer.name, "peer", None, None, leave_out[peer.name]))
+        else:
+            made[peer.name] = peer.make(method, starts, [list(each) for each in gradients])
+    timed = []
+    for name, (check, same) in checked(made, "adaptopt").items():
+        kind = "ours" if isinstance(made[name], Ours) else "peer"
+        timed.append(Entry(name, kind, stepping(made[name]) if same else None, "adaptopt", check))
+    x, g, opposite = (
+        np.concatenate(each) if len(each) > 1 else each[0] for each in (starts, *gradients)
+    )
+    for name, stepper in plain_steps(SLOTS[method], x, [g, opposite]).items():
+        timed.append(Entry(name, "limit", stepping(stepper), "adaptopt", "moves the same bytes"))
+    return timed + found
 
 
 def checked(made, reference, steps=3):
@@ -261,5 +304,8 @@ def checked(made, reference, steps=3):
             stepper.step(1)
     ours = made[reference].result()
     return {
-        name: judge(largest_difference(stepper.result(), ours)) for name, stepper in made.items()
+        name: (stepper.says, True)
+        if getattr(stepper, "says", None)
+        else judge(largest_difference(stepper.result(), ours))
+        for name, stepper in made.items()
     }

@@ -74,9 +74,15 @@ def marginal(run, more):
     return measure
 
 
+def single(measure):
+    """Return about what one call takes; of a short one, the least of three."""
+    first = measure(1)
+    return first if first > SHORT else min(first, measure(1), measure(1))
+
+
 def in_turns(measures, seconds, least=5, most=51):
     """Return the times of every round, in an order that is shuffled anew each round."""
-    singles = {name: min(measure(1) for _ in range(3)) for name, measure in measures.items()}
+    singles = {name: single(measure) for name, measure in measures.items()}
     calls = {
         name: int(np.clip(np.ceil(LEAST / max(single, 1e-9)), 1, 10_000))
         for name, single in singles.items()
