@@ -29,7 +29,7 @@ All take float32 where nothing else is said, the same arrays, and the same numbe
 which the process is bound; and OMP_WAIT_POLICY=passive, so that none takes the processor in
 another's turn. Gradients are random, of both signs and of size 0.5 to 1.5, and change their sign
 every round. Of options that differ between libraries, those are taken that make the formulas equal
-(see [](matching.rst)).
+(see [Matching other libraries](matching.rst)).
 """
 
 NO_GPU = """\

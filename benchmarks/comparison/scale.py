@@ -20,7 +20,8 @@ What the optimizer needs at sizes that do not fit one machine, by arithmetic. Th
 ## What is known
 
 - A step moves bytes and does little else. {measured}
-- Time and memory grow in proportion to the number of parameters ([](performance.md)){exponents}.
+- Time and memory grow in proportion to the number of parameters{exponents}
+  ([Performance](performance.md)).
 - Each coordinate is computed alone. A split of the parameters over machines changes no bit of a
   step; only `clip_norm` needs a number from all of them, one sum a step.
 
@@ -54,10 +55,10 @@ The rows are split by number over the machines, the state lies beside them, and 
 from other machines but the gradients of its rows. `RowWiseAdaGrad` has one number of state for a
 row: {row_wise} instead of {full}.
 
-Where the memory is too small, a table may be a file (`numpy.memmap`, see [](sparse_rows.rst)): on a
-disk of {disk} (assumed), 1e5 rows of 100 with their state are read and written in {disk_time} at
-best. But such a row, 400 bytes, is less than a page of 4,096: at a page a row for each of the two
-arrays, it is {page_time}.
+Where the memory is too small, a table may be a file (`numpy.memmap`, see
+[Sparse rows](sparse_rows.rst)): on a disk of {disk} (assumed), 1e5 rows of 100 with their state are
+read and written in {disk_time} at best. But such a row, 400 bytes, is less than a page of 4,096: at
+a page a row for each of the two arrays, it is {page_time}.
 
 ## What is there, and what is not
 

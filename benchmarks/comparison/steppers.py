@@ -261,7 +261,8 @@ PEERS = (
         "DeepSpeed",
         "deepspeed",
         "DeepSpeedCPUAdagrad and DeepSpeedCPUAdam(adamw_mode=False), built on this machine for its "
-        "SIMD; it has no RMSprop",
+        "SIMD; it has no RMSprop, and the AdaGrad of 0.19.8 gives another result for the last n "
+        "mod 16 elements",
         "deepspeed",
         _make_deepspeed,
         ("AdaGrad", "Adam"),
