@@ -237,3 +237,9 @@ def test_a_peer_within_the_spread_is_listed_apart():
 
 def test_a_slower_peer_is_not_listed():
     assert "NumPy" not in page_of([peer_entry("NumPy", 1.2, 1.3)])
+
+
+def test_a_peer_that_reaches_what_ours_does_not_is_listed():
+    entry = peer_entry("NumPy", 1.0, 1.0)
+    del entry["ratio"]
+    assert "AdaGrad, n = 100, 1 thread: 1.00 s, ours not" in page_of([entry])

@@ -214,7 +214,7 @@ def many(plan):
 
 def first_calls(plan):
     """Return what a process waits for that finds its kernels on the disk."""
-    rounds = 2 if plan.quick else 6
+    rounds = 2 if plan.quick else 4
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "objective.py").write_text(OBJECTIVE)
         Path(folder, "first.py").write_text(FIRST_CALL)

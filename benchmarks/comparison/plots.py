@@ -5,6 +5,8 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
+from . import shown
+
 # Of the colours that Okabe and Ito chose for all eyes; markers tell them apart without.
 STYLES = {
     "adaptopt": {"color": "#D55E00", "marker": "o", "linewidth": 2.4, "zorder": 5},
@@ -122,7 +124,7 @@ def nonzero(part):
     values = [entry["seconds"]["median"] / contest["nonzeros"] * 1e9 for entry in entries]
     names = [entry["name"] for entry in entries]
     bars = axis.barh(names, values, color=[colours[entry["kind"]] for entry in entries])
-    axis.bar_label(bars, [f"{value:.3g}" for value in values], padding=3)
+    axis.bar_label(bars, [shown.three(value) for value in values], padding=3)
     axis.set(
         xscale="log", xlabel="ns a nonzero (ours orange, peers blue, a plain gather grey)",
         title=f"An epoch over sparse rows (hogwild: {threads} threads)",

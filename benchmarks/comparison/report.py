@@ -108,21 +108,19 @@ def peers_of(found):
     for name, part in found["sections"].items():
         for contest in part["contests"]:
             for entry in contest["entries"]:
-                if entry["kind"] == "peer" and "ratio" in entry:
+                if entry["kind"] == "peer" and "seconds" in entry:
                     yield name, contest, entry
-
-
-def lost(entry):
-    """Return whether a peer is faster by more than the spread."""
-    return entry["ratio"]["median"] < 1 and entry["ratio"]["high"] < 1
 
 
 def wins(found):
     """Return every case where a peer is faster, with the reason."""
     groups, level = {}, []
     for name, contest, entry in peers_of(found):
-        text = f"{shown.case(contest)}: {shown.ratio(entry)}"
-        if lost(entry):
+        if "ratio" not in entry:  # no way of ours got there
+            text = f"{shown.case(contest)}: {shown.seconds(entry['seconds']['median'])}, ours not"
+        else:
+            text = f"{shown.case(contest)}: {shown.ratio(entry)}"
+        if "ratio" not in entry or max(entry["ratio"]["median"], entry["ratio"]["high"]) < 1:
             groups.setdefault((name, entry["name"]), []).append(text)
         elif entry["ratio"]["median"] < 1:
             level.append(f"{entry['name']}, {text}")
@@ -141,7 +139,7 @@ def wins(found):
 
 def not_timed(found):
     """Return which peers are missing, and which results differ."""
-    missing, differ = {}, []
+    missing, differ, cases = {}, [], {}
     for part in found["sections"].values():
         for peer in part["peers"].values():
             if peer["missing"] is not None:
@@ -151,10 +149,12 @@ def not_timed(found):
                 differ.append(f"{shown.case(contest)}: {contest['left_out']}")
             for entry in contest["entries"]:
                 if entry["kind"] in ("peer", "limit") and "seconds" not in entry:
-                    differ.append(f"{entry['name']}, {shown.case(contest)}: {entry['check']}")
+                    key = entry["name"], entry["check"]
+                    cases.setdefault(key, []).append(shown.case(contest))
     lines = ["## What was not timed", ""]
     lines += [f"- missing: {text}" for text in missing.values()]
     lines += [f"- {text}" for text in differ]
+    lines += [f"- {name}: {check} ({'; '.join(where)})" for (name, check), where in cases.items()]
     return [*(lines if len(lines) > 2 else [*lines, "All of it was."]), ""]
 
 

@@ -78,7 +78,7 @@ def _show(contest):
     case = ", ".join(f"{key} {value}" for key, value in contest["case"].items())
     cells = [
         f"{entry['name']} {entry['seconds']['median']:.3g} s"
-        + (f" ({entry['ratio']['median']:.3g}x)" if entry.get("kind") != "ours" else "")
+        + (f" ({entry['ratio']['median']:.3g}x)" if "ratio" in entry else "")
         if "seconds" in entry
         else f"{entry['name']}: {entry['check']}"
         for entry in contest["entries"]
