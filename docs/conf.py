@@ -6,7 +6,7 @@ project = "adaptopt"
 author = "The adaptopt developers"
 version = release = adaptopt.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 
