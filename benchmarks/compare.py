@@ -28,6 +28,7 @@ def main():
     parser.add_argument(
         "--json", type=Path, help="default: results/compare.json, whose pages are the manual's"
     )
+    parser.add_argument("--note", help="a sentence that the page shows with these sections")
     parser.add_argument("--report", action="store_true", help="measure nothing, make the pages")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--brief", action="store_true", help=argparse.SUPPRESS)
@@ -50,7 +51,7 @@ def conduct(given):
         with tempfile.TemporaryDirectory() as folder:
             piece = Path(folder, "piece.json")
             run_worker(given, names, threads, brief, piece)
-            results.merge(path, json.loads(piece.read_text()))
+            results.merge(path, json.loads(piece.read_text()), given.note)
     found = results.read(path)
     print("\n".join(report.terminal(found, given.sections)))
     root = HERE.parent

@@ -203,6 +203,14 @@ def test_figures_of_other_threads_are_kept(tmp_path):
     assert [contest["case"]["threads"] for contest in contests] == [2, 1]
 
 
+def test_a_note_is_shown_and_goes_with_the_figures(tmp_path):
+    path = tmp_path / "compare.json"
+    results.merge(path, {"dense": section(2, quick=False)}, "It was noisy.")
+    assert report.warnings(results.read(path)) == ["**dense: It was noisy.**", ""]
+    results.merge(path, {"dense": section(2, quick=False)})
+    assert report.warnings(results.read(path)) == []
+
+
 def test_the_exponent_is_the_slope_over_the_largest_sizes():
     points = [{"size": n, "seconds": 1e-3 + 1e-9 * n**2} for n in (1, 10, 10**6, 10**7, 10**8)]
     assert growth.exponent(points, "seconds") == pytest.approx(2.0, abs=1e-3)

@@ -71,7 +71,7 @@ def performance(found, gpu):
     """Return the page."""
     lines = [
         *HEAD.split("\n"),
-        *quick_warning(found),
+        *warnings(found),
         *headlines(found),
         *wins(found),
         *not_timed(found),
@@ -88,10 +88,17 @@ def in_order(found):
     return [name for name in sections.MODULES if name in found["sections"]]
 
 
-def quick_warning(found):
-    if any(section["settings"]["quick"] for section in found["sections"].values()):
-        return ["**This was a quick run, of tiny sizes: it says nothing about speed.**", ""]
-    return []
+def warnings(found):
+    """Return what is to be known before a figure is believed."""
+    lines, notes = [], {}
+    for name, part in found["sections"].items():
+        if part["settings"]["quick"]:
+            lines = ["**This was a quick run, of tiny sizes: it says nothing about speed.**", ""]
+        if "note" in part:
+            notes.setdefault(part["note"], []).append(name)
+    for note, names in notes.items():
+        lines += [f"**{', '.join(names)}: {note}**", ""]
+    return lines
 
 
 def terminal(found, names):

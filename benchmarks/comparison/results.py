@@ -13,7 +13,7 @@ def read(path):
     return json.loads(path.read_text()) if path.exists() else {"schema": SCHEMA, "sections": {}}
 
 
-def merge(path, piece):
+def merge(path, piece, note=None):
     """Put newly measured sections into the file; what was measured at other threads stays."""
     found = read(path)
     for name, section in piece.items():
@@ -24,7 +24,7 @@ def merge(path, piece):
             section["contests"] = kept + section["contests"]
             section["took"] += before["took"] * bool(kept)
         section["contests"].sort(key=lambda c: -c["case"]["threads"])
-        found["sections"][name] = section
+        found["sections"][name] = section | ({"note": note} if note else {})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")

@@ -51,31 +51,32 @@ def fewest(p, precision, solve, efforts):
 
 def bisected(p, precision, solve, most):
     """Return the same of all efforts up to ``most``: more of it is never worse."""
-    if not p.solves(solve(most), precision):
-        return None
-    low, high = 0, most
+    low, high = 0, 1
+    while not p.solves(solve(high), precision):
+        if high == most:
+            return None
+        low, high = high, min(4 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if p.solves(solve(middle), precision) else (middle, high)
     return high
 
 
-def least_iterations(p, precision, solve, most):
-    """Return a call of the fewest iterations that are enough, or None, and what was found."""
-    iterations = bisected(p, precision, solve, most)
-    if iterations is None:
-        return None, f"not within {most:,} iterations"
-    return (lambda: solve(iterations)), f"{iterations} iterations"
-
-
 def scipy_lbfgs(p, precision, quick):
-    def solve(iterations):
+    def solve(iterations, callback=None):
         return scipy.optimize.minimize(
-            p, np.zeros(p.n), jac=True, method="L-BFGS-B",
+            p, np.zeros(p.n), jac=True, method="L-BFGS-B", callback=callback,
             options={"maxiter": iterations, "maxfun": 40_000, "ftol": 0.0, "gtol": 0.0},
-        ).x  # fmt: skip
+        )  # fmt: skip
 
-    return least_iterations(p, precision, solve, 2_000)
+    def stop(intermediate_result):
+        if intermediate_result.fun <= p.target(precision):
+            raise StopIteration
+
+    res = solve(2_000, stop)
+    if res.fun > p.target(precision):
+        return None, "not within 2,000 iterations"
+    return (lambda: solve(res.nit)), f"{res.nit} iterations"
 
 
 def adagrad(p, precision, quick):
@@ -128,7 +129,10 @@ def logistic_regression(p, precision, quick):
             warnings.simplefilter("ignore")  # that it stops before its own precision
             return model.fit(p.loss.A, p.loss.targets).coef_.ravel().astype(np.float64)
 
-    return least_iterations(p, precision, solve, 1_000)
+    iterations = bisected(p, precision, solve, 1_000)
+    if iterations is None:
+        return None, "not within 1,000 iterations"
+    return (lambda: solve(iterations)), f"{iterations} iterations"
 
 
 def sgd_classifier(p, precision, quick):
