@@ -10,7 +10,6 @@ from . import placement
 from .device_batches import DeviceSum
 from .device_figures import Figures
 from .device_objective import Value
-from .epoch_calls import EpochCalls
 from .epochs import EpochRun
 from .judging import Standing
 
@@ -30,9 +29,6 @@ class DeviceEpochRun(EpochRun):
 
     def _view(self) -> Any:
         return self.total.objective.flat
-
-    def _choose_calls(self, parallel: str | None) -> EpochCalls | None:
-        return None
 
     def _evaluate(self, rows: np.ndarray) -> tuple[Any, Any]:
         return self.total.over(self.x, self.at.order, self.at.done, rows.size)

@@ -128,7 +128,12 @@ class EpochRun:
         self.validation = validation
         self.prox = prox
         self.history = History(options.history)
-        self._calls = self._choose_calls(parallel)
+        self._calls: EpochCalls | None = None
+        if not placement.is_on_device(self._flat):
+            self._calls = choose_calls(
+                *(optimizer, total, prox, self.average, self._finite),
+                *(options, parallel, batches.size),
+            )
         if self._calls is not None and every > 1:
             raise ValueError(
                 f"options['check_every'] is {every} with a fun whose epochs are compiled, expected "
@@ -158,12 +163,6 @@ class EpochRun:
 
     def _view(self) -> Any:
         return self.x.reshape(-1)
-
-    def _choose_calls(self, parallel: str | None) -> EpochCalls | None:
-        return choose_calls(
-            *(self.optimizer, self.total, self.prox, self.average, self._finite),
-            *(self.options, parallel, self.batches.size),
-        )
 
     # -- an epoch ----------------------------------------------------------------------------------
 
