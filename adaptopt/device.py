@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,22 @@ from numba import cuda as numba_cuda
 from .arrays import check_kind, storage
 from .kernels.cuda_launch import device_of
 from .kernels.cuda_reductions import NormKernel, sum_of_squares
-from .kernels.cuda_steps import DenseStep, RateKernel, fill, widen
+from .kernels.cuda_steps import DecidedStep, DenseStep, RateKernel, fill, widen
 
 __all__ = [
+    "DecidedStep",
     "DenseStep",
     "NormKernel",
     "RateKernel",
     "device_of",
     "empty",
     "fill",
+    "handle_of",
     "index_of",
+    "join",
     "moved",
     "on_host",
+    "read_stream",
     "sum_of_squares",
     "view",
     "wait",
@@ -96,6 +101,19 @@ def read_stream(stream: Any) -> Any:
             f"stream is {stream!r}, expected a stream of Numba, CuPy or torch, or its handle"
         )
     return cuda.external_stream(handle) if handle else 0
+
+
+def handle_of(stream: Any) -> Any:
+    """Return what two objects for one stream have in common."""
+    return int(stream) if hasattr(stream, "__int__") else stream
+
+
+def join(stream: Any, others: Iterable[Any]) -> None:
+    """Let what is started next on a stream come after what was started on others, unwaited for."""
+    for other in others:
+        event = cuda.event(timing=False)
+        event.record(other)
+        event.wait(stream)
 
 
 def index_of(array: Any) -> int:

@@ -96,7 +96,7 @@ class Group:
         self._worth_a_call = 0 if placement.is_on_device(flat) else WORTH_A_CALL
         self.number = compute_dtype(flat.dtype)
         ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
-        self._spans = list(pairwise(ends))
+        self.spans = list(pairwise(ends))
         self._shapes = list(shapes)
         self.scalars: tuple[float, ...] = method.initial_scalars()
         decay_coefs, self.coefs = method.coefficients_at(1)
@@ -167,9 +167,13 @@ class Group:
         # By the dtype of the gradient, whose name takes 2 us to ask for.
         self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
+        self._decided: dict[np.dtype[Any], Any] = {}  # steps that a device decides on
         if not method.rowwise:
-            step = self._kernels.dense_step(self._functions, self._layout)
-            self._steps[flat.dtype] = placement.prepare(step, flat)
+            self._steps[flat.dtype] = self._kernels.dense_step(self._functions, self._layout)
+
+    def compile(self) -> None:
+        """Compile a device's step; that of the host is."""
+        placement.prepare(self._steps[self.flat.dtype], self.flat)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -195,7 +199,7 @@ class Group:
         if self.method.rowwise:
             self.step_member(0, gradients[0], rest[:3], key)
         else:
-            self._run_all(gradients, key, rest)
+            self._run_all(gradients, self._run, key, rest)
         if not self.prox.is_separable:
             self._apply_prox()
 
@@ -204,7 +208,7 @@ class Group:
         if self.method.rowwise:
             self.step_rows(k, RowGradient(*_ALL_ROWS, g), 0, self.coefs, rest, key)
             return
-        self._run(self._part(*self._spans[k]), g, key, (*rest, self._prox_coefs))
+        self._run(self._part(*self.spans[k]), g, key, (*rest, self._prox_coefs))
 
     def step_rows(
         self,
@@ -222,7 +226,7 @@ class Group:
         """Return one parameter by rows."""
         if k not in self._tables:
             self._tables[k] = Table(
-                self._part(*self._spans[k]),
+                self._part(*self.spans[k]),
                 self._shapes[k],
                 self.method,
                 self.prox,
@@ -233,30 +237,41 @@ class Group:
             )
         return self._tables[k]
 
-    def _run_all(self, gradients: Sequence[np.ndarray], key: int, rest: tuple[Any, ...]) -> None:
+    def _run_all(
+        self, gradients: Sequence[np.ndarray], run: Callable[..., None], *rest: Any
+    ) -> None:
         if len(gradients) == 1:
-            self._run(self._whole, gradients[0], key, rest)
+            run(self._whole, gradients[0], *rest)
             return
         # Gradients that lie in the group's own buffer, and small ones, which are copied there, go
-        # through the kernel together; others from where they are.
+        # through the kernel together; others from where they are. ``near`` tells on which stream.
         buffer = self._gradient_buffer()
-        start = 0
-        for (lo, hi), g in zip(self._spans, gradients, strict=True):
-            place = buffer[lo:hi]
-            if g.dtype == place.dtype and placement.address(g) == placement.address(place):
+        start, near = 0, gradients[0]
+        for (lo, hi), g in zip(self.spans, gradients, strict=True):
+            together = not g.size or self._is_in_place(g, lo)
+            if not together and g.size < self._worth_a_call and g.dtype == buffer.dtype:
+                np.copyto(buffer[lo:hi], g)
+                together = True
+            if together and placement.on_one_stream(near, g):
                 continue
-            if g.size < self._worth_a_call and g.dtype == place.dtype:
-                np.copyto(place, g)
-                continue
-            self._run_buffered(start, lo, key, rest)
-            self._run(self._part(lo, hi), g, key, rest)
-            start = hi
-        self._run_buffered(start, self.flat.size, key, rest)
+            self._run_buffered(start, lo, near, run, rest)
+            start, near = lo, g
+            if not together:
+                run(self._part(lo, hi), g, *rest)
+                start = hi
+        self._run_buffered(start, self.flat.size, near, run, rest)
+
+    def _is_in_place(self, g: np.ndarray, lo: int) -> bool:
+        """Tell whether a parameter's gradient lies in its place of the group's buffer."""
+        buffer = self._gradient_buffer()
+        return g.dtype == buffer.dtype and placement.address(g) == (
+            placement.address(buffer) + lo * buffer.dtype.itemsize
+        )
 
     def _apply_prox(self) -> None:
         """Apply a map that ties the coordinates of a parameter together, in the step's metric."""
         wide = self._whole.x if self.has_master else self.flat
-        for (lo, hi), shape in zip(self._spans, self._shapes, strict=True):
+        for (lo, hi), shape in zip(self.spans, self._shapes, strict=True):
             x = wide[lo:hi].astype(np.float64).reshape(shape)
             rates = np.maximum(self._whole.rates[0][lo:hi].reshape(shape), np.finfo(float).tiny)
             if np.isfinite(x).all() and x.size:
@@ -264,9 +279,12 @@ class Group:
         if self.has_master:
             self.flat[:] = wide
 
-    def _run_buffered(self, lo: int, hi: int, key: int, rest: tuple[Any, ...]) -> None:
+    def _run_buffered(
+        self, lo: int, hi: int, near: np.ndarray, run: Callable[..., None], rest: tuple[Any, ...]
+    ) -> None:
         if lo < hi:
-            self._run(self._part(lo, hi), self._gradient_buffer()[lo:hi], key, rest)
+            g = placement.bound_like(self._gradient_buffer()[lo:hi], near)
+            run(self._part(lo, hi), g, *rest)
 
     def _run(self, part: Part, g: np.ndarray, key: int, rest: tuple[Any, ...]) -> None:
         dtype = g.dtype
@@ -279,6 +297,28 @@ class Group:
         x, slots, walls, rates, copies, start = part
         noise = (key, start) if self.draws else ()
         step(x, g, slots, walls, rates, copies, noise, *rest)
+
+    # -- a step that a device decides on -----------------------------------------------------------
+
+    def decided_step(self, dtype: np.dtype[Any]) -> Any:
+        """Return the kernel for gradients of a dtype."""
+        step = self._decided.get(dtype)
+        if step is None:
+            make = self._kernels.decided_step
+            assert make is not None
+            layout = self._layout._replace(gradient=dtype.name)
+            step = self._decided[dtype] = make(self._functions, layout)
+        return step
+
+    def start_decided(self, gradients: Sequence[Any], counts: Any, numbers: Any) -> None:
+        """Start a step along flat gradients, where and with what these arrays say."""
+        self._run_all(gradients, self._run_decided, counts, numbers)
+
+    def _run_decided(self, part: Part, g: Any, counts: Any, numbers: Any) -> None:
+        x, slots, walls, rates, copies, start = part
+        step = self.decided_step(g.dtype)
+        coefs = self._prox_coefs
+        step(x, storage(g), slots, walls, rates, copies, start, counts, numbers, coefs)
 
     def _part(self, lo: int, hi: int) -> Part:
         part = self._parts.get((lo, hi))
@@ -299,7 +339,7 @@ class Group:
 
     def refuse_overlap(self, name: str, g: np.ndarray, k: int) -> None:
         """Raise where the gradient of the parameter ``k`` overlaps the parameters badly."""
-        lo = self._spans[k][0]
+        lo = self.spans[k][0]
         if placement.overlap(g, self.flat) and (
             g.dtype != self.flat.dtype
             or placement.address(g) != placement.address(self.flat) + lo * self.flat.dtype.itemsize
@@ -315,7 +355,7 @@ class Group:
         """Return views of a flat array of the group, one for each parameter, in its shape."""
         return [
             array[lo:hi].reshape(shape)
-            for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
+            for (lo, hi), shape in zip(self.spans, self._shapes, strict=True)
         ]
 
     def gradients(self) -> list[np.ndarray]:
@@ -343,7 +383,7 @@ class Group:
                     for part, arrays in (("state", slots), ("hidden", hidden))
                 },
             }
-            for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
+            for (lo, hi), shape in zip(self.spans, self._shapes, strict=True)
         ]
 
     def _of_member(self, array: np.ndarray, lo: int, hi: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -385,7 +425,7 @@ class Group:
 
     def gradient_norm(self, k: int, g: np.ndarray) -> float:
         """Return how far one parameter is from stationary along its gradient."""
-        lo, hi = self._spans[k]
+        lo, hi = self.spans[k]
         if not self.prox.is_separable:
             return self._distance(lo, hi, g)
         x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)

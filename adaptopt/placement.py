@@ -18,6 +18,7 @@ from .kernels import DenseStep, SumOfSquares, norm_kernel, rate_kernel
 __all__ = [
     "Kernels",
     "address",
+    "bound_like",
     "copy",
     "demand_host",
     "empty",
@@ -29,8 +30,10 @@ __all__ = [
     "kernels_for",
     "moved",
     "on_host",
+    "on_one_stream",
     "overlap",
     "prepare",
+    "read_stream",
     "sum_of_squares",
     "wait",
     "widen",
@@ -43,6 +46,7 @@ class Kernels(NamedTuple):
     dense_step: Callable[..., Any]
     rate_kernel: Callable[..., Any]
     norm_kernel: Callable[..., Any]
+    decided_step: Callable[..., Any] | None = None  # on a device: see `deferral`
 
 
 def is_on_device(array: Any) -> bool:
@@ -109,16 +113,33 @@ _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 @cache
 def _device_kernels() -> Kernels:
     device = _device()
-    makers = (device.DenseStep, device.RateKernel, device.NormKernel)
+    makers = (device.DenseStep, device.RateKernel, device.NormKernel, device.DecidedStep)
     return Kernels(*[lru_cache(maxsize=256)(make) for make in makers])
 
 
-def prepare(step: Any, near: Any) -> Any:
-    """Return a step, compiled: so what a device lacks is said before the first step is taken."""
+def prepare(kernel: Any, near: Any) -> None:
+    """Compile a kernel, so that what a device lacks is said before the first step is taken."""
     if is_on_device(near):
         with _device().device_of(near):
-            step.compiled  # noqa: B018  (compiles)
-    return step
+            kernel.compiled  # noqa: B018  (compiles)
+
+
+def bound_like(array: Any, near: Any) -> Any:
+    """Return a view that is used on another's stream; on the host, the array."""
+    return array.bind(near.stream) if is_on_device(near) else array
+
+
+def on_one_stream(a: Any, b: Any) -> bool:
+    """Tell whether two arrays are used on one stream; those of the host are."""
+    if isinstance(a, np.ndarray):
+        return True
+    handle_of = _device().handle_of
+    return bool(a.stream is b.stream or handle_of(a.stream) == handle_of(b.stream))
+
+
+def read_stream(stream: Any, near: Any) -> Any:
+    """Return Numba's stream for that of any library, where arrays lie on a device."""
+    return _device().read_stream(stream) if is_on_device(near) else stream
 
 
 def empty(n: int, dtype: Any, near: Any) -> Any:

@@ -14,9 +14,10 @@ from .access import gather
 from .build import array_type, inlinable, number_type, tuple_of
 from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
+from .cuda_verdict import GO, KEY, reading
 from .dense import READ, Layout, make_element, step_parts, step_types
 
-__all__ = ["DenseStep", "RateKernel", "fill", "widen"]
+__all__ = ["DecidedStep", "DenseStep", "RateKernel", "fill", "widen"]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -50,21 +51,77 @@ class DenseStep(DeviceKernel):
     """One method's step on flat arrays of a device; the parameters are those of the CPU's."""
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
-        self.layout = layout
-        given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
-        functions = tuple(
-            taking(function, numbers + coefs)
-            for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
-        )
-        # The last part is about the CPU's vectors.
-        parts = step_parts(functions, layout)[:-1]
-        super().__init__(make_device_step, parts, _writable(step_types(layout)))
+        kinds = _writable(step_types(layout))
+        super().__init__(make_device_step, _parts(functions, layout), kinds)
 
     def __call__(self, x: Any, g: Any, *arguments: Any) -> None:
         """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
         if x.size:
             with device_of(x):
                 self.launch(launch_size(x.size), g.stream, x, g, *arguments)
+
+
+def make_decided_step(read_transform, read_decay, read_coefs, noise_of, transforms, decays, *parts):
+    """Step over all coordinates, where a verdict has it, with the coefficients that lie there."""
+    element = inlinable(make_element(*parts), True)
+    coefs_at = transforms + decays
+
+    def decided_step(x, g, slots, walls, rates, copies, start, counts, numbers, prox_coefs):
+        if counts[GO] == 0:
+            return
+        transform_coefs = read_transform(numbers, 0)
+        decay_coefs = read_decay(numbers, transforms)
+        coefs = read_coefs(numbers, coefs_at)
+        noise = noise_of(counts, start)
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            element(
+                i, np.uint32(i), x, g, slots, walls, rates, copies, noise,
+                transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
+
+    return decided_step
+
+
+def noise_of_step(counts, start):
+    """Return what random bits depend on."""
+    return counts[KEY], start
+
+
+def no_noise(counts, start):
+    """Return nothing, where nothing is rounded at random."""
+    return ()
+
+
+class DecidedStep(DenseStep):
+    """The same step, which the device takes or not: see `cuda_verdict`.
+
+    ``kernel(x, g, slots, walls, rates, copies, start, counts, numbers, prox_coefs)``
+    """
+
+    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+        transforms, decays, coefs, _ = layout.coefs
+        parts = (
+            *(reading(transforms), reading(decays), reading(coefs)),
+            *(noise_of_step if layout.noise else no_noise, transforms, decays),
+            *_parts(functions, layout),
+        )
+        kinds = (
+            *_writable(step_types(layout))[:6],
+            *(types.uint64, types.int64[::1], layout.number[::1]),
+            tuple_of(layout.number, layout.coefs[3]),
+        )
+        DeviceKernel.__init__(self, make_decided_step, parts, kinds)
+
+
+def _parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return what `make_element` takes, for a device."""
+    given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+    functions = tuple(
+        taking(function, numbers + coefs)
+        for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
+    )
+    # The last part is about the CPU's vectors.
+    return step_parts(functions, layout)[:-1]
 
 
 def make_device_rates(rate):
