@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import pytest
+from cuda_tools import show_numba_the_compiler
 from methods_table import METHODS, RATED
 from test_kernels import FiveSlots
 
@@ -21,6 +22,7 @@ BFLOAT16, FLOAT16, FLOAT32, FLOAT64 = (
 @cache
 def what_is_missing():
     """Return why not even an empty kernel can be compiled, or None."""
+    show_numba_the_compiler()
     try:
         from numba import cuda, types
 
@@ -30,9 +32,10 @@ def what_is_missing():
     return None
 
 
-pytestmark = pytest.mark.skipif(
+needs_numba_cuda = pytest.mark.skipif(
     what_is_missing() is not None, reason=f"numba.cuda cannot compile: {what_is_missing()}"
 )
+pytestmark = needs_numba_cuda
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +47,17 @@ def hopper(monkeypatch):
     monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: device)
 
 
-def ptx(kernel):
-    """Return the instructions of a kernel."""
+def module(kernel):
+    """Return what a kernel compiles to."""
     from numba import cuda
 
     code, _ = cuda.compile(kernel.function, kernel.signature, device=False, cc=(9, 0), abi="numba")
-    (body,) = re.findall(r"^\.visible \.entry .*?^\}", code, re.MULTILINE | re.DOTALL)
+    return code
+
+
+def ptx(kernel):
+    """Return the instructions of a kernel."""
+    (body,) = re.findall(r"^\.visible \.entry .*?^\}", module(kernel), re.MULTILINE | re.DOTALL)
     return body
 
 
@@ -73,6 +81,69 @@ def step(method, dtype, gradient=None, **options):
     if gradient is not None:
         layout = layout._replace(gradient=gradient.name)
     return DenseStep(group._functions, layout)
+
+
+def decided(method, dtype, **options):
+    """Return the step that a device decides on."""
+    from adaptopt.kernels.cuda_steps import DecidedStep
+
+    group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
+    return DecidedStep(group._functions, group._layout)
+
+
+def reductions():
+    """Return functions that make the kernels in which threads share memory, by name."""
+
+    def norm(dtype):
+        from adaptopt.kernels.cuda_reductions import NormKernel
+
+        group = ao.Optimizer(np.zeros(1, dtype), ao.SGD())._groups[0]
+        return NormKernel(group._residual, group._layout)
+
+    def squares(dtype):
+        from adaptopt.kernels.cuda_reductions import SumOfSquares
+
+        return SumOfSquares(dtype.name)
+
+    def wanted(dtype):
+        from adaptopt.kernels.cuda_reductions import WantedSquares
+
+        return WantedSquares(dtype.name)
+
+    return {
+        f"{make.__name__}-{dtype}": lambda make=make, dtype=dtype: make(dtype)
+        for make in (norm, squares, wanted)
+        for dtype in (BFLOAT16, FLOAT32, FLOAT64)
+    }
+
+
+def verdicts():
+    """Return functions that make the kernels of one thread, by name."""
+
+    def verdict():
+        from adaptopt.gradients import factor_for
+        from adaptopt.kernels.cuda_verdict import Verdict
+
+        return Verdict(factor_for)
+
+    def coefficients(method, **options):
+        from adaptopt.kernels.cuda_verdict import Coefficients
+
+        layout = ao.Optimizer(np.zeros(1, np.float32), method, **options)._groups[0]._layout
+        return Coefficients(method, "float32", *layout.coefs[:3])
+
+    named = {
+        "adagrad-norm": (ao.AdaGradNorm(), {}),
+        "adagrad": (ao.AdaGrad(), {"clip_norm": 1.0, "clip_value": 1.0}),
+        "adam": (ao.Adam(), {"clip_norm": 1.0}),
+        "nadam-decoupled": (ao.Nadam(weight_decay=0.1, decoupled=True), {"loss_scale": 8.0}),
+        "ftrl": (ao.FTRL(), {"loss_scale": 8.0}),
+    }
+    made = {
+        name: lambda method=method, options=options: coefficients(method, **options)
+        for name, (method, options) in named.items()
+    }
+    return {"verdict": verdict, **made}
 
 
 def uses_float64(body):
@@ -130,6 +201,22 @@ def test_steps_with_options(dtype, options, kinds):
     assert_stays_in_registers(body)
     assert_rounds_correctly(body)
     assert set().union(*accesses(body)) == kinds
+
+
+def test_steps_that_the_device_decides_on(method):
+    body = ptx(decided(method, FLOAT32, clip_norm=1.0))
+    assert not uses_float64(body)
+    assert_stays_in_registers(body)
+    assert_rounds_correctly(body)
+    read, written = accesses(body)
+    assert "f32" in read
+    assert read <= {"f32", "u64", "b64", "s64"}  # whether it is taken
+    assert written == {"f32"}
+
+
+@pytest.mark.parametrize("name", verdicts())
+def test_what_decides_stays_in_registers(name):
+    assert_stays_in_registers(ptx(verdicts()[name]()))
 
 
 def test_float32_gradients_of_narrow_parameters():
