@@ -95,6 +95,8 @@ class Deferral:
             for group, (lo, hi) in zip(groups, pairwise(firsts), strict=True)
         ]
         kernels: list[DeviceKernel] = [self._verdict]
+        for group in groups:
+            group.compile_map()
         for deferred in self._groups:
             dtype = deferred.group.flat.dtype
             kernels += [deferred.kernel, deferred.group.decided_step(dtype)]

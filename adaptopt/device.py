@@ -11,6 +11,7 @@ from numba import cuda as numba_cuda
 
 from .arrays import check_kind, storage
 from .kernels.cuda_launch import device_of
+from .kernels.cuda_maps import TyingMap
 from .kernels.cuda_reductions import NormKernel, sum_of_squares
 from .kernels.cuda_steps import DecidedStep, DenseStep, RateKernel, fill, widen
 
@@ -19,6 +20,7 @@ __all__ = [
     "DenseStep",
     "NormKernel",
     "RateKernel",
+    "TyingMap",
     "device_of",
     "empty",
     "fill",

@@ -80,10 +80,10 @@ class Group:
         transformation: Transformation,
         allocate: Callable[..., np.ndarray] | None = None,
     ) -> None:
-        if placement.is_on_device(flat) and not prox.is_separable:
+        if placement.is_on_device(flat) and not _has_kernel(prox):
             raise ValueError(
                 f"prox is a {type(prox).__name__} with CUDA arrays, expected a map of each "
-                "coordinate alone, such as L1: those that tie them together run on the host"
+                "coordinate alone or one with terms, advance and result: others run on the host"
             )
         if placement.is_on_device(flat) and method.rowwise:
             raise ValueError(
@@ -143,6 +143,7 @@ class Group:
         self._whole = Part(x, tuple(slots), walls, rates, copies, 0)
         self._parts: dict[tuple[int, int], Part] = {(0, n): self._whole}
         self._gradient: np.ndarray | None = None
+        self._maps: list[Any] | None = None
 
         stochastic = precision.rounding == "stochastic" and narrow
         self.draws = stochastic or "bfloat16" in slot_forms
@@ -174,6 +175,12 @@ class Group:
     def compile(self) -> None:
         """Compile a device's step; that of the host is."""
         placement.prepare(self._steps[self.flat.dtype], self.flat)
+        self.compile_map()
+
+    def compile_map(self) -> None:
+        """Compile what a device maps parameters with after a step."""
+        if not self.prox.is_separable:
+            self._tying_maps()
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -201,7 +208,7 @@ class Group:
         else:
             self._run_all(gradients, self._run, key, rest)
         if not self.prox.is_separable:
-            self._apply_prox()
+            self._apply_prox(gradients)
 
     def step_member(self, k: int, g: np.ndarray, rest: tuple[Any, ...], key: int) -> None:
         """Take a step along the flat gradient of one parameter, where maps are separable."""
@@ -268,8 +275,16 @@ class Group:
             placement.address(buffer) + lo * buffer.dtype.itemsize
         )
 
-    def _apply_prox(self) -> None:
-        """Apply a map that ties the coordinates of a parameter together, in the step's metric."""
+    def _apply_prox(self, gradients: Sequence[Any], counts: Any = None) -> None:
+        """Apply a map that ties the coordinates of a parameter together, in the step's metric.
+
+        A device does so on the streams of the gradients, and where ``counts`` say so.
+        """
+        if placement.is_on_device(self.flat):
+            for (lo, hi), tying, g in zip(self.spans, self._tying_maps(), gradients, strict=True):
+                part = self._part(lo, hi)
+                tying(g.stream, part.x, part.rates[0], part.copies, counts)
+            return
         wide = self._whole.x if self.has_master else self.flat
         for (lo, hi), shape in zip(self.spans, self._shapes, strict=True):
             x = wide[lo:hi].astype(np.float64).reshape(shape)
@@ -278,6 +293,22 @@ class Group:
                 wide[lo:hi] = self.prox.solve(x, rates).ravel()
         if self.has_master:
             self.flat[:] = wide
+
+    def _tying_maps(self) -> list[Any]:
+        """Return what a device maps each parameter with."""
+        if self._maps is None:
+            make = self._kernels.tying_map
+            prox: Any = self.prox
+            assert make is not None
+            functions = (prox.terms, prox.advance, prox.result)
+            self._maps = [
+                make(
+                    functions, prox.start, prox.number, *prox.tied(hi - lo),
+                    prox.most_steps(hi - lo), self._layout, self.flat,
+                )
+                for lo, hi in self.spans
+            ]  # fmt: skip
+        return self._maps
 
     def _run_buffered(
         self, lo: int, hi: int, near: np.ndarray, run: Callable[..., None], rest: tuple[Any, ...]
@@ -313,6 +344,8 @@ class Group:
     def start_decided(self, gradients: Sequence[Any], counts: Any, numbers: Any) -> None:
         """Start a step along flat gradients, where and with what these arrays say."""
         self._run_all(gradients, self._run_decided, counts, numbers)
+        if not self.prox.is_separable:
+            self._apply_prox(gradients, counts)
 
     def _run_decided(self, part: Part, g: Any, counts: Any, numbers: Any) -> None:
         x, slots, walls, rates, copies, start = part
@@ -447,7 +480,8 @@ class Group:
 
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
         """Return how far a step of rate 1 would move a coordinate at most."""
-        x, g = self.flat[lo:hi].astype(np.float64), g.astype(np.float64)
+        x = placement.on_host(self.flat[lo:hi]).astype(np.float64)
+        g = placement.on_host(g).astype(np.float64)
         if not (np.isfinite(g).all() and np.isfinite(x).all()):
             return math.nan
         return float(np.max(np.abs(x - self.prox.solve(x - g, np.ones(x.shape))), initial=0.0))
@@ -476,6 +510,11 @@ class Group:
                     f"{name} is {value}, which is 0 in {self.number}, expected at least "
                     f"{np.finfo(self.number).smallest_subnormal}"
                 )
+
+
+def _has_kernel(prox: Proximal) -> bool:
+    """Tell whether a device can apply a map."""
+    return prox.is_separable or getattr(prox, "terms", None) is not None
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -46,7 +46,9 @@ class Kernels(NamedTuple):
     dense_step: Callable[..., Any]
     rate_kernel: Callable[..., Any]
     norm_kernel: Callable[..., Any]
-    decided_step: Callable[..., Any] | None = None  # on a device: see `deferral`
+    # On a device only: see `deferral`, and what applies maps that tie coordinates together.
+    decided_step: Callable[..., Any] | None = None
+    tying_map: Callable[..., Any] | None = None
 
 
 def is_on_device(array: Any) -> bool:
@@ -113,8 +115,14 @@ _sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
 @cache
 def _device_kernels() -> Kernels:
     device = _device()
-    makers = (device.DenseStep, device.RateKernel, device.NormKernel, device.DecidedStep)
-    return Kernels(*[lru_cache(maxsize=256)(make) for make in makers])
+    kept = lru_cache(maxsize=256)
+    return Kernels(
+        dense_step=kept(device.DenseStep),
+        rate_kernel=kept(device.RateKernel),
+        norm_kernel=kept(device.NormKernel),
+        decided_step=kept(device.DecidedStep),
+        tying_map=device.TyingMap,
+    )
 
 
 def prepare(kernel: Any, near: Any) -> None:

@@ -37,7 +37,10 @@ LAYERS = [
     {"tables"},
     {"packing", "precision", "snapshot", "transformation"},
     {"placement", "device"},
-    {"kernels.cuda_steps", "kernels.cuda_reductions", "kernels.cuda_verdict"},
+    {
+        *("kernels.cuda_steps", "kernels.cuda_reductions", "kernels.cuda_verdict"),
+        "kernels.cuda_maps",
+    },
     {"kernels.cuda_arity", "kernels.cuda_launch"},
     {"kernels.dense_epochs", "kernels.hogwild"},
     {

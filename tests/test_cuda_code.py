@@ -117,6 +117,28 @@ def reductions():
     }
 
 
+def maps():
+    """Return functions that make the kernels of maps that tie coordinates together, by name."""
+
+    def kernel(prox, dtype, **options):
+        from adaptopt.kernels.cuda_maps import itself, listed, map_kernel
+
+        layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options)._groups[0]._layout
+        place = itself if prox.tied(3)[0] is None else listed
+        return map_kernel((prox.terms, prox.advance, prox.result), place, layout)
+
+    named = {
+        "simplex": (ao.Simplex(), FLOAT32, {}),
+        "ball": (ao.L2Ball(1.0), FLOAT64, {}),
+        "groups": (ao.GroupL2(0.1, [0, 0, 1]), BFLOAT16, {}),
+        "groups-master": (ao.GroupL2(0.1, [0, 0, 1]), BFLOAT16, {"master": True}),
+    }
+    return {
+        name: lambda prox=prox, dtype=dtype, options=options: kernel(prox, dtype, **options)
+        for name, (prox, dtype, options) in named.items()
+    }
+
+
 def verdicts():
     """Return functions that make the kernels of one thread, by name."""
 
@@ -212,6 +234,13 @@ def test_steps_that_the_device_decides_on(method):
     assert "f32" in read
     assert read <= {"f32", "u64", "b64", "s64"}  # whether it is taken
     assert written == {"f32"}
+
+
+@pytest.mark.parametrize("name", maps())
+def test_maps_that_tie_coordinates_together_stay_in_registers(name):
+    body = ptx(maps()[name]())
+    assert_stays_in_registers(body)
+    assert "bar.sync" in body
 
 
 @pytest.mark.parametrize("name", verdicts())

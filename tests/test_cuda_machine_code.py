@@ -14,6 +14,7 @@ from test_cuda_code import (
     OPTIONS,
     decided,
     hopper,  # noqa: F401  (a fixture)
+    maps,
     module,
     needs_numba_cuda,
     reductions,
@@ -125,9 +126,12 @@ def test_rates(tmp_path):
     assert not float64_operations(instructions)
 
 
-@pytest.mark.parametrize("name", reductions())
-def test_reductions(name, tmp_path):
-    frames, instructions = assembled([module(reductions()[name]())], tmp_path)
+SHARING = reductions() | maps()
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_threads_that_share_memory(name, tmp_path):
+    frames, instructions = assembled([module(SHARING[name]())], tmp_path)
     assert_in_registers(frames, instructions)
     assert "BAR" in {instruction.split(".")[0] for instruction in instructions}
 

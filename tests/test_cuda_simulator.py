@@ -14,7 +14,12 @@ import adaptopt as ao
 TESTS = Path(__file__).parent
 
 # Fewer would mean that something was not collected.
-AT_LEAST = {"test_steps.py": 400, "test_device_arrays.py": 30, "test_deferred_steps.py": 45}
+AT_LEAST = {
+    "test_steps.py": 400,
+    "test_device_arrays.py": 30,
+    "test_deferred_steps.py": 45,
+    "test_tying_maps.py": 40,
+}
 
 
 @pytest.mark.parametrize("module", AT_LEAST)

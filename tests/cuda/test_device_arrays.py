@@ -16,6 +16,7 @@ from adaptopt.kernels import cuda_launch
 from adaptopt.kernels.cuda_launch import DeviceKernel, launch_size
 from adaptopt.kernels.cuda_reductions import sum_of_squares
 from adaptopt.kernels.reductions import BLOCK
+from adaptopt.nonseparable import NonSeparable
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 in_the_simulator = pytest.mark.skipif(not SIMULATED, reason="replaces parts of the simulator")
@@ -353,11 +354,13 @@ def test_parameters_in_two_places_are_refused():
         ao.Optimizer(params, ao.SGD())
 
 
-def test_maps_that_tie_coordinates_together_are_refused():
-    with pytest.raises(
-        ValueError, match="prox is a Simplex with CUDA arrays, expected a map of ea"
-    ):
-        ao.Optimizer(there(np.ones(3)), ao.SGD(), prox=ao.Simplex())
+def test_maps_that_only_the_host_can_apply_are_refused():
+    class Theirs(NonSeparable):
+        def solve(self, x, rates):
+            return x
+
+    with pytest.raises(ValueError, match="prox is a Theirs with CUDA arrays, expected a map of ea"):
+        ao.Optimizer(there(np.ones(3)), ao.SGD(), prox=Theirs())
 
 
 def test_gradients_that_overlap_the_parameters_badly_are_refused():
