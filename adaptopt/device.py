@@ -62,7 +62,8 @@ def view(name: str, array: Any, like: Any, writable: bool, stream: Any) -> Any:
         What uses the array next runs there; by default where the interface says, else on Numba's
         default stream.
     """
-    _demand_a_driver(name)
+    if like is None:  # what is like an array on a device has a driver
+        _demand_a_driver(name)
     interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
     if interface is not None and writable and interface["data"][1]:
         raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")

@@ -237,6 +237,7 @@ def index_of(array: Any) -> int | None:
     return _device().index_of(array) if is_on_device(array) else None
 
 
+@cache
 def _device() -> Any:
     from . import device
 

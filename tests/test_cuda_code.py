@@ -1,6 +1,9 @@
 """What the CUDA kernels compile to, for compute capability 9.0, without a device."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -314,3 +317,42 @@ def test_five_slots_stay_in_registers():
     """Tuples of any length are taken apart by the compiler."""
     body = ptx(step(FiveSlots(), FLOAT32))
     assert_stays_in_registers(body)
+
+
+# -- the disk cache --------------------------------------------------------------------------------
+
+# A process that compiles one kernel as it would with a device of this capability, and says how
+# often the cache had it. Nothing is loaded into a device: there is none.
+COMPILE_ONE = """
+from types import SimpleNamespace
+import numba.cuda.dispatcher as dispatcher
+from numba.cuda import codegen
+device = SimpleNamespace(compute_capability=(9, 0))
+dispatcher.get_current_device = lambda: device
+codegen.devices.get_context = lambda *args: SimpleNamespace(device=device)
+dispatcher._Kernel.bind = lambda self: None
+
+import numpy as np, adaptopt as ao
+from adaptopt.kernels.cuda_steps import DenseStep
+def rule(x, g, G, lr, other):
+    G = G + g * g
+    return x - lr / (G + {term}) * g, lr, (G,)
+
+group = ao.Optimizer(np.zeros(1, np.float32), ao.AdaGrad())._groups[0]
+transform, decay, _, prox = group._functions
+step = DenseStep((transform, decay, rule, prox), group._layout._replace(coefs=(0, 0, 2, 0)))
+print(sum(step.compiled._cache_hits.values()))
+"""
+
+
+def test_another_process_finds_a_kernel_on_the_disk_unless_its_rule_is_another(tmp_path):
+    def hits(term):
+        run = subprocess.run(
+            [sys.executable, "-c", COMPILE_ONE.replace("{term}", term)],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        return int(run.stdout)
+
+    assert [hits("lr"), hits("lr"), hits("other")] == [0, 1, 0]
