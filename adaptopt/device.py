@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,38 @@ from .arrays import check_kind, storage
 from .kernels.cuda_epochs import average
 from .kernels.cuda_launch import device_of
 from .kernels.cuda_looks import project
+from .kernels.cuda_maps import TyingMap
 from .kernels.cuda_reductions import NormKernel, read_back, sum_of_squares
 from .kernels.cuda_rows import CatchUp, RowStep, RowSums
-from .kernels.cuda_steps import DenseStep, RateKernel, fill, narrow, spread, widen
+from .kernels.cuda_steps import (
+    DecidedStep,
+    DenseStep,
+    RateKernel,
+    fill,
+    narrow,
+    spread,
+    widen,
+)
 from .uploads import Mirror, Upload
 
 __all__ = [
     "CatchUp",
+    "DecidedStep",
     "DenseStep",
     "Mirror",
     "NormKernel",
     "RateKernel",
     "RowStep",
     "RowSums",
+    "TyingMap",
     "Upload",
     "average",
     "device_of",
     "empty",
     "fill",
+    "handle_of",
     "index_of",
+    "join",
     "moved",
     "narrow",
     "on_host",
@@ -74,7 +88,8 @@ def view(name: str, array: Any, like: Any, writable: bool, stream: Any, near: An
     near : array, optional
         Demand this array's device.
     """
-    _demand_a_driver(name)
+    if like is None:  # what is like an array on a device has a driver
+        _demand_a_driver(name)
     interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
     if interface is not None and writable and interface["data"][1]:
         raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")
@@ -136,6 +151,19 @@ def read_stream(stream: Any) -> Any:
             f"stream is {stream!r}, expected a stream of Numba, CuPy or torch, or its handle"
         )
     return cuda.external_stream(handle) if handle else 0
+
+
+def handle_of(stream: Any) -> Any:
+    """Return what two objects for one stream have in common."""
+    return int(stream) if hasattr(stream, "__int__") else stream
+
+
+def join(stream: Any, others: Iterable[Any]) -> None:
+    """Let what is started next on a stream come after what was started on others, unwaited for."""
+    for other in others:
+        event = cuda.event(timing=False)
+        event.record(other)
+        event.wait(stream)
 
 
 def index_of(array: Any) -> int:

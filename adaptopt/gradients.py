@@ -6,7 +6,9 @@ coordinates of a step. ``limit`` clips each coordinate.
 
 from __future__ import annotations
 
-__all__ = ["as_given", "clipped", "scaled"]
+from math import isfinite, nan
+
+__all__ = ["as_given", "clipped", "factor_for", "scaled"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Like rules, they have no one type.
@@ -27,3 +29,11 @@ def clipped(g, factor, limit):
     g = factor * g
     g = -limit if g < -limit else g
     return limit if g > limit else g
+
+
+def factor_for(norm, scale, limit):
+    """Return the factor for gradients of a norm, NaN where that is not finite; in float64."""
+    factor, norm = 1.0 / scale, norm / scale
+    if not isfinite(norm):
+        return nan
+    return factor * (limit / norm) if norm > limit else factor

@@ -90,10 +90,10 @@ class Group:
         transformation: Transformation,
         allocate: Callable[..., np.ndarray] | None = None,
     ) -> None:
-        if placement.is_on_device(flat) and not prox.is_separable:
+        if placement.is_on_device(flat) and not _has_kernel(prox):
             raise ValueError(
                 f"prox is a {type(prox).__name__} with CUDA arrays, expected a map of each "
-                "coordinate alone, such as L1: those that tie them together run on the host"
+                "coordinate alone or one with terms, advance and result: others run on the host"
             )
         self.flat = flat
         self.method = method
@@ -101,9 +101,9 @@ class Group:
         self._worth_a_call = 0 if placement.is_on_device(flat) else WORTH_A_CALL
         self.number = compute_dtype(flat.dtype)
         ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
-        self._spans = list(pairwise(ends))
+        self.spans = list(pairwise(ends))
         self._shapes = list(shapes)
-        self._large = [k for k, (lo, hi) in enumerate(self._spans) if hi - lo >= self._worth_a_call]
+        self._large = [k for k, (lo, hi) in enumerate(self.spans) if hi - lo >= self._worth_a_call]
         self.scalars: tuple[float, ...] = method.initial_scalars()
         decay_coefs, self.coefs = method.coefficients_at(1)
         _check_rule(method, self.coefs)
@@ -151,6 +151,7 @@ class Group:
         self._buffer: np.ndarray | None = None
         self._places: list[np.ndarray] = []  # of gradients in the buffer: flat, and in shape
         self._shaped_places: list[np.ndarray] = []
+        self._maps: list[Any] | None = None
 
         stochastic = precision.rounding == "stochastic" and narrow
         self.draws = stochastic or "bfloat16" in slot_forms
@@ -175,11 +176,10 @@ class Group:
         # By the dtype of the gradient, whose name takes 2 us to ask for.
         self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
-        if method.rowwise:
-            self.table(0).kernel(flat.dtype.name)
-        else:
-            step = self._kernels.dense_step(self._functions, self._layout)
-            self._step = self._steps[flat.dtype] = placement.prepare(step, flat)
+        self._decided: dict[np.dtype[Any], Any] = {}  # steps that a device decides on
+        if not method.rowwise:
+            self._step = self._kernels.dense_step(self._functions, self._layout)
+            self._steps[flat.dtype] = self._step
         self._owner = _owner(flat)
         self._is_plain = self._owner is not None and not (
             len(shapes) > 1
@@ -190,6 +190,19 @@ class Group:
             or not prox.is_separable
             or self.draws
         )
+
+    def compile(self) -> None:
+        """Compile a device's step; that of the host is."""
+        if self.method.rowwise:
+            self.table(0).kernel(self.flat.dtype.name)
+        else:
+            placement.prepare(self._step, self.flat)
+        self.compile_map()
+
+    def compile_map(self) -> None:
+        """Compile what a device maps parameters with after a step."""
+        if not self.prox.is_separable:
+            self._tying_maps()
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -249,16 +262,16 @@ class Group:
         if self.method.rowwise:
             self.step_member(0, gradients[0], rest[:3], key)
         else:
-            self._run_all(gradients, key, rest)
+            self._run_all(gradients, self._run, key, rest)
         if not self.prox.is_separable:
-            self._apply_prox()
+            self._apply_prox(gradients)
 
     def step_member(self, k: int, g: np.ndarray, rest: tuple[Any, ...], key: int) -> None:
         """Take a step along the flat gradient of one parameter, where maps are separable."""
         if self.method.rowwise:
             self.step_rows(k, RowGradient(*_ALL_ROWS, g), 0, self.coefs, rest, key)
             return
-        self._run(self._part(*self._spans[k]), g, key, (*rest, self._prox_coefs))
+        self._run(self._part(*self.spans[k]), g, key, (*rest, self._prox_coefs))
 
     def step_rows(
         self,
@@ -276,7 +289,7 @@ class Group:
         """Return one parameter by rows."""
         if k not in self._tables:
             self._tables[k] = Table(
-                self._part(*self._spans[k]),
+                self._part(*self.spans[k]),
                 self._shapes[k],
                 self.method,
                 self.prox,
@@ -288,17 +301,19 @@ class Group:
             )
         return self._tables[k]
 
-    def _run_all(self, gradients: Sequence[np.ndarray], key: int, rest: tuple[Any, ...]) -> None:
+    def _run_all(
+        self, gradients: Sequence[np.ndarray], run: Callable[..., None], *rest: Any
+    ) -> None:
         """Go through the kernel with few calls.
 
         Gradients that lie in the group's own buffer, and small ones, which are copied there, go
-        together; others from where they are.
+        together, where they are used on one stream; others from where they are.
         """
         if len(gradients) == 1:
-            self._run(self._whole, gradients[0], key, rest)
+            run(self._whole, gradients[0], *rest)
             return
         self._make_buffer()
-        apart = self._large
+        apart: Sequence[int] = self._large
         if set(map(_DTYPE, gradients)) != {self.flat.dtype}:
             apart = [
                 k
@@ -312,17 +327,21 @@ class Group:
             g = gradients[k]
             self._collect(gradients, copied, k)
             copied = k + 1
-            if g is not self._places[k] and not placement.is_same(g, self._places[k]):
-                self._run_together(gradients, first, k, key, rest)
-                self._run(self._part(*self._spans[k]), g, key, rest)
+            together = not g.size or g is self._places[k] or placement.is_same(g, self._places[k])
+            if together and placement.on_one_stream(gradients[first], g):
+                continue
+            self._run_together(gradients, first, k, run, rest)
+            first = k
+            if not together:
+                run(self._part(*self.spans[k]), g, *rest)
                 first = k + 1
         self._collect(gradients, copied, len(gradients))
-        self._run_together(gradients, first, len(gradients), key, rest)
+        self._run_together(gradients, first, len(gradients), run, rest)
 
     def _collect(self, gradients: Sequence[np.ndarray], first: int, end: int) -> None:
         """Copy the gradients of some members, one after the other, to their places."""
         if first < end and not all(map(is_, gradients[first:end], self._places[first:end])):
-            lo, hi = self._spans[first][0], self._spans[end - 1][1]
+            lo, hi = self.spans[first][0], self.spans[end - 1][1]
             np.concatenate(gradients[first:end], out=self._make_buffer()[lo:hi])
 
     def _run_together(
@@ -330,25 +349,50 @@ class Group:
         gradients: Sequence[np.ndarray],
         first: int,
         end: int,
-        key: int,
+        run: Callable[..., None],
         rest: tuple[Any, ...],
     ) -> None:
         """Step some members along what lies in their places."""
         if first < end:
-            lo, hi = self._spans[first][0], self._spans[end - 1][1]
-            g = placement.on_stream_of(gradients[first], self._make_buffer()[lo:hi])
-            self._run(self._part(lo, hi), g, key, rest)
+            lo, hi = self.spans[first][0], self.spans[end - 1][1]
+            g = placement.bound_like(self._make_buffer()[lo:hi], gradients[first])
+            if lo < hi:
+                run(self._part(lo, hi), g, *rest)
 
-    def _apply_prox(self) -> None:
-        """Apply a map that ties the coordinates of a parameter together, in the step's metric."""
+    def _apply_prox(self, gradients: Sequence[Any], counts: Any = None) -> None:
+        """Apply a map that ties the coordinates of a parameter together, in the step's metric.
+
+        A device does so on the streams of the gradients, and where ``counts`` say so.
+        """
+        if placement.is_on_device(self.flat):
+            for (lo, hi), tying, g in zip(self.spans, self._tying_maps(), gradients, strict=True):
+                part = self._part(lo, hi)
+                tying(g.stream, part.x, part.rates[0], part.copies, counts)
+            return
         wide = self._whole.x if self.has_master else self.flat
-        for (lo, hi), shape in zip(self._spans, self._shapes, strict=True):
+        for (lo, hi), shape in zip(self.spans, self._shapes, strict=True):
             x = wide[lo:hi].astype(np.float64).reshape(shape)
             rates = np.maximum(self._whole.rates[0][lo:hi].reshape(shape), np.finfo(float).tiny)
             if np.isfinite(x).all() and x.size:
                 wide[lo:hi] = self.prox.solve(x, rates).ravel()
         if self.has_master:
             self.flat[:] = wide
+
+    def _tying_maps(self) -> list[Any]:
+        """Return what a device maps each parameter with."""
+        if self._maps is None:
+            make = self._kernels.tying_map
+            prox: Any = self.prox
+            assert make is not None
+            functions = (prox.terms, prox.advance, prox.result)
+            self._maps = [
+                make(
+                    functions, prox.start, prox.number, *prox.tied(hi - lo),
+                    prox.most_steps(hi - lo), self._layout, self.flat,
+                )
+                for lo, hi in self.spans
+            ]  # fmt: skip
+        return self._maps
 
     def _run(self, part: Part, g: np.ndarray, key: int, rest: tuple[Any, ...]) -> None:
         dtype = g.dtype
@@ -361,6 +405,29 @@ class Group:
         transformation, decay, rule, prox = rest
         numbers = transformation + decay + rule + prox
         step(part.x, g, part.arrays, numbers, (key, part.start) if self.draws else ())
+
+    # -- a step that a device decides on -----------------------------------------------------------
+
+    def decided_step(self, dtype: np.dtype[Any]) -> Any:
+        """Return the kernel for gradients of a dtype."""
+        step = self._decided.get(dtype)
+        if step is None:
+            make = self._kernels.decided_step
+            assert make is not None
+            layout = self._layout._replace(gradient=dtype.name)
+            step = self._decided[dtype] = make(self._functions, layout)
+        return step
+
+    def start_decided(self, gradients: Sequence[Any], counts: Any, numbers: Any) -> None:
+        """Start a step along flat gradients, where and with what these arrays say."""
+        self._run_all(gradients, self._run_decided, counts, numbers)
+        if not self.prox.is_separable:
+            self._apply_prox(gradients, counts)
+
+    def _run_decided(self, part: Part, g: Any, counts: Any, numbers: Any) -> None:
+        step = self.decided_step(g.dtype)
+        coefs = self._prox_coefs
+        step(part.x, storage(g), part.arrays, part.start, counts, numbers, coefs)
 
     def _part(self, lo: int, hi: int) -> Part:
         part = self._parts.get((lo, hi))
@@ -379,7 +446,7 @@ class Group:
             self._buffer = placement.empty(self.flat.size, self.flat.dtype, self._whole.x)
             placement.fill(storage(self._buffer), 0)
             placement.wait(self._buffer)
-            self._places = [self._buffer[lo:hi] for lo, hi in self._spans]
+            self._places = [self._buffer[lo:hi] for lo, hi in self.spans]
             self._shaped_places = self.shaped(self._buffer)
         return self._buffer
 
@@ -405,7 +472,7 @@ class Group:
 
     def refuse_overlap(self, name: str, g: np.ndarray, k: int) -> None:
         """Raise where the gradient of the parameter ``k`` overlaps the parameters badly."""
-        lo = self._spans[k][0]
+        lo = self.spans[k][0]
         if placement.overlap(g, self.flat) and (
             g.dtype != self.flat.dtype
             or placement.address(g) != placement.address(self.flat) + lo * self.flat.dtype.itemsize
@@ -421,7 +488,7 @@ class Group:
         """Return views of a flat array of the group, one for each parameter, in its shape."""
         return [
             array[lo:hi].reshape(shape)
-            for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
+            for (lo, hi), shape in zip(self.spans, self._shapes, strict=True)
         ]
 
     def gradients(self) -> list[np.ndarray]:
@@ -450,7 +517,7 @@ class Group:
                     for part, arrays in (("state", slots), ("hidden", hidden))
                 },
             }
-            for (lo, hi), shape in zip(self._spans, self._shapes, strict=True)
+            for (lo, hi), shape in zip(self.spans, self._shapes, strict=True)
         ]
 
     def _of_member(self, array: np.ndarray, lo: int, hi: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -493,7 +560,7 @@ class Group:
 
     def gradient_norm(self, k: int, g: np.ndarray) -> float:
         """Return how far one parameter is from stationary along its gradient."""
-        lo, hi = self._spans[k]
+        lo, hi = self.spans[k]
         if not self.prox.is_separable:
             return self._distance(lo, hi, g)
         x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)
@@ -515,7 +582,8 @@ class Group:
 
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
         """Return how far a step of rate 1 would move a coordinate at most."""
-        x, g = self.flat[lo:hi].astype(np.float64), g.astype(np.float64)
+        x = placement.on_host(self.flat[lo:hi]).astype(np.float64)
+        g = placement.on_host(g).astype(np.float64)
         if not (np.isfinite(g).all() and np.isfinite(x).all()):
             return math.nan
         return float(np.max(np.abs(x - self.prox.solve(x - g, np.ones(x.shape))), initial=0.0))
@@ -551,6 +619,11 @@ def _owner(array: Any) -> np.ndarray | None:
     while isinstance(array, np.ndarray) and array.base is not None:
         array = array.base
     return array if isinstance(array, np.ndarray) else None
+
+
+def _has_kernel(prox: Proximal) -> bool:
+    """Tell whether a device can apply a map."""
+    return prox.is_separable or getattr(prox, "terms", None) is not None
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ All arithmetic is float64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -16,14 +18,123 @@ from .proximal import Box, Proximal
 
 __all__ = ["GroupL2", "L2Ball", "NonSeparable", "Simplex"]
 
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# The functions of numbers have no one type.
+
 # Newton's method on a concave increasing function rises to the root in some ten steps.
 NEWTON_STEPS = 100
 
 
+def newton_step(norm, slope, bound):
+    """Step towards ``norm == bound``, by ``1 / norm``, which is concave and nearly linear."""
+    return (norm / bound - 1.0) * norm**2 / slope
+
+
+def rise(theta, norm, slope, bound):
+    """Return the next multiplier, where the norm is still too large."""
+    return theta + newton_step(norm, slope, bound) if norm > bound else theta
+
+
+# -- functions of a map: those of arrays and of numbers, on any device -----------------------------
+
+
+def simplex_terms(v, r, tau, total):
+    """Sum up what is positive."""
+    return (v, r) if v - tau * r > 0.0 else (0.0, 0.0)
+
+
+def simplex_advance(tau, v, r, total):
+    """Michelot (1986): the multiplier for which those that are positive sum up to ``total``."""
+    return (v - total) / r if r > 0.0 else tau
+
+
+def simplex_result(v, r, tau, a, total):
+    """Return what is positive, else 0."""
+    u = v - tau * r
+    return u if u > 0.0 else 0.0
+
+
+def ball_shrunk(v, r, theta):
+    """Shrink a coordinate."""
+    return v / (1.0 + theta * r)
+
+
+def ball_slope(u, r, theta):
+    """Return what a coordinate adds to the slope of the squared norm."""
+    return u**2 * r / (1.0 + theta * r)
+
+
+def ball_terms(v, r, theta, radius):
+    """Sum up squares and slopes."""
+    u = ball_shrunk(v, r, theta)
+    return u * u, ball_slope(u, r, theta)
+
+
+def ball_advance(theta, squares, slope, radius):
+    """Step towards the sphere."""
+    return rise(theta, sqrt(squares), slope, radius)
+
+
+def ball_result(v, r, theta, squares, radius):
+    """Return the coordinate, on the sphere for certain."""
+    u, norm = ball_shrunk(v, r, theta), sqrt(squares)
+    return u * (radius / norm) if norm > radius else u
+
+
+def group_terms(v, r, s, lam):
+    """Sum up squares and slopes."""
+    denominator = s + lam * r
+    w = v / denominator
+    return w * w, w**2 / denominator
+
+
+def group_advance(s, squares, slope, lam):
+    """Step towards the norm of what is left; a group with too small a one stays at 0."""
+    return rise(s, sqrt(squares), slope, 1.0)
+
+
+def group_result(v, r, s, squares, lam):
+    """Shrink a coordinate."""
+    return v * s / (s + lam * r)
+
+
+# -- maps ------------------------------------------------------------------------------------------
+
+
 class NonSeparable(Proximal):
-    """A proximal map that is applied after the kernel, with the rates that it has written down."""
+    """A proximal map that is applied after the kernel, with the rates that it has written down.
+
+    A CUDA device solves it by what ties the coordinates of a group, one number ``theta`` each. It
+    rises from ``start``, at most ``most_steps(size)`` times, to the root of a function of two sums:
+
+    ``terms(v, r, theta, number) -> (a, b)``
+        What a coordinate adds to the sums.
+    ``advance(theta, a, b, number) -> theta``
+        The next one; at the root, it does not rise.
+    ``result(v, r, theta, a, number) -> x``
+        The coordinate after the map.
+
+    ``number`` is the map's parameter, and ``tied(size)`` says which coordinates are tied.
+    """
 
     is_separable = False
+    start = 0.0
+    terms: Callable[..., Any] | None = None
+    advance: Callable[..., Any] | None = None
+    result: Callable[..., Any] | None = None
+
+    @property
+    def number(self) -> float:
+        """What the functions take last."""
+        raise NotImplementedError
+
+    def most_steps(self, size: int) -> int:
+        """Return how often ``theta`` rises at most."""
+        return NEWTON_STEPS
+
+    def tied(self, size: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the members of all groups, None for all coordinates, and where each starts."""
+        return None, np.array([0, size])
 
     def within(self, box: Box) -> Proximal:
         """Refuse: the projection onto both is not one after the other."""
@@ -56,8 +167,22 @@ class Simplex(NonSeparable):
     array([0., 1., 0.])
     """
 
+    start = -math.inf
+    terms = staticmethod(simplex_terms)
+    advance = staticmethod(simplex_advance)
+    result = staticmethod(simplex_result)
+
     def __init__(self, total: float = 1.0) -> None:
         self.total = _positive("Simplex.total", total)
+
+    @property
+    def number(self) -> float:
+        """What the coordinates sum up to."""
+        return self.total
+
+    def most_steps(self, size: int) -> int:
+        """Return how often the multiplier rises: each time one coordinate less is positive."""
+        return size + 1
 
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Return the projection."""
@@ -96,8 +221,17 @@ class L2Ball(NonSeparable):
     array([3., 4.])
     """
 
+    terms = staticmethod(ball_terms)
+    advance = staticmethod(ball_advance)
+    result = staticmethod(ball_result)
+
     def __init__(self, radius: float) -> None:
         self.radius = _positive("L2Ball.radius", radius)
+
+    @property
+    def number(self) -> float:
+        """The radius."""
+        return self.radius
 
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Return the projection."""
@@ -106,16 +240,15 @@ class L2Ball(NonSeparable):
         # Newton's method on 1 / norm - 1 / radius, which is nearly linear in theta and concave.
         theta = 0.0
         for _ in range(NEWTON_STEPS):
-            u = x / (1.0 + theta * rates)
-            norm = np.linalg.norm(u)
-            step = (
-                (norm / self.radius - 1.0) * norm**2 / np.sum(u**2 * rates / (1.0 + theta * rates))
-            )
+            u = ball_shrunk(x, rates, theta)
+            slope = np.sum(ball_slope(u, rates, theta))
+            step = newton_step(np.linalg.norm(u), slope, self.radius)
             theta += step
             if step <= 1e-15 * theta:
                 break
-        u = x / (1.0 + theta * rates)
-        return u * min(1.0, self.radius / float(np.linalg.norm(u)))
+        u = ball_shrunk(x, rates, theta)
+        projected: np.ndarray = u * min(1.0, self.radius / float(np.linalg.norm(u)))
+        return projected
 
     def feasible(self, x: np.ndarray) -> np.ndarray:
         """Return the nearest point of the ball."""
@@ -150,11 +283,28 @@ class GroupL2(NonSeparable):
     array([2.4, 3.2, 0. , 0. ])
     """
 
+    terms = staticmethod(group_terms)
+    advance = staticmethod(group_advance)
+    result = staticmethod(group_result)
+
     def __init__(self, lam: float, groups: Any) -> None:
         if not (np.isfinite(lam) and lam >= 0):
             raise ValueError(f"GroupL2.lam is {lam!r}, expected a finite number >= 0")
         self.lam = float(lam)
         self.groups = _read_groups(groups)
+
+    @property
+    def number(self) -> float:
+        """The weight of the penalty."""
+        return self.lam
+
+    def tied(self, size: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the members of all groups, and where each starts; none without a penalty."""
+        self._check(size)
+        labels, members, count = self.groups
+        if self.lam == 0:
+            return members, np.zeros(1, np.int64)
+        return members, np.searchsorted(labels, np.arange(count + 1))
 
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Return the minimiser."""
@@ -173,7 +323,7 @@ class GroupL2(NonSeparable):
             w = vm / denominators
             norm = _norms(w, labels, count)
             slope = np.where(alive, _sums(w**2 / denominators, labels, count), 1.0)
-            step = np.where(alive, (norm - 1.0) * norm**2 / slope, 0.0)
+            step = np.where(alive, newton_step(norm, slope, 1.0), 0.0)
             s += step
             if (step <= 1e-15 * s).all():
                 break

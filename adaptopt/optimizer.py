@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral
 from os import PathLike
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from .proximal import Proximal
 from .sparse_rows import LAZY, Gradient, Members, is_sparse, read_row_gradient, read_rows
 from .tables import RowGradient
 from .transformation import Transformation
+
+if TYPE_CHECKING:
+    from .deferral import Deferral
 
 __all__ = ["Optimizer"]
 
@@ -97,7 +100,8 @@ class Optimizer:
         Steps taken; by the parameter that has taken most, where `step_rows` was called by name.
     skipped : int
         Steps left out because a gradient was not finite, under ``loss_scale`` or ``clip_norm``. A
-        RuntimeWarning says so each time.
+        RuntimeWarning says so each time. A device decides by itself: then ``t`` and ``skipped``
+        wait for it when they are read, and the warning comes then.
 
     Raises
     ------
@@ -216,6 +220,9 @@ class Optimizer:
             Members(group, [label("params", name) for name in names], lazy)
             for group, names in zip(self._groups, self._members, strict=True)
         ]
+        # What does not wait for a device, where steps depend on the gradients there.
+        self._deferral: Deferral | None = None
+        self._t = self._skipped = 0
         self._draws = any(group.draws for group in self._groups)
         entries = self._entries()
         self.method = method
@@ -226,7 +233,17 @@ class Optimizer:
         # What gradients are compared with: params, as Numba sees them on a device.
         self._like = self.params if self._named else given[ALONE]
         self._places: Any = None
-        self.t = self.skipped = 0
+        if placement.is_on_device(self._groups[0].flat):
+            self._go_to_device()
+
+    def _go_to_device(self) -> None:
+        """Compile what the steps run there."""
+        from .deferral import defer  # imports numba.cuda
+
+        self._deferral = defer(self._groups, self._transformation)
+        if self._deferral is None:
+            for group in self._groups:
+                group.compile()
 
     def step(self, grads: Any, *, stream: Any = None) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
@@ -248,15 +265,19 @@ class Optimizer:
         """
         first = self._groups[0]
         if not (self._named or self._apart) and stream is None and first.takes(grads):
-            prepared = first.method.coefficients_at(self.t + 1)
-            self.t += 1  # before the kernel, as below
+            prepared = first.method.coefficients_at(self._t + 1)
+            self._t += 1  # before the kernel, as below
             first.step_alone(prepared, grads)
             return
         gs, sparse = self._read_grads(grads, stream)
         if sparse or self._apart:
             self._step_apart(gs)
             return
-        t = self.t + 1
+        if self._deferral is not None:
+            self._deferral.step(gs, self._seed)
+            self._t += 1  # at most: which steps were skipped is read when it is asked for
+            return
+        t = self._t + 1
         coefs: tuple[float, ...] = ()
         if self._transformation.count:
             found = self._transformation.coefficients([g for group in gs for g in group])
@@ -268,7 +289,7 @@ class Optimizer:
         prepared = [group.prepare(t, gs[k], factor) for k, group in enumerate(self._groups)]
         key = step_key(self._seed, t) if self._draws else 0
         # Before: a Ctrl-C during a kernel is raised right after it, when the step has been taken.
-        self.t = t
+        self._t = t
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)
 
@@ -334,6 +355,9 @@ class Optimizer:
 
     def _step_apart(self, gs: list[list[Gradient]], alone: bool = False) -> None:
         """Take a step in which each parameter has a gradient of its own kind, or none."""
+        if self._deferral is not None:  # by rows, parameters count their own steps: on the host
+            self._settle()
+            self._deferral = None
         pairs = list(zip(self._rows, gs, strict=True))
         looks = self._transformation.looks or any(r.group.method.measures for r in self._rows)
         for rows, group in pairs:
@@ -431,6 +455,7 @@ class Optimizer:
             New arrays, shaped like the parameters, in the dtype of the arithmetic; NaN before the
             first step.
         """
+        self._settle()
         self._bring_up()
         if name is None:
             return self._outward(self._by_name(lambda rows: rows.learning_rates(self.t)))
@@ -485,13 +510,46 @@ class Optimizer:
         ]
         return math.nan if any(map(math.isnan, norms)) else max(norms)
 
+    @property
+    def t(self) -> int:
+        """Steps taken; by the parameter that has taken most."""
+        self._settle_count()
+        return self._t
+
+    @t.setter
+    def t(self, value: int) -> None:
+        self._t = value
+
+    @property
+    def skipped(self) -> int:
+        """Steps left out because a gradient was not finite."""
+        self._settle_count()
+        return self._skipped
+
+    def _settle_count(self) -> None:
+        if self._deferral is not None and self._deferral.may_skip:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Learn what a device has decided and computed, for which it is waited."""
+        if self._deferral is None:
+            return
+        before = self._skipped
+        self._t, self._skipped, last = self._deferral.read()
+        if self._skipped > before:
+            self._warn_of(last, self._skipped - before)
+
     def _skip(self) -> None:
-        self.skipped += 1
+        self._skipped += 1
+        self._warn_of(self._t + 1, 1)
+
+    def _warn_of(self, last: int, count: int) -> None:
+        which = (
+            f"step {last} was" if count == 1 else f"{count} steps, the last of them {last}, were"
+        )
         scale = "" if self.loss_scale is None else f" (loss_scale is {self.loss_scale:g})"
         warnings.warn(
-            f"step {self.t + 1} was skipped: a gradient is not finite{scale}",
-            RuntimeWarning,
-            stacklevel=3,
+            f"{which} skipped: a gradient is not finite{scale}", RuntimeWarning, stacklevel=4
         )
 
     # -- going on ----------------------------------------------------------------------------------
@@ -564,14 +622,16 @@ class Optimizer:
         except (TypeError, ValueError):
             self.loss_scale = before
             raise
-        self.t, self.skipped, self._seed = taken["t"], taken["skipped"], taken["seed"]
+        self._t, self._skipped, self._seed = taken["t"], taken["skipped"], taken["seed"]
         for rows, theirs in zip(self._rows, by_group, strict=True):
-            rows.go_on(theirs, self.t)
+            rows.go_on(theirs, self._t)
             self._apart = self._apart or any(rows.behind)
             scalars = theirs[0]["scalars"]
             method = rows.group.method
-            most = self.t - min(rows.behind)
+            most = self._t - min(rows.behind)
             rows.group.go_on(most, tuple(scalars[name] for name in method.scalars))
+        if self._deferral is not None:
+            self._deferral.stand(self._t, self._skipped)
 
     # -- names outside, groups inside --------------------------------------------------------------
 
@@ -583,6 +643,7 @@ class Optimizer:
         return {name: found[name] for name in self._names}
 
     def _entries(self) -> dict[str, snapshot.Entry]:
+        self._settle()
         return self._by_name(lambda rows: rows.entries())
 
     def _outward(self, by_name: dict[str, Any]) -> Any:
@@ -592,6 +653,8 @@ class Optimizer:
 
     def _read_grads(self, grads: Any, stream: Any = None) -> tuple[Any, bool]:
         """Return the gradients of each group, flat or of rows, checked; and if any is of rows."""
+        if stream is not None:
+            stream = placement.read_stream(stream, self._groups[0].flat)
         if not self._named:
             if is_sparse(grads):
                 return [[read_row_gradient("grads", grads, self._like, stream)]], True

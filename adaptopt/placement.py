@@ -32,6 +32,7 @@ __all__ = [
     "address",
     "average",
     "bound",
+    "bound_like",
     "copy",
     "demand_host",
     "duplicate",
@@ -48,10 +49,11 @@ __all__ = [
     "moved",
     "narrowed",
     "on_host",
-    "on_stream_of",
+    "on_one_stream",
     "overlap",
     "prepare",
     "read_integers",
+    "read_stream",
     "sent_beside",
     "spread",
     "stream_for",
@@ -71,6 +73,9 @@ class Kernels(NamedTuple):
     row_step: Callable[..., Any]
     catch_up: Callable[..., Any]
     row_sums: Callable[..., Any]
+    # On a device only: see `deferral`, and what applies maps that tie coordinates together.
+    decided_step: Callable[..., Any] | None = None
+    tying_map: Callable[..., Any] | None = None
 
 
 class Sent(NamedTuple):
@@ -159,9 +164,17 @@ _average_kernel = lru_cache(maxsize=None)(average_kernel)
 @cache
 def _device_kernels() -> Kernels:
     device = _device()
-    makers = (device.DenseStep, device.RateKernel, device.NormKernel)
-    rows = (device.RowStep, device.CatchUp, device.RowSums)
-    return Kernels(*[lru_cache(maxsize=256)(make) for make in (*makers, *rows)])
+    kept = lru_cache(maxsize=256)
+    return Kernels(
+        dense_step=kept(device.DenseStep),
+        rate_kernel=kept(device.RateKernel),
+        norm_kernel=kept(device.NormKernel),
+        row_step=kept(device.RowStep),
+        catch_up=kept(device.CatchUp),
+        row_sums=kept(device.RowSums),
+        decided_step=kept(device.DecidedStep),
+        tying_map=device.TyingMap,
+    )
 
 
 def sent_beside(near: Any) -> Sent:
@@ -171,12 +184,29 @@ def sent_beside(near: Any) -> Sent:
     return Sent(lambda arrays, stream: arrays, lambda array, known, stream: array)
 
 
-def prepare(step: Any, near: Any) -> Any:
-    """Return a step, compiled: so what a device lacks is said before the first step is taken."""
+def prepare(kernel: Any, near: Any) -> None:
+    """Compile a kernel, so that what a device lacks is said before the first step is taken."""
     if is_on_device(near):
         with _device().device_of(near):
-            step.compiled  # noqa: B018  (compiles)
-    return step
+            kernel.compiled  # noqa: B018  (compiles)
+
+
+def bound_like(array: Any, near: Any) -> Any:
+    """Return a view that is used on another's stream; on the host, the array."""
+    return array.bind(near.stream) if is_on_device(near) else array
+
+
+def on_one_stream(a: Any, b: Any) -> bool:
+    """Tell whether two arrays are used on one stream; those of the host are."""
+    if isinstance(a, np.ndarray):
+        return True
+    handle_of = _device().handle_of
+    return bool(a.stream is b.stream or handle_of(a.stream) == handle_of(b.stream))
+
+
+def read_stream(stream: Any, near: Any) -> Any:
+    """Return Numba's stream for that of any library, where arrays lie on a device."""
+    return _device().read_stream(stream) if is_on_device(near) else stream
 
 
 def empty(n: int, dtype: Any, near: Any) -> Any:
@@ -330,11 +360,6 @@ def is_same(array: Any, other: Any) -> bool:
     return is_on_device(array) and array.dtype == other.dtype and address(array) == address(other)
 
 
-def on_stream_of(array: Any, other: Any) -> Any:
-    """Return a view that is used on the stream on which another array is."""
-    return other.bind(array.stream) if is_on_device(array) else other
-
-
 def sum_of_squares(g: Any, factor: float) -> float:
     """Return the sum of the squares of ``factor * g``, the same bits on every device."""
     if is_on_device(g):
@@ -361,6 +386,7 @@ def index_of(array: Any) -> int | None:
     return _device().index_of(array) if is_on_device(array) else None
 
 
+@cache
 def _device() -> Any:
     from . import device
 

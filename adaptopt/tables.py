@@ -160,7 +160,8 @@ class Table:
             made = self._kernels.row_step(
                 self._functions, self._late, rules.sgd, layout, self.lazy, shared, self._fades
             )
-            self._steps[kind] = placement.prepare(made, self._arrays.x)
+            placement.prepare(made, self._arrays.x)
+            self._steps[kind] = made
         return self._steps[kind]
 
     def _extend(self, t: int) -> None:

@@ -58,21 +58,33 @@ class Transformation:
         """Whether the coefficients depend on the gradients."""
         return self._clip_norm is not None or self._loss_scale is not None
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What the function of the norm takes: the loss scale and the largest norm."""
+        return (
+            1.0 if self._loss_scale is None else self._loss_scale,
+            math.inf if self._clip_norm is None else self._clip_norm,
+        )
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """What entries are clipped to, if they are."""
+        return () if self._clip_value is None else (self._clip_value,)
+
     def coefficients(self, gs: Sequence[np.ndarray]) -> tuple[float, ...] | None:
         """Return what the function takes for these gradients, or None where one is not finite.
 
         Only where there is a loss scale or a largest norm are they looked at: then it waits for
         a device on which they lie.
         """
-        scale = 1.0 if self._loss_scale is None else self._loss_scale
-        factor = 1.0 / scale
+        factor = 1.0
         if self.looks:
-            norm = _global_norm(gs) / scale
-            if not math.isfinite(norm):
+            factor = gradients.factor_for(  # type: ignore[no-untyped-call]
+                _global_norm(gs), *self.bounds
+            )
+            if math.isnan(factor):
                 return None
-            if self._clip_norm is not None and norm > self._clip_norm:
-                factor *= self._clip_norm / norm
-        return (factor,) if self._clip_value is None else (factor, self._clip_value)
+        return (factor, *self.limits)
 
 
 def _global_norm(gs: Sequence[np.ndarray]) -> float:

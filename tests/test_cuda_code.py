@@ -1,6 +1,9 @@
 """What the CUDA kernels compile to, for compute capability 9.0, without a device."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -8,6 +11,7 @@ from types import SimpleNamespace
 import ml_dtypes
 import numpy as np
 import pytest
+from cuda_tools import show_numba_the_compiler
 from methods_table import METHODS, RATED
 from test_kernels import FiveSlots
 
@@ -21,6 +25,7 @@ BFLOAT16, FLOAT16, FLOAT32, FLOAT64 = (
 @cache
 def what_is_missing():
     """Return why not even an empty kernel can be compiled, or None."""
+    show_numba_the_compiler()
     try:
         from numba import cuda, types
 
@@ -30,9 +35,10 @@ def what_is_missing():
     return None
 
 
-pytestmark = pytest.mark.skipif(
+needs_numba_cuda = pytest.mark.skipif(
     what_is_missing() is not None, reason=f"numba.cuda cannot compile: {what_is_missing()}"
 )
+pytestmark = needs_numba_cuda
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +50,17 @@ def hopper(monkeypatch):
     monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: device)
 
 
-def ptx(kernel):
-    """Return the instructions of a kernel."""
+def module(kernel):
+    """Return what a kernel compiles to."""
     from numba import cuda
 
     code, _ = cuda.compile(kernel.function, kernel.signature, device=False, cc=(9, 0), abi="numba")
-    (body,) = re.findall(r"^\.visible \.entry .*?^\}", code, re.MULTILINE | re.DOTALL)
+    return code
+
+
+def ptx(kernel):
+    """Return the instructions of a kernel."""
+    (body,) = re.findall(r"^\.visible \.entry .*?^\}", module(kernel), re.MULTILINE | re.DOTALL)
     return body
 
 
@@ -92,6 +103,91 @@ def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", *
     if table.lazy:
         table.late_kernel()
     return made
+
+
+def decided(method, dtype, **options):
+    """Return the step that a device decides on."""
+    from adaptopt.kernels.cuda_steps import DecidedStep
+
+    group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
+    return DecidedStep(group._functions, group._layout)
+
+
+def reductions():
+    """Return functions that make the kernels in which threads share memory, by name."""
+
+    def norm(dtype):
+        from adaptopt.kernels.cuda_reductions import NormKernel
+
+        group = ao.Optimizer(np.zeros(1, dtype), ao.SGD())._groups[0]
+        return NormKernel(group._residual, group._layout)
+
+    def squares(dtype):
+        from adaptopt.kernels.cuda_reductions import SumOfSquares
+
+        return SumOfSquares(dtype.name)
+
+    def wanted(dtype):
+        from adaptopt.kernels.cuda_reductions import WantedSquares
+
+        return WantedSquares(dtype.name)
+
+    return {
+        f"{make.__name__}-{dtype}": lambda make=make, dtype=dtype: make(dtype)
+        for make in (norm, squares, wanted)
+        for dtype in (BFLOAT16, FLOAT32, FLOAT64)
+    }
+
+
+def maps():
+    """Return functions that make the kernels of maps that tie coordinates together, by name."""
+
+    def kernel(prox, dtype, **options):
+        from adaptopt.kernels.cuda_maps import itself, listed, map_kernel
+
+        layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options)._groups[0]._layout
+        place = itself if prox.tied(3)[0] is None else listed
+        return map_kernel((prox.terms, prox.advance, prox.result), place, layout)
+
+    named = {
+        "simplex": (ao.Simplex(), FLOAT32, {}),
+        "ball": (ao.L2Ball(1.0), FLOAT64, {}),
+        "groups": (ao.GroupL2(0.1, [0, 0, 1]), BFLOAT16, {}),
+        "groups-master": (ao.GroupL2(0.1, [0, 0, 1]), BFLOAT16, {"master": True}),
+    }
+    return {
+        name: lambda prox=prox, dtype=dtype, options=options: kernel(prox, dtype, **options)
+        for name, (prox, dtype, options) in named.items()
+    }
+
+
+def verdicts():
+    """Return functions that make the kernels of one thread, by name."""
+
+    def verdict():
+        from adaptopt.gradients import factor_for
+        from adaptopt.kernels.cuda_verdict import Verdict
+
+        return Verdict(factor_for)
+
+    def coefficients(method, **options):
+        from adaptopt.kernels.cuda_verdict import Coefficients
+
+        layout = ao.Optimizer(np.zeros(1, np.float32), method, **options)._groups[0]._layout
+        return Coefficients(method, "float32", *layout.coefs[:3])
+
+    named = {
+        "adagrad-norm": (ao.AdaGradNorm(), {}),
+        "adagrad": (ao.AdaGrad(), {"clip_norm": 1.0, "clip_value": 1.0}),
+        "adam": (ao.Adam(), {"clip_norm": 1.0}),
+        "nadam-decoupled": (ao.Nadam(weight_decay=0.1, decoupled=True), {"loss_scale": 8.0}),
+        "ftrl": (ao.FTRL(), {"loss_scale": 8.0}),
+    }
+    made = {
+        name: lambda method=method, options=options: coefficients(method, **options)
+        for name, (method, options) in named.items()
+    }
+    return {"verdict": verdict, **made}
 
 
 def uses_float64(body):
@@ -149,6 +245,29 @@ def test_steps_with_options(dtype, options, kinds):
     assert_stays_in_registers(body)
     assert_rounds_correctly(body)
     assert set().union(*accesses(body)) == kinds
+
+
+def test_steps_that_the_device_decides_on(method):
+    body = ptx(decided(method, FLOAT32, clip_norm=1.0))
+    assert not uses_float64(body)
+    assert_stays_in_registers(body)
+    assert_rounds_correctly(body)
+    read, written = accesses(body)
+    assert "f32" in read
+    assert read <= {"f32", "u64", "b64", "s64"}  # whether it is taken
+    assert written == {"f32"}
+
+
+@pytest.mark.parametrize("name", maps())
+def test_maps_that_tie_coordinates_together_stay_in_registers(name):
+    body = ptx(maps()[name]())
+    assert_stays_in_registers(body)
+    assert "bar.sync" in body
+
+
+@pytest.mark.parametrize("name", verdicts())
+def test_what_decides_stays_in_registers(name):
+    assert_stays_in_registers(ptx(verdicts()[name]()))
 
 
 def test_float32_gradients_of_narrow_parameters():
@@ -376,3 +495,42 @@ def test_five_slots_stay_in_registers():
     """Tuples of any length are taken apart by the compiler."""
     body = ptx(step(FiveSlots(), FLOAT32))
     assert_stays_in_registers(body)
+
+
+# -- the disk cache --------------------------------------------------------------------------------
+
+# A process that compiles one kernel as it would with a device of this capability, and says how
+# often the cache had it. Nothing is loaded into a device: there is none.
+COMPILE_ONE = """
+from types import SimpleNamespace
+import numba.cuda.dispatcher as dispatcher
+from numba.cuda import codegen
+device = SimpleNamespace(compute_capability=(9, 0))
+dispatcher.get_current_device = lambda: device
+codegen.devices.get_context = lambda *args: SimpleNamespace(device=device)
+dispatcher._Kernel.bind = lambda self: None
+
+import numpy as np, adaptopt as ao
+from adaptopt.kernels.cuda_steps import DenseStep
+def rule(x, g, G, lr, other):
+    G = G + g * g
+    return x - lr / (G + {term}) * g, lr, (G,)
+
+group = ao.Optimizer(np.zeros(1, np.float32), ao.AdaGrad())._groups[0]
+transform, decay, _, prox = group._functions
+step = DenseStep((transform, decay, rule, prox), group._layout._replace(coefs=(0, 0, 2, 0)))
+print(sum(step.compiled._cache_hits.values()))
+"""
+
+
+def test_another_process_finds_a_kernel_on_the_disk_unless_its_rule_is_another(tmp_path):
+    def hits(term):
+        run = subprocess.run(
+            [sys.executable, "-c", COMPILE_ONE.replace("{term}", term)],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        return int(run.stdout)
+
+    assert [hits("lr"), hits("lr"), hits("other")] == [0, 1, 0]

@@ -20,6 +20,8 @@ AT_LEAST = {
     "test_minimize.py": 100,
     "test_rows.py": 130,
     "test_finite_sum.py": 95,
+    "test_deferred_steps.py": 45,
+    "test_tying_maps.py": 40,
 }
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "array_type",
     "compile_kernel",
     "inlinable",
+    "name_by_content",
     "number_type",
     "prefer_vectors",
     "prefetch",
@@ -86,10 +87,7 @@ def compile_kernel(
     """
     parts = tuple(_plain(part) for part in parts)
     kernel = make(*[inlinable(part, True) if callable(part) else part for part in parts])
-    # Numba stamps the file of the kernel only, so what the kernel was made from goes into its
-    # name: an edited rule is another kernel. It also gives every kernel an index of its own;
-    # processes that write different kernels to one index at the same time lose some of them.
-    kernel.__qualname__ = f"{kernel.__name__}-{_digest(make, parts, signature, parallel)}"
+    name_by_content(kernel, make, parts, signature, parallel)
     # error_model="numpy": the default tests every division for zero, which prevents SIMD.
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     if not counted:
@@ -101,11 +99,21 @@ def compile_kernel(
         return njit(signature, **options)(kernel)
 
 
-def _digest(
-    make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, parallel: bool
-) -> str:
+def name_by_content(
+    kernel: Any, make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, target: Any
+) -> None:
+    """Put what a kernel was made from into its name, under which Numba caches it on the disk.
+
+    Numba stamps the file of the kernel only: so an edited rule is another kernel. It also gives
+    every kernel an index of its own; processes that write different kernels to one index at the
+    same time lose some of them.
+    """
+    kernel.__qualname__ = f"{kernel.__name__}-{_digest(make, parts, signature, target)}"
+
+
+def _digest(make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, target: Any) -> str:
     """Return a name for a kernel: its functions' code and constants, its types, its target."""
-    digest = hashlib.sha256(f"{signature} {parallel} {sys.version} {_builders()}".encode())
+    digest = hashlib.sha256(f"{signature} {target} {sys.version} {_builders()}".encode())
     for function in (make, *parts):
         for text in _identity(function, set()):
             digest.update(text.encode())

@@ -14,7 +14,7 @@ from numba import cuda as numba_cuda
 from numba import types
 from numba.np.numpy_support import as_dtype
 
-from .build import inlinable
+from .build import inlinable, name_by_content
 
 __all__ = ["ROWS", "DeviceKernel", "device_of", "launch_size", "rows_launch_size"]
 
@@ -88,12 +88,17 @@ class DeviceKernel:
         parts = tuple(inlinable(part, True) if callable(part) else part for part in parts)
         self.function = make(*parts)
         self.signature = types.void(*arguments)
+        name_by_content(self.function, make, parts, self.signature, "cuda")
         self._casts = [_cast_to(kind) for kind in arguments]
 
     @cached_property
     def compiled(self) -> Any:
         """The kernel, compiled when it is first wanted."""
-        return cuda.jit(self.signature)(self.function)
+        try:
+            return cuda.jit(self.signature, cache=True)(self.function)
+        except (RuntimeError, OSError):
+            # Nowhere to write (a read-only install without a home), or the disk is full.
+            return cuda.jit(self.signature)(self.function)
 
     def launch(self, size: tuple[int, Any], stream: Any, *arguments: Any) -> None:
         """Run it on a stream of the current device, and do not wait for it."""

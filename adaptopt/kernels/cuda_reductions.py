@@ -12,13 +12,20 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from .access import gather
-from .build import array_type, tuple_of
+from .build import array_type, inlinable, tuple_of
 from .cuda_arity import taking
 from .cuda_launch import THREADS, DeviceKernel, device_of, launch_size
 from .dense import READ, Layout
 from .reductions import BLOCK, LANES, to_bits
 
-__all__ = ["NormKernel", "SumOfSquares", "read_back", "sum_of_squares"]
+__all__ = [
+    "NormKernel",
+    "SumOfSquares",
+    "WantedSquares",
+    "read_back",
+    "sum_of_squares",
+    "wanted_squares",
+]
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
@@ -27,19 +34,21 @@ cuda: Any = numba_cuda
 
 uintp = types.uintp
 
+# Sums of blocks beyond this may add up to infinity; 1e18 blocks below it do not.
+LARGE = 1e290
+
 
 # Conditions stand for min and max of two whole numbers: Numba's do not compile for CUDA.
 
 
-def make_device_squares(read):
-    """Sum the squares of ``factor * g`` in float64, a block of the CPU's kernel by a block.
+def make_block_squares(read):
+    """Sum the squares of ``factor * g`` in float64, the block of the CPU's kernel by a block.
 
     A thread is one of its lanes, and the lanes are added in its order: the sums are the same to the
     last bit, whatever the device. They are the only float64 arithmetic beside float32 numbers.
     """
 
-    def device_squares(g, factor, sums):
-        lanes = cuda.shared.array(LANES, types.float64)
+    def block_squares(g, factor, lanes):
         lane = uintp(cuda.threadIdx.x)
         start = uintp(uintp(cuda.blockIdx.x) * uintp(BLOCK))
         stop, size = uintp(start + uintp(BLOCK)), uintp(g.size)
@@ -51,16 +60,66 @@ def make_device_squares(read):
             mine += value * value
         lanes[lane] = mine
         cuda.syncthreads()
-        if lane == uintp(0):
-            total = np.float64(0.0)
+        total = np.float64(0.0)
+        if lane == uintp(0):  # the others return 0
             for k in range(LANES):
                 total += lanes[k]
             for i in range(whole, stop):
                 value = factor * np.float64(read(g[i]))
                 total += value * value
+        return total
+
+    return block_squares
+
+
+def make_device_squares(read):
+    """Sum the squares of each block."""
+    squares = inlinable(make_block_squares(read), True)
+
+    def device_squares(g, factor, sums):
+        lanes = cuda.shared.array(LANES, types.float64)
+        total = squares(g, factor, lanes)
+        if cuda.threadIdx.x == 0:
             sums[cuda.blockIdx.x] = total
 
     return device_squares
+
+
+def make_wanted_squares(read):
+    """Sum the squares of each block, where numbers on the device say that they are wanted."""
+    squares = inlinable(make_block_squares(read), True)
+
+    def wanted_squares(g, factors, which, sums, counts, wanted, big):
+        lanes = cuda.shared.array(LANES, types.float64)
+        if counts[wanted] == 0:
+            return
+        total = squares(g, factors[which], lanes)
+        if cuda.threadIdx.x == 0:
+            sums[cuda.blockIdx.x] = total
+            if not total < LARGE:
+                counts[big] = 1  # all that write it write the same
+
+    return wanted_squares
+
+
+class WantedSquares(DeviceKernel):
+    """``kernel(stream, g, factors, which, sums, counts, wanted, big)``, without waiting.
+
+    It writes the sums of the squares of ``factors[which] * g``, one for each block, where
+    ``counts[wanted]`` is not 0, and sets ``counts[big]`` where one is too large to be added up.
+    """
+
+    def __init__(self, form: str) -> None:
+        wide, whole, one = types.float64[::1], types.int64[::1], types.int64
+        kinds = (array_type(form), wide, one, wide, whole, one, one)
+        super().__init__(make_wanted_squares, (READ[form],), kinds)
+
+    def __call__(
+        self, stream: Any, g: Any, factors: Any, which: int, sums: Any, *rest: Any
+    ) -> None:
+        """Start it."""
+        if g.size:
+            self.launch((sums.size, LANES), stream, g, factors, which, sums, *rest)
 
 
 class SumOfSquares(DeviceKernel):
@@ -161,6 +220,12 @@ class NormKernel(DeviceKernel):
         """Return the numbers that such bits stand for."""
         narrow = bits.astype(np.int64 if self._wide else np.int32)
         return narrow.view(np.float64 if self._wide else np.float32).tolist()  # type: ignore[no-any-return]
+
+
+@cache
+def wanted_squares(form: str) -> WantedSquares:
+    """Return the kernel for a format."""
+    return WantedSquares(form)
 
 
 @cache

@@ -14,9 +14,11 @@ from .access import gather
 from .build import array_type, inlinable, number_type, tuple_of
 from .cuda_arity import taking
 from .cuda_launch import DeviceKernel, device_of, launch_size
+from .cuda_verdict import GO, KEY, reading
 from .dense import READ, Layout, make_element, packed, step_parts, step_types
 
 __all__ = [
+    "DecidedStep",
     "DenseStep",
     "RateKernel",
     "fill",
@@ -59,11 +61,8 @@ class DenseStep(DeviceKernel):
     """One method's step on flat arrays of a device; the parameters are those of the CPU's."""
 
     def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
-        self.layout = layout
-        # The last part is about the CPU's vectors.
         kinds, cuts = packed(layout, writable(step_types(layout)))
-        parts = (*step_parts(taking_step(functions, layout), layout)[:-1], *cuts)
-        super().__init__(make_device_step, parts, kinds)
+        super().__init__(make_device_step, (*_parts(functions, layout), *cuts), kinds)
 
     def __call__(
         self, x: Any, g: Any, arrays: Any, numbers: tuple[float, ...], noise: tuple[int, ...]
@@ -72,6 +71,71 @@ class DenseStep(DeviceKernel):
         if x.size:
             with device_of(x):
                 self.launch(launch_size(x.size), g.stream, x, g, arrays, numbers, noise)
+
+
+def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
+    """Step over all coordinates, where a verdict has it, with the coefficients that lie there."""
+    *step_parts, walls, rates, copies, transforms, coefs_at, _ = parts
+    element = inlinable(make_element(*step_parts), True)
+
+    def decided_step(x, g, arrays, start, counts, numbers, prox_coefs):
+        if counts[GO] == 0:
+            return
+        transform_coefs = read_transform(numbers, 0)
+        decay_coefs = read_decay(numbers, transforms)
+        coefs = read_coefs(numbers, coefs_at)
+        noise = noise_of(counts, start)
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            element(
+                i, np.uint32(i), x, g,
+                arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+                transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
+
+    return decided_step
+
+
+def noise_of_step(counts, start):
+    """Return what random bits depend on."""
+    return counts[KEY], start
+
+
+def no_noise(counts, start):
+    """Return nothing, where nothing is rounded at random."""
+    return ()
+
+
+class DecidedStep(DeviceKernel):
+    """The same step, which the device takes or not: see `cuda_verdict`.
+
+    ``kernel(x, g, arrays, start, counts, numbers, prox_coefs)``
+    """
+
+    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+        (x, g, arrays, _, _), cuts = packed(layout, writable(step_types(layout)))
+        parts = (
+            *(reading(count) for count in layout.coefs[:3]),
+            noise_of_step if layout.noise else no_noise,
+            *_parts(functions, layout),
+            *cuts,
+        )
+        kinds = (
+            *(x, g, arrays, types.uint64, types.int64[::1], layout.number[::1]),
+            tuple_of(layout.number, layout.coefs[3]),
+        )
+        super().__init__(make_decided_step, parts, kinds)
+
+    def __call__(self, x: Any, g: Any, *rest: Any) -> None:
+        """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
+        if x.size:
+            with device_of(x):
+                self.launch(launch_size(x.size), g.stream, x, g, *rest)
+
+
+def _parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return what `make_element` takes, for a device."""
+    # The last part is about the CPU's vectors.
+    return step_parts(taking_step(functions, layout), layout)[:-1]
 
 
 def make_device_rates(rate):
