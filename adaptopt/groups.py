@@ -13,17 +13,18 @@ import numpy as np
 
 from . import placement
 from .arrays import compute_dtype, storage
-from .kernels import Layout, cost_kernel
+from .kernels import Layout, cost_kernel, squares_of_parts
 from .precision import Precision
 from .proximal import Proximal
 from .snapshot import Entry
 from .tables import RowGradient, Table
-from .transformation import Transformation, squared_norm
+from .transformation import Transformation, total
 
 __all__ = ["Group"]
 
 # Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
 _cost_kernel = lru_cache(maxsize=256)(cost_kernel)
+_squares_of_parts = lru_cache(maxsize=256)(squares_of_parts)
 
 # Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
 # as much as copying so many float32 numbers next to those of the other parameters. On a CUDA device
@@ -103,7 +104,9 @@ class Group:
         ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
         self.spans = list(pairwise(ends))
         self._shapes = list(shapes)
+        self._starts = np.array(ends)
         self._large = [k for k, (lo, hi) in enumerate(self.spans) if hi - lo >= self._worth_a_call]
+        self._small = sorted(set(range(len(self.spans))) - set(self._large))
         self.scalars: tuple[float, ...] = method.initial_scalars()
         decay_coefs, self.coefs = method.coefficients_at(1)
         _check_rule(method, self.coefs)
@@ -244,7 +247,9 @@ class Group:
         """Compute what step ``t`` needs, before anything is modified."""
         scalars = self.scalars
         if scalars:
-            measured = (squared_norm(gradients, factor),) if self.method.measures else ()
+            measured: tuple[float, ...] = ()
+            if self.method.measures:
+                measured = (total(self.squares(gradients, factor)),)
             scalars = self.method.carried(t, scalars, measured)
         decay_coefs, coefs = self.method.coefficients_at(t, scalars)
         return scalars, decay_coefs, coefs
@@ -358,6 +363,41 @@ class Group:
             g = placement.bound_like(self._make_buffer()[lo:hi], gradients[first])
             if lo < hi:
                 run(self._part(lo, hi), g, *rest)
+
+    def together(self, gradients: list[np.ndarray]) -> list[np.ndarray]:
+        """Copy small gradients to their places, before a step; return all, those where they are."""
+        if len(gradients) == 1 or set(map(_DTYPE, gradients)) != {self.flat.dtype}:
+            return gradients
+        self._make_buffer()
+        gathered = list(self._places)
+        copied = 0
+        for k in self._large:
+            self._collect(gradients, copied, k)
+            gathered[k] = gradients[k]
+            copied = k + 1
+        self._collect(gradients, copied, len(gradients))
+        return gathered
+
+    def squares(self, gradients: Sequence[Any], factor: float) -> list[float]:
+        """Return the sum of the squares of ``factor`` times the elements of each gradient.
+
+        Those in their places, where `together` puts them, are summed in one call: it counts where
+        there are thousands.
+        """
+        places, small = self._places, self._small
+        if not (
+            small
+            and len(gradients) == len(places)
+            and all(gradients[k] is places[k] for k in small)
+        ):
+            return [placement.sum_of_squares(g, factor) for g in gradients]
+        sums = np.empty(len(gradients))
+        kernel = _squares_of_parts(self.flat.dtype.name)
+        kernel(storage(self._make_buffer()), self._starts, factor, sums)
+        found: list[float] = sums.tolist()
+        for k in self._large:
+            found[k] = placement.sum_of_squares(gradients[k], factor)
+        return found
 
     def _apply_prox(self, gradients: Sequence[Any], counts: Any = None) -> None:
         """Apply a map that ties the coordinates of a parameter together, in the step's metric.

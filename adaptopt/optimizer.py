@@ -224,6 +224,7 @@ class Optimizer:
         self._deferral: Deferral | None = None
         self._t = self._skipped = 0
         self._draws = any(group.draws for group in self._groups)
+        self._looks = self._transformation.looks or any(m.measures for m in methods.values())
         entries = self._entries()
         self.method = method
         self.params: Any = params
@@ -279,8 +280,13 @@ class Optimizer:
             return
         t = self._t + 1
         coefs: tuple[float, ...] = ()
+        if self._looks:
+            gs = [group.together(g) for group, g in zip(self._groups, gs, strict=True)]
         if self._transformation.count:
-            found = self._transformation.coefficients([g for group in gs for g in group])
+            pairs = list(zip(self._groups, gs, strict=True))
+            found = self._transformation.coefficients(
+                lambda factor: [s for group, g in pairs for s in group.squares(g, factor)]
+            )
             if found is None:
                 self._skip()
                 return
@@ -359,21 +365,21 @@ class Optimizer:
             self._settle()
             self._deferral = None
         pairs = list(zip(self._rows, gs, strict=True))
-        looks = self._transformation.looks or any(r.group.method.measures for r in self._rows)
         for rows, group in pairs:
             for k, g in enumerate(group):
                 if isinstance(g, RowGradient):
                     table = rows.admit(k, self.t, alone)
-                    group[k] = table.sums(g) if looks else g
+                    group[k] = table.sums(g) if self._looks else g
         coefs: tuple[float, ...] = ()
         if self._transformation.count:
+            given = [
+                g.values if isinstance(g, RowGradient) else g
+                for group in gs
+                for g in group
+                if g is not None
+            ]
             found = self._transformation.coefficients(
-                [
-                    g.values if isinstance(g, RowGradient) else g
-                    for group in gs
-                    for g in group
-                    if g is not None
-                ]
+                lambda factor: [placement.sum_of_squares(g, factor) for g in given]
             )
             if found is None:
                 self._skip()

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from . import gradients
-from .placement import sum_of_squares
 
-__all__ = ["Transformation", "squared_norm"]
+__all__ = ["Squares", "Transformation", "total"]
+
+# Of each array, the sum of the squares of a factor times its elements.
+Squares = Callable[[float], Sequence[float]]
 
 
 class Transformation:
@@ -71,39 +71,39 @@ class Transformation:
         """What entries are clipped to, if they are."""
         return () if self._clip_value is None else (self._clip_value,)
 
-    def coefficients(self, gs: Sequence[np.ndarray]) -> tuple[float, ...] | None:
-        """Return what the function takes for these gradients, or None where one is not finite.
+    def coefficients(self, squares: Squares) -> tuple[float, ...] | None:
+        """Return what the function takes for some gradients, or None where one is not finite.
 
         Only where there is a loss scale or a largest norm are they looked at: then it waits for
-        a device on which they lie.
+        a device on which they lie. ``squares(factor)`` returns the sums of the squares of
+        ``factor`` times the elements of each.
         """
         factor = 1.0
         if self.looks:
             factor = gradients.factor_for(  # type: ignore[no-untyped-call]
-                _global_norm(gs), *self.bounds
+                _global_norm(squares), *self.bounds
             )
             if math.isnan(factor):
                 return None
         return (factor, *self.limits)
 
 
-def _global_norm(gs: Sequence[np.ndarray]) -> float:
+def _global_norm(squares: Squares) -> float:
     """Return the Euclidean norm of all elements, the same for any threads and any order of arrays.
 
     NaN where an element is not finite.
     """
     # The second factor is for squares that overflow though the elements do not.
     for factor in (1.0, 2.0**-700):
-        sums = [sum_of_squares(g, factor) for g in gs]
+        sums = squares(factor)
         if all(map(math.isfinite, sums)):
             with contextlib.suppress(OverflowError):
                 return math.sqrt(math.fsum(sums)) / factor
     return math.nan
 
 
-def squared_norm(gs: Sequence[np.ndarray], factor: float) -> float:
-    """Return the sum of the squares of ``factor`` times all elements, in any order of arrays."""
-    sums = [sum_of_squares(g, factor) for g in gs]
+def total(sums: Sequence[float]) -> float:
+    """Return the sum of sums of squares, in any order."""
     return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
 
 

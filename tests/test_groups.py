@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from methods_table import METHODS
 
 import adaptopt as ao
-from adaptopt import groups
+from adaptopt import groups, placement
 
 SHAPES = {"emb": (6, 4), "w": (3, 2, 2), "b": (), "empty": (0, 3), "v": (7,)}
 
@@ -146,6 +146,34 @@ def test_the_places_for_gradients_stay_the_same():
     opt = ao.Optimizer(draw(), ao.AdaGrad())
     assert opt.grads is opt.grads
     assert all(opt.grads[name] is place for name, place in opt.grads.items())
+
+
+@pytest.mark.parametrize("options", [{"clip_norm": 0.5}, {"loss_scale": 2.0}])
+@pytest.mark.parametrize("worth", [0, 5, 10**9])
+def test_norms_do_not_depend_on_where_gradients_lie(monkeypatch, worth, options):
+    monkeypatch.setattr(groups, "WORTH_A_CALL", worth)
+    gs = draw(np.float32, seed=1)
+    results = []
+    for in_place in ((), ("emb", "v"), tuple(SHAPES)):
+        opt = ao.Optimizer(draw(np.float32), ao.AdaGrad(0.1), **options)
+        for name in in_place:
+            opt.grads[name][...] = gs[name]
+        opt.step({**gs, **{name: opt.grads[name] for name in in_place}})
+        results.append(np.concatenate([x.ravel() for x in opt.params.values()]))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_squares_of_small_gradients_are_those_of_each_alone(dtype):
+    shapes = {"a": (3,), "b": (700,), "empty": (0,), "c": (16_000,), "large": (40_000,)}
+    gs = draw(dtype, seed=2, shapes=shapes)
+    opt = ao.Optimizer(draw(dtype, shapes=shapes), ao.SGD())
+    (group,) = opt._groups
+    together = group.together([g.ravel() for g in gs.values()])
+    assert group.squares(together, 0.5) == [
+        placement.sum_of_squares(g.ravel(), 0.5) for g in gs.values()
+    ]
 
 
 def test_gradients_in_place_are_one_kernel_call(monkeypatch):

@@ -4,7 +4,7 @@ from .catch_up import CatchUp
 from .coalesce import coalesce
 from .dense import DenseStep, Layout, rate_kernel
 from .formats import step_key
-from .reductions import SumOfSquares, cost_kernel, norm_kernel
+from .reductions import SumOfSquares, cost_kernel, norm_kernel, squares_of_parts
 from .row_sums import RowSums
 from .table_rows import RowStep, scratch_width
 
@@ -20,5 +20,6 @@ __all__ = [
     "norm_kernel",
     "rate_kernel",
     "scratch_width",
+    "squares_of_parts",
     "step_key",
 ]

@@ -14,7 +14,15 @@ from .build import array_type, compile_kernel, inlinable, tuple_of
 from .dense import READ, Layout
 from .loops import Loop
 
-__all__ = ["SumOfSquares", "cost_kernel", "make_costs", "make_norm", "norm_kernel"]
+__all__ = [
+    "BLOCK",
+    "SumOfSquares",
+    "cost_kernel",
+    "make_costs",
+    "make_norm",
+    "norm_kernel",
+    "squares_of_parts",
+]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -171,12 +179,37 @@ def make_squares(read):
     return squares
 
 
+def make_squares_of_parts(read):
+    """Sum the squares of parts of an array, of a block at most each: as of arrays by themselves."""
+    squares_in_lanes = inlinable(make_squares_in_lanes(read))
+
+    def squares_of_parts(g, starts, factor, sums):
+        lanes = np.empty(LANES)
+        for k in range(uintp(sums.size)):
+            part = g[uintp(starts[k]) : uintp(starts[k + uintp(1)])]
+            squares_in_lanes(part, factor, lanes, sums[k : k + uintp(1)], 0, 1)
+
+    return squares_of_parts
+
+
 def in_order(values):
     """Sum up from the first to the last, compiled or not."""
     total = 0.0
     for value in values:
         total += value
     return total
+
+
+def squares_of_parts(form: str) -> Callable[..., None]:
+    """Return ``kernel(g, starts, factor, sums)``: part ``k`` begins at ``starts[k]``.
+
+    Parts have at most `BLOCK` elements, so that their sums have the bits of `SumOfSquares`.
+    """
+    kinds = (array_type(form), types.int64[::1], types.float64, types.float64[::1])
+    kernel: Callable[..., None] = compile_kernel(
+        make_squares_of_parts, (READ[form],), types.void(*kinds)
+    )
+    return kernel
 
 
 def make_threaded_squares(read):
