@@ -60,26 +60,31 @@ class NumPy:
     def __init__(self, method, starts, gradients):
         self.update = getattr(self, method.lower())
         self.params = [x.copy() for x in starts]
-        self.gradients = [[g.ravel() for g in each] for each in gradients]
         slots = 2 if method == "Adam" else 1
-        self.state = [[np.zeros(x.size, x.dtype) for _ in range(slots)] for x in starts]
+        state = [[np.zeros(x.size, x.dtype) for _ in range(slots)] for x in starts]
         longest = min(max(x.size for x in starts), BLOCK)
-        self.scratch = np.empty((2, longest), np.float32)
+        scratch = np.empty((2, longest), np.float32)
+        # All views are made before: what is timed is the ufuncs.
+        self.blocks = [
+            [
+                tuple(array[low : low + BLOCK] for array in (x.ravel(), g.ravel(), *slots))
+                + tuple(row[: min(BLOCK, x.size - low)] for row in scratch)
+                for x, g, slots in zip(self.params, each, state, strict=True)
+                for low in range(0, x.size, BLOCK)
+            ]
+            for each in gradients
+        ]
         self.t = 0
 
     def flip(self):
-        self.gradients.reverse()
+        self.blocks.reverse()
 
     def step(self, calls):
+        update, blocks = self.update, self.blocks[0]
         for _ in range(calls):
             self.t += 1
-            for x, g, slots in zip(self.params, self.gradients[0], self.state, strict=True):
-                x = x.ravel()
-                for low in range(0, x.size, BLOCK):
-                    part = slice(low, low + BLOCK)
-                    block = x[part]
-                    scratch = self.scratch[:, : block.size]
-                    self.update(block, g[part], *(s[part] for s in slots), *scratch)
+            for arrays in blocks:
+                update(*arrays)
 
     @staticmethod
     def adagrad(x, g, G, a, b):
