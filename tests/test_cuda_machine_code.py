@@ -12,12 +12,14 @@ from test_cuda_code import (
     FLOAT32,
     FLOAT64,
     OPTIONS,
+    ROWS,
     decided,
     hopper,  # noqa: F401  (a fixture)
     maps,
     module,
     needs_numba_cuda,
     reductions,
+    row_kernels,
     step,
     verdicts,
 )
@@ -139,6 +141,53 @@ def test_threads_that_share_memory(name, tmp_path):
 @pytest.mark.parametrize("name", verdicts())
 def test_what_decides(name, tmp_path):
     frames, instructions = assembled([module(verdicts()[name]())], tmp_path)
+    assert_in_registers(frames, instructions)
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if not name.startswith("touched")])
+def test_rows(name, tmp_path):
+    method, options = ROWS[name]
+    for kernel in row_kernels(method, **options).values():
+        frames, instructions = assembled([module(kernel)], tmp_path)
+        assert_in_registers(frames, instructions)
+        assert not float64_operations(instructions)
+
+
+def looks():
+    """Return what looks at runs on a device, and what feeds them, by name."""
+    from adaptopt.kernels import cuda_epochs, cuda_looks, cuda_rows, cuda_steps
+
+    prox = ao.L1(0.1).within(ao.Box([0.0], [1.0]))
+    layout = ao.Optimizer(np.zeros(1, np.float32), ao.SGD(), prox)._groups[0]._layout
+    walls, coefs = prox.parameters((1,), FLOAT32)
+    return {
+        "watch": cuda_looks.watch_kernel("float32", "float32"),
+        "value": cuda_looks.value_kernel("float32"),
+        "move": cuda_looks.move_kernel("float32"),
+        "costs": cuda_looks.costs_kernel(prox.cost, layout),
+        "project": cuda_looks.project_kernel(prox.prox, "float32", len(walls), len(coefs)),
+        "gather": cuda_epochs.gather_kernel("uint32"),
+        "average": cuda_epochs.average_kernel("float32"),
+        "accumulate": cuda_epochs.accumulate_kernel("float32"),
+        "divide": cuda_epochs.divide_kernel(),
+        "count": cuda_epochs.count_kernel("float32"),
+        "row-sums": cuda_rows.RowSums("float32", "float32"),
+        "fill": cuda_steps.fill_kernel("float32"),
+        "spread": cuda_steps.spread_kernel("float32"),
+        "widen": cuda_steps.widen_kernel("bfloat16"),
+        "narrow": cuda_steps.narrow_kernel("float32"),
+    }
+
+
+LOOKS = (
+    *("watch", "value", "move", "costs", "project", "gather", "average", "accumulate", "divide"),
+    *("count", "row-sums", "fill", "spread", "widen", "narrow"),
+)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_what_looks_at_a_run_and_feeds_it(name, tmp_path):
+    frames, instructions = assembled([module(looks()[name])], tmp_path)
     assert_in_registers(frames, instructions)
 
 
