@@ -96,12 +96,6 @@ class Optimizer:
         As given.
     state : dict of str to ndarray, or one such dict for each name
         The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``.
-    t : int
-        Steps taken; by the parameter that has taken most, where `step_rows` was called by name.
-    skipped : int
-        Steps left out because a gradient was not finite, under ``loss_scale`` or ``clip_norm``. A
-        RuntimeWarning says so each time. A device decides by itself: then ``t`` and ``skipped``
-        wait for it when they are read, and the warning comes then.
 
     Raises
     ------
@@ -518,7 +512,10 @@ class Optimizer:
 
     @property
     def t(self) -> int:
-        """Steps taken; by the parameter that has taken most."""
+        """Steps taken; by the parameter that has taken most, where rows were stepped by name.
+
+        Where a device decides which steps are skipped, reading it waits for the device.
+        """
         self._settle_count()
         return self._t
 
@@ -528,7 +525,11 @@ class Optimizer:
 
     @property
     def skipped(self) -> int:
-        """Steps left out because a gradient was not finite."""
+        """Steps left out because a gradient was not finite, under a loss scale or a largest norm.
+
+        A RuntimeWarning says so each time; on a device, which decides by itself, when this or ``t``
+        is read.
+        """
         self._settle_count()
         return self._skipped
 
