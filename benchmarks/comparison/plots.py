@@ -102,7 +102,7 @@ def time_of_steps(part):
 def dictionary(part):
     contests = [c for c in part["contests"] if c["case"]["method"] == "AdaGrad"]
     lines, limits = series(contests, "parameters", lambda c, s: s)
-    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
     for name, points in lines.items():
         axis.plot(*zip(*points, strict=True), label=name, markersize=4.5, **STYLES[name])
     axis.plot(*zip(*limits, strict=True), label="the limit: a plain kernel", **LIMIT)
@@ -111,7 +111,7 @@ def dictionary(part):
         title="AdaGrad on a dict",
     )  # fmt: skip
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
@@ -135,7 +135,7 @@ def nonzero(part):
 
 def growth(part):
     fitted = [contest for contest in part["contests"] if contest["exponents"]]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
     for axis, key, label in (
         (axes[0], "seconds", "seconds"),
         (axes[1], "peak_bytes", "bytes at most"),
@@ -146,5 +146,8 @@ def growth(part):
             axis.plot(sizes, [p[key] for p in contest["points"]], marker=marker, label=text)
         axis.set(xscale="log", yscale="log", xlabel="size", ylabel=label)
         axis.grid(alpha=0.25)
-        axis.legend(frameon=False, title="and the exponent", fontsize=8)
+        axis.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize=8,
+            title="what grows, and the exponent",
+        )  # fmt: skip
     return figure
