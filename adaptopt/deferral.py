@@ -77,7 +77,7 @@ class Deferral:
         self.pending = 0
         self._counted = Counted()
         sizes = [hi - lo for group in groups for lo, hi in group.spans]
-        ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]])
+        ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]], dtype=np.int64)
         self._ends = placement.moved(ends, near)
         # For sums of squares of blocks, and views of where those of each gradient are.
         self._sums = [placement.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(2)]
@@ -206,6 +206,7 @@ class _Deferred:
         if not table.size:
             self.group.method.lr_at(t)
         self._table, self._start = placement.moved(table, self.group.flat), t
+        placement.wait(self.group.flat)  # a copy may go on when it returns: see `Optimizer._go_on`
 
     def launch(self, stream: Any, sums: Any, ends: Any, counts: Any, factors: Any) -> None:
         """Have the device compute the coefficients."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -150,11 +151,20 @@ def read_stream(stream: Any) -> Any:
         raise TypeError(
             f"stream is {stream!r}, expected a stream of Numba, CuPy or torch, or its handle"
         )
-    return cuda.external_stream(handle) if handle else 0
+    return _external(handle) if handle else 0
+
+
+@lru_cache(maxsize=64)
+def _external(handle: int) -> Any:
+    """Return one object for a stream: launches are configured for an object, which takes long."""
+    return cuda.external_stream(handle)
 
 
 def handle_of(stream: Any) -> Any:
     """Return what two objects for one stream have in common."""
+    handle = getattr(stream, "handle", None)
+    if handle is not None:  # int(stream) is an enumeration's for some, and warns
+        return int(getattr(handle, "value", handle) or 0)
     return int(stream) if hasattr(stream, "__int__") else stream
 
 

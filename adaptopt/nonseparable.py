@@ -134,7 +134,7 @@ class NonSeparable(Proximal):
 
     def tied(self, size: int) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the members of all groups, None for all coordinates, and where each starts."""
-        return None, np.array([0, size])
+        return None, np.array([0, size], np.int64)
 
     def within(self, box: Box) -> Proximal:
         """Refuse: the projection onto both is not one after the other."""

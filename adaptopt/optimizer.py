@@ -239,6 +239,7 @@ class Optimizer:
         if self._deferral is None:
             for group in self._groups:
                 group.compile()
+        placement.wait(self._groups[0].flat)  # for what was copied there, as in `_go_on`
 
     def step(self, grads: Any, *, stream: Any = None) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
@@ -639,6 +640,9 @@ class Optimizer:
             rows.group.go_on(most, tuple(scalars[name] for name in method.scalars))
         if self._deferral is not None:
             self._deferral.stand(self._t, self._skipped)
+        # A copy from the host may still go on when it has returned, and the streams of other
+        # libraries are not in order with it.
+        placement.wait(self._groups[0].flat)
 
     # -- names outside, groups inside --------------------------------------------------------------
 

@@ -7,6 +7,7 @@ the GPU meanwhile.
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from numba import cuda
 import adaptopt as ao
 
 ROOT = Path(__file__).parents[1]
+CODE = ROOT / "tests" / "test_cuda_code.py"
 SIZES = [10**5, 10**6, 10**7, 10**8, 10**9]
 SHORT = 1000
 # A table's rows, their width, and the row numbers of a batch, which repeat some rows.
@@ -148,12 +150,39 @@ def is_missing(library):
 
 
 def run_tests():
-    """Run the device's tests here, and return their last line."""
-    modules = [ROOT / "tests" / "cuda", ROOT / "tests" / "test_cuda_code.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", *modules]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    print(run.stdout[-4000:])
-    return {"returncode": run.returncode, "outcome": run.stdout.strip().splitlines()[-1]}
+    """Run the device's tests here, and return their last lines.
+
+    In a process for each module: an illegal access leaves none of the device to those that follow.
+    """
+    outcomes = {}
+    for module in [*sorted((ROOT / "tests" / "cuda").glob("test_*.py")), CODE]:
+        command = [sys.executable, "-m", "pytest", "-q", "-n0", module]
+        run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        text = run.stdout + run.stderr
+        print(text[-4000:])
+        outcomes[module.name] = {
+            "returncode": run.returncode,
+            "outcome": (text.strip().splitlines() or ["no output"])[-1],
+        }
+    return outcomes
+
+
+def attempt(measured, *given):
+    """Return what is measured, or what went wrong: the rest is worth having."""
+    try:
+        return measured(*given)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def let_go():
+    """Return memory that libraries keep: another may need it next."""
+    gc.collect()
+    cuda.current_context().deallocations.clear()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
 def measure(sizes):
@@ -169,6 +198,9 @@ def measure(sizes):
             except Exception as error:  # not enough memory, or a peer that lacks the option
                 rows.append(row | {"error": f"{type(error).__name__}: {error}"})
                 continue
+            finally:
+                if not is_simulated():
+                    let_go()
             rows.append(row | {"seconds": taken, "gb_per_s": moved / taken / 1e9})
     return rows, {library: why for library, why in missing.items() if why}
 
@@ -255,8 +287,8 @@ def main():
         "device": name.decode() if isinstance(name, bytes) else name,
         "compute_capability": list(device.compute_capability),
         "tests": "skipped" if given.skip_tests else run_tests(),
-        "short_step": short_step(),
-        "row_steps": row_steps(*(SMALL_TABLE if is_simulated() else TABLE)),
+        "short_step": attempt(short_step),
+        "row_steps": attempt(row_steps, *(SMALL_TABLE if is_simulated() else TABLE)),
     }
     result["rows"], result["missing"] = measure(given.sizes)
     ceilings = {r["n"]: r.get("gb_per_s") for r in result["rows"] if r["library"] == "device"}
@@ -273,10 +305,16 @@ def main():
         print(f"  {library} is missing: {why}")
     print("  short step:", result["short_step"])
     table = result["row_steps"]
+    if "error" in table:
+        table |= dict.fromkeys(("indices", "rows", "width"), 0) | {"steps": []}
+        print("  rows of a table:", table["error"])
     print(f"  {table['indices']:,} rows of a table of {table['rows']:,} x {table['width']:,}:")
     for row in table["steps"]:
         what = f"    {row['library']:<9}{row['name']:<36}"
         print(f"{what}{row['us']:12.1f} us{row['gb_per_s']:9.1f} GB/s")
+    if not given.skip_tests:
+        for name, outcome in result["tests"].items():
+            print(f"  {name:<28}{outcome['outcome']}")
     given.json.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {given.json}")
 

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+import warnings
+import weakref
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -477,6 +479,54 @@ def test_what_fills_arrays(form):
     assert accesses(ptx(fill_kernel("float32"))) == [set(), {"f32"}]
     assert accesses(ptx(fill_kernel(form))) == [set(), {"b16"}]
     assert accesses(ptx(widen_kernel(form))) == [{"b16"}, {"f32"}]
+
+
+# -- launches, without a device --------------------------------------------------------------------
+
+
+class Driver:
+    """What a compiled kernel is to a launch: it warns of small grids, as Numba does."""
+
+    def __init__(self):
+        self.configured, self.launched = [], []
+
+    def __getitem__(self, configuration):
+        warnings.warn("Grid size 1 will likely result in GPU under-utilization", stacklevel=1)
+        self.configured.append(configuration)
+        return lambda *given: self.launched.append((configuration, given))
+
+
+def test_a_kernel_is_configured_once_for_each_size_and_stream_without_a_warning():
+    from adaptopt.kernels.cuda_steps import fill_kernel
+
+    kernel, driver = fill_kernel.__wrapped__("float32"), Driver()
+    vars(kernel)["compiled"] = driver
+    for blocks, stream in ((1, "a"), (1, "a"), (2, "a"), (1, "b"), (1, "a")):
+        kernel.launch((blocks, 32), stream, "array", 0.5)
+    assert driver.configured == [(1, 32, "a"), (2, 32, "a"), (1, 32, "b")]
+    assert len(driver.launched) == 5
+    assert driver.launched[-1] == ((1, 32, "a"), ("array", np.float32(0.5)))
+
+
+def test_a_kernel_does_not_keep_itself_ready_for_ever_more_sizes():
+    from adaptopt.kernels import cuda_launch
+    from adaptopt.kernels.cuda_steps import fill_kernel
+
+    kernel = fill_kernel.__wrapped__("float32")
+    vars(kernel)["compiled"] = Driver()
+    for blocks in range(1, 200):
+        kernel.launch((blocks, 32), 0, "array", 0.5)
+    assert len(kernel._ready) <= cuda_launch.CONFIGURATIONS
+
+
+def test_the_device_that_numba_returns_has_no_hash():
+    from adaptopt.kernels.cuda_launch import _multiprocessors
+
+    class Device:
+        MULTIPROCESSOR_COUNT = 132
+
+    device = Device()
+    assert _multiprocessors(weakref.proxy(device)) == 132
 
 
 def test_a_bare_literal_in_a_rule_would_be_seen():

@@ -6,12 +6,14 @@ This is imported where a CUDA array has been seen, never by ``import adaptopt``:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from numba import cuda as numba_cuda
 from numba import types
+from numba.core import config as numba_config
 from numba.np.numpy_support import as_dtype
 
 from .build import inlinable, name_by_content
@@ -20,6 +22,7 @@ __all__ = ["ROWS", "DeviceKernel", "device_of", "launch_size", "rows_launch_size
 
 # Numba exports names without saying so to type checkers.
 cuda: Any = numba_cuda
+config: Any = numba_config
 
 # mypy: disable-error-code="no-untyped-call"
 
@@ -30,6 +33,8 @@ WARP = 32
 # Threads of a row of a table at least, and such rows of a block at most.
 TEAM = 4
 ROWS = 32
+# Sizes and streams that a kernel keeps itself ready for.
+CONFIGURATIONS = 64
 
 
 def launch_size(n: int) -> tuple[int, int]:
@@ -51,8 +56,8 @@ def rows_launch_size(count: int, width: int) -> tuple[int, tuple[int, int]]:
     return min(-(-count // rows), most), (team, rows)
 
 
-@cache
 def _multiprocessors(device: Any) -> int:
+    # Not kept by device: what Numba returns as one is a weak proxy, which has no hash.
     return getattr(device, "MULTIPROCESSOR_COUNT", 1)  # the simulator's device has none
 
 
@@ -90,6 +95,7 @@ class DeviceKernel:
         self.signature = types.void(*arguments)
         name_by_content(self.function, make, parts, self.signature, "cuda")
         self._casts = [_cast_to(kind) for kind in arguments]
+        self._ready: dict[Any, Any] = {}
 
     @cached_property
     def compiled(self) -> Any:
@@ -105,7 +111,24 @@ class DeviceKernel:
         # The simulator has no signatures: what it is given is what it computes with.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
         configuration = (*size, stream)
-        self.compiled[configuration](*given)
+        if config.ENABLE_CUDASIM:  # configures one object anew in each launch
+            self.compiled[configuration](*given)
+            return
+        ready = self._ready.get(configuration)
+        if ready is None:
+            ready = self._configured(configuration)
+        ready(*given)
+
+    def _configured(self, configuration: tuple[Any, ...]) -> Any:
+        """Return the kernel for one size and stream, kept for the next launch."""
+        with warnings.catch_warnings():
+            # Of a grid that leaves a part of the device idle: short arrays do, and one thread.
+            warnings.filterwarnings("ignore", ".*Grid size")
+            ready = self.compiled[configuration]
+        if len(self._ready) >= CONFIGURATIONS:
+            self._ready.clear()
+        self._ready[configuration] = ready
+        return ready
 
 
 def _cast_to(kind: Any) -> Callable[[Any], Any]:

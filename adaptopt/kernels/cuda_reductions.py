@@ -34,6 +34,8 @@ cuda: Any = numba_cuda
 
 uintp = types.uintp
 
+WITHOUT_SIGN = np.int64(2**63 - 1)
+
 # Sums of blocks beyond this may add up to infinity; 1e18 blocks below it do not.
 LARGE = 1e290
 
@@ -156,8 +158,10 @@ def make_device_norm(residual, read_x, read_g):
         distance, slope = to_bits(zero), to_bits(zero)
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             g_i = read_g(g[i])
-            slope_i = to_bits(abs(g_i))
-            distance_i = to_bits(abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs)))
+            # PTX does not say that abs clears the sign of a NaN, which has to be above all numbers.
+            slope_i = to_bits(abs(g_i)) & WITHOUT_SIGN
+            residual_i = residual(read_x(x[i]), g_i, *gather(walls, i), *coefs)
+            distance_i = to_bits(abs(residual_i)) & WITHOUT_SIGN
             slope = slope_i if slope_i > slope else slope
             distance = distance_i if distance_i > distance else distance
         distances[thread] = distance
