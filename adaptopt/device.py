@@ -68,6 +68,7 @@ cuda: Any = numba_cuda
 
 # Where libraries keep the handle of a stream: CuPy and torch.
 _HANDLES = ("ptr", "cuda_stream")
+LEGACY = 1  # what CUDA's interface calls the default stream, which Numba calls 0
 
 
 def view(name: str, array: Any, like: Any, writable: bool, stream: Any, near: Any = None) -> Any:
@@ -164,8 +165,12 @@ def handle_of(stream: Any) -> Any:
     """Return what two objects for one stream have in common."""
     handle = getattr(stream, "handle", None)
     if handle is not None:  # int(stream) is an enumeration's for some, and warns
-        return int(getattr(handle, "value", handle) or 0)
-    return int(stream) if hasattr(stream, "__int__") else stream
+        number = int(getattr(handle, "value", handle) or 0)
+    elif hasattr(stream, "__int__"):
+        number = int(stream)
+    else:
+        return stream
+    return 0 if number == LEGACY else number  # both are the default stream
 
 
 def join(stream: Any, others: Iterable[Any]) -> None:
