@@ -87,16 +87,21 @@ def group_names(
 
     What lies in a file stands alone, and so does what has one accumulator a row.
     """
-    groups: list[tuple[tuple[Any, ...], list[str]]] = []
+    groups: dict[Any, list[str]] = {}
     for name, array in params.items():
         alone = name if in_file(array) or methods[name].rowwise else ALONE
-        kind = (array.dtype, methods[name], proxes[name], alone)
-        names = next((names for other, names in groups if other == kind), None)
-        if names is None:
-            groups.append((kind, [name]))
-        else:
-            names.append(name)
-    return [names for _, names in groups]
+        kind = (array.dtype, _key(methods[name]), _key(proxes[name]), alone)
+        groups.setdefault(kind, []).append(name)
+    return list(groups.values())
+
+
+def _key(value: Any) -> Any:
+    """Return what equal values have in common; one without a hash is equal to itself only."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
 
 
 def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
