@@ -421,15 +421,15 @@ class Optimizer:
             As for `catch_up`.
         """
         stream = placement.stream_for(stream, self._groups[0].flat)
-        for rows, names in zip(self._rows, self._members, strict=True):
-            for k in range(len(names)):
-                rows.catch_up(k, None, self.t, self._seed, stream)
+        for rows in self._rows:
+            rows.flush(self.t, self._seed, stream)
 
     def _bring_up(self) -> None:
         """Bring all rows up to the last step, once what was started on any stream is done."""
         placement.wait(self._groups[0].flat)
-        self.flush()
-        placement.wait(self._groups[0].flat)
+        if any(rows.lags for rows in self._rows):
+            self.flush()
+            placement.wait(self._groups[0].flat)
 
     def _find(self, name: str | None) -> tuple[int, int, Any]:
         """Return the group of a parameter, its place there, and the parameter."""
@@ -517,7 +517,8 @@ class Optimizer:
 
         Where a device decides which steps are skipped, reading it waits for the device.
         """
-        self._settle_count()
+        if self._deferral is not None:
+            self._settle_count()
         return self._t
 
     @t.setter

@@ -261,6 +261,16 @@ class Members:
         else:
             table.catch_up(rows, now, before, noise, stream)
 
+    @property
+    def lags(self) -> bool:
+        """Whether there may be rows that have not been brought up to the last step."""
+        return bool(self._tables)
+
+    def flush(self, t: int, seed: int, stream: Any) -> None:
+        """Bring all rows of all parameters up to the optimizer's step ``t``."""
+        for k in self._tables:
+            self.catch_up(k, None, t, seed, stream)
+
     def learning_rates(self, t: int) -> list[np.ndarray]:
         """Return the effective rates of the last step of each."""
         if not any(self.behind):
