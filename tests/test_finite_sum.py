@@ -653,11 +653,18 @@ def test_an_exception_arrives_as_itself_with_the_state_so_far(at, error, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "where", ["groups.Group.step", "averaging.Average.update", "epochs.EpochRun._settle"]
+    ("where", "method"),
+    [
+        ("groups.Group.step_alone", ao.AdaGrad(0.5)),
+        ("groups.Group.step", ao.AdaGradNorm(0.5)),  # its step needs more than the kernel
+        ("averaging.Average.update", ao.AdaGrad(0.5)),
+        ("epochs.EpochRun._settle", ao.AdaGrad(0.5)),
+    ],
+    ids=["step-alone", "step", "average", "settle"],
 )
-def test_an_interrupt_right_after_part_of_a_step_loses_nothing(where, monkeypatch):
+def test_an_interrupt_right_after_part_of_a_step_loses_nothing(where, method, monkeypatch):
     """As a Ctrl-C during a kernel, which Python raises when it returns."""
-    others = {"average": "uniform"}
+    others = {"average": "uniform", "method": method}
     whole = solve(**others)
     module, owner, name = where.split(".")
     owner = getattr(importlib.import_module(f"adaptopt.{module}"), owner)
