@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import storage
 from .compiled_function import is_compiled
 from .foreign import copied, current_stream, detached
-from .objective import read_value
+from .objective import read_pair, read_value
 from .placement import flat_view, is_on_device
 from .problems import Problem
 
@@ -37,6 +37,11 @@ class Value(NamedTuple):
             )
         seen = flat_view("the value of fun", value).bind(flat.stream)
         return cls(storage(seen), seen.dtype.name)
+
+
+def _named(value: Any) -> str:
+    """Return what an error shows: the numbers of a CUDA array would have to be waited for."""
+    return f"a {type(value).__name__}"
 
 
 class DeviceObjective:
@@ -102,13 +107,7 @@ class DeviceObjective:
             value = self._fun(x, *self._args)
             return Value.of(value, self.flat), self._gradient(self._jac(x, *self._args))
         pair = self._fun(x, *batch, *self._args)
-        try:
-            value, gradient = pair
-        except (TypeError, ValueError):
-            asked = "" if batch else " with jac=True"
-            raise TypeError(
-                f"fun returned a {type(pair).__name__}, expected a pair (value, gradient){asked}"
-            ) from None
+        value, gradient = read_pair(pair, bool(batch), _named)
         return Value.of(value, self.flat), self._gradient(gradient)
 
     def _gradient(self, gradient: Any) -> Any:

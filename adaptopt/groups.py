@@ -311,28 +311,17 @@ class Group:
     ) -> None:
         """Go through the kernel with few calls.
 
-        Gradients that lie in the group's own buffer, and small ones, which are copied there, go
-        together, where they are used on one stream; others from where they are.
+        Gradients that lie in the group's own buffer go together, where they are used on one
+        stream; others from where they are.
         """
         if len(gradients) == 1:
             run(self._whole, gradients[0], *rest)
             return
-        self._make_buffer()
-        apart: Sequence[int] = self._large
-        if set(map(_DTYPE, gradients)) != {self.flat.dtype}:
-            apart = [
-                k
-                for k, (g, place) in enumerate(zip(gradients, self._places, strict=True))
-                if g.size >= self._worth_a_call or g.dtype != place.dtype
-            ]
-        elif all(map(is_, gradients, self._places)):
-            apart = []
-        first = copied = 0  # members: of the stretch that goes together, and not yet copied
-        for k in apart:
+        gradients = self.together(gradients)
+        first = 0  # member of the stretch that goes together
+        for k in self._elsewhere(gradients):
             g = gradients[k]
-            self._collect(gradients, copied, k)
-            copied = k + 1
-            together = not g.size or g is self._places[k] or placement.is_same(g, self._places[k])
+            together = not g.size or placement.is_same(g, self._places[k])
             if together and placement.on_one_stream(gradients[first], g):
                 continue
             self._run_together(gradients, first, k, run, rest)
@@ -340,8 +329,14 @@ class Group:
             if not together:
                 run(self._part(*self.spans[k]), g, *rest)
                 first = k + 1
-        self._collect(gradients, copied, len(gradients))
         self._run_together(gradients, first, len(gradients), run, rest)
+
+    def _elsewhere(self, gradients: Sequence[np.ndarray]) -> list[int]:
+        """Return the members whose gradient is not its place in the buffer."""
+        if all(map(is_, gradients, self._places)):  # a tenth of the time of what follows
+            return []
+        pairs = zip(gradients, self._places, strict=True)
+        return [k for k, (g, place) in enumerate(pairs) if g is not place]
 
     def _collect(self, gradients: Sequence[np.ndarray], first: int, end: int) -> None:
         """Copy the gradients of some members, one after the other, to their places."""
@@ -360,23 +355,34 @@ class Group:
         """Step some members along what lies in their places."""
         if first < end:
             lo, hi = self.spans[first][0], self.spans[end - 1][1]
-            g = placement.bound_like(self._make_buffer()[lo:hi], gradients[first])
+            stream = placement.stream_of(gradients[first])
+            g = placement.bound(self._make_buffer()[lo:hi], stream)
             if lo < hi:
                 run(self._part(lo, hi), g, *rest)
 
-    def together(self, gradients: list[np.ndarray]) -> list[np.ndarray]:
-        """Copy small gradients to their places, before a step; return all, those where they are."""
-        if len(gradients) == 1 or set(map(_DTYPE, gradients)) != {self.flat.dtype}:
+    def together(self, gradients: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Copy small gradients to their places in the buffer; return all, those where they are."""
+        if len(gradients) == 1:
             return gradients
         self._make_buffer()
         gathered = list(self._places)
-        copied = 0
-        for k in self._large:
-            self._collect(gradients, copied, k)
+        first = 0
+        for k in self._apart(gradients):
+            self._collect(gradients, first, k)
             gathered[k] = gradients[k]
-            copied = k + 1
-        self._collect(gradients, copied, len(gradients))
+            first = k + 1
+        self._collect(gradients, first, len(gradients))
         return gathered
+
+    def _apart(self, gradients: Sequence[np.ndarray]) -> Sequence[int]:
+        """Return the members whose gradient is not worth a copy, or is of another format."""
+        if set(map(_DTYPE, gradients)) == {self.flat.dtype}:
+            return self._large
+        return [
+            k
+            for k, g in enumerate(gradients)
+            if g.size >= self._worth_a_call or g.dtype != self.flat.dtype
+        ]
 
     def squares(self, gradients: Sequence[Any], factor: float) -> list[float]:
         """Return the sum of the squares of ``factor`` times the elements of each gradient.

@@ -15,7 +15,7 @@ from .options import FD_METHODS
 from .placement import demand_host
 from .proximal import Box, Proximal
 
-__all__ = ["Objective", "read_start", "read_value"]
+__all__ = ["Objective", "read_pair", "read_start", "read_value"]
 
 # SciPy's sentence, which programs look for.
 _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
@@ -127,13 +127,7 @@ class Objective:
     def _pair(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
         self.nfev += 1
         pair = self._fun(self._point(x), *batch, *self._args)
-        try:
-            value, gradient = pair
-        except (TypeError, ValueError):
-            asked = "" if batch else " with jac=True"
-            raise TypeError(
-                f"fun returned {_short(pair)}, expected a pair (value, gradient){asked}"
-            ) from None
+        value, gradient = read_pair(pair, bool(batch), _short)
         return read_value("fun", value), self._gradient(gradient)
 
     def _in_place(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
@@ -202,6 +196,18 @@ class _Differences:
                 bounds=(self._lo[free], self._hi[free]),
             )
         return gradient
+
+
+def read_pair(pair: Any, batched: bool, shown: Callable[[Any], str]) -> tuple[Any, Any]:
+    """Return value and gradient of what ``fun`` returned, or say what that is instead."""
+    try:
+        value, gradient = pair
+    except (TypeError, ValueError):
+        asked = "" if batched else " with jac=True"
+        raise TypeError(
+            f"fun returned {shown(pair)}, expected a pair (value, gradient){asked}"
+        ) from None
+    return value, gradient
 
 
 def read_value(name: str, value: Any) -> float:

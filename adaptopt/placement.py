@@ -32,7 +32,6 @@ __all__ = [
     "address",
     "average",
     "bound",
-    "bound_like",
     "copy",
     "demand_host",
     "duplicate",
@@ -189,11 +188,6 @@ def prepare(kernel: Any, near: Any) -> None:
     if is_on_device(near):
         with _device().device_of(near):
             kernel.compiled  # noqa: B018  (compiles)
-
-
-def bound_like(array: Any, near: Any) -> Any:
-    """Return a view that is used on another's stream; on the host, the array."""
-    return array.bind(near.stream) if is_on_device(near) else array
 
 
 def on_one_stream(a: Any, b: Any) -> bool:

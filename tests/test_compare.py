@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from comparison import (  # noqa: E402
-    data,
     growth,
     peers,
     report,
@@ -25,6 +24,8 @@ from comparison import (  # noqa: E402
     steppers,
     timing,
 )
+
+from benchmarks import data  # noqa: E402
 
 KEPT = results.read(ROOT / "benchmarks" / "results" / "compare.json")
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the benchmarks are given: random, and never constant or zero."""
+"""What is measured with, here and in `comparison`: random, and never constant or zero."""
 
 from itertools import cycle
 
@@ -27,22 +27,32 @@ def gradients(n, dtype):
     return cycle((gradient, -gradient))
 
 
-def dense_rows(rows, columns):
-    """Return a matrix and labels that a hyperplane separates but for noise."""
-    rng = np.random.default_rng(0)
-    A = rng.standard_normal((rows, columns), np.float32)
-    scores = A @ rng.standard_normal(columns) / np.sqrt(columns) + rng.standard_normal(rows)
-    return A, np.where(scores > 0, 1.0, -1.0)
-
-
-def sparse_rows(rows, columns, entries):
-    """Return the same for rows whose entries lie at columns of popularity 1/k."""
-    rng = np.random.default_rng(0)
+def sparse_rows(rows, columns, entries, seed=0):
+    """Return CSR rows with entries at columns of popularity 1/k, and labels from true weights."""
+    rng = np.random.default_rng(seed)
     popularity = 1.0 / np.arange(1, columns + 1)
     places = rng.choice(columns, (rows, entries), p=popularity / popularity.sum())
     values = (rng.random(places.size) + 0.1).astype(np.float32)
-    shape = (rows, columns)
-    A = sparse.csr_matrix((values, (np.repeat(np.arange(rows), entries), places.ravel())), shape)
+    numbers = np.repeat(np.arange(rows), entries)
+    A = sparse.csr_matrix((values, (numbers, places.ravel())), shape=(rows, columns))
     A.sum_duplicates()
     scores = A @ rng.standard_normal(columns) + rng.standard_normal(rows)
     return A, np.where(scores > 0, 1.0, -1.0).astype(np.float32)
+
+
+def dense_rows(rows, columns, seed=0):
+    """Return normal rows, and labels from true weights."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((rows, columns)).astype(np.float32)
+    scores = A @ rng.standard_normal(columns) + rng.standard_normal(rows)
+    return A, np.where(scores > 0, 1.0, -1.0).astype(np.float32)
+
+
+def signed(rng, shape):
+    """Return random numbers of both signs and of size 0.5 to 1.5.
+
+    None is near zero, so the place of eps, which differs between libraries, does not show.
+    """
+    size = rng.random(shape, np.float32)
+    size += np.float32(0.5)
+    return np.negative(size, out=size, where=rng.integers(0, 2, shape, np.uint8).view(bool))

@@ -12,6 +12,7 @@ METHODS = {"adagrad": ao.AdaGrad(0.1), "rmsprop": ao.RMSProp(1e-3), "adam": ao.A
 
 @numba.njit
 def rosenbrock(x, g_out):
+    """As a user writes it."""
     f = 0.0
     g_out[0] = 0.0
     for i in range(x.size - 1):
@@ -20,6 +21,12 @@ def rosenbrock(x, g_out):
         g_out[i] -= 400.0 * a * x[i] + 2.0 * b
         g_out[i + 1] = 200.0 * a
     return f
+
+
+def value_and_gradient(x):
+    """The same for the loop in Python."""
+    g = np.empty_like(x)
+    return rosenbrock(x, g), g
 
 
 class CompiledLoop:
@@ -51,11 +58,6 @@ class PythonLoop(CompiledLoop):
     def time_minimize(self, method, n):
         ao.minimize(value_and_gradient, self.x0, jac=True, method=METHODS[method],
                     options=self.options)  # fmt: skip
-
-
-def value_and_gradient(x):
-    g = np.empty_like(x)
-    return rosenbrock(x, g), g
 
 
 class Many:

@@ -1,9 +1,9 @@
 """One step on one array, by its length: time, bandwidth, and the part of the limit."""
 
 import numpy as np
+from benchmarks.data import signed
 
 from . import machine, peers, steppers
-from .data import signed
 from .timing import compare
 
 TITLE = "A step on one array"

@@ -2,11 +2,11 @@
 
 import numba
 import numpy as np
+from benchmarks.data import dense_rows
 
 import adaptopt as ao
 
 from . import peers
-from .data import dense_rows
 from .timing import Entry, compare, marginal
 
 TITLE = "An epoch over dense rows"

@@ -1,9 +1,9 @@
 """One step on a dict of many parameters of 1,000 elements."""
 
 import numpy as np
+from benchmarks.data import signed
 
 from . import steppers
-from .data import signed
 from .timing import compare
 
 TITLE = "A step on a dict of parameters"

@@ -5,11 +5,11 @@ import tracemalloc
 
 import numba
 import numpy as np
+from benchmarks.data import dense_rows, signed, sparse_rows
 
 import adaptopt as ao
 
 from . import steppers
-from .data import dense_rows, signed, sparse_rows
 from .timing import digits, in_turns, marginal, stepping
 
 TITLE = "How cost grows"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from benchmarks.loop import rosenbrock, value_and_gradient
 
 import adaptopt as ao
 
@@ -49,29 +50,10 @@ ao.Optimizer(x, ao.AdaGrad()).step(x.copy())
 """
 
 
-@numba.njit
-def rosenbrock(x, g_out):
-    """As a user writes it."""
-    f = 0.0
-    g_out[0] = 0.0
-    for i in range(x.size - 1):
-        a, b = x[i + 1] - x[i] * x[i], 1.0 - x[i]
-        f += 100.0 * a * a + b * b
-        g_out[i] -= 400.0 * a * x[i] + 2.0 * b
-        g_out[i + 1] = 200.0 * a
-    return f
-
-
 # The same in a module of its own, cached on the disk.
 OBJECTIVE = "from numba import njit\n\n" + inspect.getsource(rosenbrock.py_func).replace(
     "@numba.njit", "@njit(cache=True)"
 )
-
-
-def plain(x):
-    """The same for the loop in Python."""
-    g = np.empty_like(x)
-    return rosenbrock(x, g), g
 
 
 def ours(n, fun=rosenbrock, jac=None, **options):
@@ -154,7 +136,7 @@ def compare_steps(n, steps, plan):
     runs = {
         "adaptopt": (ours(n), steps),
         "adaptopt, specialize": (ours(n, specialize=True), steps),
-        "adaptopt, loop in Python": (ours(n, plain, True), max(steps // 1000, 100)),
+        "adaptopt, loop in Python": (ours(n, value_and_gradient, True), max(steps // 1000, 100)),
     }
     makers = {"JAX + optax": (jax_loop, steps), "torch fused": (torch_loop, max(steps // 5000, 50))}
     for peer in PEERS:

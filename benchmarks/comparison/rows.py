@@ -5,12 +5,12 @@ from functools import partial
 
 import numba
 import numpy as np
+from benchmarks.data import signed
 
 import adaptopt as ao
 from adaptopt.kernels import coalesce
 
 from . import peers
-from .data import signed
 from .limits import add_rows
 from .timing import Entry, compare
 

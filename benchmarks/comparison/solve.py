@@ -5,11 +5,11 @@ from itertools import product
 
 import numpy as np
 import scipy.optimize
+from benchmarks.data import dense_rows, sparse_rows
 
 import adaptopt as ao
 
 from . import peers
-from .data import dense_rows, sparse_rows
 from .timing import Entry, compare, repeated, single
 
 TITLE = "A convex problem to a given precision"

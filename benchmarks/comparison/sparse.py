@@ -5,11 +5,11 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+from benchmarks.data import sparse_rows
 
 import adaptopt as ao
 
 from . import peers
-from .data import sparse_rows
 from .limits import gather_epoch
 from .timing import Entry, compare, marginal, repeated
 

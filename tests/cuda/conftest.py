@@ -26,3 +26,29 @@ def quiet_scalars():
 
     with np.errstate(all="ignore"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_streams_of_other_tests():
+    """Tests put objects of their own in the place of Numba's streams."""
+    from adaptopt import device
+
+    device._external.cache_clear()
+    yield
+    device._external.cache_clear()
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """The streams of the launches made."""
+    from adaptopt.kernels.cuda_launch import DeviceKernel
+
+    made = []
+    launch = DeviceKernel.launch
+
+    def counted(self, size, stream, *arguments):
+        made.append(stream)
+        launch(self, size, stream, *arguments)
+
+    monkeypatch.setattr(DeviceKernel, "launch", counted)
+    return made

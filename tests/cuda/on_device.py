@@ -61,3 +61,46 @@ def assert_same(device, host):
         np.testing.assert_allclose(
             device.astype(np.float64), host.astype(np.float64), rtol=rtol, atol=rtol
         )
+
+
+def refuse_to_wait_or_copy(monkeypatch, kind):
+    """Have whatever waits for a device, copies or allocates there fail; arrays are of a kind."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("it waited or copied")
+
+    monkeypatch.setattr(cuda, "synchronize", refuse)
+    for name in ("copy_to_host", "copy_to_device"):
+        monkeypatch.setattr(kind, name, refuse)
+    for name in ("to_device", "device_array"):
+        monkeypatch.setattr(cuda, name, refuse)
+
+
+class CuPyLike:
+    """What CuPy's arrays have of what is used here."""
+
+    __module__ = "cupy"
+
+    def __init__(self, array):
+        self.array = array
+
+    shape = property(lambda self: self.array.shape)
+
+    @property
+    def __cuda_array_interface__(self):
+        return {
+            "shape": self.array.shape,
+            "typestr": self.array.dtype.str,
+            "data": (self.array.ctypes.data, False),
+            "strides": None,
+            "version": 3,
+        }
+
+    def copy(self):
+        return type(self)(self.array.copy())
+
+    def reshape(self, *shape):
+        return type(self)(self.array.reshape(*shape))
+
+    def __getitem__(self, key):
+        return type(self)(self.array[key])

@@ -8,12 +8,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numba import cuda
-from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
+from on_device import SIMULATED, assert_same, back, refuse_to_wait_or_copy, roots_as_compiled, there
 
 import adaptopt as ao
 from adaptopt import device, placement
 from adaptopt.kernels import cuda_launch
-from adaptopt.kernels.cuda_launch import DeviceKernel, launch_size
+from adaptopt.kernels.cuda_launch import launch_size
 from adaptopt.kernels.cuda_reductions import sum_of_squares
 from adaptopt.kernels.reductions import BLOCK
 from adaptopt.nonseparable import NonSeparable
@@ -36,20 +36,6 @@ def named():
 
 
 METHODS = {"emb": ao.AdaGrad(0.1), "w": ao.Adam(0.1), "bias": ao.RMSProp(0.1), "x": ao.Adam(0.1)}
-
-
-@pytest.fixture
-def launches(monkeypatch):
-    """The streams of the launches made."""
-    made = []
-    launch = DeviceKernel.launch
-
-    def counted(self, size, stream, *arguments):
-        made.append(stream)
-        launch(self, size, stream, *arguments)
-
-    monkeypatch.setattr(DeviceKernel, "launch", counted)
-    return made
 
 
 # -- what is taken ---------------------------------------------------------------------------------
@@ -153,14 +139,7 @@ def test_a_step_neither_waits_nor_copies(method, options, dtype, monkeypatch):
     opt = ao.Optimizer(x, method, **options)
     opt.step(g)  # the first of a schedule fetches its rates
 
-    def refuse(*args, **kwargs):
-        raise AssertionError("the step waited or copied")
-
-    monkeypatch.setattr(cuda, "synchronize", refuse)
-    for name in ("copy_to_host", "copy_to_device"):
-        monkeypatch.setattr(type(x), name, refuse)
-    for name in ("to_device", "device_array"):
-        monkeypatch.setattr(cuda, name, refuse)
+    refuse_to_wait_or_copy(monkeypatch, type(x))
     opt.step(g)
     monkeypatch.undo()
     assert opt.t == 2

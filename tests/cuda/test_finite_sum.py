@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 from methods_table import METHODS
 from numba import cuda, njit
-from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
+from on_device import SIMULATED, CuPyLike, assert_same, back, roots_as_compiled, there
 
 import adaptopt as ao
 from adaptopt import epochs
@@ -373,33 +373,6 @@ def test_callbacks_may_end_the_run():
 
 
 # -- arrays of other libraries ---------------------------------------------------------------------
-
-
-class CuPyLike:
-    """What CuPy's arrays have of what is used here."""
-
-    __module__ = "cupy"
-
-    def __init__(self, array):
-        self.array = array
-
-    shape = property(lambda self: self.array.shape)
-
-    @property
-    def __cuda_array_interface__(self):
-        return {
-            "shape": self.array.shape,
-            "typestr": self.array.dtype.str,
-            "data": (self.array.ctypes.data, False),
-            "strides": None,
-            "version": 3,
-        }
-
-    def copy(self):
-        return type(self)(self.array.copy())
-
-    def __getitem__(self, key):
-        return type(self)(self.array[key])
 
 
 @in_the_simulator

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from methods_table import METHODS
 from numba import cuda, njit
-from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
+from on_device import SIMULATED, CuPyLike, assert_same, back, roots_as_compiled, there
 
 import adaptopt as ao
 from adaptopt.kernels import cuda_looks, cuda_reductions
@@ -362,31 +362,6 @@ def test_an_interrupt_loses_nothing():
 
 
 # -- arrays of other libraries ---------------------------------------------------------------------
-
-
-class CuPyLike:
-    """What CuPy's arrays have of what is used here."""
-
-    def __init__(self, array):
-        self.array = array
-
-    shape = property(lambda self: self.array.shape)
-
-    @property
-    def __cuda_array_interface__(self):
-        return {
-            "shape": self.array.shape,
-            "typestr": self.array.dtype.str,
-            "data": (self.array.ctypes.data, False),
-            "strides": None,
-            "version": 3,
-        }
-
-    def copy(self):
-        return type(self)(self.array.copy())
-
-    def reshape(self, *shape):
-        return type(self)(self.array.reshape(*shape))
 
 
 class TorchLike:

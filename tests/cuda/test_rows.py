@@ -12,7 +12,7 @@ from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
 import adaptopt as ao
 from adaptopt import tables, uploads
 from adaptopt.kernels import cuda_launch
-from adaptopt.kernels.cuda_launch import DeviceKernel, rows_launch_size
+from adaptopt.kernels.cuda_launch import rows_launch_size
 
 ROWS, WIDTH, STEPS = 7, 3, 4
 BFLOAT16, FLOAT16, FLOAT32, FLOAT64 = (
@@ -373,20 +373,6 @@ def test_no_rows_are_a_step_of_zero_gradients():
 
 
 # -- streams and copies ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def launches(monkeypatch):
-    """The streams of the launches made."""
-    made = []
-    launch = DeviceKernel.launch
-
-    def counted(self, size, stream, *arguments):
-        made.append(stream)
-        launch(self, size, stream, *arguments)
-
-    monkeypatch.setattr(DeviceKernel, "launch", counted)
-    return made
 
 
 def test_a_step_is_one_launch_on_the_gradients_stream(launches):
