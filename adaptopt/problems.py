@@ -53,7 +53,8 @@ class Problem:
     A : ndarray or CSR
         The matrix given.
     targets, weights : ndarray
-        One entry a row, of the dtype of ``A``; weights that were not given are ones.
+        One entry a row, of the dtype of ``A``. The weights are those given, divided by their mean;
+        without any they are ones.
     loss : Loss
         The scalar functions ``value(z, y, *params)`` and ``slope(z, y, *params)``, and ``params``.
     intercept : bool
@@ -83,10 +84,11 @@ class Problem:
         return self._rows.value(self._read_x(x)[0])
 
     def batch(self, x: Any, idx: Any) -> tuple[float, np.ndarray]:
-        """Return the mean loss over some rows and its gradient.
+        """Return the mean of ``w * loss`` over some rows, and its gradient.
 
-        Time and memory are those of these rows and of one array like ``x``. It is 0 where all the
-        rows have weight 0.
+        ``w`` is a row's weight, divided by the mean weight of all rows. So the mean over random
+        batches is ``p(x)``, whatever their size. Time and memory are those of these rows and of
+        one array like ``x``.
 
         Parameters
         ----------
@@ -166,7 +168,9 @@ class LeastSquares(Problem):
     intercept : bool, default False
         Add the last entry of ``x`` to every prediction: ``x`` then has ``A.shape[1] + 1`` entries.
     sample_weight : array_like, optional
-        A finite weight at least 0 for each row, not all 0. The mean is weighted by them.
+        A finite weight at least 0 for each row, not all 0. The mean is weighted by them; only their
+        proportions matter. A batch of k rows is divided by k times the mean weight of all rows, so
+        that a run over batches comes to the minimum of the weighted mean.
 
     Raises
     ------
@@ -455,8 +459,8 @@ def _check_csr(A: Any) -> None:
         )
 
 
-def _read_column(name: str, values: Any, A: Any) -> np.ndarray:
-    """Return a finite number for each row of ``A``, of its dtype, as a copy."""
+def _read_column(name: str, values: Any, A: Any, dtype: Any = None) -> np.ndarray:
+    """Return a finite number for each row of ``A``, of its dtype or another, as a copy."""
     given = np.asarray(values)
     if given.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {given.dtype}, expected real numbers")
@@ -465,10 +469,10 @@ def _read_column(name: str, values: Any, A: Any) -> np.ndarray:
             f"{name} has shape {given.shape}, expected ({A.shape[0]},): one for each row of A"
         )
     with np.errstate(over="ignore"):
-        column = np.array(given, A.dtype, order="C")
+        column = np.array(given, dtype or A.dtype, order="C")
     if not np.isfinite(column).all():
         where = int(np.argmin(np.isfinite(column)))
-        raise ValueError(f"{name}[{where}] is {given[where]}, expected a finite {A.dtype}")
+        raise ValueError(f"{name}[{where}] is {given[where]}, expected a finite {column.dtype}")
     return column
 
 
@@ -484,13 +488,15 @@ def _read_labels(y: Any, A: Any) -> np.ndarray:
 
 
 def _read_weights(sample_weight: Any, A: Any) -> np.ndarray:
-    """Return the weights of the rows, ones where there are none."""
+    """Return the weights of the rows, divided by their mean; ones where there are none."""
     if sample_weight is None:
         return np.ones(A.shape[0], A.dtype)
-    weights = _read_column("sample_weight", sample_weight, A)
+    weights = _read_column("sample_weight", sample_weight, A, np.float64)
     if (weights < 0).any():
         where = int(np.argmax(weights < 0))
         raise ValueError(f"sample_weight[{where}] is {weights[where]}, expected at least 0")
     if not weights.any():
         raise ValueError("sample_weight is 0 for all rows, expected a positive weight")
-    return weights
+    # A sum of weights near the largest float would overflow. A power of two rounds nothing.
+    weights = np.ldexp(weights, -np.frexp(weights.max())[1])
+    return np.asarray(weights / weights.mean(), A.dtype)

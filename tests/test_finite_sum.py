@@ -927,3 +927,44 @@ def test_compiled_epochs_look_at_every_batch():
         solve(ao.problems.LeastSquares(A, B), data=None, options={"check_every": 5})
     with fails(ValueError, "options['check_every'] is 5 with nan_policy 'omit', expected 1"):
         solve(options={"check_every": 5, "nan_policy": "omit"})
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "others", "options"),
+    [
+        (np.asarray, {}, {}),  # dense rows in compiled calls
+        (np.asarray, {}, {"history": True}),  # the loop in Python
+        (np.asarray, {"parallel": "deterministic", "batch_size": 256}, {}),
+        (scipy.sparse.csr_array, {}, {}),  # at the cost of the nonzeros
+        (scipy.sparse.csr_array, {"method": ao.Momentum(1e-3, momentum=0.0)}, {"history": True}),
+        (scipy.sparse.csr_array, {"batch_size": 1}, {}),
+        (scipy.sparse.csr_array, {"method": ao.SGD(1e-3, weight_decay=1e-15)}, {}),  # dense steps
+        (scipy.sparse.csr_array, {"parallel": "deterministic", "batch_size": 256}, {}),
+        (scipy.sparse.csr_array, {"parallel": "hogwild"}, {}),
+    ],
+)
+def test_batches_weigh_rows_by_the_weights_of_all(form, others, options):
+    """All margins are below 1, so that the slopes of the hinge do not depend on the point."""
+    n, rng = 1024, np.random.default_rng(0)
+    rows, y = rng.standard_normal((n, D)), np.where(rng.random(n) < 0.5, -1.0, 1.0)
+    weights = rng.pareto(1, n)
+    p = ao.problems.Hinge(form(rows), y, sample_weight=weights)
+    others = {"batch_size": 8, "method": ao.SGD(1e-3), **others}
+    res = ao.minimize_finite_sum(p, np.zeros(D), None, epochs=1, rng=0, options=options, **others)
+    downhill = np.average(y[:, None] * rows, axis=0, weights=weights)
+    np.testing.assert_allclose(res.x, n // others["batch_size"] * 1e-3 * downhill, rtol=1e-9)
+    f, g = p(res.x)
+    assert res.fun == pytest.approx(f, rel=1e-12)
+    np.testing.assert_allclose(res.jac, g, rtol=1e-12)
+    losses = weights / weights.mean() * np.maximum(0, 1 - y * (rows @ (res.x / 2)))
+    assert res.epoch_losses[0] == pytest.approx(losses.mean(), rel=0.05)
+
+
+def test_a_validation_weighs_rows_by_their_weights():
+    p = ao.problems.LeastSquares(A, B)
+    q = ao.problems.LeastSquares(A, B, sample_weight=np.arange(N) % 3)
+    res = solve(p, data=None, validation=q)
+    assert res.validation_losses.min() == pytest.approx(q.value(res.x), rel=1e-12)

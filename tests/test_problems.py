@@ -283,16 +283,42 @@ def test_a_shared_batch_has_only_rows_that_are_there(row):
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_batch_is_the_problem_of_its_rows(problem, kind, dtype, weighted):
+def test_a_batch_is_the_mean_over_its_rows(problem, kind, dtype, weighted):
+    """However much of the weight they have: divided by the mean weight of all rows."""
     A, idx = matrix(dtype), np.array([7, 3, 7, 299, 0])
     b = targets(problem, len(A))
     weights = np.random.default_rng(3).integers(1, 4, len(A)) if weighted else None
     p = problem(stored(A, kind), b, intercept=True, sample_weight=weights)
     x = point(p, dtype)
     value, gradient = naive(problem, A[idx], b[idx], x, weights[idx] if weighted else None, True)
+    if weighted:
+        share = weights[idx].mean() / weights.mean()
+        value, gradient = share * value, share * gradient
     tolerance = 1e-12 if dtype == np.float64 else 3e-6
     assert p.batch(x, idx)[0] == pytest.approx(value, rel=tolerance)
     assert_allclose(p.batch(x, idx)[1], gradient, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("call", ["batch", "shared_batch"])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_mean_over_all_batches_is_the_weighted_mean(kind, call):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((1024, 2))
+    p = LeastSquares(stored(A, kind), rng.standard_normal(1024), sample_weight=rng.pareto(1, 1024))
+    x = np.array([0.3, -0.2])
+    for batches in (np.arange(1024)[:, None], np.arange(1024).reshape(2, 512)):
+        values, gradients = zip(*[getattr(p, call)(x, idx) for idx in batches], strict=True)
+        assert np.mean(values) == pytest.approx(p(x)[0], rel=1e-12)
+        assert_allclose(np.mean(gradients, axis=0), p(x)[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e-320, 1e-300, 1.0, 1e300, np.finfo(float).max])
+def test_weights_of_any_size_weigh_in_proportion(scale, dtype):
+    p = LeastSquares(np.ones((2, 1), dtype), [0.0, 1.0], sample_weight=[scale, scale / 4])
+    value, gradient = p(np.zeros(1))
+    assert value == pytest.approx(0.1, rel=1e-3 if scale < 1e-300 else 1e-7)
+    assert gradient[0] == pytest.approx(-0.2, rel=1e-3 if scale < 1e-300 else 1e-7)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -514,6 +540,7 @@ def test_labels_are_minus_one_and_one(problem, y, text):
         ([1.0, -2.0], ValueError, r"sample_weight\[1\] is -2.0, expected at least 0"),
         ([0, 0], ValueError, "sample_weight is 0 for all rows, expected a positive weight"),
         ([1.0, np.inf], ValueError, r"sample_weight\[1\] is inf, expected a finite"),
+        ([1.0, np.nan], ValueError, r"sample_weight\[1\] is nan, expected a finite"),
     ],
 )
 def test_wrong_weights_are_refused(weights, error, text):
@@ -608,7 +635,7 @@ def test_float32_rows_compute_in_float32_and_only_add_in_float64(problem, index)
 @pytest.mark.usefixtures("_compiled")
 @pytest.mark.parametrize("index", [None, "int32"])
 def test_float32_batches_compute_in_float32(problem, index):
-    """But for the sums of weights and losses, and what makes a mean of them."""
+    """But for the sum of the losses, and what makes a mean of it."""
     kernel = rows.batch_kernel(kind_of(problem, "float32", index))
     assert len(re.findall(r"\bfmul double", code(kernel))) == 1
     assert len(re.findall(r"\bfdiv double", code(kernel))) == 1

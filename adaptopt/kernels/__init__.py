@@ -4,6 +4,7 @@ from .catch_up import CatchUp
 from .coalesce import coalesce
 from .dense import DenseStep, Layout, rate_kernel
 from .formats import step_key
+from .loops import hands
 from .reductions import SumOfSquares, cost_kernel, norm_kernel, squares_of_parts
 from .row_sums import RowSums
 from .table_rows import RowStep, scratch_width
@@ -17,6 +18,7 @@ __all__ = [
     "SumOfSquares",
     "coalesce",
     "cost_kernel",
+    "hands",
     "norm_kernel",
     "rate_kernel",
     "scratch_width",

@@ -20,7 +20,7 @@ from .dense import READ, Layout, make_step, step_parts, step_types
 from .per_step import make_prepare, narrow
 from .reductions import BLOCK, in_order, is_strange, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
-from .rows import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, weigh
+from .rows import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, misplaced
 
 __all__ = ["Evaluation", "MethodParts", "cleared", "dense_epoch", "over_rows", "work_arrays"]
 
@@ -180,7 +180,7 @@ class MethodParts(NamedTuple):
 def _evaluate_rows(kind: Kind) -> Callable[..., Any]:
     """Return one function for a kind of rows, so that one kernel is found for it."""
     make = make_evaluate_sparse if kind.indices else make_evaluate_dense
-    evaluate: Callable[..., Any] = make(kind.value, kind.slope, kind.dot, weigh)
+    evaluate: Callable[..., Any] = make(kind.value, kind.slope, kind.dot, misplaced)
     return evaluate
 
 

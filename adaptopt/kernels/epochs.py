@@ -97,12 +97,10 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             coefs = narrow(coefficients(now, lr, *hyper), like)
             before = narrow(coefficients(max(now - 1, 1), lr, *hyper), like)
             end = min(done + batch, order.size)
-            total, weight, strange = 0.0, 0.0, 0.0
+            total, strange = 0.0, 0.0
             count = uintp(0)
-            for r in range(done, end):
-                weight += weights[order[r]]
-            share = like
-            (share,) = narrow((1.0 / weight if weight > 0.0 else 0.0,), like)
+            part = 1.0 / np.float64(end - done)
+            (share,) = narrow((part,), like)
             for r in range(done, end):
                 i = uintp(order[r])
                 first, stop = uintp(starts[i]), uintp(starts[i + uintp(1)])
@@ -186,7 +184,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                 scatter(slots, j, new, np.uint32(0))
                 g[j] = like - like
                 last[j] = now
-            losses[0] = total * (1.0 / weight if weight > 0.0 else 0.0)
+            losses[0] = total * part
             losses[1] += losses[0] * (end - done)
             steps[0] += 1
             steps[1] += end - done

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from numba import get_num_threads, types
@@ -10,7 +12,20 @@ from numba import get_num_threads, types
 from .build import compile_kernel
 from .threads import THREADED_FROM, alone
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "hands"]
+
+_ONE = nullcontext(1)
+
+
+def hands(elements: int) -> AbstractContextManager[int]:
+    """Say how many threads may work on so many elements, and hold them meanwhile."""
+    return _ONE if elements < THREADED_FROM else _hands()
+
+
+@contextmanager
+def _hands() -> Iterator[int]:
+    with alone() as free:
+        yield get_num_threads() if free else 1
 
 
 class Loop:
@@ -63,9 +78,16 @@ class Loop:
 
     def run(self, elements: int, count: int, *arguments: Any) -> None:
         """Run the body ``count`` times over arrays of so many elements in all."""
-        if elements >= THREADED_FROM and (threads := get_num_threads()) > 1:
-            with alone() as free:
-                if free:
-                    self.threaded(*arguments, count, threads)
-                    return
-        self.serial(*arguments, 0, count)
+        with hands(elements) as threads:
+            self.call(threads, elements, count, *arguments)()
+
+    def call(
+        self, threads: int, elements: int, count: int, *arguments: Any
+    ) -> Callable[[], object]:
+        """Return `run` as one call of compiled code, on the threads that `hands` has given.
+
+        Python looks for a Ctrl-C before and after such a call, never within.
+        """
+        if threads > 1 and elements >= THREADED_FROM:
+            return partial(self.threaded, *arguments, count, threads)
+        return partial(self.serial, *arguments, 0, count)

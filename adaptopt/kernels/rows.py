@@ -234,25 +234,27 @@ def make_threaded_gather():
 # -- a batch of rows -------------------------------------------------------------------------------
 
 
-def weigh(weights, idx):
-    """Return the weight of the rows ``idx``, and the first place of one that is none, or -1."""
-    total = 0.0
+def misplaced(idx, rows):
+    """Return the first place in ``idx`` of a number that is none of a row, or -1."""
     for k in range(uintp(idx.size)):
-        if uintp(idx[k]) >= uintp(weights.size):
-            return 0.0, np.intp(k)
-        total += weights[uintp(idx[k])]
-    return total, np.intp(-1)
+        if uintp(idx[k]) >= uintp(rows):
+            return np.intp(k)
+    return np.intp(-1)
 
 
-def make_dense_batch(value, slope, dot, weigh):
-    """Write the gradient of the mean loss of some rows; return the loss, and what `weigh` found."""
+def make_dense_batch(value, slope, dot, misplaced):
+    """Write the gradient of the mean loss of some rows; return it, and what `misplaced` found.
+
+    The mean is over their number, whatever their weights, whose mean over all rows is 1: so the
+    mean over random batches is that over all rows.
+    """
 
     def dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes):
-        total, wrong = weigh(weights, idx)
+        wrong = misplaced(idx, targets.size)
         if wrong >= 0:
             return 0.0, wrong
         n, columns = uintp(x.size), uintp(columns)
-        mean = 1 / total if total > 0 else 0.0
+        mean = 1 / np.float64(idx.size)
         scale = x.dtype.type(mean)
         for k in range(n):
             gradient[k] = 0
@@ -285,15 +287,15 @@ def make_single_dense_batch(*parts):
     return single_dense_batch
 
 
-def make_sparse_batch(value, slope, dot, weigh):
+def make_sparse_batch(value, slope, dot, misplaced):
     """Do what `make_dense_batch` does, for CSR."""
 
     def sparse_batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient):
-        total, wrong = weigh(weights, idx)
+        wrong = misplaced(idx, targets.size)
         if wrong >= 0:
             return 0.0, wrong
         n, columns = uintp(x.size), uintp(columns)
-        mean = 1 / total if total > 0 else 0.0
+        mean = 1 / np.float64(idx.size)
         scale = x.dtype.type(mean)
         for k in range(n):
             gradient[k] = 0
@@ -343,7 +345,7 @@ class Kind(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """How rows are cut into blocks: where each starts, the entries in all, one over the weight."""
+    """How rows are cut into blocks: where each starts, the entries in all, one over the rows."""
 
     starts: np.ndarray
     work: int
@@ -373,7 +375,7 @@ def batch_kernel(kind: Kind) -> Any:
     make = make_sparse_batch if kind.indices else make_single_dense_batch
     result = types.Tuple([types.float64, types.intp])
     signature = result(*kind.given, read("intp"), array_type(kind.form))
-    return compile_kernel(make, (kind.value, kind.slope, kind.dot, weigh), signature)
+    return compile_kernel(make, (kind.value, kind.slope, kind.dot, misplaced), signature)
 
 
 class Rows:
@@ -389,7 +391,7 @@ class Rows:
     A : ndarray or CSR
         The matrix, float32 or float64. An array is C-contiguous.
     targets, weights : ndarray
-        One entry a row, of the dtype of ``A``.
+        One entry a row, of the dtype of ``A``; the mean of the weights is 1.
     n : int
         Length of ``x``: one more than that of a row where there is an intercept.
 
@@ -417,7 +419,7 @@ class Rows:
             self.matrix = (A.data, A.indices, A.indptr)
             self._work = np.diff(A.indptr) + 1
         self.rest = (targets, weights, loss.params, columns)
-        self._weights, self._order = weights, np.arange(rows)
+        self._order = np.arange(rows)
         self._mean_work = max(1, int(self._work.sum()) // max(1, rows))
         self._total = self._blocks_of(self._order)
 
@@ -455,9 +457,8 @@ class Rows:
         work = np.concatenate([[0], np.cumsum(self._work[order])])
         count = self.block_count(order.size)
         bounds = np.arange(count + 1) * (work[-1] / count)
-        total = float(self._weights[order].sum(dtype=np.float64))
         starts = np.searchsorted(work, bounds).astype(np.intp)
-        return Blocks(starts, int(work[-1]), 1.0 / total if total > 0 else 0.0)
+        return Blocks(starts, int(work[-1]), 1.0 / order.size)
 
     def _sum(self, x: np.ndarray, order: np.ndarray, blocks: Blocks) -> tuple[float, np.ndarray]:
         partials = np.empty((blocks.starts.size - 1) * self._n, x.dtype)
