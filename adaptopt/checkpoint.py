@@ -6,16 +6,17 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-__all__ = ["CheckpointError", "read", "write"]
+__all__ = ["CheckpointError", "Stored", "opened", "read", "write"]
 
 _Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -23,6 +24,7 @@ _FORMAT = "adaptopt"
 _VERSION = 1
 _HEADER = "adaptopt.npy"  # the first entry; the arrays are 0.npy, 1.npy, ...
 _CHUNK = 1 << 20  # bytes
+_HEAD = 1 << 16  # bytes, of which the header of an array takes some
 _NEW_MODE = 0o666  # less the umask, which the system takes away
 _ZIP = b"PK\3\4"  # what a zip file starts with
 _END = b"PK\5\6"  # and its last 22 bytes, of which the last two are the length of a comment
@@ -219,18 +221,108 @@ def read(path: _Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     OSError
         Where the system cannot read it, such as FileNotFoundError.
     """
+    with opened(path, kind) as (header, arrays):
+        return header, {name: array.read() for name, array in arrays.items()}
+
+
+@contextlib.contextmanager
+def opened(path: _Path, kind: str) -> Iterator[tuple[dict[str, Any], dict[str, Stored]]]:
+    """Open a checkpoint: as `read`, but of its arrays nothing is read yet."""
     shown = os.fsdecode(path)
     with open(path, "rb") as file:
-        try:
-            return _read(file, shown, kind)
-        except (CheckpointError, ImportError, MemoryError):
+        with _telling_damage(shown):
+            found = _read(file, shown, kind)
+        yield found
+
+
+class Stored:
+    """An array in an open checkpoint.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the array, after `check`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __init__(
+        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, item: dict[str, Any], path: str
+    ) -> None:
+        self._archive, self._info, self._item, self._path = archive, info, item, path
+
+    def read(self) -> np.ndarray:
+        """Return the array, checked."""
+        with _telling_damage(self._path):
+            buffer = np.empty(self._info.file_size, np.uint8)
+            done = 0
+            for chunk in self._chunks():
+                buffer[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                done += len(chunk)
+            start, shape, dtype = _read_head(buffer[:_HEAD].tobytes(), self._info.filename)
+            # NumPy fills headers up to 64 bytes, so the array behind one is aligned.
+            array = buffer[start:].view(dtype).reshape(shape)
+            true = _true_dtype(dtype, shape, self._item, self._path)
+            return array.astype(dtype.newbyteorder("="), copy=False).view(true)
+
+    def data(self) -> bytes:
+        """Return the data of an entry of bytes."""
+        data = b"".join(self._chunks())
+        start, _, dtype = _read_head(data[:_HEAD], self._info.filename)
+        return data[start:] if dtype == np.uint8 else b""
+
+    def check(self) -> None:
+        """Test the checksum, and whether the array is what the header says."""
+        with _telling_damage(self._path):
+            head = b""
+            for chunk in self._chunks():
+                head = head or chunk[:_HEAD]
+            self._start, self.shape, self._form = _read_head(head, self._info.filename)
+            self.dtype = _true_dtype(self._form, self.shape, self._item, self._path)
+            size = math.prod(self.shape) * self.dtype.itemsize
+            if self._start + size != self._info.file_size:
+                raise _damaged(
+                    self._path, f"{self._info.filename} is longer or shorter than it says"
+                )
+
+    def into(self, out: np.ndarray) -> None:
+        """Copy it, which has been checked, into a C-contiguous array of its shape and dtype."""
+        flat = out.reshape(-1).view(np.uint8)
+        skip, done = self._start, 0
+        with _telling_damage(self._path):
+            for chunk in self._chunks():
+                data = np.frombuffer(chunk, np.uint8)[skip:]
+                skip = max(skip - len(chunk), 0)
+                flat[done : done + data.size] = data
+                done += data.size
+        if not self._form.isnative:
+            out.reshape(-1).view(self._form.newbyteorder("=")).byteswap(inplace=True)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Yield all bytes of the entry, whose checksum is tested at their end."""
+        done = 0
+        with self._archive.open(self._info) as entry:
+            while chunk := entry.read(_CHUNK):
+                done += len(chunk)
+                yield chunk
+        if done < self._info.file_size:
+            raise EOFError(f"{self._info.filename} has {done} bytes of {self._info.file_size}")
+
+
+@contextlib.contextmanager
+def _telling_damage(shown: str) -> Iterator[None]:
+    """Make a CheckpointError of what is raised for a file that is not well formed."""
+    try:
+        yield
+    except (CheckpointError, ImportError, MemoryError):
+        raise
+    # zipfile, NumPy and json have a dozen exceptions for a file that is not well formed.
+    except Exception as error:
+        # EINVAL: a seek to before the start, as damaged offsets ask for.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        # zipfile, NumPy and json have a dozen exceptions for a file that is not well formed.
-        except Exception as error:
-            # EINVAL: a seek to before the start, as damaged offsets ask for.
-            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise
-            raise _damaged(shown, str(error) or type(error).__name__) from error
+        raise _damaged(shown, str(error) or type(error).__name__) from error
 
 
 def _damaged(path: str, why: str) -> CheckpointError:
@@ -241,31 +333,37 @@ def _foreign(path: str, why: str) -> CheckpointError:
     return CheckpointError(f"{path} is not an adaptopt checkpoint: {why}")
 
 
-def _read(file: BinaryIO, path: str, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a file that the system has opened."""
+def _read(file: BinaryIO, path: str, kind: str) -> tuple[dict[str, Any], dict[str, Stored]]:
+    """Read what a file that the system has opened says of its arrays."""
     size = _check_ends(file, path)
-    with zipfile.ZipFile(file) as archive:
-        infos = {info.filename: info for info in archive.infolist()}
-        for info in infos.values():
-            # Together they also keep a damaged size from asking for more memory than the file has.
-            if (
-                info.compress_type != zipfile.ZIP_STORED
-                or info.compress_size != info.file_size
-                or not 0 <= info.header_offset <= size - info.file_size
-            ):
-                raise _damaged(path, f"{info.filename!r} is not stored as it should be")
-        if _HEADER not in infos or infos[_HEADER].header_offset != 0:
-            raise _damaged(path, f"its directory does not say that it starts with {_HEADER}")
-        contents = _contents(_read_entry(archive, infos[_HEADER]), path, kind)
-        table = contents["arrays"]
-        expected = [_HEADER, *(item["entry"] for item in table)]
-        names = [info.filename for info in archive.infolist()]
-        if sorted(names) != sorted(expected):
-            raise _damaged(path, f"it has the entries {names}, its header says {expected}")
-        return contents["header"], {
-            item["name"]: _array(_read_entry(archive, infos[item["entry"]]), item, path)
-            for item in table
-        }
+    archive = zipfile.ZipFile(file)
+    infos = {info.filename: info for info in archive.infolist()}
+    for info in infos.values():
+        # Together they also keep a damaged size from asking for more memory than the file has.
+        if (
+            info.compress_type != zipfile.ZIP_STORED
+            or info.compress_size != info.file_size
+            or not 0 <= info.header_offset <= size - info.file_size
+        ):
+            raise _damaged(path, f"{info.filename!r} is not stored as it should be")
+    # Entries may lie upon each other in a forged file.
+    if len(infos) < len(archive.infolist()) or sum(i.file_size for i in infos.values()) > size:
+        raise _damaged(path, "its entries overlap")
+    if _HEADER not in infos or infos[_HEADER].header_offset != 0:
+        raise _damaged(path, f"its directory does not say that it starts with {_HEADER}")
+    contents = _contents(Stored(archive, infos[_HEADER], {}, path), path, kind, size)
+    table = contents["arrays"]
+    expected = [_HEADER, *(item["entry"] for item in table)]
+    names = [info.filename for info in archive.infolist()]
+    if sorted(names) != sorted(expected):
+        raise _damaged(path, f"it has the entries {names}, its header says {expected}")
+    if len({item["name"] for item in table}) < len(table):
+        raise _damaged(path, "two of its arrays have the same name")
+    if not isinstance(contents["header"], dict):
+        raise _damaged(path, "its header is no dict")
+    return contents["header"], {
+        item["name"]: Stored(archive, infos[item["entry"]], item, path) for item in table
+    }
 
 
 def _check_ends(file: BinaryIO, path: str) -> int:
@@ -285,11 +383,16 @@ def _check_ends(file: BinaryIO, path: str) -> int:
     return size
 
 
-def _contents(array: np.ndarray, path: str, kind: str) -> dict[str, Any]:
-    """Read the entry that says what the others are."""
+def _contents(header: Stored, path: str, kind: str, size: int) -> dict[str, Any]:
+    """Read the entry that says what the others are, in a file of so many bytes."""
+    text = header.data()
+    # What a header holds takes some 64 bytes of memory an item: more than some MB are forged.
+    items = sum(map(text.count, (b",", b"[", b"{")))
+    if 64 * items > (1 << 24) + size or len(text) > (1 << 20) + size // 2:
+        raise _damaged(path, f"{_HEADER} is too long for a file of {size} bytes")
     try:
-        contents = json.loads(array.tobytes()) if array.dtype == np.uint8 else None
-    except ValueError:
+        contents = json.loads(text.decode("ascii"))
+    except (ValueError, RecursionError):
         contents = None
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
         raise _foreign(path, f"its entry {_HEADER} is of another format")
@@ -310,44 +413,37 @@ def _article(kind: str) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def _array(array: np.ndarray, item: dict[str, Any], path: str) -> np.ndarray:
-    """Give an array its true dtype, where it is what the header says."""
-    name, shape = item["dtype"], tuple(item["shape"])
-    native = array.dtype.newbyteorder("=")
+def _true_dtype(
+    dtype: np.dtype[Any], shape: tuple[int, ...], item: dict[str, Any], path: str
+) -> np.dtype[Any]:
+    """Return the dtype that an array of a file stands for, if it is what the header says."""
+    name, said = item["dtype"], tuple(item["shape"])
+    native: np.dtype[Any] = dtype.newbyteorder("=")
     stored = _STORED.get(name, name)
-    if native.name != stored or array.shape != shape:
+    if native.name != stored or shape != said:
         raise _damaged(
             path,
-            f"array {item['name']!r} is {native.name} of shape {array.shape}, "
-            f"its header says {stored} of shape {shape}",
+            f"array {item['name']!r} is {native.name} of shape {shape}, "
+            f"its header says {stored} of shape {said}",
         )
-    array = array.astype(native, copy=False)
     if name != "bfloat16":
-        return array
+        return native
     try:
         import ml_dtypes
     except ImportError as error:
         raise ImportError(
             f"{path} holds bfloat16 arrays, expected the package ml_dtypes to read them"
         ) from error
-    return array.view(ml_dtypes.bfloat16)
+    true: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return true
 
 
-def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """Read all of an entry, so that its checksum is tested, and only then look at what it says."""
-    buffer = np.empty(info.file_size, np.uint8)
-    done = 0
-    with archive.open(info) as entry:
-        while chunk := entry.read(_CHUNK):
-            buffer[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
-            done += len(chunk)
-    if done < info.file_size:
-        raise EOFError(f"{info.filename} has {done} bytes of {info.file_size}")
-    head = io.BytesIO(buffer[: 1 << 16].tobytes())
+def _read_head(data: bytes, name: str) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+    """Return where the data of an entry start, and their shape and dtype."""
+    head = io.BytesIO(data)
     if np.lib.format.read_magic(head) != (1, 0):
-        raise ValueError(f"{info.filename} has another .npy version than 1.0")
+        raise ValueError(f"{name} has another .npy version than 1.0")
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
     if fortran_order or dtype.hasobject:
-        raise ValueError(f"{info.filename} is in Fortran order or of Python objects")
-    # NumPy fills headers up to 64 bytes, so the array behind one is aligned.
-    return buffer[head.tell() :].view(dtype).reshape(shape)
+        raise ValueError(f"{name} is in Fortran order or of Python objects")
+    return head.tell(), shape, dtype

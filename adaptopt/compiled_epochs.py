@@ -192,7 +192,8 @@ class CompiledEpochs:
     def end(self) -> None:
         """Bring all coordinates up to the last step; let optimizer and average stand there."""
         self._catch_up()
-        t = self._optimizer.t = self._t + int(self.taken[0])
+        t = self._t + int(self.taken[0])
+        self._optimizer._stand(t)
         if self._average is not None:
             x, average = self._state[0], self._average
             count = self._count + int(self.taken[0])

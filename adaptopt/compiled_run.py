@@ -186,7 +186,7 @@ class CompiledRun(DescentRun):
         if counts.t == t_before:
             return
         np.copyto(self._flat, points[counts.current])
-        self.optimizer.t = counts.t
+        self.optimizer._stand(counts.t)
         self._group.go_on(counts.t, tuple(float(place[0]) for place in self._scalars))
         if counts.t == 1:
             self._note_first(norm_before)

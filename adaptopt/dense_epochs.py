@@ -172,7 +172,7 @@ class DenseEpochs:
         steps = int(self.taken[0])
         if not steps:
             return
-        self._optimizer.t = self._t + steps
+        self._optimizer._stand(self._t + steps)
         self._group.go_on(self._t + steps, tuple(float(array[0]) for array in self._scalars))
         if self._average is not None:
             self._average.advance(self._count + steps - self._average.count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import lru_cache
 from itertools import pairwise
 from operator import attrgetter, is_
@@ -79,6 +80,8 @@ class Group:
         What is done to the gradients first.
     allocate : callable, optional
         ``allocate(name, n, dtype)`` makes the arrays of the state; by default in memory.
+    resumed : bool
+        Whether they hold a state already, from which to go on.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Group:
         precision: Precision,
         transformation: Transformation,
         allocate: Callable[..., np.ndarray] | None = None,
+        resumed: bool = False,
     ) -> None:
         if placement.is_on_device(flat) and not _has_kernel(prox):
             raise ValueError(
@@ -97,20 +101,12 @@ class Group:
                 "coordinate alone or one with terms, advance and result: others run on the host"
             )
         self.flat = flat
-        self.method = method
         self._kernels = placement.kernels_for(flat)
         self._worth_a_call = 0 if placement.is_on_device(flat) else WORTH_A_CALL
         self.number = compute_dtype(flat.dtype)
-        ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
-        self.spans = list(pairwise(ends))
-        self._shapes = list(shapes)
-        self._starts = np.array(ends)
-        self._large = [k for k, (lo, hi) in enumerate(self.spans) if hi - lo >= self._worth_a_call]
-        self._small = sorted(set(range(len(self.spans))) - set(self._large))
+        self._lay_out(shapes)
         self.scalars: tuple[float, ...] = method.initial_scalars()
-        decay_coefs, self.coefs = method.coefficients_at(1)
-        _check_rule(method, self.coefs)
-        self._check_hyperparameters()
+        decay_coefs = self._read_method(method)
 
         n = flat.size
         self._tables: dict[int, Table] = {}
@@ -125,32 +121,29 @@ class Group:
                 else placement.empty(n, self.number, flat)
             )
             copies, x = (x,), wide
-            placement.widen(x, flat)
+            if not resumed:
+                placement.widen(x, flat)
         narrow_slots = method.second_moments if precision.state_dtype else ()
         slot_forms = tuple(
             "bfloat16" if name in narrow_slots else self.number.name for name in method.slots
         )
+        self._slot_forms = slot_forms
         self._allocate = allocate or (lambda name, n, dtype: placement.empty(n, dtype, x))
-        initial = method.initial_state()
         # A method with one accumulator a row has a group for each parameter.
         kept = (self._shapes[0] or (1,))[0] if method.rowwise else n
         slots = []
         for name, form in zip(method.slots, slot_forms, strict=True):
-            slot = self._allocate(name, kept, "uint16" if form == "bfloat16" else form)
-            value = initial.get(name, 0.0)
-            if value or allocate is None:  # a new file holds zeros, at no cost
-                placement.fill(slot, _bfloat16_bits(value) if form == "bfloat16" else value)
-            slots.append(slot)
+            slots.append(self._allocate(name, kept, "uint16" if form == "bfloat16" else form))
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
         self.prox = prox
         written = not method.rate or not prox.is_separable
         rates = tuple(self._allocate("rates", n, self.number) for _ in range(written))
-        for array in rates:
-            placement.fill(array, np.nan)
         walls, self._prox_coefs = self._walls_of(prox)
         self._whole = _part_of(x, tuple(slots), walls, rates, copies, 0)
         self._parts: dict[tuple[int, int], Part] = {(0, n): self._whole}
+        if not resumed:
+            self._fill_state(keep_zeros=allocate is not None)
         self._buffer: np.ndarray | None = None
         self._places: list[np.ndarray] = []  # of gradients in the buffer: flat, and in shape
         self._shaped_places: list[np.ndarray] = []
@@ -158,7 +151,8 @@ class Group:
 
         stochastic = precision.rounding == "stochastic" and narrow
         self.draws = stochastic or "bfloat16" in slot_forms
-        self._functions = (transformation.function, method.decay, method.rule, prox.prox)
+        self._transform = transformation.function
+        self._functions = (self._transform, method.decay, method.rule, prox.prox)
         self._residual = prox.residual
         self._layout = Layout(
             x=self.number.name if copies else flat.dtype.name,
@@ -176,13 +170,7 @@ class Group:
                 len(self._prox_coefs),
             ),
         )
-        # By the dtype of the gradient, whose name takes 2 us to ask for.
-        self._norms: dict[np.dtype[Any], Any] = {}
-        self._steps: dict[np.dtype[Any], Any] = {}
-        self._decided: dict[np.dtype[Any], Any] = {}  # steps that a device decides on
-        if not method.rowwise:
-            self._step = self._kernels.dense_step(self._functions, self._layout)
-            self._steps[flat.dtype] = self._step
+        self._make_kernels()
         self._owner = _owner(flat)
         self._is_plain = self._owner is not None and not (
             len(shapes) > 1
@@ -193,6 +181,86 @@ class Group:
             or not prox.is_separable
             or self.draws
         )
+
+    def _lay_out(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Say where parameters of these shapes lie, one after the other."""
+        ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]]).tolist()
+        self.spans = list(pairwise(ends))
+        self._shapes = list(shapes)
+        self._starts = np.array(ends)
+        self._large = [k for k, (lo, hi) in enumerate(self.spans) if hi - lo >= self._worth_a_call]
+        self._small = sorted(set(range(len(self.spans))) - set(self._large))
+
+    def _read_method(self, method: Any) -> tuple[float, ...]:
+        """Check a method, take it, and return the coefficients of its decay."""
+        self.method = method
+        decay_coefs: tuple[float, ...]
+        decay_coefs, self.coefs = method.coefficients_at(1)
+        _check_rule(method, self.coefs)
+        self._check_hyperparameters()
+        return decay_coefs
+
+    def _make_kernels(self) -> None:
+        # By the dtype of the gradient, whose name takes 2 us to ask for.
+        self._norms: dict[np.dtype[Any], Any] = {}
+        self._steps: dict[np.dtype[Any], Any] = {}
+        self._decided: dict[np.dtype[Any], Any] = {}  # steps that a device decides on
+        if not self.method.rowwise:
+            self._step = self._kernels.dense_step(self._functions, self._layout)
+            self._steps[self.flat.dtype] = self._step
+
+    def _fill_state(self, keep_zeros: bool = False) -> None:
+        """Write the state before the first step; new files hold zeros, at no cost."""
+        initial = self.method.initial_state()
+        part = self._whole
+        for name, slot, form in zip(self.method.slots, part.slots, self._slot_forms, strict=True):
+            value = initial.get(name, 0.0)
+            if value or not keep_zeros:
+                placement.fill(slot, _bfloat16_bits(value) if form == "bfloat16" else value)
+        for array in part.rates:
+            placement.fill(array, np.nan)
+
+    def reset(self) -> None:
+        """Stand before the first step."""
+        self._fill_state()
+        self.scalars = self.method.initial_scalars()
+        self.coefs = self.method.coefficients_at(1)[1]
+
+    def with_method(self, method: Any, first: int, end: int) -> Group:
+        """Return a group of some of the parameters, in the same arrays, with another method.
+
+        The method keeps the same state, and draws the same random numbers.
+        """
+        new = copy(self)
+        lo, hi = (self.spans[first][0], self.spans[end - 1][1]) if end > first else (0, 0)
+        new.flat = self.flat[lo:hi]
+        new._lay_out(self._shapes[first:end])
+        x, slots, walls, rates, copies, start, _ = self._whole
+        if (lo, hi) != (0, self.flat.size):
+            slots, walls, rates, copies = (
+                tuple(array[lo:hi] for array in arrays) for arrays in (slots, walls, rates, copies)
+            )
+        new._whole = _part_of(x[lo:hi], slots, walls, rates, copies, start + lo)
+        new._parts = {(0, hi - lo): new._whole}
+        new._maps = None
+        if self._buffer is not None:
+            new._buffer = self._buffer[lo:hi]
+            new._places = self._places[first:end]
+            new._shaped_places = self._shaped_places[first:end]
+        decay_coefs = new._read_method(method)
+        new._functions = (self._transform, method.decay, method.rule, self.prox.prox)
+        before, *_, after = self._layout.coefs
+        coefs = (before, len(decay_coefs), len(new.coefs), after)
+        new._layout = self._layout._replace(coefs=coefs)
+        new._make_kernels()
+        new._tables = {
+            k - first: table.with_method(
+                new._part(*new.spans[k - first]), method, new._functions, new._layout
+            )
+            for k, table in self._tables.items()
+            if first <= k < end
+        }
+        return new
 
     def compile(self) -> None:
         """Compile a device's step; that of the host is."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from numbers import Integral
 from os import PathLike
 from types import MappingProxyType
@@ -17,6 +19,7 @@ from .groups import Group
 from .kernels import step_key
 from .packing import (
     ALONE,
+    Views,
     file_allocator,
     for_each,
     group_names,
@@ -36,6 +39,14 @@ if TYPE_CHECKING:
     from .deferral import Deferral
 
 __all__ = ["Optimizer"]
+
+
+@dataclasses.dataclass(slots=True)
+class _Counts:
+    """What every step counts: apart, as assigning to an Optimizer's attribute is checked."""
+
+    t: int = 0
+    skipped: int = 0
 
 
 class Optimizer:
@@ -138,6 +149,10 @@ class Optimizer:
     array([0.1, 0.1])
     """
 
+    method: Any
+    params: Any
+    state: dict[str, Any]
+
     def __init__(
         self,
         params: np.ndarray | Mapping[str, np.ndarray],
@@ -154,6 +169,7 @@ class Optimizer:
         lazy: str = "exact",
         state_dir: str | PathLike[str] | None = None,
     ) -> None:
+        options = {k: v for k, v in locals().items() if k not in ("self", "params", "method")}
         self._named = isinstance(params, Mapping)
         given = read_params(params)
         methods = for_each("method", method, given)
@@ -183,6 +199,7 @@ class Optimizer:
         if lazy not in LAZY:
             raise ValueError(f"lazy is {lazy!r}, expected one of {', '.join(LAZY)}")
         files = {name for name, array in given.items() if in_file(array)}
+        self._files = files
         if state_dir is not None and not files:
             raise ValueError(
                 f"state_dir is {str(state_dir)!r} with params in memory, expected numpy.memmap"
@@ -216,20 +233,47 @@ class Optimizer:
         ]
         # What does not wait for a device, where steps depend on the gradients there.
         self._deferral: Deferral | None = None
-        self._t = self._skipped = 0
+        self._counts = _Counts()
         self._draws = any(group.draws for group in self._groups)
         self._looks = self._transformation.looks or any(m.measures for m in methods.values())
         entries = self._entries()
-        self.method = method
-        self.params: Any = params
+        method = dict(methods) if isinstance(method, Mapping) else method
+        # What makes another one like it.
+        self._made_with = {**options, "method": method}
+        if isinstance(prox, Mapping):
+            self._made_with["prox"] = dict(prox)
         if self._named:
-            self.params = MappingProxyType({name: e["params"] for name, e in entries.items()})
-        self.state: dict[str, Any] = self._outward({n: e["state"] for n, e in entries.items()})
+            params = Views("opt.params", {name: e["params"] for name, e in entries.items()})
+        states: dict[str, Any] = {
+            name: Views(label("opt.state", name), e["state"]) for name, e in entries.items()
+        }
+        state = Views("opt.state", states) if self._named else states[ALONE]
+        vars(self).update(method=method, params=params, state=state)  # see `__setattr__`
         # What gradients are compared with: params, as Numba sees them on a device.
         self._like = self.params if self._named else given[ALONE]
         self._places: Any = None
+        self._own = frozenset(vars(self)) | {"_own", "_deferral"}
         if placement.is_on_device(self._groups[0].flat):
             self._go_to_device()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        ours = type(self) is Optimizer or name in vars(self) or hasattr(Optimizer, name)
+        allowed = name.startswith("_") or name == "loss_scale" or not ours
+        same = name in ("params", "state") and getattr(self, name, None) is value
+        if not (allowed or same):  # the same after `opt.params -= 1`
+            raise AttributeError(f"opt.{name} cannot be assigned to, expected {self._way_to(name)}")
+        super().__setattr__(name, value)
+
+    def _way_to(self, name: str) -> str:
+        """Return what a user can do who wants to assign to an attribute."""
+        if name in ("params", "state"):
+            return f"to write into its arrays, as in opt.{name}[...] = value"
+        if name in ("t", "skipped", "scalars"):
+            return "opt.reset() or opt.load_state_dict(...)"
+        if name == "method" or any(hasattr(group.method, name) for group in self._groups):
+            change = "lr=0.1" if name == "method" else f"{name}=..."
+            return f"opt.set({change}), which changes hyperparameters"
+        return "one of the attributes that the documentation names"
 
     def _go_to_device(self) -> None:
         """Compile what the steps run there."""
@@ -261,8 +305,8 @@ class Optimizer:
         """
         first = self._groups[0]
         if not (self._named or self._apart) and stream is None and first.takes(grads):
-            prepared = first.method.coefficients_at(self._t + 1)
-            self._t += 1  # before the kernel, as below
+            prepared = first.method.coefficients_at(self._counts.t + 1)
+            self._counts.t += 1  # before the kernel, as below
             first.step_alone(prepared, grads)
             return
         gs, sparse = self._read_grads(grads, stream)
@@ -271,9 +315,9 @@ class Optimizer:
             return
         if self._deferral is not None:
             self._deferral.step(gs, self._seed)
-            self._t += 1  # at most: which steps were skipped is read when it is asked for
+            self._counts.t += 1  # at most: which steps were skipped is read when it is asked for
             return
-        t = self._t + 1
+        t = self._counts.t + 1
         coefs: tuple[float, ...] = ()
         if self._looks:
             gs = [group.together(g) for group, g in zip(self._groups, gs, strict=True)]
@@ -290,7 +334,7 @@ class Optimizer:
         prepared = [group.prepare(t, gs[k], factor) for k, group in enumerate(self._groups)]
         key = step_key(self._seed, t) if self._draws else 0
         # Before: a Ctrl-C during a kernel is raised right after it, when the step has been taken.
-        self._t = t
+        self._counts.t = t
         for k, group in enumerate(self._groups):
             group.step(gs[k], prepared[k], coefs, key)
 
@@ -388,7 +432,7 @@ class Optimizer:
             for g, behind in zip(group, rows.behind, strict=True)
         )
         self._apart = True
-        self.t += by
+        self._counts.t += by
         for rows, group in pairs:
             rows.advance(group, by)
         for rows, group in pairs:
@@ -478,7 +522,8 @@ class Optimizer:
     @property
     def scalars(self) -> Any:
         """What the method carries through time besides the slots: name to number."""
-        return self._outward({name: e["scalars"] for name, e in self._entries().items()})
+        scalars = {name: MappingProxyType(e["scalars"]) for name, e in self._entries().items()}
+        return MappingProxyType(scalars) if self._named else scalars[ALONE]
 
     @property
     def loss_scale(self) -> float | None:
@@ -519,11 +564,11 @@ class Optimizer:
         """
         if self._deferral is not None:
             self._settle_count()
-        return self._t
+        return self._counts.t
 
-    @t.setter
-    def t(self, value: int) -> None:
-        self._t = value
+    def _stand(self, t: int) -> None:
+        """Count the steps that a compiled loop has taken."""
+        self._counts.t = int(t)
 
     @property
     def skipped(self) -> int:
@@ -533,7 +578,7 @@ class Optimizer:
         is read.
         """
         self._settle_count()
-        return self._skipped
+        return self._counts.skipped
 
     def _settle_count(self) -> None:
         if self._deferral is not None and self._deferral.may_skip:
@@ -543,14 +588,14 @@ class Optimizer:
         """Learn what a device has decided and computed, for which it is waited."""
         if self._deferral is None:
             return
-        before = self._skipped
-        self._t, self._skipped, last = self._deferral.read()
-        if self._skipped > before:
-            self._warn_of(last, self._skipped - before)
+        counts, before = self._counts, self._counts.skipped
+        counts.t, counts.skipped, last = self._deferral.read()
+        if counts.skipped > before:
+            self._warn_of(last, counts.skipped - before)
 
     def _skip(self) -> None:
-        self._skipped += 1
-        self._warn_of(self._t + 1, 1)
+        self._counts.skipped += 1
+        self._warn_of(self._counts.t + 1, 1)
 
     def _warn_of(self, last: int, count: int) -> None:
         which = (
@@ -560,6 +605,123 @@ class Optimizer:
         warnings.warn(
             f"{which} skipped: a gradient is not finite{scale}", RuntimeWarning, stacklevel=4
         )
+
+    # -- changing ----------------------------------------------------------------------------------
+
+    def set(self, name: str | None = None, **hyperparameters: Any) -> None:
+        """Change hyperparameters between steps; they count from the next step on.
+
+        Parameters
+        ----------
+        name : str, optional
+            Of which parameter, if there are several; all of them by default.
+        **hyperparameters
+            New values of the method's fields, such as ``lr=0.01`` (a schedule too).
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            If a method has no such field, a value is out of its range, or the method would keep
+            another state with it: momentum that is switched on or off, for example, or another
+            initial accumulator. Nothing has been modified then.
+
+        Notes
+        -----
+        It is as if the state were loaded into an optimizer made with the new values: no state is
+        lost, a schedule is asked for step ``t + 1`` next, and `learning_rates` speaks of the new
+        values. Rows of tables that wait are brought up to the last step with the old ones first.
+
+        A checkpoint holds no hyperparameters: a program that goes on from one sets them again.
+        Copies and pickles of the optimizer have them.
+
+        Examples
+        --------
+        >>> import numpy as np, adaptopt as ao
+        >>> opt = ao.Optimizer({"w": np.zeros(2), "b": np.zeros(1)}, ao.SGD(lr=0.1))
+        >>> opt.set(lr=0.01)
+        >>> opt.set("b", lr=0.5)
+        >>> opt.step({"w": np.ones(2), "b": np.ones(1)})
+        >>> opt.params["w"], opt.params["b"]
+        (array([-0.01, -0.01]), array([-0.5]))
+        """
+        if not hyperparameters:
+            raise TypeError("set got no hyperparameter, expected one such as lr=0.1")
+        methods = self._methods()
+        if name is not None:
+            self._find(name)
+        for key in methods if name is None or not self._named else [name]:
+            methods[key] = _replaced(label("method", key), methods[key], hyperparameters)
+        self._change(methods)
+
+    def _change(self, methods: Mapping[str, Any]) -> None:
+        """Let parameters have other methods of the same state."""
+        self._settle()
+        t = self._counts.t
+        members, changed = [], []
+        for names, rows in zip(self._members, self._rows, strict=True):
+            first = 0
+            for method, same in groupby(names, key=methods.__getitem__):
+                end = first + len(list(same))
+                members.append(names[first:end])
+                changed.append(rows.with_method(method, first, end, t))
+                first = end
+        self._bring_up()
+        for rows in changed:
+            rows.all_current(t)
+        self._members, self._rows = members, changed
+        self._groups = [rows.group for rows in changed]
+        first, *others = methods.values()
+        several = isinstance(self.method, Mapping) or any(method != first for method in others)
+        vars(self)["method"] = dict(methods) if several else first
+        if placement.is_on_device(self._groups[0].flat):
+            apart = self._deferral is None
+            self._go_to_device()
+            if apart:
+                self._deferral = None
+            elif self._deferral is not None:
+                self._deferral.stand(t, self._counts.skipped)
+
+    def reset(self) -> None:
+        """Forget all steps: the state is that of a new optimizer, and ``t`` is 0.
+
+        Parameters, hyperparameters and the loss scale stay as they are; rows that wait are brought
+        up first.
+        """
+        self._settle()
+        self._bring_up()
+        for rows in self._rows:
+            rows.reset()
+        self._counts.t = self._counts.skipped = 0
+        if self._deferral is not None:
+            self._deferral.stand(0, 0)
+        placement.wait(self._groups[0].flat)
+
+    # -- copies ------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Optimizer:
+        raise TypeError(
+            "an Optimizer is copied with its arrays, expected copy.deepcopy: the steps of a "
+            "shallow copy would move the same parameters"
+        )
+
+    def __reduce__(self) -> Any:
+        if placement.is_on_device(self._groups[0].flat):
+            raise TypeError(
+                "params are CUDA arrays, expected arrays of the host to copy or pickle an "
+                "Optimizer: state_dict() returns copies on the host"
+            )
+        if self._files:
+            raise TypeError(
+                "params lie in files (numpy.memmap), expected arrays in memory to copy or pickle "
+                "an Optimizer: two would write to one file; save() and resume=True go on from it"
+            )
+        entries = self._entries()
+        for name, entry in entries.items():  # the same objects, so that they are copied once
+            entry["params"] = self.params[name] if self._named else self.params
+        params = dict(self.params) if self._named else self.params
+        own = {name: value for name, value in vars(self).items() if name not in self._own}
+        state = snapshot.view(self._numbers(), entries)
+        return _rebuilt, (type(self), params, self._made_with, self._methods(), state), own or None
 
     # -- going on ----------------------------------------------------------------------------------
 
@@ -592,7 +754,7 @@ class Optimizer:
         TypeError, ValueError
             Where it does not fit. Nothing has been modified then.
         """
-        self._go_on(state, "state")
+        self._go_on(snapshot.well_formed(state, "state"), "state")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write `state_dict` to an .npz file, atomically and without pickle.
@@ -615,32 +777,39 @@ class Optimizer:
             Where the file is damaged, is something else, or does not fit. Nothing has been modified
             then.
         """
-        self._go_on(snapshot.load(path), str(path))
+        with snapshot.opened(path) as taken:
+            self._go_on(taken, str(path))
 
     def _go_on(self, taken: Mapping[str, Any], source: str) -> None:
-        before = self.loss_scale
-        given: Any = taken.get("parameters", {}) if isinstance(taken, Mapping) else {}
-        by_group = [[given.get(name) for name in names] for names in self._members]
-        entries: dict[str, Any] = {}
-        for rows, names, theirs in zip(self._rows, self._members, by_group, strict=True):
-            entries.update(zip(names, rows.entries_like(theirs, self.t), strict=True))
-        if isinstance(taken, Mapping):
-            self.loss_scale = taken.get("loss_scale", before)
-        try:
-            snapshot.restore(taken, {name: entries[name] for name in self._names}, source)
-        except (TypeError, ValueError):
-            self.loss_scale = before
-            raise
-        self._t, self._skipped, self._seed = taken["t"], taken["skipped"], taken["seed"]
-        for rows, theirs in zip(self._rows, by_group, strict=True):
-            rows.go_on(theirs, self._t)
+        given = taken["parameters"]
+        if given.keys() != set(self._names):
+            snapshot.copies(taken, self._entries(), source)  # raises
+        self._settle()
+        by_group = [[given[name] for name in names] for names in self._members]
+        snapshot.copies(taken, self._entries_like(by_group, wait=False), source)
+        pairs = list(zip(self._rows, by_group, strict=True))
+        scale = self._transformation.read_loss_scale(taken["loss_scale"])
+        positions = []
+        for rows, theirs in pairs:
+            scalars = rows.scalars_of(theirs, source)
+            most = taken["t"] - min(entry.get("behind", 0) for entry in theirs)
+            if most:
+                rows.group.method.coefficients_at(most, scalars)  # a schedule may raise
+            positions.append((most, scalars))
+        copies = snapshot.copies(taken, self._entries_like(by_group, wait=True), source)
+        # Nothing is wrong with it: from here on things are modified.
+        placement.wait(self._groups[0].flat)
+        snapshot.restore(copies)
+        self._transformation.loss_scale = scale
+        self._seed = taken["seed"]
+        counts = self._counts
+        counts.t, counts.skipped = taken["t"], taken["skipped"]
+        for (rows, theirs), position in zip(pairs, positions, strict=True):
+            rows.go_on(theirs, counts.t)
             self._apart = self._apart or any(rows.behind)
-            scalars = theirs[0]["scalars"]
-            method = rows.group.method
-            most = self._t - min(rows.behind)
-            rows.group.go_on(most, tuple(scalars[name] for name in method.scalars))
+            rows.group.go_on(*position)
         if self._deferral is not None:
-            self._deferral.stand(self._t, self._skipped)
+            self._deferral.stand(counts.t, counts.skipped)
         # A copy from the host may still go on when it has returned, and the streams of other
         # libraries are not in order with it.
         placement.wait(self._groups[0].flat)
@@ -653,6 +822,15 @@ class Optimizer:
         for names, rows in zip(self._members, self._rows, strict=True):
             found.update(zip(names, of(rows), strict=True))
         return {name: found[name] for name in self._names}
+
+    def _entries_like(
+        self, by_group: list[list[snapshot.Entry]], wait: bool
+    ) -> dict[str, snapshot.Entry]:
+        taken = iter(by_group)
+        return self._by_name(lambda rows: rows.entries_like(next(taken), wait))
+
+    def _methods(self) -> dict[str, Any]:
+        return self._by_name(lambda rows: [rows.group.method] * len(rows.behind))
 
     def _entries(self) -> dict[str, snapshot.Entry]:
         self._settle()
@@ -694,6 +872,45 @@ class Optimizer:
                 group.refuse_overlap(what, g, k)
                 gs[-1].append(g)
         return gs, sparse
+
+
+def _rebuilt(
+    kind: type[Optimizer], params: Any, made_with: Any, methods: Any, state: Any
+) -> Optimizer:
+    """Return an optimizer like the one that was copied or pickled."""
+    optimizer = kind.__new__(kind)
+    Optimizer.__init__(optimizer, params, **made_with)
+    optimizer._change(methods)
+    optimizer.load_state_dict(state)
+    return optimizer
+
+
+def _replaced(what: str, method: Any, hyperparameters: Mapping[str, Any]) -> Any:
+    """Return a method with other hyperparameters, which keeps the same state."""
+    name = type(method).__name__
+    fields = [field.name for field in dataclasses.fields(method) if field.init]
+    for key in hyperparameters:
+        if key not in fields:
+            raise TypeError(
+                f"set got {key!r}, which {what}, {name}, does not have: expected "
+                f"one of {', '.join(fields)}"
+            )
+    new = dataclasses.replace(method, **hyperparameters)
+    for aspect in _KEPT:
+        old, other = getattr(method, aspect), getattr(new, aspect)
+        old, other = (v() if callable(v) else v for v in (old, other))
+        if old != other:
+            raise ValueError(
+                f"set would change {what} to {new}, whose {aspect.replace('_', ' ')} would be "
+                f"{other!r}, expected {old!r} as it is: make another Optimizer for it"
+            )
+    if (new.rate is None) != (method.rate is None):
+        raise ValueError(f"set would change how {what} keeps its rates: make another Optimizer")
+    return new
+
+
+# What of a method is in the arrays of an optimizer.
+_KEPT = ("slots", "initial_state", "scalars", "measures", "rowwise", "second_moments")
 
 
 def _read_seed(seed: Any) -> int:

@@ -15,6 +15,7 @@ from .placement import flat_view
 
 __all__ = [
     "ALONE",
+    "Views",
     "file_allocator",
     "for_each",
     "group_names",
@@ -28,6 +29,32 @@ __all__ = [
 ALONE = ""
 
 LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+class Views(dict[str, Any]):
+    """Arrays by name, to be written into: another object in a place is refused.
+
+    ``views[name] -= 1`` puts back what it took, which is allowed.
+    """
+
+    def __init__(self, what: str, arrays: Mapping[str, Any]) -> None:
+        super().__init__(arrays)
+        self._what = what
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if self.get(name) is not value:
+            self._refuse(name)
+
+    def _refuse(self, name: Any = "name", *others: Any, **more: Any) -> Any:
+        raise TypeError(
+            f"{self._what} holds views of the optimizer's arrays, expected to write into one: "
+            f"{self._what}[{name!r}][...] = value"
+        )
+
+    __delitem__ = setdefault = pop = popitem = clear = update = __ior__ = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
 
 
 def label(what: str, name: str) -> str:

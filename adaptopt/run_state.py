@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
+from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -72,19 +74,26 @@ class RunState:
     @classmethod
     def load(cls: type[_State], path: str | PathLike[str]) -> _State:
         """Read what `save` wrote."""
+        source = str(path)
         header, arrays = checkpoint.read(path, cls.kind)
+        if not (header.keys() == {"optimizer", "run"} and isinstance(header["run"], dict)):
+            raise checkpoint.CheckpointError(f"{source} has another header than a {cls.kind}")
         own = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in header["run"].items()
         }
         # The optimizer's arrays have names that are JSON lists.
         own |= {name: arrays.pop(name) for name in list(arrays) if not name.startswith("[")}
+        optimizer = snapshot.unflatten(header["optimizer"], arrays, source)
+        _single(optimizer, source)
         for part, kind in cls.parts.items():
             start = f"{part}."
             entries = {name: own.pop(name) for name in list(own) if name.startswith(start)}
             if entries:
-                own[part] = kind(**{name.removeprefix(start): v for name, v in entries.items()})
-        return cls(snapshot.unflatten(header["optimizer"], arrays), **own)
+                values = {name.removeprefix(start): value for name, value in entries.items()}
+                own[part] = _made(kind, values, source)
+        state: _State = _made(cls, {"optimizer": optimizer, **own}, source)
+        return state
 
     @classmethod
     def read(cls: type[_State], state: Any) -> _State:
@@ -95,4 +104,52 @@ class RunState:
             raise TypeError(
                 f"state is {state!r}, expected the state of an earlier result, or its file"
             )
+        _check_fields(cls, vars(state), "state")
+        _single(snapshot.well_formed(state.optimizer, "state"), "state")
         return state
+
+
+def _made(kind: Any, values: dict[str, Any], source: str) -> Any:
+    """Make a dataclass of what a file holds, if it holds all of its fields and nothing else."""
+    known = {field.name for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    if not needed <= values.keys() <= known:
+        raise checkpoint.CheckpointError(
+            f"{source} holds {sorted(values)}, expected the fields of a {kind.__name__}"
+        )
+    _check_fields(kind, values, source)
+    return kind(**values)
+
+
+def _check_fields(kind: type, values: Mapping[str, Any], source: str) -> None:
+    """Raise if a value is of another type than the annotation of its field."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name in hints and not _is_a(value, hints[name]):
+            raise TypeError(f"{source}: {name} is {value!r:.60}, expected {_words(hints[name])}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Tell whether a value is of an annotated type, which JSON or a file can hold."""
+    kinds, of = get_args(hint), get_origin(hint)
+    if of in (UnionType, Union):
+        return any(_is_a(value, kind) for kind in kinds)
+    if of is tuple:
+        return (
+            isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
+        )
+    if hint in (int, float):
+        number = Integral if hint is int else Real
+        return isinstance(value, number) and not isinstance(value, bool | np.bool)
+    return hint is Any or isinstance(value, of or hint)
+
+
+def _words(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+
+
+def _single(optimizer: dict[str, Any], source: str) -> None:
+    """Raise if an optimizer's state is of other parameters than one without a name."""
+    names = list(optimizer["parameters"])
+    if names != [""]:
+        raise ValueError(f"{source} has the parameters {names}, expected the one of a run")

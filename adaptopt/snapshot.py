@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
@@ -11,10 +14,29 @@ import numpy as np
 
 from . import checkpoint, placement
 
-__all__ = ["Entry", "flatten", "load", "restore", "save", "take", "unflatten", "view"]
+__all__ = [
+    "LONGEST",
+    "Entry",
+    "copies",
+    "flatten",
+    "opened",
+    "restore",
+    "save",
+    "take",
+    "unflatten",
+    "view",
+    "well_formed",
+]
 
 VERSION = 1
 KIND = "optimizer"
+MOST_STEPS = 2**53  # which float64 counts one by one
+# Steps after which waiting rows are caught up with, less than the 2**20 of `rules.geometric`.
+LONGEST = 2**19
+
+_PARTS = {"state": "state", "hidden": "hidden"}
+# Methods whose state is that of another: they differ in what hyperparameters they start with.
+_SAME_STATE = {"AdamW": "Adam"}
 
 # What there is of one parameter: {"method": str, "scalars": {name: float}, and arrays: "params":
 # ndarray, "state" and "hidden": {name: ndarray}}; and "behind": int where it has taken fewer steps.
@@ -42,33 +64,100 @@ def take(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, 
     return view(numbers, copied)
 
 
-def restore(taken: Any, entries: Mapping[str, Entry], source: str) -> None:
-    """Copy what was taken into the arrays of ``entries``, if all of it fits; else modify nothing.
+def well_formed(taken: Any, source: str) -> dict[str, Any]:
+    """Return what was taken with its numbers as Python's, or say what is wrong with it.
+
+    Whether it fits an optimizer is for `copies` to see. ``source`` is what errors call it.
+    """
+    if not isinstance(taken, Mapping) or not {"version", "t", "parameters"} <= taken.keys():
+        raise TypeError(f"{source} is no state of an Optimizer, expected what state_dict() returns")
+    if _whole(f"{source}: version", taken["version"], 0) != VERSION:
+        raise ValueError(
+            f"{source} has version {taken['version']}, expected {VERSION}: it was written by "
+            "another adaptopt"
+        )
+    _demand(source, taken, ("skipped", "seed", "loss_scale"))
+    t = _whole(f"{source}: t", taken["t"], 0, MOST_STEPS)
+    if taken["loss_scale"] is not None:
+        _real(f"{source}: loss_scale", taken["loss_scale"])
+    _mapping(f"{source}: parameters", taken["parameters"])
+    parameters = {}
+    for name, entry in taken["parameters"].items():
+        where = f"{source}: parameter {name!r}" if name else source
+        _mapping(where, entry)
+        _demand(where, entry, ("method", "scalars", "params", "state", "hidden"))
+        if not isinstance(entry["method"], str):
+            raise TypeError(f"{where} has the method {entry['method']!r}, expected its name")
+        for part in ("scalars", "state", "hidden"):
+            _mapping(f"{where}: {part}", entry[part])
+        scalars = {key: _real(f"{where}: {key}", value) for key, value in entry["scalars"].items()}
+        parameters[name] = {**entry, "scalars": scalars}
+        if "behind" in entry:
+            parameters[name]["behind"] = _whole(f"{where}: behind", entry["behind"], 0, t)
+    return {
+        "version": VERSION,
+        "t": t,
+        "skipped": _whole(f"{source}: skipped", taken["skipped"], 0, MOST_STEPS),
+        "seed": _whole(f"{source}: seed", taken["seed"], 0),
+        "loss_scale": taken["loss_scale"],
+        "parameters": parameters,
+    }
+
+
+def _demand(where: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ValueError(
+            f"{where} has no {', '.join(map(repr, missing))}, expected what state_dict() returns"
+        )
+
+
+def _mapping(where: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{where} is a {type(value).__name__}, expected a dict with names")
+
+
+def _whole(where: str, value: Any, least: int, most: float = math.inf) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{where} is {value!r:.60}, expected a whole number")
+    number = int(value)
+    if not least <= number <= most:
+        raise ValueError(f"{where} is {number}, expected a whole number in [{least}, {most}]")
+    return number
+
+
+def _real(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{where} is {value!r:.60}, expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{where} is beyond the numbers of float64") from None
+
+
+def copies(
+    taken: Mapping[str, Any], entries: Mapping[str, Entry], source: str
+) -> list[tuple[Any, Any]]:
+    """Pair arrays of ``entries`` with those to copy into them, if all of what was taken fits.
 
     Parameters
     ----------
     taken : dict
-        What `take` returned.
+        What `well_formed` returned.
     entries : mapping of str to Entry
         Views of an optimizer's arrays.
     source : str
         What error messages call ``taken``.
     """
-    if not isinstance(taken, Mapping) or not {"version", "t", "parameters"} <= taken.keys():
-        raise TypeError(f"{source} is no state of an Optimizer, expected what state_dict() returns")
-    if taken["version"] != VERSION:
-        raise ValueError(
-            f"{source} has version {taken['version']}, expected {VERSION}: it was written by "
-            "another adaptopt"
-        )
     given = taken["parameters"]
     if given.keys() != entries.keys():
         raise ValueError(f"{source} has the parameters {_names(given)}, expected {_names(entries)}")
-    copies = []
+    found = []
     for name, entry in entries.items():
         where = f"{source}: parameter {name!r}" if name else source
         theirs = given[name]
-        if theirs["method"] != entry["method"]:
+        methods = [_SAME_STATE.get(e["method"], e["method"]) for e in (theirs, entry)]
+        if methods[0] != methods[1]:
             raise ValueError(
                 f"{where} has the method {theirs['method']}, expected {entry['method']}"
             )
@@ -80,17 +169,39 @@ def restore(taken: Any, entries: Mapping[str, Entry], source: str) -> None:
         ours = {"params": entry["params"], **entry["state"], **entry["hidden"]}
         arrays = {"params": theirs["params"], **theirs["state"], **theirs["hidden"]}
         for slot, array in ours.items():
-            new = np.asarray(arrays[slot])
+            new = arrays[slot]
+            if isinstance(new, np.ma.MaskedArray):
+                raise TypeError(f"{where} has {slot} as a masked array, expected a NumPy array")
+            if not isinstance(new, checkpoint.Stored):
+                new = np.asarray(new)
             if new.shape != array.shape or new.dtype != array.dtype:
                 raise ValueError(
                     f"{where} has {slot} of {new.dtype} and shape {new.shape}, expected "
                     f"{array.dtype} and {array.shape}"
                 )
-            copies.append((array, new))
-    for entry in entries.values():
-        placement.wait(entry["params"])
-    for array, new in copies:
-        placement.copy(array, new)
+            found.append((array, new))
+        if "last" in ours and math.prod(ours["last"].shape):
+            now = taken["t"] - theirs.get("behind", 0)
+            last = arrays["last"]
+            last = last.read() if isinstance(last, checkpoint.Stored) else np.asarray(last)
+            least, most = int(last.min()), int(last.max())
+            if not max(now - LONGEST, 0) <= least <= most <= now:
+                raise ValueError(
+                    f"{where} has rows after steps {least} to {most}, expected steps in "
+                    f"[{max(now - LONGEST, 0)}, {now}]"
+                )
+    return found
+
+
+def restore(pairs: Iterable[tuple[Any, Any]]) -> None:
+    """Copy what `copies` paired."""
+    for array, new in pairs:
+        if new is array:
+            continue
+        if isinstance(new, checkpoint.Stored) and isinstance(array, np.ndarray):
+            new.into(array)
+        else:
+            placement.copy(array, new.read() if isinstance(new, checkpoint.Stored) else new)
 
 
 def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -108,18 +219,26 @@ def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndar
     return header, arrays
 
 
-def unflatten(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Put together again what `flatten` parted."""
-    for entry in header["parameters"].values():
-        entry |= {"state": {}, "hidden": {}}
+def unflatten(header: Any, arrays: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Put together again what `flatten` parted; it is well formed."""
+    where = f"{source}: its header"
+    _mapping(where, header)
+    _demand(where, header, ("parameters",))
+    _mapping(f"{where}: parameters", header["parameters"])
+    parameters: dict[str, dict[str, Any]] = {}
+    for name, entry in header["parameters"].items():
+        _mapping(f"{where}: parameter {name!r}", entry)
+        parameters[name] = {**entry, "state": {}, "hidden": {}}
     for key, array in arrays.items():
-        name, part, slot = json.loads(key)
-        entry = header["parameters"][name]
-        if part == "params":
-            entry["params"] = array
-        else:
-            entry[part][slot] = array
-    return header
+        try:
+            name, part, slot = json.loads(key)
+            into = parameters[name] if part == "params" else parameters[name][_PARTS[part]]
+        except (TypeError, ValueError, KeyError, RecursionError):
+            raise checkpoint.CheckpointError(
+                f"{source} has an array {key!r:.60}, expected one of its parameters"
+            ) from None
+        into["params" if part == "params" else slot] = array
+    return well_formed({**header, "parameters": parameters}, source)
 
 
 def save(path: str | PathLike[str], taken: Mapping[str, Any]) -> None:
@@ -127,9 +246,13 @@ def save(path: str | PathLike[str], taken: Mapping[str, Any]) -> None:
     checkpoint.write(path, KIND, *flatten(taken))
 
 
-def load(path: str | PathLike[str]) -> dict[str, Any]:
-    """Read what `save` wrote."""
-    return unflatten(*checkpoint.read(path, KIND))
+@contextlib.contextmanager
+def opened(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Open what `save` wrote: well formed and checked, with arrays that are read when copied."""
+    with checkpoint.opened(path, KIND) as (header, arrays):
+        for array in arrays.values():
+            array.check()
+        yield unflatten(header, arrays, str(path))
 
 
 def _names(mapping: Mapping[str, Any]) -> str:

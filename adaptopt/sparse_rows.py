@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeGuard
@@ -172,6 +172,16 @@ class Members:
 
     def admit(self, k: int, t: int, alone: bool = False) -> Table:
         """Return a parameter as a table, or say why it cannot be stepped by rows."""
+        self._refuse_rows(k, alone)
+        table = self._tables.get(k)
+        if table is None:
+            table = self._tables[k] = self.group.table(k)
+            if self._exact:
+                table.wait(t - self.behind[k])
+        return table
+
+    def _refuse_rows(self, k: int, alone: bool) -> None:
+        """Say why a parameter cannot be stepped by rows, if it cannot."""
         group, name = self.group, self._names[k]
         method = group.method
         where = f"{name} is stepped by rows"
@@ -185,18 +195,13 @@ class Members:
                 f"{where} without the others that share {type(method).__name__}, expected a step "
                 f"of all of them: its {', '.join(method.scalars)} is one for all"
             )
-        table = self._tables.get(k)
-        if table is None:
-            why = why_not_exact(method, group.prox) if self._exact else None
+        if k not in self._tables and self._exact:
+            why = why_not_exact(method, group.prox)
             if why is not None:
                 raise ValueError(
                     f"{where} with lazy 'exact', expected lazy='touched' (rows without a gradient "
                     f"are left alone, which is another algorithm) or whole gradients: {why}"
                 )
-            table = self._tables[k] = group.table(k)
-            if self._exact:
-                table.wait(t - self.behind[k])
-        return table
 
     def prepare(self, gs: Sequence[Gradient], t: int, factor: float) -> None:
         """Compute what the step after ``t`` needs, before anything is modified."""
@@ -315,27 +320,84 @@ class Members:
     def _noise(self, seed: int, t: int) -> tuple[int, ...]:
         return (step_key(seed, t),) if self.group.draws else ()
 
+    # -- changing ---------------------------------------------------------------------------------
+
+    def with_method(self, method: Any, first: int, end: int, t: int) -> Members:
+        """Return some of them with another method, in the same arrays, after step ``t``."""
+        if end - first < len(self.behind) and self.group.method.measures:
+            name = type(method).__name__
+            raise ValueError(
+                f"{self._names[first]} would have another {name} than those it shares its "
+                f"{', '.join(method.scalars)} with, expected the same for all of them"
+            )
+        tables = {k: table for k, table in self._tables.items() if first <= k < end}
+        for k in tables:
+            why = why_not_exact(method, self.group.prox) if self._exact else None
+            if why is not None:
+                raise ValueError(f"{self._names[k]} is stepped by rows with lazy 'exact': {why}")
+        group = self.group.with_method(method, first, end)
+        new = Members(group, self._names[first:end], LAZY[not self._exact])
+        new.behind = self.behind[first:end]
+        new._tables = {k - first: group.table(k - first) for k in tables}
+        group.go_on(t - min(new.behind), self.group.scalars)
+        return new
+
+    def all_current(self, t: int) -> None:
+        """Take all rows for brought up to the optimizer's step ``t``."""
+        for k, table in self._tables.items():
+            if self._exact:
+                table.wait(t - self.behind[k])
+            table.mark(t - self.behind[k])
+
+    def reset(self) -> None:
+        """Stand before the first step."""
+        self.behind = [0] * len(self.behind)
+        self.group.reset()
+        for table in self._tables.values():
+            table.mark(0)
+
     # -- going on ----------------------------------------------------------------------------------
 
-    def entries(self, waiting: Sequence[bool] | None = None) -> list[Entry]:
+    def entries(self) -> list[Entry]:
         """Return views of all there is of each parameter, with the steps up to which rows are."""
         entries = self.group.entries()
         for k, entry in enumerate(entries):
             if self.behind[k]:
                 entry["behind"] = self.behind[k]
-            lazy = k in self._tables and self._tables[k].lazy
-            if lazy and (waiting is None or waiting[k]):
+            if k in self._tables and self._tables[k].lazy:
                 entry["hidden"]["last"] = self._tables[k].last
         return entries
 
-    def entries_like(self, taken: Sequence[Any], t: int) -> list[Entry]:
-        """Return them as they have to be for what was taken, which is about to be restored."""
-        waiting = [
-            isinstance(entry, Mapping) and "last" in entry.get("hidden", ()) for entry in taken
-        ]
-        for k in np.flatnonzero(waiting):
-            self.admit(int(k), t)
-        return self.entries(waiting)
+    def entries_like(self, taken: Sequence[Entry], wait: bool) -> list[Entry]:
+        """Return them as they have to be for what was taken, which is about to be restored.
+
+        Rows that wait there do so here too once ``wait`` is true; before, an array shows how.
+        """
+        entries = self.group.entries()
+        for k, (entry, theirs) in enumerate(zip(entries, taken, strict=True)):
+            if "last" not in theirs["hidden"]:
+                continue
+            if wait:
+                self.admit(k, 0)
+                entry["hidden"]["last"] = self._tables[k].last
+                continue
+            self._refuse_rows(k, alone=False)
+            table = self.group.table(k)
+            if self._exact and table.misses:
+                entry["hidden"]["last"] = np.broadcast_to(np.int64(0), table.count)
+        return entries
+
+    def scalars_of(self, taken: Sequence[Entry], source: str) -> tuple[float, ...]:
+        """Return the method's numbers from what was taken; all of a group have the same."""
+        first, *others = [entry["scalars"] for entry in taken]
+        for k, scalars in enumerate(others, 1):
+            if repr(scalars) != repr(first):  # NaN is NaN
+                raise ValueError(
+                    f"{source} has {first} for {self._names[0]} and {scalars} for "
+                    f"{self._names[k]}, which share one {type(self.group.method).__name__} here: "
+                    "expected equal ones, or methods that differ"
+                )
+        return tuple(first[name] for name in self.group.method.scalars)
 
     def go_on(self, taken: Sequence[Any], t: int) -> None:
         """Stand where entries that have been restored say."""

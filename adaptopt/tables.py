@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from math import log, prod
 from typing import Any, NamedTuple
 
@@ -13,11 +14,9 @@ from . import placement, rules
 from .arrays import storage
 from .kernels import Layout, scratch_width
 from .proximal import Box, Proximal
+from .snapshot import LONGEST
 
 __all__ = ["LONGEST", "RowGradient", "Table", "why_not_exact"]
-
-# Steps after which all rows are caught up with, less than the 2**20 that `rules.geometric` takes.
-LONGEST = 2**19
 
 _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
 
@@ -105,22 +104,38 @@ class Table:
         allocate: Callable[..., np.ndarray],
         kernels: placement.Kernels,
     ) -> None:
-        self._arrays, self._method, self._layout, self._coefs = arrays, method, layout, coefs
-        self._functions, self._allocate, self._kernels = functions, allocate, kernels
+        self._arrays, self._prox, self._coefs = arrays, prox, coefs
+        self._allocate, self._kernels = allocate, kernels
         self._sent = placement.sent_beside(arrays.x)
         self.count = shape[0] if shape else 1
         self.width = prod(shape[1:])
         self.lazy = False
         self.last = placement.empty(0, np.int64, arrays.x)
-        penalty = prox.prox not in (Proximal.prox, Box.prox)
-        self._misses = not method.rests or penalty or bool(method.weight_decay)
-        rate = method.rate or rules.sgd_rate
-        self._late = (method.idle or rules.stays, rate, prox.repeat)
+        self._follow(method, functions, layout)
         self._start(0)
-        self._steps: dict[tuple[str, bool], Any] = {}
         self._scratch = _NO_NUMBERS
         self._sums: Any = placement.empty(0, self._number, arrays.x)
         self._no_sums = self._sums
+
+    def _follow(self, method: Any, functions: tuple[Callable[..., Any], ...], layout: Any) -> None:
+        self._method, self._functions, self._layout = method, functions, layout
+        penalty = self._prox.prox not in (Proximal.prox, Box.prox)
+        self._misses = not method.rests or penalty or bool(method.weight_decay)
+        rate = method.rate or rules.sgd_rate
+        self._late = (method.idle or rules.stays, rate, self._prox.repeat)
+        self._steps: dict[tuple[str, bool], Any] = {}
+
+    def with_method(self, arrays: Any, *following: Any) -> Table:
+        """Return it with another method, and its functions and layout, in the same arrays."""
+        new = copy(self)
+        new._arrays = arrays
+        new._follow(*following)
+        return new
+
+    @property
+    def misses(self) -> bool:
+        """Whether rows miss anything in steps without a gradient."""
+        return self._misses
 
     def wait(self, t: int) -> None:
         """Let rows be lazy from step ``t`` on, where they miss anything."""

@@ -45,13 +45,17 @@ class Transformation:
 
     @loss_scale.setter
     def loss_scale(self, value: Any) -> None:
+        self._loss_scale = self.read_loss_scale(value)
+
+    def read_loss_scale(self, value: Any) -> float | None:
+        """Return a new loss scale, checked."""
         if (value is None) != (self._loss_scale is None):
             raise ValueError(
                 f"loss_scale is {value!r}, expected "
                 + ("None" if self._loss_scale is None else "a number > 0")
                 + f" because the optimizer was made with {self._loss_scale!r}"
             )
-        self._loss_scale = _positive("loss_scale", value)
+        return _positive("loss_scale", value)
 
     @property
     def looks(self) -> bool:

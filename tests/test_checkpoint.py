@@ -1,6 +1,7 @@
 """Going on from a checkpoint: k steps, save, load, m steps are k + m steps, to the last bit."""
 
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -246,3 +247,135 @@ def test_a_state_dict_of_another_version():
     opt = make()
     with pytest.raises(ValueError, match="version 2, expected 1"):
         opt.load_state_dict({**opt.state_dict(), "version": 2})
+
+
+def changed(state, where, value):
+    """Return a deep copy of a state with another value at a path of keys; None removes it."""
+    state = copy.deepcopy(state)
+    inner = state
+    for key in where[:-1]:
+        inner = inner[key]
+    if value is None:
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = value
+    return state
+
+
+ENTRY = ("parameters", "")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "error", "words"),
+    [
+        (("seed",), None, ValueError, "state has no 'seed', expected what state_dict"),
+        (("skipped",), None, ValueError, "has no 'skipped'"),
+        (("loss_scale",), None, ValueError, "has no 'loss_scale'"),
+        (("t",), -5, ValueError, "t is -5, expected a whole number in"),
+        (("t",), 2.5, TypeError, "t is 2.5, expected a whole number"),
+        (("t",), np.nan, TypeError, "t is nan, expected a whole number"),
+        (("t",), "7", TypeError, "t is '7', expected a whole number"),
+        (("t",), True, TypeError, "t is True"),
+        (("t",), 2**60, ValueError, "t is 1152921504606846976"),
+        (("seed",), -1, ValueError, "seed is -1"),
+        (("skipped",), -1, ValueError, "skipped is -1"),
+        (("loss_scale",), "2", TypeError, "loss_scale is '2', expected a number"),
+        (("version",), "1", TypeError, "version is '1', expected a whole number"),
+        (("parameters",), [], TypeError, "parameters is a list, expected a dict"),
+        (ENTRY, 3, TypeError, "state is a int, expected a dict"),
+        ((*ENTRY, "method"), None, ValueError, "has no 'method'"),
+        ((*ENTRY, "method"), 3, TypeError, "has the method 3, expected its name"),
+        ((*ENTRY, "params"), None, ValueError, "has no 'params'"),
+        ((*ENTRY, "params"), np.ma.ones(3), TypeError, "params as a masked array"),
+        ((*ENTRY, "params"), np.ones((1, 3)), ValueError, "params of float64 and shape"),
+        ((*ENTRY, "params"), "text", ValueError, "params of <U4"),
+        ((*ENTRY, "state"), None, ValueError, "has no 'state'"),
+        ((*ENTRY, "state", "m"), None, ValueError, r"has the state \['v'\]"),
+        ((*ENTRY, "state", "z"), np.ones(3), ValueError, "has the state"),
+        ((*ENTRY, "state", "v"), np.ones(3, "f4"), ValueError, "v of float32"),
+        ((*ENTRY, "scalars"), {}, ValueError, "has the scalars"),
+        ((*ENTRY, "scalars", "mu_product"), "x", TypeError, "mu_product is 'x', expected a number"),
+        ((*ENTRY, "scalars", "mu_product"), 10**400, ValueError, "beyond the numbers of float64"),
+        ((*ENTRY, "behind"), 2, ValueError, "behind is 2, expected a whole number in .0, 1."),
+        ((*ENTRY, "behind"), -1, ValueError, "behind is -1"),
+        ((*ENTRY, "behind"), 0.5, TypeError, "behind is 0.5"),
+        ((*ENTRY, "hidden"), {"last": np.zeros(3, int)}, ValueError, "lazy 'exact'"),
+    ],
+)
+def test_a_state_dict_that_does_not_fit_changes_nothing(where, value, error, words):
+    opt = make(method=ao.Nadam())
+    before = opt.state_dict()
+    bad = changed(make(np.full(3, 2.0), ao.Nadam()).state_dict(), where, value)
+    with pytest.raises(error, match=words):
+        opt.load_state_dict(bad)
+    assert_same(opt.state_dict(), before)
+
+
+@pytest.mark.parametrize("last", [-1, -(2**62), 4, 2**62])
+def test_steps_of_rows_that_are_none_change_nothing(last):
+    def table():
+        return ao.Optimizer(np.ones((3, 1)), ao.RMSProp(0.1, momentum=0.9))
+
+    saved = table()
+    for _ in range(3):
+        saved.step_rows([0], np.ones((1, 1)))
+    state = saved.state_dict()
+    state["parameters"][""]["hidden"]["last"][1] = last
+    opt = table()
+    before = opt.state_dict()
+    with pytest.raises(ValueError, match=r"has rows after steps .* expected steps in"):
+        opt.load_state_dict(state)
+    assert_same(opt.state_dict(), before)
+
+
+def test_a_schedule_that_raises_where_the_state_stands_changes_nothing():
+    def lr(t):
+        return 0.1 if t < 3 else 1 / 0
+
+    opt, later = make(method=ao.AdaGrad(lr)), make()
+    for _ in range(5):
+        later.step(np.ones(3))
+    before = opt.state_dict()
+    with pytest.raises(ZeroDivisionError):
+        opt.load_state_dict(later.state_dict())
+    assert_same(opt.state_dict(), before)
+
+
+@pytest.mark.parametrize("method", [ao.AdaGradNorm(), ao.Nadam()])
+def test_scalars_go_on_in_another_grouping_or_are_refused(method):
+    params, *gs = problem("float64", "named")
+    apart = {
+        name: dataclasses.replace(method, lr=lr)
+        for name, lr in zip("abc", (0.1, 0.2, 0.3), strict=True)
+    }
+    saved = ao.Optimizer(params, apart)
+    saved.step({name: k * g for k, (name, g) in enumerate(gs[0].items())})
+    again = ao.Optimizer(gs[1], apart)
+    again.load_state_dict(saved.state_dict())
+    assert again.scalars == saved.scalars
+    one = ao.Optimizer(gs[1], method)
+    if isinstance(method, ao.Nadam):  # its numbers follow from the steps: they are equal
+        one.load_state_dict(saved.state_dict())
+        assert one.scalars == saved.scalars
+    else:
+        with pytest.raises(ValueError, match="which share one AdaGradNorm here: expected equal"):
+            one.load_state_dict(saved.state_dict())
+
+
+def test_adams_state_goes_into_adamw():
+    saved = make(method=ao.Adam())
+    opt = make(np.full(3, 2.0), ao.AdamW())
+    opt.load_state_dict(saved.state_dict())
+    assert_same(opt.state_dict()["parameters"][""]["state"], dict(saved.state))
+    saved.load_state_dict(opt.state_dict())
+    with pytest.raises(ValueError, match="has the method AdamW, expected AMSGrad"):
+        make(method=ao.AMSGrad()).load_state_dict(opt.state_dict())
+
+
+def test_a_state_dict_holds_pythons_numbers():
+    opt = ao.Optimizer({"a": np.ones((3, 2)), "b": np.ones(2)}, ao.Nadam(), lazy="touched")
+    opt.step({"a": ([0], np.ones((1, 2))), "b": np.ones(2)})
+    state = opt.state_dict()
+    for entry in state["parameters"].values():
+        del entry["params"], entry["state"], entry["hidden"]
+    assert json.loads(json.dumps(state)) == state
