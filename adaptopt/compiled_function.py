@@ -28,8 +28,8 @@ so is ``spare``, which is written to only where ``guarded``: a function that may
 it as a copy. ``fits`` is False where a gradient of another shape was returned: then neither counts,
 and calling the function from Python says what is wrong. What is raised arrives as it is.
 
-The functions enter as first-class functions: the kernel does not depend on them and is loaded from
-the disk in the next process. With ``specialize`` their code is a part of the kernel instead.
+The functions enter as their addresses: the kernel does not depend on them and is loaded from the
+disk in the next process. With ``specialize`` their code is a part of the kernel instead.
 
 Where ``compiled.counted`` is False, evaluating makes no arrays, and the kernel needs no reference
 counts: a call took 8 ns without them and 64 ns with them. With ``specialize`` nobody knows: compile
@@ -49,6 +49,7 @@ from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 
 from .evaluation import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, built_in, copied, passed
+from .kernels.pointers import Pointer, address
 
 __all__ = [
     "IN_PLACE",
@@ -72,7 +73,7 @@ class CompiledFunction(NamedTuple):
         ``f(x, *batch, g_out, *args) -> value``, ``f(x, *batch, *args) -> (value, gradient)``, or
         ``f(x, *batch, *args) -> value`` and ``jac(x, *batch, *args) -> gradient``.
     functions : tuple
-        ``fun``, and ``jac`` or None: what a kernel that is not specialised is passed.
+        ``fun``, and ``jac`` or None: kept while a kernel has their addresses.
     args : tuple
         The arguments, with the functions' defaults where they were left out.
     kinds : tuple
@@ -104,7 +105,13 @@ class CompiledFunction(NamedTuple):
 
     def passed(self, specialize: bool) -> tuple[Any, Any]:
         """Return what a kernel is passed as ``fun`` and ``jac``."""
-        return (None, None) if specialize else self.functions
+        if specialize:
+            return None, None
+        fun, jac = (
+            None if function is None else address(function, kind.signature)
+            for function, kind in zip(self.functions, self.kinds[:2], strict=True)
+        )
+        return fun, jac
 
     def passed_kinds(self, specialize: bool) -> tuple[Any, Any]:
         """Return Numba's types of what a kernel is passed as ``fun`` and ``jac``."""
@@ -204,7 +211,7 @@ def read_compiled(
         return None
     if not all(map(_is_plain, kinds + batch_kinds)):
         return None
-    function_kinds = [types.none if s is None else types.FunctionType(s) for s in signatures]
+    function_kinds = [types.none if s is None else Pointer(s) for s in signatures]
     guarded = not all(s is None or not s.args[0].mutable for s in signatures)
     return CompiledFunction(form, functions, args, (*function_kinds, types.Tuple(kinds)), guarded)  # type: ignore[arg-type]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +34,10 @@ def median_rates(method: Any, rates: np.ndarray, t: int) -> Any:
     kept = rates
     if method.slots and method.rate is not None and not method.scalars:
         kept = np.where(rates < _rate_of_nothing(method, t) * (1 - 1e-6), rates, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a median of nothing
-        return np.nanmedian(kept, axis=-1) / (lr or np.nan)
+    # NumPy warns of a median of nothing, and filters of warnings are those of all threads.
+    nothing = np.isnan(kept).all(axis=-1)
+    median = np.nanmedian(np.where(nothing[..., None], 0.0, kept), axis=-1)
+    return np.where(nothing, np.nan, median) / (lr or np.nan)
 
 
 def _rate_of_nothing(method: Any, t: int) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import count
@@ -55,6 +55,9 @@ _many_kernel = lru_cache(maxsize=64)(many_kernel)
 # Problems that a thread takes on at once, at most. A call takes a step of each at least: with a
 # slow objective, more of them would make Ctrl-C wait.
 PROBLEMS = 16
+
+# Seconds for which an interrupt waits for the calls of other threads.
+PATIENCE = 1.0
 
 
 def minimize_many(
@@ -137,10 +140,11 @@ def minimize_many(
     if not len(X):
         raise ValueError("X0 has no rows, expected at least one starting point")
     start, box, both = read_start(X[0], bounds, prox)
-    problems = _Problems(fun, both.feasible(X), rows, args, method, both, opts, start)
+    fixed = box is not None and not box.leaves_free()
+    problems = _Problems(fun, both.feasible(X), rows, args, method, both, opts, start, fixed)
     in_parallel = fun.targetoptions.get("parallel")  # threads of its own
     problems.run(1 if in_parallel else get_num_threads())
-    return problems.result(box is not None and not box.leaves_free())
+    return problems.result()
 
 
 class _Problems:
@@ -156,10 +160,11 @@ class _Problems:
         prox: Proximal,
         opts: Options,
         start: np.ndarray,
+        fixed: bool,
     ) -> None:
         m, n = X.shape
         self._fun, self._rows, self._args, self._opts = fun, rows, args, opts
-        self._x = start
+        self._x, self._fixed = start, fixed
         self._group = group = Optimizer(start, method, prox)._groups[0]
         if not is_compilable(group):
             raise ValueError(
@@ -203,42 +208,52 @@ class _Problems:
         self._blocks = np.array_split(
             np.arange(m), -(-m // max(1, min(PROBLEMS, m // (8 * get_num_threads()))))
         )
+        # Compiled here, as all else: an interrupt in the compiler may leave its locks taken.
+        self._median_rates(0, 1)
 
     # -- running -----------------------------------------------------------------------------------
 
     def run(self, threads: int) -> None:
         """Run all problems to their ends."""
-        self._turn, self._stop = count(), threading.Event()
+        self._turn, self._stopped = count(), False
         self._failed: list[tuple[int, BaseException]] = []
-        others = [threading.Thread(target=self._work) for _ in range(threads - 1)]
-        for thread in others:
-            thread.start()
+        self._caller = get_ident()
+        # Each thread holds a lock while it works. An interrupt in `Thread.start` may arrive as a
+        # RuntimeError, and one in `Thread.join` has a thread that runs taken for one that ended.
+        working: list[Any] = []
         try:
+            for _ in range(threads - 1):
+                lock = allocate_lock()
+                lock.acquire()
+                start_new_thread(self._work_beside, (lock,))
+                working.append(lock)
             self._work()
-            for thread in others:
-                while thread.is_alive():
-                    thread.join(SECONDS)  # in pieces, so that a Ctrl-C is seen
-        finally:
-            self._stop.set()
-            for thread in others:
-                thread.join()
+            _wait(working)
+        except BaseException:
+            self._stopped = True
+            _wait(working, PATIENCE)
+            raise
         if self._failed:
             raise min(self._failed, key=lambda pair: pair[0])[1]
+
+    def _work_beside(self, lock: Any) -> None:
+        try:
+            self._work()
+        finally:
+            lock.release()
 
     def _work(self) -> None:
         """Take on blocks of problems until there are no more."""
         spare = np.empty_like(self._x)
         sums = np.empty(-(-self._x.size // BLOCK))
         steps = 1
-        while (k := next(self._turn)) < len(self._blocks) and not self._stop.is_set():
+        while (k := next(self._turn)) < len(self._blocks) and not self._stopped:
             lo, hi = int(self._blocks[k][0]), int(self._blocks[k][-1]) + 1
             try:
                 steps = self._run_block(lo, hi, spare, sums, steps)
             except BaseException as error:
-                self._stop.set()
-                if threading.current_thread() is threading.main_thread() and not isinstance(
-                    error, Exception
-                ):
+                self._stopped = True
+                if get_ident() == self._caller and not isinstance(error, Exception):
                     raise
                 self._failed.append((lo, error))
 
@@ -247,7 +262,9 @@ class _Problems:
         here = slice(lo, hi)
         counts, ended = self._counts[here], self._ended[here]
         self._call(lo, hi, spare, sums, 0)
-        while not (ended.all() or self._stop.is_set() or self._monitor.limit(0, 0, 0)):
+        if self._fixed:
+            ended |= np.isfinite(self._numbers[here, BEST_F])
+        while not (ended.all() or self._stopped or self._monitor.limit(0, 0, 0)):
             fresh = ~ended & (counts[:, T] == 0)
             self._first[here, 1][fresh] = self._numbers[here, NORM][fresh]
             start = time.perf_counter()
@@ -301,12 +318,12 @@ class _Problems:
             rates = self._group.rates_after(1, slots, (), (hi - lo) * n).reshape(-1, n)
         return median_rates(method, rates, 1)
 
-    def _stopped(self, r: Any, fixed: bool) -> Stop:
+    def _stop(self, r: Any) -> Stop:
         """Say why a problem's run has ended, as the loop of minimize would."""
         counts, numbers, m = self._counts[r], self._numbers[r], self._monitor
         m.best_fun, m.best_t = float(numbers[BEST_F]), int(counts[BEST_T])
         m.previous_fun = float(numbers[PREVIOUS_F])
-        if fixed and np.isfinite(m.best_fun):
+        if self._fixed and np.isfinite(m.best_fun):
             return FIXED
         t = int(counts[T])
         stop = None
@@ -322,7 +339,7 @@ class _Problems:
             stop = stop._replace(message=stop.message + said)
         return stop
 
-    def result(self, fixed: bool) -> OptimizeResult:
+    def result(self) -> OptimizeResult:
         """Return the results, stacked."""
         from scipy.optimize import OptimizeResult
 
@@ -330,7 +347,7 @@ class _Problems:
             args = (*row_of(self._rows, r), *self._args)
             Objective(self._fun, True, args, self._x, "2-point", None)(self._points[r, 0])
         every, counts = np.arange(len(self._nits)), self._counts
-        stops = [self._stopped(r, fixed) for r in every]
+        stops = [self._stop(r) for r in every]
         found = np.isfinite(self._numbers[:, BEST_F])
         status = np.array([stop.status for stop in stops])
         point = np.where(found, counts[:, BEST], counts[:, CURRENT])
@@ -347,6 +364,14 @@ class _Problems:
             message=[stop.message for stop in stops],
             learning_rates=np.array([self._learning_rates(r) for r in every]),
         )
+
+
+def _wait(working: list[Any], seconds: float = np.inf) -> None:
+    """Wait for the threads that hold these locks, for so many seconds at most."""
+    end = time.perf_counter() + seconds
+    while working and time.perf_counter() < end:
+        if working[-1].acquire(timeout=SECONDS):  # in pieces, so that a Ctrl-C is seen
+            working.pop()
 
 
 def _read_starts(X0: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
 from . import schedules
+from .kernels.pointers import address
 from .kernels.rates import formula_kernel, function_kernel, given, then
 
 __all__ = ["RateTable"]
@@ -53,10 +54,10 @@ class RateTable:
                 self._fill = lambda first, table: kernel(parameters, float(first), table)
                 self.most = COMPILED
         elif isinstance(lr, CPUDispatcher):
-            function = _compiled(lr)
-            if function is not None:
-                fill = _function_kernel(function)
-                self._fill = lambda first, table: fill(lr, first, table)
+            signature = _compiled(lr)
+            if signature is not None:
+                fill, function = _function_kernel(signature), address(lr, signature)
+                self._fill = lambda first, table: fill(function, first, table)
                 self.most = COMPILED
 
     def fill(self, first: int, count: int) -> np.ndarray:

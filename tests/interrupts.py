@@ -49,8 +49,8 @@ def bowl(x, g_out, centre):
 
 @kind
 def many():
-    starts, rows = np.ones((40, 3)), (np.linspace(1, 2, 40),)
-    options = {"gtol": None, "maxiter": 200}
+    starts, rows = np.ones((200, 3)), (np.linspace(1, 2, 200),)
+    options = {"gtol": None, "maxiter": 500}
     return lambda: ao.minimize_many(bowl, starts, row_args=rows, options=options), nothing
 
 
@@ -123,7 +123,7 @@ def work(name, count, seed):
     draw = random.Random(seed)
     for k in range(count):
         faulthandler.dump_traceback_later(HANGS, exit=True)
-        error = interrupt(call, draw.uniform(1e-6, np.median(seconds)), by_thread=k % 2)
+        error = interrupt(call, draw.uniform(1e-6, min(seconds)), by_thread=k % 2)
         if error is None:
             print("ended", flush=True)
         elif not isinstance(error, KeyboardInterrupt):

@@ -57,7 +57,7 @@ LAYERS = [
     },
     {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
     {"kernels.access"},
-    {"kernels.build", "kernels.formats", "kernels.exact_sums"},
+    {"kernels.build", "kernels.formats", "kernels.exact_sums", "kernels.pointers"},
     {"arrays", "checkpoint"},
     {"nonseparable"},
     {"rules", "losses", "schedules", "stopping", "proximal", "gradients"},

@@ -189,9 +189,32 @@ def test_a_bad_rate_is_refused_at_its_step():
         ao.minimize_many(endless, STARTS, method=method)
 
 
-def test_bounds_that_fix_everything_take_one_evaluation():
-    many = ao.minimize_many(valley, STARTS, bounds=[(1, 1)] * 5)
-    assert_rows_are_runs(many, lambda i: ao.minimize(valley, STARTS[i], bounds=[(1, 1)] * 5))
+@pytest.mark.parametrize("gtol", [1e-5, None])
+def test_bounds_that_fix_everything_take_one_evaluation(gtol):
+    others = {"bounds": [(1, 1)] * 5, "options": {"gtol": gtol}}
+    many = ao.minimize_many(valley, STARTS, **others)
+    assert (many.nfev == 1).all()
+    assert_rows_are_runs(many, lambda i: ao.minimize(valley, STARTS[i], **others))
+
+
+def test_the_threads_look_up_no_addresses(monkeypatch):
+    """That takes a lock of llvmlite, which an interrupt leaves taken."""
+    expected = ao.minimize_many(valley, STARTS, options={"maxiter": 5})
+
+    def refuse(*arguments):
+        raise AssertionError("a kernel looked up the address of a function")
+
+    for name in ("_get_wrapper_address", "_get_jit_address"):
+        monkeypatch.setattr(f"numba.experimental.function_type.{name}", refuse)
+    many = ao.minimize_many(valley, STARTS, options={"maxiter": 5})
+    np.testing.assert_array_equal(many.x, expected.x)
+
+
+def test_a_problem_without_a_gradient_warns_of_nothing():
+    """The median of its rates is that of nothing; filters of warnings are those of all threads."""
+    options = {"gtol": None, "maxiter": 10}
+    many = ao.minimize_many(bowl, STARTS, (np.zeros(5), 0.0, 1.0), options=options)
+    assert (many.nit == 10).all()
 
 
 def test_the_starts_are_not_modified():

@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 
 from .build import compile_kernel, inlinable
+from .pointers import Pointer
 
 __all__ = ["formula_kernel", "function_kernel", "given", "then"]
 
@@ -60,6 +61,6 @@ def formula_kernel(at: Callable[..., Any], kind: Any) -> Any:
 
 
 def function_kernel(signature: Any) -> Any:
-    """Return ``fill(function, first, table)`` for compiled functions of that signature."""
-    fill = types.int64(types.FunctionType(signature), types.int64, types.float64[::1])
+    """Return ``fill(address, first, table)`` for compiled functions of that signature."""
+    fill = types.int64(Pointer(signature), types.int64, types.float64[::1])
     return compile_kernel(make_fill, (called,), fill, counted=False)

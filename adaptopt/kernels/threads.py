@@ -16,7 +16,8 @@ __all__ = ["THREADED_FROM", "alone"]
 _ASLEEP = os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive"
 THREADED_FROM = 524_288 if _ASLEEP else 32_768
 
-_running = threading.Lock()
+# Reentrant: what an interrupt leaves taken keeps only other threads out.
+_running = threading.RLock()
 _forked = False
 
 
@@ -40,7 +41,7 @@ def alone() -> Iterator[bool]:
 def _after_fork() -> None:
     global _forked, _running
     _forked = True
-    _running = threading.Lock()
+    _running = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
