@@ -248,16 +248,21 @@ class Optimizer:
             name: Views(label("opt.state", name), e["state"]) for name, e in entries.items()
         }
         state = Views("opt.state", states) if self._named else states[ALONE]
-        vars(self).update(method=method, params=params, state=state)  # see `__setattr__`
+        self._put(method=method, params=params, state=state)
         # What gradients are compared with: params, as Numba sees them on a device.
         self._like = self.params if self._named else given[ALONE]
         self._places: Any = None
-        self._own = frozenset(vars(self)) | {"_own", "_deferral"}
         if placement.is_on_device(self._groups[0].flat):
             self._go_to_device()
 
+    def _put(self, **attributes: Any) -> None:
+        """Set attributes that a user may not; `vars(self)` would slow down every step."""
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        ours = type(self) is Optimizer or name in vars(self) or hasattr(Optimizer, name)
+        known = name in Optimizer.__annotations__ or hasattr(Optimizer, name)
+        ours = type(self) is Optimizer or known  # a subclass may have attributes of its own
         allowed = name.startswith("_") or name == "loss_scale" or not ours
         same = name in ("params", "state") and getattr(self, name, None) is value
         if not (allowed or same):  # the same after `opt.params -= 1`
@@ -672,7 +677,7 @@ class Optimizer:
         self._groups = [rows.group for rows in changed]
         first, *others = methods.values()
         several = isinstance(self.method, Mapping) or any(method != first for method in others)
-        vars(self)["method"] = dict(methods) if several else first
+        self._put(method=dict(methods) if several else first)
         if placement.is_on_device(self._groups[0].flat):
             apart = self._deferral is None
             self._go_to_device()
@@ -719,7 +724,10 @@ class Optimizer:
         for name, entry in entries.items():  # the same objects, so that they are copied once
             entry["params"] = self.params[name] if self._named else self.params
         params = dict(self.params) if self._named else self.params
-        own = {name: value for name, value in vars(self).items() if name not in self._own}
+        own = {}
+        if type(self) is not Optimizer:
+            ours = vars(Optimizer(np.zeros(1), self._groups[0].method))
+            own = {name: value for name, value in vars(self).items() if name not in ours}
         state = snapshot.view(self._numbers(), entries)
         return _rebuilt, (type(self), params, self._made_with, self._methods(), state), own or None
 
