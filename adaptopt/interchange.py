@@ -1,13 +1,14 @@
 """State of torch's optimizers, in and out: go on here from a run there, or there from one here.
 
-Parameters correspond in the order of torch's groups: parameter k of torch is name k of
-``params``, where groups stand together. Their values are not part of torch's state: copy them.
+Parameters correspond in their order: torch's first parameter, counted through its groups, is the
+first name of ``params``. Their values are not part of torch's state: copy them.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,11 @@ _OF_METHOD: dict[str, dict[str, Any]] = {
 
 
 def from_torch(
-    optimizer: Optimizer, state_dict: Mapping[str, Any], *, t: int | None = None
+    optimizer: Optimizer,
+    state_dict: Mapping[str, Any],
+    *,
+    t: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Go on from the state of torch's Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax or NAdam.
 
@@ -59,15 +64,21 @@ def from_torch(
         What ``state_dict()`` of torch's optimizer returned; tensors or arrays.
     t : int, optional
         Steps taken, which torch's SGD does not keep; by default what the state says, else 1.
+    names : sequence of str, optional
+        Names of torch's parameters, counted through its groups. By default the names that the
+        state has (of an optimizer made with ``named_parameters``), if they are those of ``params``,
+        else these in their order.
 
     Raises
     ------
-    ValueError
-        Where the state is another method's or of other shapes, or the method has an option that
+    TypeError, ValueError
+        If the state is another method's or of other shapes, or the method has an option that
         torch has not. Nothing has been modified then.
 
     Notes
     -----
+    A parameter that has no state there has taken no step, and starts here: its count of steps is 0.
+
     torch keeps the second moment E of centered RMSProp; here it is the variance
     :math:`V = E - m^2`, so a conversion rounds.
 
@@ -81,37 +92,104 @@ def from_torch(
     >>> opt.t, opt.state["G"]
     (3, array([4., 9.]))
     """
+    order = _order(optimizer, state_dict, names)
+    methods = optimizer._methods()
+    for method in methods.values():
+        _check(method)
     optimizer.flush()
     ours = optimizer.state_dict()
-    for entry in ours["parameters"].values():
-        entry.pop("behind", None)
+    counts = {}
+    for name, k in order.items():
+        entry, method = ours["parameters"][name], methods[name]
         entry["hidden"].pop("last", None)
-    order = [k for group in state_dict["param_groups"] for k in group["params"]]
-    names = _names(optimizer)
-    if len(order) != len(names):
-        raise ValueError(f"state_dict has {len(order)} parameters, expected {len(names)}")
-    steps = set()
-    for k, (name, method) in zip(order, names.items(), strict=True):
-        _check(method)
-        entry = ours["parameters"][name]
-        theirs = {key: _array(value) for key, value in state_dict["state"].get(k, {}).items()}
-        steps.add(int(theirs.get("step", np.array(1 if t is None else t))))
+        theirs = _state_of(state_dict, k)
+        counts[name] = _count(theirs, t)
+        if not theirs:
+            entry["state"] = {
+                slot: np.full_like(array, method.initial_state().get(slot, 0.0))
+                for slot, array in entry["state"].items()
+            }
+            first = method.initial_scalars()
+            entry["scalars"] = dict(zip(entry["scalars"], first, strict=True))
+            continue
         for slot, array in entry["state"].items():
             key = _KEYS[type(method).__name__].get(slot, "square_avg")
-            if key not in theirs:
-                raise ValueError(
-                    f"state_dict has {sorted(theirs)} for parameter {k}, expected {key!r} of "
-                    f"torch's {type(method).__name__}"
-                )
-            value = theirs[key].astype(np.float64)
+            value = _value(theirs, key, k, method).astype(np.float64)
             if slot == "V":
-                value = np.maximum(value - theirs["grad_avg"].astype(np.float64) ** 2, 0.0)
+                mean = _value(theirs, "grad_avg", k, method).astype(np.float64)
+                value = np.maximum(value - mean**2, 0.0)
             entry["state"][slot] = value.astype(array.dtype)
-        entry["scalars"] = {key: float(theirs[key]) for key in entry["scalars"]}
-    if len(steps) > 1:
-        raise ValueError(f"state_dict has parameters after {sorted(steps)} steps, expected one t")
-    ours["t"] = steps.pop() if t is None else t
+        entry["scalars"] = {
+            key: _number(key, _value(theirs, key, k, method)) for key in entry["scalars"]
+        }
+    ours["t"] = max(counts.values())
+    for name, count in counts.items():
+        ours["parameters"][name]["behind"] = ours["t"] - count
     optimizer.load_state_dict(ours)
+
+
+def _order(optimizer: Optimizer, state_dict: Any, names: Sequence[str] | None) -> dict[str, Any]:
+    """Return our names and torch's numbers for them."""
+    groups = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
+    if not (
+        isinstance(groups, Sequence)
+        and all(isinstance(group, Mapping) and "params" in group for group in groups)
+        and isinstance(state_dict.get("state"), Mapping)
+    ):
+        raise TypeError(
+            "state_dict has no 'state' and 'param_groups', expected what state_dict() of torch's "
+            "optimizer returns"
+        )
+    numbers = [k for group in groups for k in group["params"]]
+    ours = list(optimizer.state_dict()["parameters"])
+    theirs = [name for group in groups for name in group.get("param_names", ())]
+    if names is None:
+        names = theirs if sorted(theirs) == sorted(ours) else ours
+    if len(numbers) != len(ours):
+        raise ValueError(f"state_dict has {len(numbers)} parameters, expected {len(ours)}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"state_dict has parameters {numbers}, expected each once")
+    if sorted(names) != sorted(ours):
+        raise ValueError(f"names is {list(names)}, expected those of params, {ours}, in any order")
+    found = dict(zip(names, numbers, strict=True))
+    return {name: found[name] for name in ours}
+
+
+def _state_of(state_dict: Mapping[str, Any], k: Any) -> dict[str, np.ndarray]:
+    """Return torch's state of one parameter as arrays."""
+    state = state_dict["state"].get(k, {})
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state_dict has {state!r:.60} for parameter {k}, expected a dict")
+    return {key: _array(value) for key, value in state.items() if value is not None}
+
+
+def _count(theirs: Mapping[str, np.ndarray], t: int | None) -> int:
+    """Return how many steps a parameter has taken."""
+    if not theirs:
+        return 0
+    if t is not None:
+        return t
+    count = _number("step", theirs["step"]) if "step" in theirs else 1.0
+    if not (count >= 0 and count.is_integer()):
+        raise ValueError(f"state_dict has step {count}, expected a whole number >= 0")
+    return int(count)
+
+
+def _value(theirs: Mapping[str, np.ndarray], key: str, k: Any, method: Any) -> np.ndarray:
+    if key not in theirs:
+        raise ValueError(
+            f"state_dict has {sorted(theirs)} for parameter {k}, expected {key!r} of "
+            f"torch's {type(method).__name__}"
+        )
+    if theirs[key].dtype.kind not in "fiu" and theirs[key].dtype.name != "bfloat16":
+        raise TypeError(f"state_dict has {key} of {theirs[key].dtype}, expected numbers")
+    return theirs[key]
+
+
+def _number(key: str, value: np.ndarray) -> float:
+    if value.size != 1:
+        raise ValueError(f"state_dict has {key} of shape {value.shape}, expected one number")
+    return float(value.reshape(()))
 
 
 def to_torch(
@@ -122,7 +200,8 @@ def to_torch(
     Parameters
     ----------
     optimizer : Optimizer
-        After at least one step. Each of its groups is one of torch's.
+        After at least one step. Names that follow each other and have equal methods make one of
+        torch's groups, so that parameters correspond in their order.
     tensor : callable, optional
         Makes a tensor of an array; by default ``torch.tensor``, which needs torch.
 
@@ -149,9 +228,9 @@ def to_torch(
         tensor = importlib.import_module("torch").tensor
     optimizer.flush()
     entries = optimizer.state_dict()["parameters"]
-    names = _names(optimizer)
+    methods = optimizer._methods()
     state: dict[int, dict[str, Any]] = {}
-    for k, (name, method) in enumerate(names.items()):
+    for k, (name, method) in enumerate(methods.items()):
         _check(method)
         keys = _KEYS[type(method).__name__]
         slots = entries[name]["state"]
@@ -163,22 +242,10 @@ def to_torch(
         for key, value in entries[name]["scalars"].items():
             arrays[key] = np.array(value)
         state[k] = {key: tensor(array) for key, array in arrays.items()}
-    groups, first = [], 0
-    for members in optimizer._members:
-        method = names[members[0]]
-        params = list(range(first, first + len(members)))
-        groups.append({**_options(method, max(optimizer.t, 1)), "params": params})
-        first += len(members)
+    groups = []
+    for method, same in groupby(range(len(methods)), key=list(methods.values()).__getitem__):
+        groups.append({**_options(method, max(optimizer.t, 1)), "params": list(same)})
     return {"state": state, "param_groups": groups}
-
-
-def _names(optimizer: Optimizer) -> dict[str, Any]:
-    """Return names and methods, group by group."""
-    return {
-        name: group.method
-        for names, group in zip(optimizer._members, optimizer._groups, strict=True)
-        for name in names
-    }
 
 
 def _check(method: Any) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_checkpoint import assert_same
 from test_golden import CASES, GOLDEN
 
 import adaptopt as ao
@@ -49,18 +50,91 @@ def test_what_goes_out_is_torchs_state(case):
         np.testing.assert_allclose(ours[key], value, rtol=1e-9, err_msg=key)
 
 
-def test_parameters_correspond_in_the_order_of_the_groups():
+def test_parameters_correspond_in_the_order_of_their_names():
     params = {"a": np.ones(2), "b": np.ones(3), "c": np.ones(4)}
     methods = {"a": ao.Adam(), "b": ao.AdaGrad(), "c": ao.Adam()}
     opt = ao.Optimizer(params, methods)
     opt.step(params)
     out = to_torch(opt, tensor=np.asarray)
-    assert [g["params"] for g in out["param_groups"]] == [[0, 1], [2]]
-    assert [len(next(iter(s.values()))) for s in out["state"].values()] == [2, 4, 3]
+    assert [g["params"] for g in out["param_groups"]] == [[0], [1], [2]]
+    assert [len(next(iter(s.values()))) for s in out["state"].values()] == [2, 3, 4]
     again = ao.Optimizer(params, methods)
     from_torch(again, out)
     assert again.t == 1
     np.testing.assert_array_equal(again.state["c"]["v"], opt.state["c"]["v"])
+
+
+def sums(*numbers):
+    return {k: {"step": 1.0, "sum": np.array([k + 1.0])} for k in numbers}
+
+
+def abc(methods=None):
+    methods = methods or {"a": ao.AdaGrad(0.1), "b": ao.AdaGrad(0.2), "c": ao.AdaGrad(0.1)}
+    return ao.Optimizer({name: np.zeros(1) for name in "abc"}, methods)
+
+
+@pytest.mark.parametrize(
+    ("groups", "options", "right"),
+    [
+        ([[0, 1, 2]], {}, [1, 2, 3]),
+        ([[0], [1, 2]], {}, [1, 2, 3]),
+        ([[2, 0], [1]], {}, [3, 1, 2]),
+        ([[0, 1], [2]], {"names": ["a", "c", "b"]}, [1, 3, 2]),
+    ],
+)
+def test_torchs_groups_are_counted_through(groups, options, right):
+    opt = abc()
+    theirs = {"state": sums(0, 1, 2), "param_groups": [{"params": group} for group in groups]}
+    from_torch(opt, theirs, **options)
+    assert [float(opt.state[name]["G"][0]) for name in "abc"] == right
+
+
+def test_names_that_torch_kept_are_followed():
+    opt = abc()
+    groups = [{"params": [0, 1, 2], "param_names": ["c", "a", "b"]}]
+    from_torch(opt, {"state": sums(0, 1, 2), "param_groups": groups})
+    assert [float(opt.state[name]["G"][0]) for name in "abc"] == [2, 3, 1]
+
+
+def test_a_parameter_without_state_has_taken_no_step():
+    opt = abc(ao.Adam(0.1))
+    one = {"step": 5.0, "exp_avg": np.ones(1), "exp_avg_sq": np.ones(1)}
+    groups = [{"params": [0, 1, 2]}]
+    from_torch(opt, {"state": {0: one, 2: {**one, "step": 3.0}}, "param_groups": groups})
+    assert opt.t == 5
+    alone = ao.Optimizer(np.zeros(1), ao.Adam(0.1))
+    alone.step(np.ones(1))
+    opt.step({name: np.ones(1) for name in "abc"})
+    np.testing.assert_array_equal(opt.params["b"], alone.params)
+    entries = opt.state_dict()["parameters"]
+    assert [entries[name].get("behind", 0) for name in "abc"] == [0, 5, 2]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "error", "words"),
+    [
+        (3, TypeError, "expected what state_dict"),
+        ({"state": {}}, TypeError, "has no 'state' and 'param_groups'"),
+        ({"state": {}, "param_groups": [3]}, TypeError, "expected what state_dict"),
+        ({"state": {0: 3}, "param_groups": [{"params": [0, 1, 2]}]}, TypeError, "a dict"),
+        ({"state": {}, "param_groups": [{"params": [0, 0, 1]}]}, ValueError, "each once"),
+        ({"state": {0: {"step": 1.5, "sum": [1.0]}}, "param_groups": [{"params": [0, 1, 2]}]},
+         ValueError, "step 1.5, expected a whole number"),
+        ({"state": {0: {"step": np.nan}}, "param_groups": [{"params": [0, 1, 2]}]},
+         ValueError, "step nan"),
+        ({"state": {0: {"step": 1.0, "sum": "x"}}, "param_groups": [{"params": [0, 1, 2]}]},
+         TypeError, "sum of <U1, expected numbers"),
+        ({"state": {0: {"step": 1.0, "sum": np.ones(7)}}, "param_groups": [{"params": [0, 1, 2]}]},
+         ValueError, "G of float64 and shape"),
+    ],
+)  # fmt: skip
+def test_what_is_no_state_of_torch_changes_nothing(theirs, error, words):
+    opt = abc()
+    opt.step({name: np.ones(1) for name in "abc"})
+    before = opt.state_dict()
+    with pytest.raises(error, match=words):
+        from_torch(opt, theirs)
+    assert_same(opt.state_dict(), before)
 
 
 @pytest.mark.parametrize(
