@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import warnings
@@ -19,8 +20,8 @@ from .groups import Group
 from .kernels import step_key
 from .packing import (
     ALONE,
+    StateFiles,
     Views,
-    file_allocator,
     for_each,
     group_names,
     in_file,
@@ -96,6 +97,9 @@ class Optimizer:
     state_dir : path-like, optional
         A folder for the state of parameters that are ``numpy.memmap``: files ``<name>.<slot>.npy``,
         new ones, are made there. By default it is in memory.
+    resume : bool, default False
+        Go on from the files in ``state_dir`` and those of the parameters, where they are, after
+        `save` without a path. Parameters in memory get their values from there.
 
     Attributes
     ----------
@@ -168,6 +172,7 @@ class Optimizer:
         seed: int = 0,
         lazy: str = "exact",
         state_dir: str | PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         options = {k: v for k, v in locals().items() if k not in ("self", "params", "method")}
         self._named = isinstance(params, Mapping)
@@ -204,25 +209,31 @@ class Optimizer:
             raise ValueError(
                 f"state_dir is {str(state_dir)!r} with params in memory, expected numpy.memmap"
             )
+        if resume not in (True, False):
+            raise TypeError(f"resume is {resume!r}, expected True or False")
+        if resume and state_dir is None:
+            raise ValueError("resume is True without state_dir, expected the folder of the state")
+        self._state_files = None if state_dir is None else StateFiles(state_dir, bool(resume))
+        self._sealed = False  # whether `save` without a path holds for what is in the files
         self._members = group_names(given, methods, proxes)
         for array in given.values():
             placement.wait(array)
         flats = {name: array.reshape(array.size) for name, array in given.items()}
         buffers = pack(given, self._members) if self._named else [flats[ALONE]]
-        self._groups = [
-            Group(
-                buffer,
-                [given[name].shape for name in names],
-                methods[names[0]],
-                proxes[names[0]],
-                precision,
-                self._transformation,
-                file_allocator(state_dir, names[0])
-                if state_dir is not None and names[0] in files
-                else None,
-            )
-            for buffer, names in zip(buffers, self._members, strict=True)
-        ]
+        with self._state_files or contextlib.nullcontext() as state_files:
+            self._groups = [
+                Group(
+                    buffer,
+                    [given[name].shape for name in names],
+                    methods[names[0]],
+                    proxes[names[0]],
+                    precision,
+                    self._transformation,
+                    state_files.allocator(names[0]) if state_files and names[0] in files else None,
+                    resume and names[0] in files,
+                )
+                for buffer, names in zip(buffers, self._members, strict=True)
+            ]
         for group in self._groups:
             placement.wait(group.flat)
         self._names = list(given)
@@ -254,6 +265,8 @@ class Optimizer:
         self._places: Any = None
         if placement.is_on_device(self._groups[0].flat):
             self._go_to_device()
+        if resume:
+            self._resume()
 
     def _put(self, **attributes: Any) -> None:
         """Set attributes that a user may not; `vars(self)` would slow down every step."""
@@ -315,6 +328,8 @@ class Optimizer:
             first.step_alone(prepared, grads)
             return
         gs, sparse = self._read_grads(grads, stream)
+        if self._sealed:
+            self._unseal()
         if sparse or self._apart:
             self._step_apart(gs)
             return
@@ -401,6 +416,8 @@ class Optimizer:
         g = read_row_gradient("grads", given, params, stream)
         gs: list[list[Gradient]] = [[None] * len(names) for names in self._members]
         gs[members][k] = g
+        if self._sealed:
+            self._unseal()
         self._step_apart(gs, alone=len(self._names) > 1)
 
     def _step_apart(self, gs: list[list[Gradient]], alone: bool = False) -> None:
@@ -694,6 +711,7 @@ class Optimizer:
         """
         self._settle()
         self._bring_up()
+        self._unseal()
         for rows in self._rows:
             rows.reset()
         self._counts.t = self._counts.skipped = 0
@@ -764,17 +782,65 @@ class Optimizer:
         """
         self._go_on(snapshot.well_formed(state, "state"), "state")
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str] | None = None) -> None:
         """Write `state_dict` to an .npz file, atomically and without pickle.
 
         Parameters
         ----------
-        path : str or path-like
+        path : str or path-like, optional
             Where to. A file of that name is replaced by a complete new one, or stays as it is.
+            Without it, what does not lie in files already is written to ``state_dir``, as
+            ``optimizer.npz``, and the files are brought to the disk: ``resume=True`` goes on from
+            there. The next step removes it, because the files have then moved on.
         """
+        if path is None:
+            self._seal()
+            return
         # What lies on a device is copied to the host; what lies there, or in a file, is not.
         look = snapshot.take if placement.is_on_device(self._groups[0].flat) else snapshot.view
         snapshot.save(path, look(self._numbers(), self._entries()))
+
+    def _seal(self) -> None:
+        if self._state_files is None:
+            raise TypeError("path is None without state_dir, expected where to save to")
+        entries = self._entries()
+        for name in self._files:
+            entry = entries[name]
+            for array in (entry["params"], *entry["state"].values(), *entry["hidden"].values()):
+                _bring_to_disk(array)
+        taken = snapshot.view(self._numbers(), entries)
+        snapshot.save_beside(self._state_files.rest, taken, sorted(self._files))
+        self._sealed = True
+
+    def _unseal(self) -> None:
+        """Remove what `save` wrote to the folder of the state, which is about to move on."""
+        if self._state_files is not None and self._sealed:
+            self._state_files.rest.unlink(missing_ok=True)
+            self._sealed = False
+
+    def _resume(self) -> None:
+        """Go on from the files of the state."""
+        assert self._state_files is not None
+        files, path = self._state_files, self._state_files.rest
+
+        def ours(name: str, waits: bool) -> snapshot.Entry:
+            if name not in self._files:
+                raise ValueError(f"{path} has {name!r} in a file, expected one of {self._files}")
+            members, k, params = self._find(name if self._named else None)
+            entry = self._rows[members].entries()[k]
+            if waits:
+                entry["hidden"]["last"] = files.waiting(name, params.shape[0])
+            return entry
+
+        try:
+            with snapshot.opened_beside(path, ours) as taken:
+                self._go_on(taken, str(path))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"state_dir has no {path.name}, expected that of save() after the last step: the "
+                "files may lie between two steps (delete the state and load a checkpoint)"
+            ) from None
+        self._sealed = True
 
     def load(self, path: str | PathLike[str]) -> None:
         """Go on from a file that `save` wrote.
@@ -806,6 +872,7 @@ class Optimizer:
             positions.append((most, scalars))
         copies = snapshot.copies(taken, self._entries_like(by_group, wait=True), source)
         # Nothing is wrong with it: from here on things are modified.
+        self._unseal()
         placement.wait(self._groups[0].flat)
         snapshot.restore(copies)
         self._transformation.loss_scale = scale
@@ -880,6 +947,14 @@ class Optimizer:
                 group.refuse_overlap(what, g, k)
                 gs[-1].append(g)
         return gs, sparse
+
+
+def _bring_to_disk(array: Any) -> None:
+    """Have a file hold what was written to the array that lies in it."""
+    while array is not None and not hasattr(array, "flush"):
+        array = getattr(array, "base", None)
+    if array is not None:
+        array.flush()
 
 
 def _rebuilt(

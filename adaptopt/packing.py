@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,8 +16,8 @@ from .placement import flat_view
 
 __all__ = [
     "ALONE",
+    "StateFiles",
     "Views",
-    "file_allocator",
     "for_each",
     "group_names",
     "in_file",
@@ -160,18 +161,82 @@ def in_file(array: np.ndarray) -> bool:
     return isinstance(array, np.memmap)
 
 
-def file_allocator(folder: str | PathLike[str], parameter: str) -> Callable[..., np.ndarray]:
-    """Return what makes arrays of zeros in new .npy files in a folder."""
-    stem = quote(parameter, safe="") or "params"
+_EXISTS = (
+    "state_dir has {} already, expected a folder without it: it may be the state of another run "
+    "(resume=True goes on from it)"
+)
 
-    def allocate(name: str, n: int, dtype: Any) -> np.ndarray:
-        path = Path(folder) / f"{stem}.{name}.npy"
-        if path.exists():
-            raise FileExistsError(
-                f"state_dir has {path.name} already, expected a folder without it: it may be the "
-                "state of another run"
-            )
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=(n,))
-        return array
 
-    return allocate
+class StateFiles:
+    """The files of a folder in which the state of parameters in files lies.
+
+    As a context, it removes those that it has made if an exception ends it.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where they are.
+    resume : bool
+        Whether they are there already, to go on from; else they are made, full of zeros.
+    """
+
+    def __init__(self, folder: str | PathLike[str], resume: bool) -> None:
+        self.folder, self._resume = Path(folder), resume
+        self._made: list[Path] = []
+
+    @property
+    def rest(self) -> Path:
+        """The file of all that does not lie in files of its own."""
+        return self.folder / "optimizer.npz"
+
+    def __enter__(self) -> StateFiles:
+        if not self._resume and self.rest.exists():
+            raise FileExistsError(_EXISTS.format(self.rest.name))
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        if kind is not None:
+            for path in self._made:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        self._made = []
+
+    def _path(self, parameter: str, name: str) -> Path:
+        return self.folder / f"{quote(parameter, safe='') or 'params'}.{name}.npy"
+
+    def waiting(self, parameter: str, rows: int) -> np.ndarray:
+        """Return the steps up to which the rows of a parameter were brought."""
+        return _opened(self._path(parameter, "last"), rows, np.dtype(np.int64))
+
+    def allocator(self, parameter: str) -> Callable[..., np.ndarray]:
+        """Return what makes, or opens, the arrays of a parameter."""
+
+        def allocate(name: str, n: int, dtype: Any) -> np.ndarray:
+            path, dtype = self._path(parameter, name), np.dtype(dtype)
+            # Rows wait, in "last", from the first step on rows on.
+            if self._resume and (name != "last" or path.exists()):
+                return _opened(path, n, dtype)
+            if path.exists():
+                raise FileExistsError(_EXISTS.format(path.name))
+            self._made.append(path)
+            return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(n,))
+
+        return allocate
+
+
+def _opened(path: Path, n: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an array in a file that is there, which has to be such a one."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r+")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"state_dir has no {path.name}, expected the state from which to go on"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"state_dir has a {path.name} that is no array: {error}") from None
+    if array.dtype != dtype or array.shape != (n,):
+        raise ValueError(
+            f"state_dir has {path.name} of {array.dtype} and shape {array.shape}, expected "
+            f"{dtype} and {(n,)}: it is the state of other parameters"
+        )
+    return array

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any
@@ -20,8 +20,10 @@ __all__ = [
     "copies",
     "flatten",
     "opened",
+    "opened_beside",
     "restore",
     "save",
+    "save_beside",
     "take",
     "unflatten",
     "view",
@@ -30,6 +32,7 @@ __all__ = [
 
 VERSION = 1
 KIND = "optimizer"
+KIND_BESIDE = "optimizer without what lies in files"
 MOST_STEPS = 2**53  # which float64 counts one by one
 # Steps after which waiting rows are caught up with, less than the 2**20 of `rules.geometric`.
 LONGEST = 2**19
@@ -196,12 +199,21 @@ def copies(
 def restore(pairs: Iterable[tuple[Any, Any]]) -> None:
     """Copy what `copies` paired."""
     for array, new in pairs:
-        if new is array:
+        if isinstance(new, np.ndarray) and _is_same(new, array):
             continue
         if isinstance(new, checkpoint.Stored) and isinstance(array, np.ndarray):
             new.into(array)
         else:
             placement.copy(array, new.read() if isinstance(new, checkpoint.Stored) else new)
+
+
+def _is_same(new: np.ndarray, array: Any) -> bool:
+    """Tell whether an array is another one of the same memory, such as that of a file."""
+    return (
+        isinstance(array, np.ndarray)
+        and new.strides == array.strides
+        and placement.address(new) == placement.address(array)
+    )
 
 
 def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -219,7 +231,12 @@ def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndar
     return header, arrays
 
 
-def unflatten(header: Any, arrays: Mapping[str, Any], source: str) -> dict[str, Any]:
+def unflatten(
+    header: Any,
+    arrays: Mapping[str, Any],
+    source: str,
+    ours: Callable[[str, bool], Entry] | None = None,
+) -> dict[str, Any]:
     """Put together again what `flatten` parted; it is well formed."""
     where = f"{source}: its header"
     _mapping(where, header)
@@ -229,6 +246,9 @@ def unflatten(header: Any, arrays: Mapping[str, Any], source: str) -> dict[str, 
     for name, entry in header["parameters"].items():
         _mapping(f"{where}: parameter {name!r}", entry)
         parameters[name] = {**entry, "state": {}, "hidden": {}}
+        if ours is not None and isinstance(entry.get("waits"), bool):
+            known = ours(name, entry["waits"])
+            parameters[name] |= {part: known[part] for part in ("params", "state", "hidden")}
     for key, array in arrays.items():
         try:
             name, part, slot = json.loads(key)
@@ -244,6 +264,32 @@ def unflatten(header: Any, arrays: Mapping[str, Any], source: str) -> dict[str, 
 def save(path: str | PathLike[str], taken: Mapping[str, Any]) -> None:
     """Write what was taken to a file, atomically."""
     checkpoint.write(path, KIND, *flatten(taken))
+
+
+def save_beside(
+    path: str | PathLike[str], taken: Mapping[str, Any], files: Collection[str]
+) -> None:
+    """Write what was taken of all but the parameters that lie in files, with their state."""
+    parameters = taken["parameters"]
+    header, arrays = flatten(
+        {**taken, "parameters": {n: e for n, e in parameters.items() if n not in files}}
+    )
+    outside, _ = flatten({**taken, "parameters": {name: parameters[name] for name in files}})
+    for name, entry in outside["parameters"].items():
+        header["parameters"][name] = {**entry, "waits": "last" in parameters[name]["hidden"]}
+    checkpoint.write(path, KIND_BESIDE, header, arrays)
+
+
+@contextlib.contextmanager
+def opened_beside(
+    path: str | PathLike[str], ours: Callable[[str, bool], Entry]
+) -> Iterator[dict[str, Any]]:
+    """Open what `save_beside` wrote; ``ours(name, waits)`` returns the entry of one in files."""
+    with checkpoint.opened(path, KIND_BESIDE) as (header, arrays):
+        for array in arrays.values():
+            array.check()
+        taken = unflatten(header, arrays, str(path), ours)
+        yield taken
 
 
 @contextlib.contextmanager

@@ -170,14 +170,14 @@ class Members:
         self._before: list[tuple[float, ...]] = []
         self._prepared: dict[int, Any] = {}
 
-    def admit(self, k: int, t: int, alone: bool = False) -> Table:
+    def admit(self, k: int, t: int | None, alone: bool = False) -> Table:
         """Return a parameter as a table, or say why it cannot be stepped by rows."""
         self._refuse_rows(k, alone)
         table = self._tables.get(k)
         if table is None:
             table = self._tables[k] = self.group.table(k)
             if self._exact:
-                table.wait(t - self.behind[k])
+                table.wait(None if t is None else t - self.behind[k])
         return table
 
     def _refuse_rows(self, k: int, alone: bool) -> None:
@@ -378,7 +378,7 @@ class Members:
             if "last" not in theirs["hidden"]:
                 continue
             if wait:
-                self.admit(k, 0)
+                self.admit(k, None)
                 entry["hidden"]["last"] = self._tables[k].last
                 continue
             self._refuse_rows(k, alone=False)

@@ -137,12 +137,16 @@ class Table:
         """Whether rows miss anything in steps without a gradient."""
         return self._misses
 
-    def wait(self, t: int) -> None:
-        """Let rows be lazy from step ``t`` on, where they miss anything."""
+    def wait(self, t: int | None) -> None:
+        """Let rows be lazy from step ``t`` on, where they miss anything.
+
+        Without a step, ``last`` is about to be written to.
+        """
         if self._misses and not self.lazy:
             self.last = self._allocate("last", self.count, np.int64)
             self.lazy = True
-            self.mark(t)
+            if t is not None:
+                self.mark(t)
 
     def mark(self, t: int, stream: Any = None) -> None:
         """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""

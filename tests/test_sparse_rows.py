@@ -634,6 +634,102 @@ def test_state_files_are_for_tables_in_files(tmp_path):
         ao.Optimizer(start(), ao.SGD(), state_dir=tmp_path)
 
 
+def in_files(folder, mode="r+", **options):
+    """Return an optimizer of a table in a file, and of a matrix in memory."""
+    table = np.memmap(folder / "table", np.float32, mode, shape=(ROWS, WIDTH))
+    params = {"t": table, "w": np.ones((2, 2))}
+    method = ao.RMSProp(0.01, momentum=0.9)
+    return ao.Optimizer(params, method, state_dir=folder, **options)
+
+
+def steps(opt, first, count):
+    for places, g in list(batches(first + count, np.float32))[first:]:
+        opt.step({"t": (places, g), "w": np.ones((2, 2))})
+
+
+def test_a_table_in_files_goes_on_where_it_is(tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    for folder in (whole, part):
+        folder.mkdir()
+    a = in_files(whole, "w+")
+    steps(a, 0, 20)
+    b = in_files(part, "w+")
+    steps(b, 0, 8)
+    b.save()
+    steps(b, 8, 4)
+    b.save()
+    b = in_files(part, resume=True)
+    assert b.t == 12
+    steps(b, 12, 8)
+    for opt in (a, b):
+        opt.flush()
+    for name in ("t", "w"):
+        np.testing.assert_array_equal(a.params[name], b.params[name])
+        for slot in ("E", "b"):
+            np.testing.assert_array_equal(a.state[name][slot], b.state[name][slot])
+
+
+def test_files_that_have_moved_on_are_not_resumed(tmp_path):
+    opt = in_files(tmp_path, "w+")
+    opt.save()
+    steps(opt, 0, 1)
+    with fails(FileNotFoundError, "state_dir has no optimizer.npz, expected that of save()"):
+        in_files(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("change", [{"method": "momentum"}, {"rows": 3}, {"missing": "t.E.npy"}])
+def test_files_of_another_state_are_not_resumed(tmp_path, change):
+    opt = in_files(tmp_path, "w+")
+    steps(opt, 0, 1)
+    opt.save()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    if "missing" in change:
+        (tmp_path / change["missing"]).unlink()
+    rows = change.get("rows", ROWS)
+    table = np.memmap(tmp_path / "table", np.float32, "r+", shape=(rows, WIDTH))
+    method = ao.Momentum(0.01) if "method" in change else ao.RMSProp(0.01, momentum=0.9)
+    with pytest.raises((ValueError, FileNotFoundError)):
+        ao.Optimizer({"t": table, "w": np.ones((2, 2))}, method, state_dir=tmp_path, resume=True)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == before[path.name]
+
+
+def test_a_refused_optimizer_leaves_no_files(tmp_path):
+    state = tmp_path / "state"
+    state.mkdir()
+    table = np.memmap(tmp_path / "table", np.float32, "w+", shape=(4, 2))
+    methods = {"t": ao.Adam(0.1), "w": ao.AdaGrad(eps=1e-60)}
+    with fails(ValueError, "eps is 1e-60"):
+        ao.Optimizer({"t": table, "w": np.ones(2, "f4")}, methods, state_dir=state)
+    (state / "t.v.npy").touch()
+    with fails(FileExistsError, "t.v.npy already"):
+        ao.Optimizer({"t": table}, ao.Adam(0.1), state_dir=state)
+    assert [path.name for path in state.iterdir()] == ["t.v.npy"]
+
+
+def test_resume_needs_a_folder(tmp_path):
+    with fails(ValueError, "resume is True without state_dir"):
+        ao.Optimizer(start(), ao.SGD(), resume=True)
+    with fails(TypeError, "path is None without state_dir"):
+        ao.Optimizer(start(), ao.SGD()).save()
+
+
+def test_a_checkpoint_goes_into_files_without_being_read_whole(tmp_path):
+    import tracemalloc
+
+    table = np.memmap(tmp_path / "table", np.float32, "w+", shape=(100_000, 16))
+    opt = ao.Optimizer(table, ao.AdaGrad(0.1), state_dir=tmp_path)
+    opt.step_rows([1], np.ones((1, 16), np.float32))
+    opt.save(tmp_path / "run")
+    opt.step_rows([1, 3], np.ones((2, 16), np.float32))
+    tracemalloc.start()
+    opt.load(tmp_path / "run")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000  # of 12.8 MB: some chunks
+    assert (opt.t, opt.state["G"][1, 0], opt.state["G"][3, 0]) == (1, 1.0, 0.0)
+
+
 BEYOND = """
 import os, resource, sys
 import numpy as np, adaptopt as ao
