@@ -13,7 +13,7 @@ from .objective import UNASKED, Objective
 from .placement import demand_host
 from .problems import Problem
 
-__all__ = ["FiniteSum", "is_problem", "read_sum", "read_validation"]
+__all__ = ["FiniteSum", "cut", "halved", "is_problem", "read_sum", "read_validation"]
 
 _Take = Callable[[np.ndarray], tuple[Any, ...]]
 
@@ -54,24 +54,39 @@ class FiniteSum:
         """Tell whether threads may share the evaluation of so many rows."""
         return self.shared and isinstance(self.problem, Problem) and self.problem.shares(rows)
 
-    def mean(self, x: np.ndarray, size: int, omit: bool) -> tuple[float, np.ndarray]:
-        """Return mean loss and gradient over all rows in their order, so many at a time.
+    def mean(self, x: np.ndarray, size: int, omit: bool) -> tuple[float, np.ndarray, int]:
+        """Return mean loss and gradient over all rows in their order, and how many are left out.
 
-        Sums are in float64. With ``omit``, what is not finite is left out of the mean.
+        Sums are in float64, of so many rows at a time. With ``omit``, rows whose loss or gradient
+        is not finite are left out.
         """
         total, count, gradient = 0.0, 0, np.zeros(x.shape)
-        for start in range(0, self.n, size):
-            rows = np.arange(start, min(start + size, self.n))
+        parts = cut(self.n, size)
+        while parts:
+            start, stop = parts.pop()
+            rows = np.arange(start, stop)
             f, g = self(x, rows)
             if omit and not (math.isfinite(f) and np.isfinite(g).all()):
+                parts += halved(start, stop)
                 continue
             total += f * rows.size
             count += rows.size
             with np.errstate(invalid="ignore", over="ignore"):
                 gradient += g * np.float64(rows.size)
         if not count:
-            return math.nan, np.full(x.shape, math.nan)
-        return total / count, gradient / count
+            return math.nan, np.full(x.shape, math.nan), self.n
+        return total / count, gradient / count, self.n - count
+
+
+def cut(n: int, size: int) -> list[tuple[int, int]]:
+    """Return the ends of parts of so many rows, the first part last: a stack of what is to do."""
+    return [(start, min(start + size, n)) for start in range(0, n, size)][::-1]
+
+
+def halved(start: int, stop: int) -> list[tuple[int, int]]:
+    """Return the halves of a part, likewise; none of a single row."""
+    middle = (start + stop) // 2
+    return [(middle, stop), (start, middle)] if middle > start else []
 
 
 def is_problem(fun: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from . import placement
-from .batches import is_problem
+from .batches import cut, halved, is_problem
 from .compiled_function import is_compiled
 from .device import device_of, rows_in_words
 from .device_objective import DeviceObjective, Value
@@ -96,10 +96,11 @@ class DeviceSum:
             self._buffers = [_room_for(rows, count, flat) for rows in self.arrays]
         self._room = count
 
-    def mean(self, x: Any, size: int, omit: bool) -> tuple[float, Any]:
-        """Return mean loss and gradient over all rows in their order, so many at a time.
+    def mean(self, x: Any, size: int, omit: bool) -> tuple[float, Any, int]:
+        """Return mean loss and gradient over all rows in their order, and how many are left out.
 
-        Sums are in float64. With ``omit``, what is not finite is left out of the mean.
+        Sums are in float64, of so many rows at a time. With ``omit``, rows whose loss or gradient
+        is not finite are left out.
         """
         flat = self.objective.flat
         point = self.objective.shown(x)
@@ -109,13 +110,16 @@ class DeviceSum:
         blank[looks.STRANGE] = looks.NEVER
         figures = placement.moved(blank, flat)
         count = taken = 0
-        for start in range(0, self.n, size):
-            rows = min(size, self.n - start)
+        parts = cut(self.n, size)
+        while parts:
+            start, stop = parts.pop()
+            rows = stop - start
             value, g = self.objective(point, *self._take(self._natural, start, rows))
             if omit:
                 looks.watch(value.form, value.number, g, 0, figures)
                 if placement.on_host(figures)[looks.STRANGE] != looks.NEVER:
                     placement.copy(figures[: looks.LOSSES], blank[: looks.LOSSES])
+                    parts += halved(start, stop)
                     continue
             taken += 1
             with device_of(flat):
@@ -125,10 +129,10 @@ class DeviceSum:
             count += rows
         if not count:
             placement.fill(gradient, math.nan)
-            return math.nan, gradient
+            return math.nan, gradient, self.n
         cuda_epochs.divide(gradient, count)
         sums = placement.on_host(figures)[looks.LOSSES :].view(np.float64)
-        return float(sums[taken % 2]) / count, gradient
+        return float(sums[taken % 2]) / count, gradient, self.n - count
 
 
 def _room_for(rows: Rows, count: int, flat: Any) -> Rows:

@@ -33,8 +33,8 @@ class AdaGradDA(Method):
     .. math:: x_{t+1} = -\frac{S(\eta z_t, \eta t \lambda_1)}{H_t + \eta t \lambda_2},
 
     where S is soft thresholding. The point depends on the sum alone: **where the run started is
-    forgotten**, and distances are measured from 0. The penalty belongs to the method: ``minimize``
-    does not add it to the value; a ``prox`` would apply one more.
+    forgotten**, and distances are measured from 0. The penalty belongs to the method, and
+    `minimize` adds it to the value; a ``prox`` would apply one more.
 
     References
     ----------
@@ -72,6 +72,12 @@ class AdaGradDA(Method):
             raise ValueError(
                 "AdaGradDA.eps is 0.0, expected eps > 0: a zero gradient would divide by zero"
             )
+
+    @property
+    def penalty(self) -> tuple[float, float]:
+        """Its own ``l1`` and ``l2``, and coupled weight decay."""
+        l1, l2 = super().penalty
+        return l1 + self.l1, l2 + self.l2
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,24 @@ from .epoch_calls import EpochCalls, choose_calls
 from .epoch_state import EpochState
 from .history import History
 from .judging import Standing, judge
-from .monitor import CALLBACK, MAXITER, NONFINITE, SUCCESS, Stop, Timer, non_finite
+from .monitor import (
+    CALLBACK,
+    CONVERGED,
+    MAXITER,
+    NONFINITE,
+    SUCCESS,
+    TARGET,
+    Stop,
+    Timer,
+    non_finite,
+)
 from .objective import read_value
 from .optimizer import Optimizer
 from .options import EpochOptions
 from .proximal import Proximal
 from .regret import gap
 from .reporting import display, progress_bar, state_on_error
-from .shuffling import Batches, generator_at, rng_state
+from .shuffling import Batches, position_of, rng_state
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -120,7 +130,7 @@ class EpochRun:
         self._held: dict[str, Any] | None = None
         self.x = optimizer.params
         self._flat = self._view()
-        self._finite = placement.duplicate(self._flat)
+        self._finite, self._start = (placement.duplicate(self._flat) for _ in range(2))
         self.average = None if average is None else Average(average, self._flat)
         self._every = every
         # The first step since the last look whose batch had a loss or gradient that is not finite.
@@ -140,7 +150,9 @@ class EpochRun:
                 "1: they look at every batch as they go"
             )
         self._timer = Timer(options.maxtime)
-        self.f = self.norm = math.nan
+        self.f = self.norm = self._judged = math.nan
+        # The last point at which all rows were evaluated, and what came of it.
+        self._measured: tuple[Any, tuple[float, Any, int]] | None = None
         self.at = Standing()
         # What has been begun and is still to be settled: a step, or compiled calls from here on.
         self._begun: tuple[int, int, Standing] | None = None
@@ -325,10 +337,21 @@ class EpochRun:
                 )
             self.validation_losses.append(validation)
         self.at = self._counted()
-        self.at, verdict = judge(self.at, validation, candidate, self.options)
-        self.epoch_losses.append(self.at.previous_loss)
+        loss = self.at.loss_sum / self.at.loss_rows if self.at.loss_rows else math.nan
+        self._judged = loss + self._penalty(self._flat)
+        self.at, verdict = judge(
+            *(self.at, self._judged, validation, candidate, self.options),
+            lambda: self._evaluate_all(candidate)[0] + self._penalty(candidate),
+        )
+        self.epoch_losses.append(loss)
         self.epochs += 1
         return stop or verdict
+
+    def _evaluate_all(self, x: Any) -> tuple[float, Any, int]:
+        """Return mean loss and gradient over all rows at a point, and the rows left out."""
+        if self._measured is None or self._measured[0] is not x:
+            self._measured = x, self._outside(self._mean, self.total, x)
+        return self._measured[1]
 
     def _counted(self) -> Standing:
         """Return where the run stands, with all losses in it."""
@@ -343,7 +366,7 @@ class EpochRun:
         """Return the number that the validation has returned."""
         return read_value("validation", value)
 
-    def _mean(self, total: FiniteSum, x: Any) -> tuple[float, Any]:
+    def _mean(self, total: FiniteSum, x: Any) -> tuple[float, Any, int]:
         size = max(self.batches.size, FULL_ROWS)
         return total.mean(x, size, omit=self.options.nan_policy == "omit")
 
@@ -374,7 +397,7 @@ class EpochRun:
 
         return OptimizeResult(
             x=self.shown(self.candidate()),
-            fun=self.epoch_losses[-1],
+            fun=self._judged,
             epoch=self.epochs,
             nit=self.nit,
             nfev=self.nfev,
@@ -387,14 +410,19 @@ class EpochRun:
 
         state, opts = self.state(), self.options  # before fun may draw from the generator again
         x = self._answer(stop)
-        fun, jac = self._outside(self._mean, self.total, x)
+        if stop.status == TARGET and self._measured is not None:
+            x = self._measured[0]
+        fun, jac, omitted = self._evaluate_all(x)
         if not (math.isfinite(fun) and placement.is_finite(jac)) and stop.status != NONFINITE:
             what = "The mean loss over all data or its gradient is not finite at the end."
             stop = non_finite(what, opts.nan_policy) or Stop(NONFINITE, what)
             x = self._answer(stop)
-            fun, jac = self._outside(self._mean, self.total, x)
+            fun, jac, omitted = self._evaluate_all(x)
+        rise = self._rise(x, fun, jac) if stop.status in (CONVERGED, MAXITER) else ""
+        if rise:
+            stop = Stop(MAXITER, stop.message + rise)
         jac = placement.narrowed(jac, self._flat.dtype)
-        asked = opts.tol is not None or opts.f_target is not None
+        asked = opts.tol is not None or opts.f_target is not None or bool(rise)
         fun += self._penalty(x)
         certificate = self._certificate(x, fun, jac)
         return OptimizeResult(
@@ -403,6 +431,7 @@ class EpochRun:
             certificate=certificate,
             lower_bound=None if certificate is None else fun - certificate,
             jac=self.shown(jac),
+            omitted=omitted,
             nit=self.nit,
             nfev=self.nfev,
             njev=self.nfev,
@@ -418,7 +447,32 @@ class EpochRun:
         )
 
     def _penalty(self, x: Any) -> float:
-        return float(self.prox.penalty(x.reshape(self.x.shape)))
+        """Return what the proximal map and the method add to the loss at a flat point."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            own: float = self.optimizer.method.penalty_at(x)
+            return own + float(self.prox.penalty(x.reshape(self.x.shape)))
+
+    def _rise(self, x: Any, loss: float, jac: Any) -> str:
+        """Return a sentence that says so if the objective ended above its start, else nothing.
+
+        A convex loss lies above its tangent at the end, so that the start is evaluated only if it
+        lies below the end on it; or if the loss is above the mean of the first epoch.
+        """
+        start, end = self._start, loss + self._penalty(x)
+        x, before, g = (placement.on_host(array).astype(np.float64) for array in (x, start, jac))
+        penalty = self._penalty(start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            tangent = loss + float(((before - x) * g).sum()) + penalty
+        if end <= tangent < math.inf and loss <= self.epoch_losses[0]:
+            return ""
+        first = self._outside(self._mean, self.total, start)[0] + penalty
+        rounding = 8 * float(np.finfo(self._flat.dtype).eps) * max(abs(first), abs(end))
+        if not end > first + rounding:
+            return ""
+        return (
+            f" The objective ended at {end:.6g}, above its start, {first:.6g}: this is no success. "
+            "A lower learning rate may help."
+        )
 
     def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
         """Return by how much ``fun`` is above its minimum at most, where that is known."""
@@ -426,6 +480,8 @@ class EpochRun:
         finite = math.isfinite(fun) and placement.is_finite(jac)
         if domain is None or not domain.is_bounded or not finite:
             return None
+        l1, l2 = self.optimizer.method.penalty
+        domain = domain._replace(l1=domain.l1 + l1, l2=domain.l2 + l2)
         shape = self.x.shape
         return gap(x.reshape(shape), fun, jac.reshape(shape), domain.flat(shape))
 
@@ -457,16 +513,21 @@ class EpochRun:
             average_kind=None if average is None else average.kind,
             average_count=0 if average is None else average.count,
             validated=self.validation is not None,
+            start=placement.on_host(self._start),
             **at._asdict(),
         )
 
     def restore(self, state: EpochState) -> None:
         """Go on from a state, or say why it does not fit."""
-        if state.n != self.batches.n:
-            raise ValueError(f"data has {self.batches.n} rows, expected {state.n} like state")
+        state.check(self.batches.n, self._flat)
+        bits = position_of(state.rng, self.rng if self._shared_rng else None)
         self.optimizer.load_state_dict(state.optimizer)
-        self.rng = generator_at(state.rng, self.rng if self._shared_rng else None)
+        if self._shared_rng:
+            self.rng.bit_generator.state = bits.state
+        else:
+            self.rng = np.random.Generator(bits)
         placement.copy(self._finite, self._flat)
+        placement.copy(self._start, self._flat if state.start is None else state.start)
         if self._calls is None and self.options.nan_policy != "omit":
             self._strange = None if math.isfinite(state.loss_sum) else state.t
         self.at = Standing(*(getattr(state, name) for name in Standing._fields))

@@ -108,13 +108,13 @@ def minimize_finite_sum(
         number, a problem where ``fun`` is one), evaluated after every epoch at the last iterate, or
         the average where there is one. The result is then the iterate with the least.
     tol : float, optional
-        Converged where the mean loss of an epoch differs from that of the epoch before by at most
-        ``tol`` times the larger of the two.
+        Converged if the mean loss of an epoch, with the penalty, differs from that of the epoch
+        before by at most ``tol`` times the larger of the two.
     callback : callable, optional
         ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, after every
         ``callback_every``-th epoch; the intermediate result holds ``x``, ``fun`` (mean loss of the
-        epoch), ``epoch, nit, nfev`` and ``validation`` (None without). It ends the run by raising
-        StopIteration.
+        epoch, with the penalty), ``epoch, nit, nfev`` and ``validation`` (None without). It ends
+        the run by raising StopIteration.
     options : dict, optional
         Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
 
@@ -122,9 +122,11 @@ def minimize_finite_sum(
             Most seconds, looked at before every step, or every call of compiled steps: some
             hundredths of a second.
         f_target : float
-            Done where the validation, or else the mean loss of an epoch, is at most this.
+            Done if the validation, or else ``fun`` of the result, is at most this. ``fun`` is
+            evaluated after an epoch whose mean loss, with the penalty, is at most this.
         patience : int
-            Stop after so many epochs without a new best validation, or else mean loss.
+            Stop after so many epochs without a new best validation, or else mean loss, with the
+            penalty.
         disp : bool
             Print a summary; a run without success also gives a
             `scipy.optimize.OptimizeWarning`.
@@ -139,7 +141,8 @@ def minimize_finite_sum(
             where epochs run compiled, which look at every batch as they go.
         nan_policy : {"stop", "raise", "omit"}
             What a loss or gradient that is not finite does: end the run with status 3, raise
-            FloatingPointError, or leave that batch out, of means too.
+            FloatingPointError, or leave out the step along that batch, and of the means over all
+            rows those rows: a part that is not finite is evaluated again in halves.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     state : EpochState or path, optional
@@ -159,7 +162,12 @@ def minimize_finite_sum(
             best on a batch. With status 3, the last iterate seen with a finite loss.
         fun, jac : float, ndarray
             Mean loss over all rows at ``x``, and its gradient, evaluated once at the end, some
-            rows at a time; ``fun`` with the penalty that ``prox`` stands for, if it does.
+            rows at a time; ``fun`` with the penalty: that of ``prox``, that of coupled weight
+            decay, ``weight_decay / 2 * x**2``, and ``l1`` and ``l2`` of AdaGradDA. Decoupled
+            weight decay is the gradient of no function, so it is in no objective: such a run is
+            judged by its loss.
+        omitted : int
+            Rows that ``fun`` and ``jac`` leave out; 0 unless ``nan_policy`` is "omit".
         certificate, lower_bound : float or None
             Where all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
             one strength for all, and the loss is convex: ``fun`` is above its minimum over the
@@ -172,12 +180,16 @@ def minimize_finite_sum(
             Epochs that have ended.
         epoch_losses, validation_losses : ndarray
             For each of them: the mean of the losses at its steps, each weighted by the size of its
-            batch, without a penalty; and the validation (empty without).
+            batch, without a penalty (tests and callbacks add the one at its end); and the
+            validation (empty without).
         status, success, message : int, bool, str
             0 converged (``tol``), 1 all epochs done, 3 non-finite, 4 maxtime, 5 f_target reached,
-            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. So is 1 where
+            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. So is 1 if
             neither ``tol`` nor ``f_target`` asked for more, as with SciPy's solvers that run for a
-            set time, such as `scipy.optimize.basinhopping`.
+            set time, such as `scipy.optimize.basinhopping`. But a run that ends above its start is
+            no success: then status is 1 and the message says so. The start is that of the first
+            run if this one goes on from a state. It is evaluated, too, unless the loss is at most
+            that of the first epoch and its tangent at ``x`` proves a convex one to have fallen.
         learning_rates : ndarray
             The effective rates of the last step; NaN where there was none.
         state : EpochState

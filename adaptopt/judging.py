@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -30,9 +31,9 @@ class Standing(NamedTuple):
     epoch: int = 0
     """Epochs that have ended, over all runs."""
     previous_loss: float = math.nan
-    """Mean loss of the last of them."""
+    """Mean loss of the last of them, with the penalty at its end."""
     best_fun: float = math.inf
-    """The best validation, or mean loss where there is no validation."""
+    """The best validation, or that mean loss if there is no validation."""
     best_epoch: int = 0
     """Its epoch."""
     best_x: np.ndarray | None = None
@@ -40,13 +41,19 @@ class Standing(NamedTuple):
 
 
 def judge(
-    at: Standing, validation: float | None, x: np.ndarray, options: EpochOptions
+    at: Standing,
+    loss: float,
+    validation: float | None,
+    x: np.ndarray,
+    options: EpochOptions,
+    measured: Callable[[], float],
 ) -> tuple[Standing, Stop | None]:
     """End the epoch, which led to ``x``; return the new standing and why the run has ended, if so.
 
-    Where there is a validation it is what counts, else the epoch's mean loss.
+    If there is a validation it is what counts, else ``loss``, the epoch's mean loss with the
+    penalty. A target that it meets has to be met at ``x`` too, by the objective over all rows,
+    which ``measured`` returns.
     """
-    loss = at.loss_sum / at.loss_rows if at.loss_rows else math.nan
     name, value = ("mean loss", loss) if validation is None else ("validation", validation)
     finite = math.isfinite(value)
     new = Standing(0, None, 0.0, 0, at.epoch + 1, loss, at.best_fun, at.best_epoch, at.best_x)
@@ -55,8 +62,11 @@ def judge(
         new = new._replace(best_fun=value, best_epoch=new.epoch, best_x=best_x)
     o, before = options, at.previous_loss
     if o.f_target is not None and finite and value <= o.f_target:
-        what = f"Target reached: {name} = {value:.6g} <= f_target = {o.f_target:g}."
-        return new, Stop(TARGET, what)
+        if validation is None:
+            name, value = "fun", measured()
+        if value <= o.f_target:
+            what = f"Target reached: {name} = {value:.6g} <= f_target = {o.f_target:g}."
+            return new, Stop(TARGET, what)
     if o.tol is not None and math.isfinite(before) and math.isfinite(loss):
         difference, scale = abs(before - loss), max(abs(before), abs(loss))
         if difference <= o.tol * scale:

@@ -204,6 +204,27 @@ class Method:
             return rules.decoupled_decay_coefficients
         return rules.coupled_decay_coefficients
 
+    @property
+    def penalty(self) -> tuple[float, float]:
+        """``l1, l2`` of the penalty ``l1 * abs(x) + l2 / 2 * x**2`` that the method itself brings.
+
+        It is a part of what is minimised: coupled weight decay is ``l2``.
+        """
+        return 0.0, 0.0 if self.decoupled else self.weight_decay
+
+    @property
+    def has_objective(self) -> bool:
+        """Whether the steps go down one function: decoupled decay is the gradient of none."""
+        return not (self.decoupled and self.weight_decay)
+
+    def penalty_at(self, x: Any) -> float:
+        """Return the penalty that the method itself brings at a point on the host."""
+        l1, l2 = self.penalty
+        if not (l1 or l2):
+            return 0.0
+        wide = x.reshape(-1).astype("float64")
+        return float(l1 * abs(wide).sum() + 0.5 * l2 * (wide * wide).sum())
+
     def carried(
         self, t: int, scalars: tuple[float, ...], measured: tuple[float, ...] = ()
     ) -> tuple[float, ...]:

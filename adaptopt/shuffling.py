@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batches", "generator_at", "read_count", "read_rng", "rng_state"]
+__all__ = ["Batches", "position_of", "read_count", "read_rng", "rng_state"]
 
 # What NumPy has. The state of another kind of generator needs one of its kind to be copied into.
 _BIT_GENERATORS = {
@@ -19,6 +19,8 @@ _BIT_GENERATORS = {
         *(np.random.Philox, np.random.SFC64),
     )
 }
+# Generators that draw so many numbers together, and keep a place among them.
+_DRAWN_TOGETHER = {"MT19937": 624, "Philox": 4}
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,30 @@ def rng_state(rng: np.random.Generator) -> dict[str, Any]:
     return _plain(rng.bit_generator.state)  # type: ignore[no-any-return]
 
 
-def generator_at(state: Mapping[str, Any], rng: np.random.Generator | None) -> np.random.Generator:
-    """Return a generator that stands at ``state``: ``rng`` itself where it is given."""
-    kind = state["bit_generator"]
-    if rng is None:
-        if kind not in _BIT_GENERATORS:
-            raise ValueError(f"state has the generator {kind}, expected rng to be such a Generator")
-        rng = np.random.Generator(_BIT_GENERATORS[kind]())
-    theirs = type(rng.bit_generator).__name__
-    if theirs != kind:
-        raise ValueError(f"rng is a Generator of {theirs}, expected {kind} like that of state")
-    rng.bit_generator.state = _arrays(state)
-    return rng
+def position_of(state: Any, rng: np.random.Generator | None) -> Any:
+    """Return a new bit generator at the position ``state``, of the kind of ``rng`` if it is given.
+
+    NumPy takes positions beyond the end of a generator's numbers, and then reads there.
+    """
+    kind = state.get("bit_generator") if isinstance(state, Mapping) else None
+    made = _BIT_GENERATORS.get(str(kind)) if rng is None else type(rng.bit_generator)
+    if made is None:
+        raise ValueError(f"state has the generator {kind}, expected rng to be such a Generator")
+    if made.__name__ != kind:
+        raise ValueError(
+            f"rng is a Generator of {made.__name__}, expected {kind} like that of state"
+        )
+    bits = made()
+    try:
+        bits.state = _arrays(state)
+        taken = _plain(bits.state)
+        place = taken.get("buffer_pos", taken["state"].get("pos", 0))
+        fits = taken == state and 0 <= place <= _DRAWN_TOGETHER.get(made.__name__, place)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(f"state.rng is no position of a {kind} generator")
+    return bits
 
 
 def _plain(value: Any) -> Any:
@@ -118,5 +132,5 @@ def _arrays(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if value.keys() == {"dtype", "array"}:
-        return np.array(value["array"], value["dtype"])
+        return np.array(value["array"], {"uint32": np.uint32, "uint64": np.uint64}[value["dtype"]])
     return {key: _arrays(item) for key, item in value.items()}

@@ -776,6 +776,235 @@ def test_a_state_is_not_modified_by_going_on():
     assert pickle.dumps(state) == before
 
 
+# -- one objective ---------------------------------------------------------------------------------
+
+
+def nothing_but_penalty(x, idx):
+    return 0.0, np.zeros(D)
+
+
+PENALISED = {
+    "prox": ({"prox": ao.L2(1.0)}, lambda x: x @ x / 2),
+    "decay": ({"method": ao.SGD(0.1, weight_decay=1.0)}, lambda x: x @ x / 2),
+    "both": ({"method": ao.SGD(0.1, weight_decay=1.0), "prox": ao.L1(0.5)},
+             lambda x: x @ x / 2 + abs(x).sum() / 2),
+    "dual averaging": ({"method": ao.AdaGradDA(0.1, l1=0.5, l2=1.0)},
+                       lambda x: x @ x / 2 + abs(x).sum() / 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("both", {"tol": 1e-3}),
+        ("prox", {"options": {"f_target": 0.01}}),
+        ("decay", {"options": {"f_target": 0.01}}),
+    ],
+)
+def test_penalties_count_in_what_is_judged(name, asked):
+    keywords, penalty = PENALISED[name]
+    seen = []
+    res = ao.minimize_finite_sum(
+        nothing_but_penalty, np.full(D, 9.0), N, rng=0, epochs=500,
+        callback=lambda intermediate_result: seen.append(intermediate_result.fun),
+        **{"method": ao.SGD(0.1), **asked, **keywords},
+    )  # fmt: skip
+    assert res.success
+    assert res.fun == pytest.approx(penalty(res.x), abs=1e-12)
+    assert res.fun <= (0.01 if "options" in asked else 0.1)
+    assert seen[-1] == pytest.approx(penalty(res.x), abs=1e-12)
+    assert not res.epoch_losses.any()
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_fun_has_the_penalty_and_jac_does_not(name):
+    keywords, penalty = PENALISED[name]
+    res = ao.minimize_finite_sum(numbered, np.ones(D), N, rng=0, epochs=2, **keywords)
+    f, g = squares(res.x, A, B)
+    assert res.fun == pytest.approx(f + penalty(res.x), rel=1e-12)
+    np.testing.assert_allclose(res.jac, g, rtol=1e-12)
+
+
+def test_decoupled_decay_is_in_no_objective():
+    res = ao.minimize_finite_sum(numbered, np.ones(D), N, rng=0, method=ao.AdamW(weight_decay=1.0))
+    assert res.fun == pytest.approx(squares(res.x, A, B)[0], rel=1e-12)
+
+
+def test_a_target_is_met_by_the_point_that_is_returned():
+    """Each epoch the mean loss is 0 over the steps, and the last step ends at 1 or below."""
+    ends = iter([3.0, 2.0, 0.5])
+
+    def fun(x, idx):
+        if idx.size == N:
+            return next(ends), np.zeros(D)
+        return 0.0, np.zeros(D)
+
+    res = solve(fun, data=N, options={"f_target": 1.0}, epochs=9)
+    assert (res.status, res.epochs, res.fun) == (5, 3, 0.5)
+
+
+# -- divergence ------------------------------------------------------------------------------------
+
+DIVERGING = {"method": ao.SGD(1.5), "batch_size": 1, "epochs": 2, "options": {"lr": 1.5}}
+
+
+@pytest.mark.parametrize("average", [None, "uniform"])
+@pytest.mark.parametrize("fun", ["function", "dense", "csr"])
+def test_a_run_that_ends_above_its_start_is_no_success(fun, average):
+    if fun == "function":
+        given = squares, (A, B)
+    else:
+        form = np.asarray if fun == "dense" else scipy.sparse.csr_array
+        given = ao.problems.LeastSquares(form(A), B), None
+    res = solve(given[0], data=given[1], average=average, **DIVERGING)
+    start = squares(np.zeros(D), A, B)[0]
+    assert res.fun > start
+    assert (res.status, res.success) == (1, False)
+    assert f"The objective ended at {res.fun:.6g}, above its start, {start:.6g}" in res.message
+
+
+def test_the_start_is_that_of_the_first_part():
+    first = solve(**DIVERGING)
+    assert not first.success
+    rest = solve(state=first.state, options={"lr": 1e-3}, method=ao.SGD(), epochs=1, batch_size=8)
+    assert squares(np.zeros(D), A, B)[0] < rest.fun < first.fun
+    assert not rest.success
+    near = solve(epochs=30)
+    worse = solve(state=near.state, epochs=1, x0=[9.0] * D)
+    assert worse.success
+
+
+def test_a_converged_run_above_its_start_is_no_success():
+    p = ao.problems.LeastSquares(A, B)
+    res = solve(p, data=None, bounds=[(-5, 50)] * D, tol=0.9, method="sgd", options={"lr": 300.0})
+    assert (res.status, res.success) == (1, False)
+    assert "Converged" in res.message
+    assert "above its start" in res.message
+
+
+def test_a_run_that_stays_is_a_success():
+    assert solve(method="sgd", options={"lr": 1e-12}).success
+    assert solve(x0=SOLUTION, method="sgd", options={"lr": 1e-300}).success
+
+
+# -- rows left out ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["numbers", "arrays"])
+def test_the_final_mean_leaves_out_rows_and_not_parts(form):
+    bad = np.array([3, 4, 2047, 2999])
+    rows = np.arange(3000.0)[:, None] / 3000
+
+    def fun(x, a):
+        f = (a[:, 0] if form == "arrays" else rows[a, 0]) - x[0]
+        sick = np.isin(np.rint(3000 * (f + x[0])).astype(int), bad)
+        return float(np.where(sick, np.nan, f * f / 2).mean()), np.array([-f.mean()])
+
+    res = ao.minimize_finite_sum(
+        fun, np.zeros(1), rows if form == "arrays" else 3000, rng=0, epochs=1, batch_size=8,
+        validation=rows[:10] if form == "arrays" else np.arange(10),
+        options={"nan_policy": "omit"},
+    )  # fmt: skip
+    good = np.delete(rows[:, 0], bad) - res.x[0]
+    assert res.omitted == 4
+    assert res.fun == pytest.approx((good**2 / 2).mean(), rel=1e-12)
+    assert res.jac[0] == pytest.approx(-good.mean(), rel=1e-12)
+    held_out = np.delete(rows[:10, 0], [3, 4]) - res.x[0]
+    assert res.validation_losses[0] == pytest.approx((held_out**2 / 2).mean(), rel=1e-12)
+
+
+# -- states that are none --------------------------------------------------------------------------
+
+
+def _set(**fields):
+    def forge(state):
+        for name, value in fields.items():
+            setattr(state, name, value)
+
+    return forge
+
+
+def _twice(state):
+    state.order = state.order.copy()
+    state.order[0] = state.order[1]
+
+
+FORGED = {
+    "an order with a row twice": _twice,
+    "an order beyond the rows": lambda s: setattr(s, "order", s.order + 1),
+    "a negative order": lambda s: setattr(s, "order", s.order - 1),
+    "a short order": lambda s: setattr(s, "order", s.order[1:]),
+    "an order of floats": lambda s: setattr(s, "order", s.order * 1.0),
+    "a list for an order": lambda s: setattr(s, "order", s.order.tolist()),
+    **{f"{name} {value!r}": _set(**{name: value})
+       for name in ("done", "epoch", "loss_rows", "average_count", "best_epoch")
+       for value in (-1, 2.0, True, "3", None, 2**70)},
+    "too much done": _set(done=N + 1),
+    "too many losses": _set(loss_rows=N + 1),
+    **{f"{name} None": _set(**{name: None}) for name in ("loss_sum", "previous_loss", "best_fun")},
+    "validated 2": _set(validated=2),
+    "another average": _set(average_kind="mean"),
+    "no kind of average": _set(average_kind=None),
+    "an average of another shape": _set(average=np.zeros(D + 1)),
+    "an average of float32": _set(average=np.zeros(D, np.float32)),
+    "a best point of another shape": _set(best_x=np.zeros((D, 1))),
+    "a start of another shape": _set(start=np.zeros(D + 1)),
+    "no generator": _set(rng={}),
+    "a list for a generator": _set(rng=[1]),
+    "a generator of another kind": lambda s: s.rng.update(bit_generator="SFC64"),
+    "a negative position": lambda s: s.rng["state"].update(state=-1),
+    "a position too large": lambda s: s.rng["state"].update(state=2**200),
+    "no position": lambda s: s.rng.pop("state"),
+    "a position in words": lambda s: s.rng["state"].update(state="here"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def midway():
+    return solve(average="uniform", options={"maxtime": 0}).state
+
+
+@pytest.mark.parametrize("name", FORGED)
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_forged_state_is_refused_before_anything_is_modified(name, stored, midway, tmp_path):
+    state, rng = pickle.loads(pickle.dumps(midway)), np.random.default_rng(7)
+    FORGED[name](state)
+    if stored:
+        state.save(tmp_path / "run")
+        state = tmp_path / "run"
+    before = rng.bit_generator.state
+    with pytest.raises((TypeError, ValueError), match=r"state|run"):
+        solve(never, state=state, rng=rng, average="uniform")
+    assert rng.bit_generator.state == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"), [(np.random.MT19937, ("state", "pos")), (np.random.Philox, ("buffer_pos",))]
+)
+@pytest.mark.parametrize("position", [-1, 625, 10**6])
+def test_a_place_beyond_the_numbers_of_a_generator_is_refused(kind, place, position):
+    state = solve(rng=np.random.Generator(kind(0))).state
+    *inside, last = place
+    part = state.rng[inside[0]] if inside else state.rng
+    part[last] = position
+    with fails(ValueError, "state.rng is no position of a"):
+        solve(never, state=state)
+
+
+@pytest.mark.parametrize("change", [{"more": 1}, {"epoch": None}, {"rng": [1, 2]}])
+def test_a_file_with_other_fields_is_no_state(change, tmp_path):
+    from adaptopt import checkpoint
+
+    solve().state.save(tmp_path / "run")
+    header, arrays = checkpoint.read(tmp_path / "run", "minimize_finite_sum state")
+    header["run"] |= change
+    if change.get("epoch", 1) is None:
+        del header["run"]["epoch"]
+    checkpoint.write(tmp_path / "run", "minimize_finite_sum state", header, arrays)
+    with pytest.raises((TypeError, ValueError), match="run"):
+        solve(never, state=tmp_path / "run")
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
