@@ -353,6 +353,8 @@ def _read(file: BinaryIO, path: str, kind: str) -> tuple[dict[str, Any], dict[st
         raise _damaged(path, f"its directory does not say that it starts with {_HEADER}")
     contents = _contents(Stored(archive, infos[_HEADER], {}, path), path, kind, size)
     table = contents["arrays"]
+    if not (isinstance(table, list) and all(map(_describes_an_array, table))):
+        raise _damaged(path, "its header does not say what its arrays are")
     expected = [_HEADER, *(item["entry"] for item in table)]
     names = [info.filename for info in archive.infolist()]
     if sorted(names) != sorted(expected):
@@ -396,6 +398,8 @@ def _contents(header: Stored, path: str, kind: str, size: int) -> dict[str, Any]
         contents = None
     if not isinstance(contents, dict) or contents.get("format") != _FORMAT:
         raise _foreign(path, f"its entry {_HEADER} is of another format")
+    if not contents.keys() >= {"version", "kind", "header", "arrays"}:
+        raise _damaged(path, f"its entry {_HEADER} holds {sorted(contents)}")
     version = contents["version"]
     if version != _VERSION:
         raise CheckpointError(
@@ -409,7 +413,17 @@ def _contents(header: Stored, path: str, kind: str, size: int) -> dict[str, Any]
     return contents
 
 
-def _article(kind: str) -> str:
+def _describes_an_array(item: Any) -> bool:
+    return (
+        isinstance(item, dict)
+        and all(isinstance(item.get(key), str) for key in ("name", "entry", "dtype"))
+        and isinstance(item.get("shape"), list)
+    )
+
+
+def _article(kind: Any) -> str:
+    if not isinstance(kind, str):
+        return repr(kind)
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 

@@ -641,7 +641,8 @@ def test_a_newer_format(saved, monkeypatch):
         ({"dtype": "float8"}, "array 'x' is float32 of shape (2, 3), its header says float8"),
         ({"entry": "7.npy"}, "it has the entries"),
         ({"entry": "1.npy"}, "it has the entries"),
-        ({"shape": None}, "NoneType"),
+        ({"shape": None}, "its header does not say what its arrays are"),
+        ({"name": "t"}, "two of its arrays have the same name"),
     ],
 )
 def test_arrays_that_are_not_what_the_header_says(saved, changes, words):
