@@ -108,9 +108,10 @@ class Optimizer:
         gradient (under momentum, decay or a penalty) are what they were when touched last: call
         `catch_up` or `flush` before reading them.
     method : Method or dict of str to Method
-        As given.
+        As given, or as `set` has left it.
     state : dict of str to ndarray, or one such dict for each name
-        The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``.
+        The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``: views, which may be
+        written into.
 
     Raises
     ------
@@ -119,6 +120,9 @@ class Optimizer:
 
     Notes
     -----
+    Attributes cannot be assigned to, but for ``loss_scale``: `set` changes hyperparameters.
+    ``copy.deepcopy`` and pickle copy an optimizer with its arrays. One thread at a time may use it.
+
     A step computes each coordinate alone, with correctly rounded operations: the result is the
     same to the last bit whatever the number of threads, the grouping, and wherever the coordinate
     lies (but for stochastic rounding, which depends on the place).

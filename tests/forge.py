@@ -164,13 +164,12 @@ def finite_sum():
         )  # fmt: skip
 
     def go(path):
-        for k in range(2):
-            run(k, path)
+        run(b'"method": "Adam"' in path.read_bytes(), path)
 
     def states():
         for k in range(2):
             yield run(k, epochs=2).state
-            yield run(k, maxtime=0).state
+            yield run(k, maxtime=0.0).state
 
     return [true_file(state.save) for state in states()], EpochState.load, go
 
