@@ -372,9 +372,11 @@ class EpochRun:
 
     def _outside(self, call: Callable[..., Any], *arguments: Any, hold: bool = False) -> Any:
         """Call what may draw from the generator; where it fails, the state is that of before."""
-        self._held = rng_state(self.rng) if hold or self._shared_rng else None
+        before = self._held
+        if before is None and (hold or self._shared_rng):
+            self._held = rng_state(self.rng)
         value = call(*arguments)
-        self._held = None
+        self._held = before
         return value
 
     # -- what comes of it --------------------------------------------------------------------------
@@ -408,7 +410,8 @@ class EpochRun:
         """Evaluate all data where the run has come to, and return all there is to know."""
         from scipy.optimize import OptimizeResult
 
-        state, opts = self.state(), self.options  # before fun may draw from the generator again
+        state, opts = self.state(), self.options
+        self._held = state.rng  # fun may draw from the generator again
         x = self._answer(stop)
         if stop.status == TARGET and self._measured is not None:
             x = self._measured[0]

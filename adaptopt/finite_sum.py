@@ -96,7 +96,8 @@ def minimize_finite_sum(
         after the other. "deterministic": the rows of a large batch of a problem are shared too,
         with the same result for any number of threads. "hogwild": each thread takes its own steps
         over its part of the rows, with what it knows of the others' [2]_; a run cannot be
-        repeated, and threads lose none of each other's additions. It is for problems over CSR
+        repeated, and threads lose none of each other's additions. What they add meanwhile adds up,
+        so that SGD diverges on many threads at rates that do on one. It is for problems over CSR
         matrices with SGD, AdaGrad or AdaGradDA without weight decay, and bounds at most. Python
         functions are called on one thread; see Notes for what runs without Python.
     average : {None, "uniform", "polynomial"}

@@ -706,6 +706,27 @@ def test_a_generator_that_fun_draws_from_too_goes_on_exactly():
     np.testing.assert_array_equal(rest.state.x, whole.state.x)
 
 
+def test_an_exception_in_the_evaluation_of_the_start_leaves_the_generator_where_the_run_ended():
+    def noisy(rng, at=None):
+        calls = []
+
+        def fun(x, A, b):
+            calls.append(rng.random())
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            f, g = squares(x, A, b)
+            return f + (len(calls) > 7), g
+
+        return fun
+
+    rng = np.random.default_rng(2)
+    state = solve(noisy(rng), rng=rng, epochs=1).state
+    rng = np.random.default_rng(2)
+    with pytest.raises(KeyboardInterrupt) as caught:  # 7 steps, the end, the start
+        solve(noisy(rng, at=9), rng=rng, epochs=1)
+    assert caught.value.state.rng == state.rng
+
+
 def test_an_exception_of_the_validation_leaves_its_epoch_open():
     values = iter([1.0, None, 2.0, 3.0])
 

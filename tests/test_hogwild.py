@@ -126,6 +126,15 @@ def test_schedules_count_the_steps_of_all_threads():
 
 
 @several
+def test_a_run_that_ends_above_its_start_is_no_success():
+    p = problem(ao.problems.LeastSquares)
+    res = run(p, method=ao.SGD(0.07), epochs=1)
+    assert p.value(np.zeros(COLUMNS)) < res.fun < np.inf
+    assert (res.status, res.success) == (1, False)
+    assert "above its start" in res.message
+
+
+@several
 def test_a_value_that_is_not_finite_ends_the_run():
     p = problem(ao.problems.LeastSquares, dtype=np.float32)
     res = run(p, method=ao.SGD(1e30))
