@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ import numpy as np
 
 from . import placement
 from .arrays import compute_dtype, storage
-from .kernels import Layout, cost_kernel, squares_of_parts
+from .kernels import Layout, cost_kernel, hands, squares_of_parts
+from .kernels.threads import THREADED_FROM
 from .precision import Precision
 from .proximal import Proximal
 from .snapshot import Entry
@@ -137,6 +138,8 @@ class Group:
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
         self.prox = prox
+        # Whether a step needs Python on the host, for a map that ties coordinates together.
+        self.is_tied = not (prox.is_separable or placement.is_on_device(flat))
         written = not method.rate or not prox.is_separable
         rates = tuple(self._allocate("rates", n, self.number) for _ in range(written))
         walls, self._prox_coefs = self._walls_of(prox)
@@ -171,8 +174,8 @@ class Group:
             ),
         )
         self._make_kernels()
-        self._owner = _owner(flat)
-        self._is_plain = self._owner is not None and not (
+        self.remember()
+        self._is_plain = _owner(flat) is not None and not (
             len(shapes) > 1
             or narrow
             or method.rowwise
@@ -290,30 +293,54 @@ class Group:
         ):
             return False
         flags = g.flags
-        return flags.c_contiguous and flags.aligned and self._lies_apart(g)
+        if not (flags.c_contiguous and flags.aligned):
+            return False
+        return self._lies_apart(g) or any(g is place for place in self._shaped_places)
 
     def _lies_apart(self, g: np.ndarray) -> bool:
-        """Tell whether an array is known to share no memory with the parameters, by its owner."""
+        """Tell whether an array is known to share no memory with the optimizer, by its owner."""
         base = g.base
         owner = g if base is None else base
-        return type(owner) is np.ndarray and owner.base is None and owner is not self._owner
+        return type(owner) is np.ndarray and owner.base is None and id(owner) not in self.owners
 
     def step_alone(
-        self, prepared: tuple[tuple[float, ...], tuple[float, ...]], g: np.ndarray
+        self, counts: Any, prepared: tuple[tuple[float, ...], tuple[float, ...]], g: np.ndarray
     ) -> None:
-        """Step along the gradient of the only parameter, where `takes` is true of it.
+        """Step along the gradient of the only parameter, where `takes` is true of it; count it.
 
         This is `step` without what such a step does not need, which took longer than the kernel
         does for 10,000 elements.
         """
-        decay, self.coefs = prepared
+        decay, coefs = prepared
         part = self._whole
-        numbers = decay + self.coefs + self._prox_coefs
-        self._step(part.x, g if g.ndim == 1 else g.reshape(-1), part.arrays, numbers, ())
+        x, arrays, n = part.x, part.arrays, part.x.size
+        numbers = decay + coefs + self._prox_coefs
+        g = g if g.ndim == 1 else g.reshape(-1)
+        if n < THREADED_FROM:
+            run = self._step.serial
+            # Python looks for a Ctrl-C after calls, and traces lines: as this is one line with the
+            # call last, the step is counted if and only if it is taken.
+            # fmt: off
+            counts.t += 1; self.coefs = coefs; run(x, g, arrays, numbers, (), 0, n)  # noqa: E702
+            # fmt: on
+            return
+        with hands(n) as threads:
+            run = self._step.call(threads, n, n, x, g, arrays, numbers, ())
+            # fmt: off
+            counts.t += 1; self.coefs = coefs; run()  # noqa: E702
+            # fmt: on
 
-    def prepare(self, t: int, gradients: Sequence[np.ndarray], factor: float) -> Prepared:
-        """Compute what step ``t`` needs, before anything is modified."""
-        scalars = self.scalars
+    def prepare(
+        self,
+        t: int,
+        gradients: Sequence[np.ndarray],
+        factor: float,
+        scalars: tuple[float, ...],
+    ) -> Prepared:
+        """Compute what step ``t`` needs, before anything is modified.
+
+        ``scalars`` are those of the step before.
+        """
         if scalars:
             measured: tuple[float, ...] = ()
             if self.method.measures:
@@ -322,31 +349,35 @@ class Group:
         decay_coefs, coefs = self.method.coefficients_at(t, scalars)
         return scalars, decay_coefs, coefs
 
-    def step(
+    def calls(
         self,
-        gradients: Sequence[np.ndarray],
+        gradients: Sequence[Any],
+        first: int,
+        end: int,
         prepared: Prepared,
         transform_coefs: tuple[float, ...],
         key: int,
-    ) -> None:
-        """Take a step along flat gradients, one for each parameter."""
-        self.scalars, decay_coefs, self.coefs = prepared
-        rest = (transform_coefs, decay_coefs, self.coefs, self._prox_coefs)
+        threads: int,
+    ) -> list[Callable[[], object]]:
+        """Return what steps the parameters ``first <= k < end`` along flat gradients.
+
+        On the host these are calls of compiled code, but for a map that ties coordinates together.
+        """
+        _, decay_coefs, coefs = prepared
         if self.method.rowwise:
-            self.step_member(0, gradients[0], rest[:3], key)
-        else:
-            self._run_all(gradients, self._run, key, rest)
+            rest = (transform_coefs, decay_coefs, coefs)
+            g = RowGradient(*_ALL_ROWS, gradients[0])
+            return [self.row_call(0, g, 0, coefs, rest, key, threads)]
+        numbers = transform_coefs + decay_coefs + coefs + self._prox_coefs
+        made = [
+            self._call(part, g, numbers, key, threads)
+            for part, g in self._stretches(gradients, first, end)
+        ]
         if not self.prox.is_separable:
-            self._apply_prox(gradients)
+            made.append(partial(self._apply_prox, gradients, first, end))
+        return made
 
-    def step_member(self, k: int, g: np.ndarray, rest: tuple[Any, ...], key: int) -> None:
-        """Take a step along the flat gradient of one parameter, where maps are separable."""
-        if self.method.rowwise:
-            self.step_rows(k, RowGradient(*_ALL_ROWS, g), 0, self.coefs, rest, key)
-            return
-        self._run(self._part(*self.spans[k]), g, key, (*rest, self._prox_coefs))
-
-    def step_rows(
+    def row_call(
         self,
         k: int,
         g: RowGradient,
@@ -354,9 +385,23 @@ class Group:
         before: tuple[float, ...],
         rest: tuple[Any, ...],
         key: int,
-    ) -> None:
-        """Take step ``t`` along the gradient of some rows of one parameter."""
-        self.table(k).step(g, t, before, (key,) if self.draws else (), rest)
+        threads: int,
+    ) -> Callable[[], object]:
+        """Return what takes step ``t`` along the gradient of some rows of one parameter."""
+        return self.table(k).call(g, t, before, (key,) if self.draws else (), rest, threads)
+
+    def standing(self, prepared: Prepared) -> list[Callable[[], object]]:
+        """Return what makes the numbers that were prepared those of the last step."""
+        scalars, _, coefs = prepared
+        made: list[Callable[[], object]] = [partial(setattr, self, "coefs", coefs)]
+        if scalars:
+            made.append(partial(setattr, self, "scalars", scalars))
+        return made
+
+    def written(self) -> tuple[np.ndarray, ...]:
+        """Return the arrays that a step writes to."""
+        x, slots, _, rates, copies, _, _ = self._whole
+        return x, *slots, *rates, *copies
 
     def table(self, k: int) -> Table:
         """Return one parameter by rows."""
@@ -374,37 +419,37 @@ class Group:
             )
         return self._tables[k]
 
-    def _run_all(
-        self, gradients: Sequence[np.ndarray], run: Callable[..., None], *rest: Any
-    ) -> None:
-        """Go through the kernel with few calls.
+    def _stretches(self, gradients: Sequence[Any], first: int, end: int) -> list[tuple[Part, Any]]:
+        """Go through some members with few calls: return the part and the gradient of each.
 
         Gradients that lie in the group's own buffer go together, where they are used on one
         stream; others from where they are.
         """
-        if len(gradients) == 1:
-            run(self._whole, gradients[0], *rest)
-            return
-        gradients = self.together(gradients)
-        first = 0  # member of the stretch that goes together
-        for k in self._elsewhere(gradients):
+        if end - first == 1:
+            return [(self._part(*self.spans[first]), gradients[first])]
+        if gradients is self._places and isinstance(self.flat, np.ndarray):
+            return self._stretch(gradients, first, end)
+        gradients = self.together(gradients, first, end)
+        found: list[tuple[Part, Any]] = []
+        for k in self._elsewhere(gradients, first, end):
             g = gradients[k]
             together = not g.size or placement.is_same(g, self._places[k])
             if together and placement.on_one_stream(gradients[first], g):
                 continue
-            self._run_together(gradients, first, k, run, rest)
+            found += self._stretch(gradients, first, k)
             first = k
             if not together:
-                run(self._part(*self.spans[k]), g, *rest)
+                found.append((self._part(*self.spans[k]), g))
                 first = k + 1
-        self._run_together(gradients, first, len(gradients), run, rest)
+        return found + self._stretch(gradients, first, end)
 
-    def _elsewhere(self, gradients: Sequence[np.ndarray]) -> list[int]:
+    def _elsewhere(self, gradients: Sequence[Any], first: int, end: int) -> list[int]:
         """Return the members whose gradient is not its place in the buffer."""
-        if all(map(is_, gradients, self._places)):  # a tenth of the time of what follows
+        given, places = gradients[first:end], self._places[first:end]
+        if all(map(is_, given, places)):  # a tenth of the time of what follows
             return []
-        pairs = zip(gradients, self._places, strict=True)
-        return [k for k, (g, place) in enumerate(pairs) if g is not place]
+        pairs = zip(given, places, strict=True)
+        return [k for k, (g, place) in enumerate(pairs, first) if g is not place]
 
     def _collect(self, gradients: Sequence[np.ndarray], first: int, end: int) -> None:
         """Copy the gradients of some members, one after the other, to their places."""
@@ -412,43 +457,40 @@ class Group:
             lo, hi = self.spans[first][0], self.spans[end - 1][1]
             np.concatenate(gradients[first:end], out=self._make_buffer()[lo:hi])
 
-    def _run_together(
-        self,
-        gradients: Sequence[np.ndarray],
-        first: int,
-        end: int,
-        run: Callable[..., None],
-        rest: tuple[Any, ...],
-    ) -> None:
-        """Step some members along what lies in their places."""
-        if first < end:
-            lo, hi = self.spans[first][0], self.spans[end - 1][1]
-            stream = placement.stream_of(gradients[first])
-            g = placement.bound(self._make_buffer()[lo:hi], stream)
-            if lo < hi:
-                run(self._part(lo, hi), g, *rest)
+    def _stretch(self, gradients: Sequence[Any], first: int, end: int) -> list[tuple[Part, Any]]:
+        """Return the part of some members, and what lies in their places."""
+        if first >= end:
+            return []
+        lo, hi = self.spans[first][0], self.spans[end - 1][1]
+        g = placement.bound(self._make_buffer()[lo:hi], placement.stream_of(gradients[first]))
+        return [(self._part(lo, hi), g)] if lo < hi else []
 
-    def together(self, gradients: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def together(
+        self, gradients: Sequence[Any], first: int = 0, end: int | None = None
+    ) -> Sequence[Any]:
         """Copy small gradients to their places in the buffer; return all, those where they are."""
-        if len(gradients) == 1:
+        end = len(gradients) if end is None else end
+        if end - first < 2:
             return gradients
         self._make_buffer()
         gathered = list(self._places)
-        first = 0
-        for k in self._apart(gradients):
+        for k in self._apart(gradients, first, end):
             self._collect(gradients, first, k)
             gathered[k] = gradients[k]
             first = k + 1
-        self._collect(gradients, first, len(gradients))
+        self._collect(gradients, first, end)
         return gathered
 
-    def _apart(self, gradients: Sequence[np.ndarray]) -> Sequence[int]:
+    def _apart(self, gradients: Sequence[Any], first: int, end: int) -> Sequence[int]:
         """Return the members whose gradient is not worth a copy, or is of another format."""
-        if set(map(_DTYPE, gradients)) == {self.flat.dtype}:
-            return self._large
+        given = gradients[first:end]
+        if set(map(_DTYPE, given)) == {self.flat.dtype}:
+            if end - first == len(self.spans):
+                return self._large
+            return [k for k in self._large if first <= k < end]
         return [
             k
-            for k, g in enumerate(gradients)
+            for k, g in enumerate(given, first)
             if g.size >= self._worth_a_call or g.dtype != self.flat.dtype
         ]
 
@@ -473,24 +515,27 @@ class Group:
             found[k] = placement.sum_of_squares(gradients[k], factor)
         return found
 
-    def _apply_prox(self, gradients: Sequence[Any], counts: Any = None) -> None:
+    def _apply_prox(
+        self, gradients: Sequence[Any], first: int, end: int, counts: Any = None
+    ) -> None:
         """Apply a map that ties the coordinates of a parameter together, in the step's metric.
 
         A device does so on the streams of the gradients, and where ``counts`` say so.
         """
         if placement.is_on_device(self.flat):
-            for (lo, hi), tying, g in zip(self.spans, self._tying_maps(), gradients, strict=True):
-                part = self._part(lo, hi)
-                tying(g.stream, part.x, part.rates[0], part.copies, counts)
+            maps = self._tying_maps()
+            for k in range(first, end):
+                part = self._part(*self.spans[k])
+                maps[k](gradients[k].stream, part.x, part.rates[0], part.copies, counts)
             return
         wide = self._whole.x if self.has_master else self.flat
-        for (lo, hi), shape in zip(self.spans, self._shapes, strict=True):
+        for (lo, hi), shape in zip(self.spans[first:end], self._shapes[first:end], strict=True):
             x = wide[lo:hi].astype(np.float64).reshape(shape)
             rates = np.maximum(self._whole.rates[0][lo:hi].reshape(shape), np.finfo(float).tiny)
             if np.isfinite(x).all() and x.size:
                 wide[lo:hi] = self.prox.solve(x, rates).ravel()
-        if self.has_master:
-            self.flat[:] = wide
+            if self.has_master:
+                self.flat[lo:hi] = wide[lo:hi]
 
     def _tying_maps(self) -> list[Any]:
         """Return what a device maps each parameter with."""
@@ -508,7 +553,10 @@ class Group:
             ]  # fmt: skip
         return self._maps
 
-    def _run(self, part: Part, g: np.ndarray, key: int, rest: tuple[Any, ...]) -> None:
+    def _call(
+        self, part: Part, g: Any, numbers: tuple[float, ...], key: int, threads: int
+    ) -> Callable[[], object]:
+        """Return what steps some coordinates."""
         dtype = g.dtype
         step = self._steps.get(dtype)
         if step is None:
@@ -516,9 +564,10 @@ class Group:
             step = self._steps[dtype] = self._kernels.dense_step(self._functions, layout)
         if dtype.itemsize == 2:
             g = storage(g)
-        transformation, decay, rule, prox = rest
-        numbers = transformation + decay + rule + prox
-        step(part.x, g, part.arrays, numbers, (key, part.start) if self.draws else ())
+        noise = (key, part.start) if self.draws else ()
+        n, x = part.x.size, part.x
+        made: Callable[[], object] = step.call(threads, n, n, x, g, part.arrays, numbers, noise)
+        return made
 
     # -- a step that a device decides on -----------------------------------------------------------
 
@@ -534,9 +583,10 @@ class Group:
 
     def start_decided(self, gradients: Sequence[Any], counts: Any, numbers: Any) -> None:
         """Start a step along flat gradients, where and with what these arrays say."""
-        self._run_all(gradients, self._run_decided, counts, numbers)
+        for part, g in self._stretches(gradients, 0, len(gradients)):
+            self._run_decided(part, g, counts, numbers)
         if not self.prox.is_separable:
-            self._apply_prox(gradients, counts)
+            self._apply_prox(gradients, 0, len(gradients), counts)
 
     def _run_decided(self, part: Part, g: Any, counts: Any, numbers: Any) -> None:
         step = self.decided_step(g.dtype)
@@ -557,11 +607,13 @@ class Group:
     def _make_buffer(self) -> np.ndarray:
         """Return the places for all gradients, which are made when they are first wanted."""
         if self._buffer is None:
-            self._buffer = placement.empty(self.flat.size, self.flat.dtype, self._whole.x)
-            placement.fill(storage(self._buffer), 0)
-            placement.wait(self._buffer)
-            self._places = [self._buffer[lo:hi] for lo, hi in self.spans]
-            self._shaped_places = self.shaped(self._buffer)
+            buffer = placement.empty(self.flat.size, self.flat.dtype, self._whole.x)
+            placement.fill(storage(buffer), 0)
+            placement.wait(buffer)
+            self._remember("opt.grads", (buffer,))
+            self._shaped_places = self.shaped(buffer)
+            self._places = [buffer[lo:hi] for lo, hi in self.spans]
+            self._buffer = buffer  # last: an interrupt before leaves it to be made
         return self._buffer
 
     def read(self, given: Sequence[Any]) -> list[np.ndarray] | None:
@@ -584,17 +636,42 @@ class Group:
             return None
         return [g if g.ndim == 1 else g.reshape(-1) for g in given]
 
-    def refuse_overlap(self, name: str, g: np.ndarray, k: int) -> None:
-        """Raise where the gradient of the parameter ``k`` overlaps the parameters badly."""
-        lo = self.spans[k][0]
-        if placement.overlap(g, self.flat) and (
-            g.dtype != self.flat.dtype
-            or placement.address(g) != placement.address(self.flat) + lo * self.flat.dtype.itemsize
-        ):
-            raise ValueError(
-                f"{name} overlaps params from another start, expected an array of its own: "
-                "entries would be read after they were updated"
-            )
+    def refuse_overlap(self, name: str, g: np.ndarray, k: int | None) -> None:
+        """Raise if a gradient shares memory with what a step writes, or with others' gradients.
+
+        That of the parameter ``k`` may lie in that parameter's own place.
+        """
+        first = placement.address(g) if g.size else 0
+        last = first + g.nbytes
+        for at, end, what, group, width in self.memory:
+            if last <= at or end <= first:
+                continue
+            own = k is not None and group is self and g.dtype.itemsize == width
+            if not (own and first == at + self.spans[k or 0][0] * width):
+                raise ValueError(
+                    f"{name} overlaps {what} from another start, expected an array of its own: "
+                    "entries would be read after they were updated"
+                )
+
+    def remember(self) -> None:
+        """Note where the arrays lie, from and to which address, and who owns their memory.
+
+        An optimizer joins what its groups note.
+        """
+        self.memory: list[tuple[int, int, str, Group, int]] = []
+        self.owners: set[int] = set()
+        self._remember("params", (self.flat,))
+        self._remember("opt.state", self.written()[0 if self.has_master else 1 :])
+        if self._buffer is not None:
+            self._remember("opt.grads", (self._buffer,))
+
+    def _remember(self, what: str, arrays: Iterable[np.ndarray]) -> None:
+        """Note where arrays of the optimizer lie, and who owns their memory."""
+        for array in arrays:
+            self.owners.add(id(_owner(array)))
+            if array.size:
+                at = placement.address(array)
+                self.memory.append((at, at + array.nbytes, what, self, array.dtype.itemsize))
 
     # -- what can be looked at ---------------------------------------------------------------------
 

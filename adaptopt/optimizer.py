@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import math
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import groupby
 from numbers import Integral
 from os import PathLike
@@ -17,7 +19,7 @@ import numpy as np
 
 from . import placement, snapshot
 from .groups import Group
-from .kernels import step_key
+from .kernels import hands, step_key
 from .packing import (
     ALONE,
     StateFiles,
@@ -48,6 +50,16 @@ class _Counts:
 
     t: int = 0
     skipped: int = 0
+    # What undoes a step that is under way.
+    before: list[Callable[[], object]] = dataclasses.field(default_factory=list)
+
+
+_call: Any = partial.__call__
+
+
+def _run_all(calls: list[Callable[[], object]]) -> None:
+    """Call each, in one call of compiled code."""
+    deque(map(_call, calls), maxlen=0)
 
 
 class Optimizer:
@@ -241,7 +253,7 @@ class Optimizer:
         for group in self._groups:
             placement.wait(group.flat)
         self._names = list(given)
-        self._apart = False  # whether there were sparse gradients, or steps of one of several
+        self._know_groups()
         self._rows = [
             Members(group, [label("params", name) for name in names], lazy)
             for group, names in zip(self._groups, self._members, strict=True)
@@ -297,6 +309,20 @@ class Optimizer:
             return f"opt.set({change}), which changes hyperparameters"
         return "one of the attributes that the documentation names"
 
+    def _know_groups(self) -> None:
+        """Note what steps ask of all groups."""
+        self._largest = max(group.flat.size for group in self._groups)
+        self._tied = [group for group in self._groups if group.is_tied]
+        self._tied_first = sorted(enumerate(self._groups), key=lambda pair: not pair[1].is_tied)
+        first, *others = self._groups
+        first.remember()
+        for group in others:
+            group.remember()
+            first.owners |= group.owners
+            first.memory += group.memory
+        for group in others:
+            group.owners, group.memory = first.owners, first.memory
+
     def _go_to_device(self) -> None:
         """Compile what the steps run there."""
         from .deferral import defer  # imports numba.cuda
@@ -316,6 +342,8 @@ class Optimizer:
             The gradient at ``params``, of the same structure: C-contiguous, of the same shapes and
             dtypes. Gradients of 16-bit parameters may be float32. A pair ``(rows, grads)`` or a CSR
             matrix is a sparse gradient, as in `step_rows`. CUDA arrays where ``params`` are.
+            A parameter that a dict gives None for, or does not name, skips the step: it, its state
+            and its own count of steps stay as they are.
         stream : stream or int, optional
             The CUDA stream on which to work, of Numba, CuPy or torch, or its handle. By default
             that which the gradient's ``__cuda_array_interface__`` names, else the default stream.
@@ -324,17 +352,25 @@ class Optimizer:
         ------
         TypeError, ValueError
             Where ``grads`` is not such a thing. Nothing has been modified then.
+
+        Notes
+        -----
+        The learning rate and the corrections of a parameter that skipped steps follow the number of
+        steps that it took; ``t`` is the largest of these numbers. ``clip_norm`` measures the
+        gradients there are.
+
+        On the host, a step that an exception or Ctrl-C ends early has been taken as a whole, or not
+        at all: ``t`` tells which.
         """
         first = self._groups[0]
-        if not (self._named or self._apart) and stream is None and first.takes(grads):
-            prepared = first.method.coefficients_at(self._counts.t + 1)
-            self._counts.t += 1  # before the kernel, as below
-            first.step_alone(prepared, grads)
+        if not self._named and not self._rows[0].lags and stream is None and first.takes(grads):
+            counts = self._counts
+            first.step_alone(counts, first.method.coefficients_at(counts.t + 1), grads)
             return
-        gs, sparse = self._read_grads(grads, stream)
+        gs, apart = self._read_grads(grads, stream)
         if self._sealed:
             self._unseal()
-        if sparse or self._apart:
+        if apart or any(rows.are_apart for rows in self._rows):
             self._step_apart(gs)
             return
         if self._deferral is not None:
@@ -355,12 +391,49 @@ class Optimizer:
                 return
             coefs = found
         factor = coefs[0] if coefs else 1.0
-        prepared = [group.prepare(t, gs[k], factor) for k, group in enumerate(self._groups)]
+        prepared = [
+            group.prepare(t, g, factor, group.scalars)
+            for group, g in zip(self._groups, gs, strict=True)
+        ]
         key = step_key(self._seed, t) if self._draws else 0
-        # Before: a Ctrl-C during a kernel is raised right after it, when the step has been taken.
-        self._counts.t = t
-        for k, group in enumerate(self._groups):
-            group.step(gs[k], prepared[k], coefs, key)
+        with hands(self._largest) as threads:
+            calls: list[Callable[[], object]] = []
+            for k, group in self._tied_first:
+                calls += group.calls(gs[k], 0, len(gs[k]), prepared[k], coefs, key, threads)
+            for k, group in self._tied_first:
+                calls += group.standing(prepared[k])
+            self._take(calls, t)
+
+    def _take(self, calls: list[Callable[[], object]], t: int) -> None:
+        """Take a step: all of it or, if it is interrupted, nothing.
+
+        Python looks for a Ctrl-C between its own instructions. On the host the calls are of
+        compiled code, and one call makes them all. A map that ties coordinates together is Python:
+        it comes first, and what it has changed is put back if it does not end.
+        """
+        counts = self._counts
+        if counts.before:
+            self._put_back()
+        calls.append(partial(setattr, counts, "t", t))
+        if not self._tied:
+            _run_all(calls)
+            return
+        calls.append(partial(setattr, counts, "before", []))
+        try:
+            counts.before = [
+                partial(array.__setitem__, ..., array.copy())
+                for group in self._tied
+                for array in group.written()
+            ]
+            _run_all(calls)
+        except BaseException:
+            self._put_back()
+            raise
+
+    def _put_back(self) -> None:
+        """Undo what there is of a step that was interrupted twice."""
+        if self._counts.before:
+            _run_all([*self._counts.before, partial(setattr, self._counts, "before", [])])
 
     def step_rows(
         self, rows: Any, grads: Any = None, name: str | None = None, *, stream: Any = None
@@ -457,12 +530,15 @@ class Optimizer:
             for rows, group in pairs
             for g, behind in zip(group, rows.behind, strict=True)
         )
-        self._apart = True
-        self._counts.t += by
         for rows, group in pairs:
-            rows.advance(group, by)
-        for rows, group in pairs:
-            rows.step(group, coefs, self._seed)
+            rows.bring_up(group, self._seed)
+        with hands(self._largest) as threads:
+            calls: list[Callable[[], object]] = []
+            for k, _ in self._tied_first:
+                calls += self._rows[k].calls(gs[k], coefs, self._seed, threads)
+            for rows, group in pairs:
+                calls += rows.standing(group, by)
+            self._take(calls, self.t + by)
 
     def catch_up(self, rows: Any, name: str | None = None, *, stream: Any = None) -> None:
         """Bring rows up to the last step, in place, before they are read.
@@ -696,6 +772,7 @@ class Optimizer:
             rows.all_current(t)
         self._members, self._rows = members, changed
         self._groups = [rows.group for rows in changed]
+        self._know_groups()
         first, *others = methods.values()
         several = isinstance(self.method, Mapping) or any(method != first for method in others)
         self._put(method=dict(methods) if several else first)
@@ -870,10 +947,10 @@ class Optimizer:
         positions = []
         for rows, theirs in pairs:
             scalars = rows.scalars_of(theirs, source)
-            most = taken["t"] - min(entry.get("behind", 0) for entry in theirs)
-            if most:
-                rows.group.method.coefficients_at(most, scalars)  # a schedule may raise
-            positions.append((most, scalars))
+            behind = min(scalars)
+            if taken["t"] > behind:  # a schedule may raise
+                rows.group.method.coefficients_at(taken["t"] - behind, scalars[behind])
+            positions.append(scalars)
         copies = snapshot.copies(taken, self._entries_like(by_group, wait=True), source)
         # Nothing is wrong with it: from here on things are modified.
         self._unseal()
@@ -883,10 +960,8 @@ class Optimizer:
         self._seed = taken["seed"]
         counts = self._counts
         counts.t, counts.skipped = taken["t"], taken["skipped"]
-        for (rows, theirs), position in zip(pairs, positions, strict=True):
-            rows.go_on(theirs, counts.t)
-            self._apart = self._apart or any(rows.behind)
-            rows.group.go_on(*position)
+        for (rows, theirs), scalars in zip(pairs, positions, strict=True):
+            rows.go_on(theirs, counts.t, scalars)
         if self._deferral is not None:
             self._deferral.stand(counts.t, counts.skipped)
         # A copy from the host may still go on when it has returned, and the streams of other
@@ -912,6 +987,7 @@ class Optimizer:
         return self._by_name(lambda rows: [rows.group.method] * len(rows.behind))
 
     def _entries(self) -> dict[str, snapshot.Entry]:
+        self._put_back()
         self._settle()
         return self._by_name(lambda rows: rows.entries())
 
@@ -925,32 +1001,53 @@ class Optimizer:
         if stream is not None:
             stream = placement.read_stream(stream, self._groups[0].flat)
         if not self._named:
-            if is_sparse(grads):
-                return [[read_row_gradient("grads", grads, self._like, stream)]], True
-            g = flat_view("grads", grads, like=self._like, stream=stream)
-            self._groups[0].refuse_overlap("grads", g, 0)
-            return [[g]], False
-        if not isinstance(grads, Mapping) or grads.keys() != self.params.keys():
-            has = list(grads) if isinstance(grads, Mapping) else type(grads).__name__
-            raise ValueError(f"grads is {has}, expected a dict of the names {self._names}")
+            if grads is None:
+                raise TypeError(
+                    "grads is a NoneType, expected a gradient: to leave the array as it is, "
+                    "take no step"
+                )
+            return [[self._read_one("grads", grads, self._like, stream, 0, 0)]], is_sparse(grads)
+        if not isinstance(grads, Mapping):
+            raise ValueError(
+                f"grads is {type(grads).__name__}, expected a dict of the names {self._names}"
+            )
+        if not grads.keys() <= self.params.keys():
+            raise ValueError(
+                f"grads is {list(grads)}, expected a dict of the names {self._names}, of which "
+                "those without a gradient may be None or missing"
+            )
         gs: list[list[Gradient]] = []
-        sparse = False
-        for names, group in zip(self._members, self._groups, strict=True):
-            read = group.read([grads[name] for name in names]) if stream is None else None
+        apart = False
+        for members, (names, group) in enumerate(zip(self._members, self._groups, strict=True)):
+            given = list(map(grads.get, names))
+            read = group.read(given) if stream is None else None
             if read is not None:
                 gs.append(read)  # type: ignore[arg-type]
                 continue
-            gs.append([])
-            for k, name in enumerate(names):
-                what, params = label("grads", name), self._like[name]
-                if is_sparse(grads[name]):
-                    gs[-1].append(read_row_gradient(what, grads[name], params, stream))
-                    sparse = True
-                    continue
-                g = flat_view(what, grads[name], like=params, stream=stream)
-                group.refuse_overlap(what, g, k)
-                gs[-1].append(g)
-        return gs, sparse
+            apart = apart or any(g is None or is_sparse(g) for g in given)
+            gs.append(
+                [
+                    None
+                    if g is None
+                    else self._read_one(
+                        label("grads", name), g, self._like[name], stream, members, k
+                    )
+                    for k, (name, g) in enumerate(zip(names, given, strict=True))
+                ]
+            )
+        return gs, apart
+
+    def _read_one(
+        self, what: str, given: Any, params: Any, stream: Any, members: int, k: int
+    ) -> np.ndarray | RowGradient:
+        """Return one gradient, checked."""
+        if is_sparse(given):
+            g: Any = read_row_gradient(what, given, params, stream)
+            flat = g.values
+        else:
+            flat = g = flat_view(what, given, like=params, stream=stream)
+        self._groups[members].refuse_overlap(what, flat, k if g is flat else None)
+        return g  # type: ignore[no-any-return]
 
 
 def _bring_to_disk(array: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "empty",
     "feasible",
     "fill",
+    "filling",
     "flat_view",
     "index_of",
     "is_finite",
@@ -216,6 +217,11 @@ def fill(array: Any, value: Any) -> None:
         _device().fill(array, value)
     else:
         array.fill(value)
+
+
+def filling(array: Any, value: Any) -> Callable[[], object]:
+    """Return what writes one number everywhere: on the host, one call of compiled code."""
+    return partial(_device().fill if is_on_device(array) else np.ndarray.fill, array, value)
 
 
 def copy(array: Any, values: Any) -> None:

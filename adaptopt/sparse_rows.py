@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import groupby
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -164,6 +166,8 @@ class Members:
         self.group, self._names, self._exact = group, names, lazy == "exact"
         self.behind = [0] * len(names)
         self._tables: dict[int, Table] = {}
+        # The method's scalars of those that have taken fewer steps, by how many fewer.
+        self._scalars: dict[int, tuple[float, ...]] = {}
         # Of the step that is prepared: its number for each parameter, the rule's coefficients of
         # the step before, and what each number asks for.
         self._steps: list[int] = []
@@ -175,9 +179,10 @@ class Members:
         self._refuse_rows(k, alone)
         table = self._tables.get(k)
         if table is None:
-            table = self._tables[k] = self.group.table(k)
+            table = self.group.table(k)
             if self._exact:
                 table.wait(None if t is None else t - self.behind[k])
+            self._tables[k] = table
         return table
 
     def _refuse_rows(self, k: int, alone: bool) -> None:
@@ -190,7 +195,7 @@ class Members:
                 f"{where} with {type(group.prox).__name__}, expected a prox that maps each "
                 "coordinate alone: this one ties the rows together"
             )
-        if alone and method.scalars and len(self.behind) > 1:
+        if alone and method.measures and len(self.behind) > 1:
             raise ValueError(
                 f"{where} without the others that share {type(method).__name__}, expected a step "
                 f"of all of them: its {', '.join(method.scalars)} is one for all"
@@ -208,51 +213,77 @@ class Members:
         present = [g.values if isinstance(g, RowGradient) else g for g in gs if g is not None]
         self._steps = [t - behind + 1 for behind in self.behind]
         self._before = [self._coefs_of(k, t) for k in range(len(gs))]
-        stepped = {now for now, g in zip(self._steps, gs, strict=True) if g is not None}
-        self._prepared = {now: self.group.prepare(now, present, factor) for now in stepped}
+        stepped = {
+            now: self._scalars_of(behind)
+            for now, behind, g in zip(self._steps, self.behind, gs, strict=True)
+            if g is not None
+        }
+        self._prepared = {
+            now: self.group.prepare(now, present, factor, scalars)
+            for now, scalars in stepped.items()
+        }
         for k, table in self._tables.items():
             g = gs[k]
-            if g is not None:
-                table.look_ahead(self._steps[k])
             if isinstance(g, RowGradient):
+                table.look_ahead(self._steps[k])
                 table.kernel(g.values.dtype.name)
 
-    def advance(self, gs: Sequence[Gradient], by: int) -> None:
-        """Count: the optimizer takes so many steps, those with a gradient one."""
-        for k, g in enumerate(gs):
-            self.behind[k] += by - (g is not None)
+    def bring_up(self, gs: Sequence[Gradient], seed: int) -> None:
+        """Bring up to the step before what the step that is prepared does not catch up with."""
+        for k, table in self._tables.items():
+            g, now = gs[k], self._steps[k]
+            if g is not None and (_is_whole(g) or table.waits_long(now)):
+                stream = placement.stream_of(g.values if isinstance(g, RowGradient) else g)
+                table.flush(now - 1, self._before[k], self._noise(seed, now), stream)
 
-    def step(self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int) -> None:
-        """Take the step that was prepared with those parameters that have a gradient."""
-        group = self.group
-        whole = [g for g in gs if _is_whole(g)]
-        marked = {k: table for k, table in self._tables.items() if _is_whole(gs[k])}
-        for k, table in marked.items():
-            now = self._steps[k]
-            stream = placement.stream_of(gs[k])
-            table.flush(now - 1, self._before[k], self._noise(seed, now), stream)
-        if len(whole) == len(gs) and len(self._prepared) == 1:
-            ((now, prepared),) = self._prepared.items()
-            group.step(whole, prepared, transform_coefs, step_key(seed, now))
-        else:
-            self._step_each(gs, transform_coefs, seed)
-        for k, table in marked.items():
-            table.mark(self._steps[k], placement.stream_of(gs[k]))
-
-    def _step_each(
-        self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int
-    ) -> None:
-        group = self.group
-        for k, (g, now) in enumerate(zip(gs, self._steps, strict=True)):
-            if g is None:
-                continue
-            rest = (transform_coefs, *self._prepared[now][1:])
+    def calls(
+        self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int, threads: int
+    ) -> list[Callable[[], object]]:
+        """Return what takes the step that was prepared with parameters that have a gradient."""
+        made: list[Callable[[], object]] = []
+        for first, end in self._runs(gs):
+            now, g = self._steps[first], gs[first]
+            prepared, key = self._prepared[now], step_key(seed, now)
             if isinstance(g, RowGradient):
-                group.step_rows(k, g, now, self._before[k], rest, step_key(seed, now))
+                before, rest = self._before[first], (transform_coefs, *prepared[1:])
+                made.append(self.group.row_call(first, g, now, before, rest, key, threads))
             else:
-                group.step_member(k, g, rest, step_key(seed, now))
+                made += self.group.calls(gs, first, end, prepared, transform_coefs, key, threads)
+        for k, table in self._tables.items():
+            if _is_whole(gs[k]):
+                made += table.marks(self._steps[k], placement.stream_of(gs[k]))
+        return made
+
+    def _runs(self, gs: Sequence[Gradient]) -> Iterator[tuple[int, int]]:
+        """Go through those with gradients: those side by side that take the same step together."""
+        kinds: list[Any] = [
+            None if g is None else (now if _is_whole(g) else (k, now))
+            for k, (g, now) in enumerate(zip(gs, self._steps, strict=True))
+        ]
+        for kind, together in groupby(range(len(gs)), kinds.__getitem__):
+            if kind is not None:
+                first, *others = together
+                yield first, others[-1] + 1 if others else first + 1
+
+    def standing(self, gs: Sequence[Gradient], by: int) -> list[Callable[[], object]]:
+        """Return what counts: the optimizer takes so many steps, those with a gradient one."""
+        behind = [b + by - (g is not None) for b, g in zip(self.behind, gs, strict=True)]
+        made: list[Callable[[], object]] = [partial(setattr, self, "behind", behind)]
         if self._prepared:
-            group.scalars, _, group.coefs = self._prepared[max(self._prepared)]
+            made += self.group.standing(self._prepared[max(self._prepared)])
+        method = self.group.method
+        if method.scalars and not method.measures:  # what is measured is one for all
+            now = {
+                after: self._prepared[step][0] if g is not None else self._scalars_of(before)
+                for after, before, step, g in zip(behind, self.behind, self._steps, gs, strict=True)
+            }
+            made.append(partial(setattr, self, "_scalars", now if len(now) > 1 else {}))
+            made.append(partial(setattr, self.group, "scalars", now[min(now)]))
+        return made
+
+    def _scalars_of(self, behind: int) -> tuple[float, ...]:
+        """Return the method's scalars of parameters that have taken so many steps fewer."""
+        return self._scalars.get(behind, self.group.scalars)
 
     def catch_up(self, k: int, rows: np.ndarray | None, t: int, seed: int, stream: Any) -> None:
         """Bring rows up to the optimizer's step ``t``, all of them where there are none."""
@@ -270,6 +301,11 @@ class Members:
     def lags(self) -> bool:
         """Whether there may be rows that have not been brought up to the last step."""
         return bool(self._tables)
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether rows wait, or parameters missed steps: then each takes its own."""
+        return bool(self._tables) or any(self.behind)
 
     def flush(self, t: int, seed: int, stream: Any) -> None:
         """Bring all rows of all parameters up to the optimizer's step ``t``."""
@@ -312,9 +348,10 @@ class Members:
         """Return the rule's coefficients in the last step of a parameter."""
         group = self.group
         coefs: tuple[float, ...] = group.coefs
-        if len(set(self.behind)) == 1 or group.method.scalars:
-            return coefs
-        coefs = group.method.coefficients_at(max(t - self.behind[k], 1))[1]
+        behind = self.behind[k]
+        now = t - behind
+        if len(set(self.behind)) > 1 and now:
+            coefs = group.method.coefficients_at(now, self._scalars_of(behind))[1]
         return coefs
 
     def _noise(self, seed: int, t: int) -> tuple[int, ...]:
@@ -339,7 +376,9 @@ class Members:
         new = Members(group, self._names[first:end], LAZY[not self._exact])
         new.behind = self.behind[first:end]
         new._tables = {k - first: group.table(k - first) for k in tables}
-        group.go_on(t - min(new.behind), self.group.scalars)
+        least = min(new.behind)
+        group.go_on(t - least, self._scalars_of(least))
+        new._scalars = {behind: self._scalars_of(behind) for behind in new.behind}
         return new
 
     def all_current(self, t: int) -> None:
@@ -351,7 +390,7 @@ class Members:
 
     def reset(self) -> None:
         """Stand before the first step."""
-        self.behind = [0] * len(self.behind)
+        self.behind, self._scalars = [0] * len(self.behind), {}
         self.group.reset()
         for table in self._tables.values():
             table.mark(0)
@@ -364,6 +403,8 @@ class Members:
         for k, entry in enumerate(entries):
             if self.behind[k]:
                 entry["behind"] = self.behind[k]
+                scalars = self._scalars_of(self.behind[k])
+                entry["scalars"] = dict(zip(self.group.method.scalars, scalars, strict=True))
             if k in self._tables and self._tables[k].lazy:
                 entry["hidden"]["last"] = self._tables[k].last
         return entries
@@ -387,20 +428,28 @@ class Members:
                 entry["hidden"]["last"] = np.broadcast_to(np.int64(0), table.count)
         return entries
 
-    def scalars_of(self, taken: Sequence[Entry], source: str) -> tuple[float, ...]:
-        """Return the method's numbers from what was taken; all of a group have the same."""
-        first, *others = [entry["scalars"] for entry in taken]
-        for k, scalars in enumerate(others, 1):
-            if repr(scalars) != repr(first):  # NaN is NaN
-                raise ValueError(
-                    f"{source} has {first} for {self._names[0]} and {scalars} for "
-                    f"{self._names[k]}, which share one {type(self.group.method).__name__} here: "
-                    "expected equal ones, or methods that differ"
-                )
-        return tuple(first[name] for name in self.group.method.scalars)
+    def scalars_of(self, taken: Sequence[Entry], source: str) -> dict[int, tuple[float, ...]]:
+        """Return the method's numbers from what was taken, by how many steps were not taken.
 
-    def go_on(self, taken: Sequence[Any], t: int) -> None:
-        """Stand where entries that have been restored say."""
+        All of a group that took as many steps have the same.
+        """
+        method = self.group.method
+        found: dict[int, tuple[float, ...]] = {}
+        first: dict[int, int] = {}
+        for k, entry in enumerate(taken):
+            behind, scalars = int(entry.get("behind", 0)), entry["scalars"]
+            j = first.setdefault(0 if method.measures else behind, k)
+            if repr(scalars) != repr(taken[j]["scalars"]):  # NaN is NaN
+                raise ValueError(
+                    f"{source} has {taken[j]['scalars']} for {self._names[j]} and {scalars} for "
+                    f"{self._names[k]}, which share one {type(method).__name__} here: expected "
+                    "equal ones, or methods that differ"
+                )
+            found[behind] = tuple(scalars[name] for name in method.scalars)
+        return found
+
+    def go_on(self, taken: Sequence[Any], t: int, scalars: dict[int, tuple[float, ...]]) -> None:
+        """Stand where entries that have been restored say; with what `scalars_of` returned."""
         for k, entry in enumerate(taken):
             self.behind[k] = int(entry.get("behind", 0))
             table = self._tables.get(k)
@@ -408,3 +457,5 @@ class Members:
                 table.go_on()
             elif table is not None:
                 table.mark(t - self.behind[k])
+        self._scalars = scalars if len(scalars) > 1 else {}
+        self.group.go_on(t - min(scalars), scalars[min(scalars)])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from math import log, prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 
 from . import placement, rules
 from .arrays import storage
@@ -112,7 +112,7 @@ class Table:
         self.lazy = False
         self.last = placement.empty(0, np.int64, arrays.x)
         self._follow(method, functions, layout)
-        self._start(0)
+        self._past = _Past(0)
         self._scratch = _NO_NUMBERS
         self._sums: Any = placement.empty(0, self._number, arrays.x)
         self._no_sums = self._sums
@@ -144,32 +144,40 @@ class Table:
         """
         if self._misses and not self.lazy:
             self.last = self._allocate("last", self.count, np.int64)
-            self.lazy = True
             if t is not None:
-                self.mark(t)
+                placement.fill(self.last, t)
+                placement.wait(self.last)
+                self._past = _Past(t)
+            self.lazy = True
 
     def mark(self, t: int, stream: Any = None) -> None:
         """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""
-        if self.lazy:
-            placement.fill(placement.bound(self.last, stream), t)
-            if stream is None:
-                placement.wait(self.last)
-        self._start(t)
+        for call in self.marks(t, stream):
+            call()
+        if stream is None:
+            placement.wait(self.last)
 
-    def _start(self, base: int) -> None:
-        self._base, self._logs, self._known = base, np.zeros(64), 1
-        self._sum = self._lost = 0.0
+    def marks(self, t: int, stream: Any) -> list[Callable[[], object]]:
+        """Return what marks all rows as brought up to step ``t``."""
+        if not self.lazy:
+            return []
+        last = placement.bound(self.last, stream)
+        return [placement.filling(last, t), partial(setattr, self, "_past", _Past(t))]
 
     def go_on(self) -> None:
         """Stand where ``last``, which has been written to, says."""
-        self._start(int(placement.on_host(self.last).min()) if self.count else 0)
+        self._past = _Past(int(placement.on_host(self.last).min()) if self.count else 0)
 
     # -- a step ------------------------------------------------------------------------------------
 
     def look_ahead(self, t: int) -> None:
-        """Compute what step ``t`` needs of past rates, before anything is modified."""
+        """Compute what rows need that miss the steps up to ``t``, before anything is modified."""
         if self._fades:
-            self._extend(t - 1)
+            self._past.extend(t, self._method)
+
+    def waits_long(self, t: int) -> bool:
+        """Tell whether a step ``t`` would be further from the first that a row misses than kept."""
+        return self.lazy and t - self._past.base > LONGEST
 
     def kernel(self, form: str) -> Any:
         """Return what steps along gradients of a format, compiled."""
@@ -183,55 +191,35 @@ class Table:
             self._steps[kind] = made
         return self._steps[kind]
 
-    def _extend(self, t: int) -> None:
-        """Sum the logarithms of what decay keeps, from the base up to step ``t``."""
-        while self._known <= t - self._base:
-            if self._known == self._logs.size:
-                self._logs = np.concatenate([self._logs, np.zeros(self._logs.size)])
-            lr = self._method.lr_at(self._base + self._known)
-            (keep,) = self._method.decay_coefficients(lr, self._method.weight_decay)
-            if keep <= 0:
-                raise ValueError(
-                    f"lr * weight_decay is {lr * self._method.weight_decay:g}, expected less than "
-                    "1: nothing would be left of a row"
-                )
-            # Neumaier's sum: differences of the sums are as good as the logarithms.
-            change, before = log(keep), self._sum
-            self._sum = before + change
-            small, large = sorted((before, change), key=abs)
-            self._lost += small - (self._sum - large)
-            self._logs[self._known] = self._sum + self._lost
-            self._known += 1
-
-    def step(
+    def call(
         self,
         g: RowGradient,
         t: int,
         before: tuple[float, ...],
         noise: tuple[int, ...],
         coefs: tuple[tuple[float, ...], ...],
-    ) -> None:
-        """Take step ``t`` on the rows of a gradient, or on all where it names none.
+        threads: int,
+    ) -> Callable[[], object]:
+        """Return what takes step ``t`` on the rows of a gradient, or on all if it names none.
 
         ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
         of transformation, decay and rule.
         """
         stream = placement.stream_of(g.values)
-        if self.lazy and t - self._base > LONGEST:
-            self.flush(t - 1, before, noise, stream)
         count = g.rows.size or (self.count if not g.starts.size else 0)
         stride = scratch_width(self.width)
-        threads = max(get_num_threads(), 2)
-        if self._scratch.size < threads * stride:
-            self._scratch = placement.empty(threads * stride, self._number, self._scratch)
+        lanes = max(threads, 2) * stride
+        if self._scratch.size < lanes:
+            self._scratch = placement.empty(lanes, self._number, self._scratch)
         x, slots, walls, rates, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
         places = self._sent.places((g.rows, g.order, g.starts), stream)
-        self.kernel(g.values.dtype.name).run(
-            count * self.width, count, x, storage(g.values), slots, walls, rates, copies, noise,
-            *coefs, self._coefs, *places, self.width, self.last, self._decay_logs(stream),
-            self._base, t, before, self._scratch, stride, 0.0,
+        made: Callable[[], object] = self.kernel(g.values.dtype.name).call(
+            threads, count * self.width, count, x, storage(g.values), slots, walls, rates, copies,
+            noise, *coefs, self._coefs, *places, self.width, self.last, self._decay_logs(stream),
+            self._past.base, t, before, self._scratch, stride, 0.0,
         )  # fmt: skip
+        return made
 
     def sums(self, g: RowGradient) -> RowGradient:
         """Return the same gradient with each row once."""
@@ -253,7 +241,7 @@ class Table:
         """Bring all rows up to step ``t``."""
         if self.lazy:
             self.catch_up(_NO_PLACES, t, before, noise, stream)
-            self._start(t)
+            self._past = _Past(t)
 
     def catch_up(
         self,
@@ -266,7 +254,7 @@ class Table:
         """Bring distinct rows up to step ``t``, all where there are none."""
         if not self.lazy:
             return
-        self.look_ahead(t + 1)
+        self.look_ahead(t)
         x, slots, walls, _, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
         count = rows.size or self.count
@@ -274,7 +262,7 @@ class Table:
         last = placement.bound(self.last, stream)
         self.late_kernel().run(
             count * self.width, count, x, slots, walls, copies, noise, self._coefs, places,
-            self.width, last, self._decay_logs(stream), self._base, t + 1, before, 0.0,
+            self.width, last, self._decay_logs(stream), self._past.base, t + 1, before, 0.0,
         )  # fmt: skip
 
     def late_kernel(self) -> Any:
@@ -290,5 +278,39 @@ class Table:
         return self.lazy and bool(self._method.weight_decay)
 
     def _decay_logs(self, stream: Any) -> Any:
-        known = self._known if self._fades else 0
-        return self._sent.growing(self._logs if known else _NO_NUMBERS, known, stream)
+        logs, known, *_ = self._past.sums
+        if not self._fades:
+            return self._sent.growing(_NO_NUMBERS, 0, stream)
+        return self._sent.growing(logs, known, stream)
+
+
+class _Past:
+    """What decay has left of a row since a step: sums of logarithms, one for each step."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        # The sums, of how many steps they are known, the last of them and what it has lost: in
+        # one tuple, so that an interrupt finds all of a step or nothing.
+        self.sums = np.zeros(64), 1, 0.0, 0.0
+
+    def extend(self, t: int, method: Any) -> None:
+        """Add the steps up to ``t``."""
+        logs, known, whole, lost = self.sums
+        while known <= t - self.base:
+            if known == logs.size:
+                logs = np.concatenate([logs, np.zeros(logs.size)])
+            lr = method.lr_at(self.base + known)
+            (keep,) = method.decay_coefficients(lr, method.weight_decay)
+            if keep <= 0:
+                raise ValueError(
+                    f"lr * weight_decay is {lr * method.weight_decay:g}, expected less than 1: "
+                    "nothing would be left of a row"
+                )
+            # Neumaier's sum: differences of the sums are as good as the logarithms.
+            change, before = log(keep), whole
+            whole = before + change
+            small, large = sorted((before, change), key=abs)
+            lost += small - (whole - large)
+            logs[known] = whole + lost
+            known += 1
+            self.sums = logs, known, whole, lost

@@ -656,7 +656,7 @@ def test_an_exception_arrives_as_itself_with_the_state_so_far(at, error, tmp_pat
     ("where", "method"),
     [
         ("groups.Group.step_alone", ao.AdaGrad(0.5)),
-        ("groups.Group.step", ao.AdaGradNorm(0.5)),  # its step needs more than the kernel
+        ("optimizer.Optimizer._take", ao.AdaGradNorm(0.5)),  # its step needs more than the kernel
         ("averaging.Average.update", ao.AdaGrad(0.5)),
         ("epochs.EpochRun._settle", ao.AdaGrad(0.5)),
     ],

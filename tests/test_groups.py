@@ -178,9 +178,9 @@ def test_squares_of_small_gradients_are_those_of_each_alone(dtype):
 
 def test_gradients_in_place_are_one_kernel_call(monkeypatch):
     calls = []
-    original = groups.Group._run
+    original = groups.Group._call
     monkeypatch.setattr(
-        groups.Group, "_run", lambda self, *a: (calls.append(1), original(self, *a))[1]
+        groups.Group, "_call", lambda self, *a: (calls.append(1), original(self, *a))[1]
     )
     monkeypatch.setattr(groups, "WORTH_A_CALL", 0)
     opt = ao.Optimizer(draw(), ao.AdaGrad())
@@ -246,7 +246,7 @@ def test_a_prox_for_another_name():
     ("grads", "error", "words"),
     [
         (np.ones(2), ValueError, "grads is ndarray, expected a dict of the names"),
-        ({"a": np.ones(2)}, ValueError, r"grads is \['a'\], expected a dict of the names"),
+        ({"z": np.ones(2)}, ValueError, r"grads is \['z'\], expected a dict of the names"),
         ({"a": np.ones(2), "b": np.ones(3)}, ValueError, r"grads\['b'\] has shape \(3,\)"),
         ({"a": np.ones(2), "b": np.ones(2, "f4")}, TypeError, r"grads\['b'\] has dtype float32"),
     ],
@@ -263,6 +263,79 @@ def test_a_gradient_that_is_another_parameter_is_refused():
     opt = ao.Optimizer({"a": np.ones(2), "b": np.ones(2)}, ao.AdaGrad())
     with pytest.raises(ValueError, match=r"grads\['a'\] overlaps params"):
         opt.step({"a": opt.params["b"], "b": np.ones(2)})
+
+
+@pytest.mark.parametrize("place", ["grads", "params"])
+def test_a_gradient_in_the_place_of_another_group_is_refused(place):
+    params = {"a": np.ones(2), "b": np.ones(2), "c": np.ones(2)}
+    opt = ao.Optimizer(params, {"a": ao.SGD(), "b": ao.SGD(), "c": ao.AdaGrad()})
+    taken = dict(opt.grads)
+    taken["c"] = getattr(opt, place)["a"]
+    with pytest.raises(ValueError, match=r"grads\['c'\] overlaps"):
+        opt.step(taken)
+
+
+def test_places_for_gradients_that_are_swapped_are_refused():
+    opt = ao.Optimizer({"a": np.ones(2), "b": np.ones(2)}, ao.SGD())
+    with pytest.raises(ValueError, match=r"grads\['a'\] overlaps opt.grads"):
+        opt.step({"a": opt.grads["b"], "b": opt.grads["a"]})
+
+
+def test_a_state_as_a_gradient_of_another_is_refused():
+    opt = ao.Optimizer({"a": np.ones(2), "b": np.ones(2)}, ao.AdaGrad())
+    with pytest.raises(ValueError, match=r"grads\['a'\] overlaps opt.state"):
+        opt.step({"a": opt.state["b"]["G"], "b": np.ones(2)})
+
+
+# -- parameters without a gradient -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("absent", [None, "missing"])
+def test_parameters_without_a_gradient_stay_as_they_are(method, absent):
+    params = draw()
+    opt = ao.Optimizer(params, method)
+    alone = {name: ao.Optimizer(x.copy(), method) for name, x in params.items()}
+    for t in range(4):
+        gs = draw(seed=t)
+        frozen = {"w", "v"} if t % 2 else {"emb"}
+        given = {name: None if name in frozen else g for name, g in gs.items()}
+        if absent == "missing":
+            given = {name: g for name, g in given.items() if g is not None}
+        opt.step(given)
+        for name in params.keys() - frozen:
+            alone[name].step(gs[name])
+    for name, single in alone.items():
+        np.testing.assert_array_equal(opt.params[name], single.params)
+        np.testing.assert_array_equal(opt.learning_rates(name), single.learning_rates())
+        for slot, array in single.state.items():
+            np.testing.assert_array_equal(opt.state[name][slot], array)
+        assert opt.scalars[name] == single.scalars
+
+
+def test_a_step_without_any_gradient_is_none():
+    opt = ao.Optimizer({"a": np.ones(2), "b": np.ones(2)}, ao.AdaGrad())
+    for grads in ({}, {"a": None}, {"a": None, "b": None}):
+        opt.step(grads)
+    assert opt.t == 0
+    assert [x.tolist() for x in opt.params.values()] == [[1, 1], [1, 1]]
+
+
+def test_the_norm_is_of_the_gradients_there_are():
+    opt = ao.Optimizer({"a": np.zeros(2), "b": np.zeros(2)}, ao.SGD(1.0), clip_norm=1.0)
+    opt.step({"a": np.array([3.0, 4.0]), "b": None})
+    np.testing.assert_allclose(opt.params["a"], [-0.6, -0.8])
+
+
+def test_a_map_that_ties_coordinates_skips_parameters_without_a_gradient():
+    params = {"a": np.ones(2), "b": np.ones(2)}
+    opt = ao.Optimizer(params, ao.SGD(1.0), dict.fromkeys("ab", ao.Simplex()))
+    opt.step({"a": np.zeros(2)})
+    assert (opt.params["a"].tolist(), opt.params["b"].tolist()) == ([0.5, 0.5], [1, 1])
+
+
+def test_one_array_without_a_gradient_is_refused():
+    with pytest.raises(TypeError, match="grads is a NoneType, expected a gradient"):
+        ao.Optimizer(np.ones(2), ao.SGD()).step(None)
 
 
 def test_rates_of_an_unknown_name():

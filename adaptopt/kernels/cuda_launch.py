@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from numba import cuda as numba_cuda
@@ -105,6 +105,13 @@ class DeviceKernel:
         except (RuntimeError, OSError):
             # Nowhere to write (a read-only install without a home), or the disk is full.
             return cuda.jit(self.signature)(self.function)
+
+    def call(
+        self, threads: int, elements: int, count: int, *arguments: Any
+    ) -> Callable[[], object]:
+        """Return a run as one call; the threads are those of the host."""
+        run: Any = self.run  # type: ignore[attr-defined]
+        return partial(run, elements, count, *arguments)
 
     def launch(self, size: tuple[int, Any], stream: Any, *arguments: Any) -> None:
         """Run it on a stream of the current device, and do not wait for it."""

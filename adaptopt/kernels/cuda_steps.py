@@ -64,13 +64,11 @@ class DenseStep(DeviceKernel):
         kinds, cuts = packed(layout, writable(step_types(layout)))
         super().__init__(make_device_step, (*_parts(functions, layout), *cuts), kinds)
 
-    def __call__(
-        self, x: Any, g: Any, arrays: Any, numbers: tuple[float, ...], noise: tuple[int, ...]
-    ) -> None:
+    def run(self, elements: int, count: int, x: Any, g: Any, *arguments: Any) -> None:
         """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
-        if x.size:
+        if elements:
             with device_of(x):
-                self.launch(launch_size(x.size), g.stream, x, g, arrays, numbers, noise)
+                self.launch(launch_size(elements), g.stream, x, g, *arguments)
 
 
 def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):

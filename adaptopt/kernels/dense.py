@@ -21,7 +21,6 @@ from .build import (
 )
 from .formats import draw
 from .loops import Loop
-from .threads import THREADED_FROM
 
 __all__ = ["DenseStep", "Layout", "rate_kernel"]
 
@@ -242,11 +241,7 @@ class DenseStep(Loop):
         ``arrays`` are slots, walls, rates and copies; ``numbers`` the coefficients of
         transformation, decay, rule and prox.
         """
-        n = x.size
-        if n < THREADED_FROM:
-            self.serial(x, g, arrays, numbers, noise, 0, n)
-        else:
-            self.run(n, n, x, g, arrays, numbers, noise)
+        self.run(x.size, x.size, x, g, arrays, numbers, noise)
 
 
 def make_rates(rate):
