@@ -76,7 +76,7 @@ class EpochState(RunState):
         if self.n != n:
             raise ValueError(f"data has {n} rows, expected {self.n} like state")
         counts = {"epoch": MOST, "done": n, "loss_rows": n, "average_count": MOST}
-        for name, most in {**counts, "best_epoch": MOST}.items():
+        for name, most in {**counts, "best_epoch": self.epoch}.items():
             fits = 0 <= getattr(self, name) <= most
             self._demand(fits, name, f"a whole number from 0 to {most}")
         for name in ("loss_sum", "previous_loss", "best_fun"):

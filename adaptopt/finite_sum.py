@@ -60,10 +60,11 @@ def minimize_finite_sum(
     fun : callable or problem
         ``fun(x, *batch, *args) -> (mean loss, gradient)`` over the rows in ``batch``; or
         ``fun(x, idx, *args)`` where ``data`` is a number of rows; or, with ``data=None``, an object
-        with a length and ``batch(x, idx) -> (mean loss, gradient)``. ``x`` has the shape and dtype
-        of ``x0``. A ``fun`` of row numbers that Numba compiled (``@njit``) may take an array to
-        write the gradient to, ``fun(x, idx, g_out, *args) -> mean loss``: all of it, as it comes
-        with NaN in it.
+        with a length and ``batch(x, idx) -> (mean loss, gradient)``. If rows have weights, divide
+        by the number of rows and the mean weight of all data, not by the weight of the batch.
+        ``x`` has the shape and dtype of ``x0``. A ``fun`` of row numbers that Numba compiled
+        (``@njit``) may take an array to write the gradient to, ``fun(x, idx, g_out, *args) -> mean
+        loss``: all of it, as it comes with NaN in it.
     x0 : array_like or CUDA array
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
         float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,

@@ -267,6 +267,10 @@ def test_the_short_last_batch_is_kept_or_dropped():
     assert [len(b) for b in orders(batch_size=20, epochs=1, drop_last=True)] == [20, 20]
 
 
+def test_counts_may_be_numpys():
+    assert_same_run(solve(epochs=np.int32(2), batch_size=np.uint64(8)), solve(epochs=2))
+
+
 def test_a_batch_may_be_all_data():
     assert solve(batch_size=1000).nit == 3
 
@@ -961,6 +965,7 @@ FORGED = {
        for name in ("done", "epoch", "loss_rows", "average_count", "best_epoch")
        for value in (-1, 2.0, True, "3", None, 2**70)},
     "too much done": _set(done=N + 1),
+    "a best epoch to come": _set(best_epoch=1),
     "too many losses": _set(loss_rows=N + 1),
     **{f"{name} None": _set(**{name: None}) for name in ("loss_sum", "previous_loss", "best_fun")},
     "validated 2": _set(validated=2),
