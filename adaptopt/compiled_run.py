@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads
 from numba.core.errors import NumbaError
 
 from .compiled_function import CompiledFunction, what_numba_says
-from .descent_run import DescentRun
+from .descent_run import DescentRun, Evaluated
 from .device_objective import DeviceObjective
 from .groups import Group
 from .kernels.descent import (
@@ -48,6 +48,18 @@ FEW = 2
 _NO_STEPS = np.empty(0)
 
 
+class Begun(NamedTuple):
+    """A call of the kernel: what it records, and what was so before it."""
+
+    counts: np.ndarray
+    numbers: np.ndarray
+    t: int
+    norm: float
+    nit: int
+    nfev: int
+    njev: int
+
+
 class CompiledRun(DescentRun):
     """The same run; between calls, it stands where that in Python would stand."""
 
@@ -81,6 +93,7 @@ class CompiledRun(DescentRun):
             self._kinds = self._kinds._replace(memory=6)
         self._serial = _descent_kernel(self._functions, self._kinds, False)
         self._chunk = 1
+        self._begun: Begun | None = None
 
     def evaluate(self) -> Stop | None:
         """Evaluate the objective where that is still to do, and look at the iterate."""
@@ -114,16 +127,19 @@ class CompiledRun(DescentRun):
         """Evaluate where that is to do, take the steps, and stand where they end."""
         part, tests = self._group._whole, self.monitor.tests
         counts, numbers = self._enter()
-        memory = self._memory()
+        memory = () if self._sums is None else self._sums.memory(self._lanes)
         zero, nan = self._ends
 
         def call(kernel: Any, chunks: int) -> int:
             return kernel(  # type: ignore[no-any-return]
                 *self._objective, *self._rows, part.slots, part.walls, part.rates, self._hyper,
-                self._group.method.weight_decay, self._group._prox_coefs, table, self._scalars,
-                self._blocks, memory, tests, counts, numbers, most, chunks, zero, nan,
+                self._group.method.weight_decay, self._group._prox_coefs, self._group.cost_coefs,
+                table, self._scalars, self._blocks, memory, tests, counts, numbers, most, chunks,
+                zero, nan,
             )  # fmt: skip
 
+        calls = self.objective.nfev, self.objective.njev
+        self._begun = Begun(counts, numbers, self.t, self.norm, self.nit, *calls)
         try:
             threads = get_num_threads() if self._flat.size >= THREADED_FROM else 1
             if threads == 1:
@@ -133,63 +149,63 @@ class CompiledRun(DescentRun):
                     code = call(self._threaded, threads) if free else call(self._serial, 1)
         finally:
             # What the objective raises, and a Ctrl-C, which arrives when the call returns.
-            self._stand(Counts(*counts.tolist()), Numbers(*numbers.tolist()))
-            if self._sums is not None:
-                self._sums.go_on(*memory[-1].tolist())
+            self._settle()
         if code == MISFIT:
             return super().evaluate()  # Python says what is wrong with the gradient.
         if code == LOOK:
-            return self.monitor.judge(self.t, self.f, self.norm, float(numbers[-1]))
+            return self.monitor.judge(self.t, self._flat, self.f, self.norm, float(numbers[-1]))
         return None
 
     @property
     def _threaded(self) -> Any:
         return _descent_kernel(self._functions, self._kinds, True)
 
-    def _memory(self) -> tuple[np.ndarray, ...]:
-        """Return the arrays in which the kernel counts rounds into the certificate."""
-        sums = self._sums
-        return () if sums is None else (*sums.arrays, self._lanes, np.array(sums.totals))
-
     def _enter(self) -> tuple[np.ndarray, np.ndarray]:
         """Lay out for the kernel where the run stands."""
         m, points, gradients = self.monitor, self._points, self._gradients
         points[0], points[1] = self._flat, m.best_x
         points[2] = np.nan if m.previous_x is None else m.previous_x
-        if self.g is not None:
-            gradients[0] = self.g
+        known = self.g is not None
+        if known:
+            gradients[0] = self.at.g
+            self.at = self.at._replace(g=gradients[0])  # it may lie where the best one goes now
         gradients[1] = m.best_jac
         for place, value in zip(self._scalars, self._group.scalars, strict=True):
             place[0] = value
-        known = self.g is not None
         counts = Counts(self.t, known=known, best_t=m.best_t)
         numbers = Numbers(self.f, self.norm, m.previous_fun, m.best_fun)
         return np.array(counts, np.int64), np.array(numbers, np.float64)
 
-    def _stand(self, counts: Counts, numbers: Numbers) -> None:
-        """Stand where the kernel has written down that it stands."""
+    def _settle(self) -> None:
+        """Adopt the position recorded by the kernel; this may be repeated."""
+        begun = self._begun
+        if begun is not None:
+            self._adopt(Counts(*begun.counts.tolist()), Numbers(*begun.numbers.tolist()), begun)
+            self._begun = None
+        super()._settle()
+
+    def _adopt(self, counts: Counts, numbers: Numbers, begun: Begun) -> None:
         m, objective = self.monitor, self.objective
         points, gradients = self._points, self._gradients
-        norm_before, t_before = self.norm, self.t
-        self.f, self.norm = numbers.f, numbers.norm
-        self.g = gradients[counts.gradient] if counts.known else None
-        self.nit += counts.taken
-        objective.nfev += counts.calls
-        objective.njev += counts.calls
+        self.norm = numbers.norm
+        self.nit = begun.nit + counts.taken
+        objective.nfev = begun.nfev + counts.calls
+        objective.njev = begun.njev + counts.calls
         if numbers.best_f < m.best_fun:
-            m.best_fun, m.best_t = numbers.best_f, counts.best_t
             np.copyto(m.best_x, points[counts.best])
             np.copyto(m.best_jac, gradients[counts.best_gradient])
+            m.best_fun, m.best_t = numbers.best_f, counts.best_t
         m.previous_fun = numbers.previous_f
         if m.previous_x is not None:
             np.copyto(m.previous_x, points[counts.previous])
-        if counts.t == t_before:
-            return
-        np.copyto(self._flat, points[counts.current])
-        self.optimizer._stand(counts.t)
-        self._group.go_on(counts.t, tuple(float(place[0]) for place in self._scalars))
-        if counts.t == 1:
-            self._note_first(norm_before)
+        if counts.t != begun.t:
+            np.copyto(self._flat, points[counts.current])
+            self.optimizer._stand(counts.t)
+            self._group.go_on(counts.t, tuple(float(place[0]) for place in self._scalars))
+        if begun.t == 0 and counts.t == 1:
+            self._first = self._median_rate(), begun.norm
+        g = gradients[counts.gradient] if counts.known else None
+        self.at = Evaluated(counts.t, numbers.f, g)
 
 
 def loop_parts(
@@ -206,6 +222,7 @@ def loop_parts(
         len(part.rates),
         tuple(type(value) for value in method.numbers_after_lr),
         len(group._prox_coefs),
+        len(group.cost_coefs),
         len(method.scalars),
         compiled.counted,
     )
@@ -213,7 +230,7 @@ def loop_parts(
         compiled.evaluate(specialize),
         *(method.carry, method.coefficients, method.decay_coefficients),
         *(method.decay, method.rule),
-        *(prox.prox, prox.residual, prox.cost),
+        *(prox.prox, group.residual, group.cost),
         len(method.measures),
     )
     return functions, kinds

@@ -68,8 +68,9 @@ def descend(
     else:
         objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
         flat = x.reshape(-1)
-    domain = _read_domain(prox, x, opts.certificate)
-    run = start_run(optimizer, objective, Monitor(opts, flat), domain, opts, every)
+    domain = _read_domain(method, prox, x, opts.certificate, objective.is_convex)
+    monitor = Monitor(opts, flat, method.has_objective)
+    run = start_run(optimizer, objective, monitor, domain, opts, every)
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)
@@ -98,8 +99,7 @@ def descend(
                 except StopIteration:
                     stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
         history.record(run.t, run.f, run.norm, run.optimizer, last=True)
-
-    result = run.result(stop)
+        result = run.result(stop)
     result.history = history.arrays()
     if opts.return_all:
         result.allvecs = allvecs
@@ -108,8 +108,10 @@ def descend(
     return result
 
 
-def _read_domain(prox: Proximal, x: Any, wanted: bool | None) -> Domain | None:
-    """Return the domain of a certificate, where it is bounded and a certificate is not unwanted."""
+def _read_domain(
+    method: Any, prox: Proximal, x: Any, wanted: bool | None, convex: bool
+) -> Domain | None:
+    """Return the bounded domain of a certificate, if the function is known or said to be convex."""
     if is_on_device(x):
         if wanted:
             raise ValueError(
@@ -117,9 +119,11 @@ def _read_domain(prox: Proximal, x: Any, wanted: bool | None) -> Domain | None:
                 "and gradient would be copied to the host, where it is summed"
             )
         return None
-    domain = None if wanted is False else prox.domain()
+    if not (convex if wanted is None else wanted):
+        return None
+    domain = prox.domain()
     if domain is not None and domain.is_bounded:
-        return domain.flat(x.shape)
+        return domain.plus(*method.penalty).flat(x.shape)
     if wanted and domain is None:
         raise ValueError(
             f"options['certificate'] is True with prox {prox!r}, expected bounds and at most a "

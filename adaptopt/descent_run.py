@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,8 @@ def median_rates(method: Any, rates: np.ndarray, t: int) -> Any:
     Coordinates that have not seen a gradient do not count: their rate is lr / eps or the like. NaN
     where that is so of all of them, or the learning rate is 0.
     """
+    if not t:
+        return np.full(rates.shape[:-1], np.nan)[()]
     lr = method.lr_at(t)
     kept = rates
     if method.slots and method.rate is not None and not method.scalars:
@@ -50,8 +53,25 @@ def _rate_of_nothing(method: Any, t: int) -> float:
         return np.inf
 
 
+class Evaluated(NamedTuple):
+    """What the objective returned. An evaluation replaces it as a whole."""
+
+    t: int = -1
+    """The step of the iterate: after one more, nothing is known."""
+    f: float = math.nan
+    """Value there, with penalties."""
+    g: Any = None
+    """Gradient there; None where it is to be evaluated (again)."""
+    rounds: int = 0
+    """Rounds of the certificate, this one included."""
+
+
 class DescentRun:
-    """The iterate, what is known about it, and what moves and watches it."""
+    """The iterate, what is known about it, and what moves and watches it.
+
+    An interrupt may come at any line. What is changed in place is therefore begun in an attribute
+    and settled by what may be repeated: `state` does so, too.
+    """
 
     def __init__(
         self,
@@ -71,48 +91,65 @@ class DescentRun:
         self._strange: int | None = None
         self._domain = domain
         self._sums = None if domain is None else Sums.before(self._flat)
-        self.f, self.norm = np.nan, np.nan
-        self.g: Any = None
-        self._first = (np.nan, np.nan)
+        self.norm = math.nan
+        self.at = Evaluated()
+        self._found: Evaluated | None = None  # an evaluation that is still to be settled
+        self._first = (math.nan, math.nan)
 
     @property
     def t(self) -> int:
         """Steps of the optimizer."""
         return self.optimizer.t
 
+    @property
+    def f(self) -> float:
+        """Value at the iterate evaluated last, with penalties."""
+        return self.at.f
+
+    @property
+    def g(self) -> Any:
+        """Gradient at the iterate; None where it is to be evaluated."""
+        return self.at.g if self.at.t == self.t else None
+
     def evaluate(self) -> Stop | None:
         """Evaluate the objective where that is still to do, and look at the iterate."""
         if self.g is None:
             self._evaluate()
         moved = self._look()
-        return self.monitor.look(
-            self.t, self._flat, self.g, self.f, self.norm, moved, self._strange
-        )
+        t, f, g, _ = self.at
+        return self.monitor.look(t, self._flat, g, f, self.norm, moved, self._strange)
 
     def _evaluate(self) -> None:
         """Evaluate the objective at the iterate."""
-        f, self.g = self.objective(self._flat)
-        self.f = f + self._group.penalty()
-        self._count()
+        f, g = self.objective(self._flat)
+        f += self._group.penalty()
+        rounds = 0 if self._sums is None else self._sums.rounds + _is_finite(f, g)
+        self._found = Evaluated(self.t, f, g, rounds)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Account for the evaluation and the step begun last; this may be repeated."""
+        found = self._found
+        if found is not None:
+            if self._sums is not None and self._sums.rounds < found.rounds:
+                self._sums.add(self._flat, found.f, found.g)
+            self.at, self._found = found, None
+        if self.t == 1 and self.nit and math.isnan(self._first[1]):
+            self._first = (self._median_rate(), self.norm)
 
     def _look(self) -> float:
         """Measure the iterate; return how far the last step has moved it, where that is asked."""
-        self.norm = float(self.optimizer.gradient_norm(self._shaped(self.g)))
+        self.norm = float(self.optimizer.gradient_norm(self._shaped(self.at.g)))
         before = self.monitor.previous_x
-        return np.nan if before is None else float(np.max(np.abs(self._flat - before)))
+        return math.nan if before is None else float(np.max(np.abs(self._flat - before)))
 
     def _watch(self) -> None:
         """Remember the iterate's step where its value or gradient is not finite."""
         if self._strange is None and not self._finite():
             self._strange = self.t
 
-    def _count(self) -> None:
-        """Count the evaluated iterate into the certificate."""
-        if self._sums is not None and self._finite():
-            self._sums.add(self._flat, self.f, self.g)
-
     def _finite(self) -> bool:
-        return self.g is not None and bool(np.isfinite(self.f) and np.isfinite(self.g).all())
+        return self.g is not None and _is_finite(self.f, self.g)
 
     def limit(self) -> Stop | None:
         """Say whether the budget forbids one more step."""
@@ -134,37 +171,35 @@ class DescentRun:
         One along a gradient that is known not to be finite is left out.
         """
         self.nit += 1
-        g, self.g = self.g, None
-        if self._every == 1 and not (np.isfinite(self.f) and np.isfinite(self.norm)):
+        if self._every == 1 and not (math.isfinite(self.f) and math.isfinite(self.norm)):
+            self.at = self.at._replace(g=None)
             return
         if seen:
             self._leave()
-        self.optimizer.step(self._shaped(g))
-        if self.t == 1:
-            self._note_first(self.norm)
+        self.optimizer.step(self._shaped(self.at.g))
+        self._settle()
 
     def _shaped(self, g: Any) -> Any:
         return g.reshape(self.x.shape)
 
     def _leave(self) -> None:
         """Remember the iterate that the step to the next look starts from."""
-        self.monitor.leave(self._flat, self.f)
-
-    def _note_first(self, norm: float) -> None:
-        """Remember the first step and its gradient's norm, for the diagnosis of dying rates."""
-        self._first = (self._median_rate(), norm)
+        self.monitor.leave(self.t, self._flat, self.f)
 
     def _median_rate(self) -> float:
         """Return the median effective rate, over the learning rate that a schedule gives."""
         method = self.optimizer.method
         if not method.rates_only_fall:
-            return np.nan
+            return math.nan
         return float(median_rates(method, self.optimizer.learning_rates().reshape(-1), self.t))
 
     def state(self) -> DescentState:
         """Return where the run stands."""
+        self._settle()
         m = self.monitor
+        m.settle()
         f, g = self._known()
+        previous_fun, previous_x = m.before(self.t)
         return DescentState(
             optimizer=self.optimizer.state_dict(),
             fun=f,
@@ -173,8 +208,8 @@ class DescentRun:
             best_jac=placement.on_host(m.best_jac),
             best_fun=m.best_fun,
             best_t=m.best_t,
-            previous_fun=m.previous_fun,
-            previous_x=None if m.previous_x is None else placement.on_host(m.previous_x),
+            previous_fun=previous_fun,
+            previous_x=None if previous_x is None else placement.on_host(previous_x),
             first=self._first,
             sums=None if self._sums is None else self._sums.copy(),
         )
@@ -185,15 +220,19 @@ class DescentRun:
         Once something was not finite, they are not: no part of the run that goes on is a success.
         """
         if self._strange is not None:
-            return np.nan, np.full(self._flat.shape, np.nan, self._flat.dtype)
-        return self.f, None if self.g is None else placement.on_host(self.g)
+            return math.nan, np.full(self._flat.shape, np.nan, self._flat.dtype)
+        g = self.g
+        return (math.nan, None) if g is None else (self.f, placement.on_host(g))
 
     def restore(self, state: Any) -> None:
-        """Go on from a state, or say why it does not fit."""
+        """Go on from a state, or say why it does not fit; then nothing has been modified."""
         state = DescentState.read(state)
+        if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
+            state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
-        self.f = state.fun
-        self.g = None if state.jac is None else placement.moved(state.jac.copy(), self._flat)
+        if state.jac is not None:
+            g = placement.moved(state.jac.copy(), self._flat)
+            self.at = Evaluated(self.t, state.fun, g)
         m = self.monitor
         placement.copy(m.best_x, state.best_x)
         placement.copy(m.best_jac, state.best_jac)
@@ -205,21 +244,21 @@ class DescentRun:
             self._sums = state.sums.copy()
         elif self._sums is not None:
             self._sums = Sums.before(self._flat)
-            self._count()
+            if self._finite():
+                self._sums.add(self._flat, self.f, self.g)
 
     def result(self, stop: Stop) -> OptimizeResult:
         """Return the result of a run that has ended."""
         from scipy.optimize import OptimizeResult
 
-        m = self.monitor
-        found = np.isfinite(m.best_fun)
+        x, fun, jac = self._answer(stop)
         message = stop.message
         if stop.status == MAXITER:
             message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
         return OptimizeResult(
-            x=self.shown(m.best_x if found else self._flat),
-            fun=m.best_fun if found else self.f,
-            jac=self.shown(self.objective.known(m.best_jac if found else self.g)),
+            x=self.shown(x),
+            fun=fun,
+            jac=self.shown(self.objective.known(jac)),
             nit=self.nit,
             nfev=self.objective.nfev,
             njev=self.objective.njev,
@@ -228,8 +267,15 @@ class DescentRun:
             message=message,
             learning_rates=self.optimizer.learning_rates(),
             state=self.state(),
-            **self._certified(),
+            **self._certified(fun),
         )
+
+    def _answer(self, stop: Stop) -> tuple[Any, float, Any]:
+        """Return the point that the run has come to, and value and gradient there."""
+        m = self.monitor
+        if m.answers_here(stop) or not math.isfinite(m.best_fun):
+            return self._flat, self.f, self.g
+        return m.best_x, m.best_fun, m.best_jac
 
     def iterate(self) -> Any:
         """Return a copy of the iterate, as the user is to see it."""
@@ -239,8 +285,8 @@ class DescentRun:
         """Return a copy of a flat array as the user is to see it."""
         return flat.reshape(self.x.shape).copy()
 
-    def _certified(self) -> dict[str, Any]:
-        """Return what is known of the minimum over a bounded domain."""
+    def _certified(self, fun: float) -> dict[str, Any]:
+        """Return what is known of the minimum over a bounded domain, and of the value found."""
         names = ("x_average", "certificate", "lower_bound", "regret_bound")
         sums, m = self._sums, self.monitor
         if self._domain is None or sums is None or not sums.rounds:
@@ -251,8 +297,15 @@ class DescentRun:
         bound = None
         # Where it has seen the whole run, and the gradients are all that there is.
         if sums.rounds == self.t + self._finite() and not (domain.l1 or domain.l2):
-            widths = domain.hi - domain.lo
+            with np.errstate(over="ignore"):  # of bounds near the largest number
+                widths = domain.hi - domain.lo
             bound = self.optimizer.method.regret_bound(sums.squared_gradients, widths)
         average = sums.average().reshape(self.x.shape).astype(self.x.dtype)
         lower_bound = max(sums.loss / sums.rounds - certificate, tangent)
+        # The last iterate may be above the best by what rounding and its gradient explain.
+        certificate = max(certificate, fun - lower_bound)
         return dict(zip(names, (average, certificate, lower_bound, bound), strict=True))
+
+
+def _is_finite(f: float, g: np.ndarray) -> bool:
+    return math.isfinite(f) and bool(np.isfinite(g).all())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class DescentState(RunState):
     optimizer : dict
         What `Optimizer.state_dict` returned.
     fun, jac : float and ndarray, or None
-        Value and gradient at ``x``, where they have been evaluated.
+        Value, with penalties, and gradient at ``x``; NaN and None until they are evaluated.
     best_x, best_jac, best_fun, best_t
         The best iterate so far, its gradient, value and step.
     previous_fun, previous_x, first
@@ -46,3 +47,34 @@ class DescentState(RunState):
     sums: Sums | None = None
 
     parts: ClassVar[Mapping[str, type]] = {"sums": Sums}
+
+    def check(self, size: int, dtype: np.dtype[Any]) -> None:
+        """Raise where a field is not one of a run over so many variables of a dtype."""
+        for name in ("jac", "best_x", "best_jac", "previous_x"):
+            if (array := getattr(self, name)) is not None:
+                _check_array(name, array, size, dtype)
+        if not -math.inf < self.best_fun:  # NaN too
+            raise ValueError(f"state.best_fun is {self.best_fun}, expected a finite value, or inf")
+        for name in ("best_x", "best_jac"):
+            if self.best_fun < math.inf and not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"state.{name} is not finite, expected so with a finite best_fun")
+        if not 0 <= self.best_t <= self.t:
+            raise ValueError(
+                f"state.best_t is {self.best_t}, expected one of the steps 0 to {self.t}"
+            )
+        if self.sums is None:
+            return
+        for name, array in vars(self.sums).items():
+            kept = 5 if name == "totals" else size
+            _check_array(f"sums.{name}", array, kept, np.dtype(np.float64))
+        rounds = float(self.sums.totals[-1])
+        if not (rounds.is_integer() and 0 <= rounds <= self.t + 1):
+            raise ValueError(
+                f"state.sums has {rounds} rounds, expected a whole number from 0 to {self.t + 1}"
+            )
+
+
+def _check_array(name: str, array: Any, size: int, dtype: np.dtype[Any]) -> None:
+    if not (type(array) is np.ndarray and array.shape == (size,) and array.dtype == dtype):
+        given = f"of {array.dtype} and shape {array.shape}" if type(array) is np.ndarray else array
+        raise ValueError(f"state.{name} is {given}, expected {dtype} and shape ({size},)")

@@ -14,7 +14,6 @@ from .kernels import cuda_epochs
 from .kernels import cuda_looks as looks
 from .kernels.cuda_launch import device_of
 from .kernels.cuda_reductions import read_back
-from .proximal import Proximal
 
 __all__ = ["Figures", "Sight"]
 
@@ -48,18 +47,17 @@ class Figures:
     """
 
     def __init__(self, group: Group, flat: Any, penalised: bool) -> None:
-        prox, layout = group.prox, group._layout
+        layout = group.cost_layout
         self._group, self._flat = group, flat
         self._point = flat if penalised else None
-        self._norm = group._kernels.norm_kernel(group._residual, layout)
+        self._norm = group._kernels.norm_kernel(group.residual, layout)
         blank = np.zeros(looks.FIGURES, np.int64)
         blank[looks.STRANGE] = looks.NEVER
         blank[[looks.VALUE, looks.PREVIOUS]] = np.float64(np.nan).view(np.int64)
         self._blank, self._kept = (placement.moved(blank, flat) for _ in range(2))
         self._move = looks.move_kernel(layout.x)
-        costly = prox.cost is not Proximal.cost
-        self._costs = looks.costs_kernel(prox.cost, layout) if costly else None
-        blocks = looks.costs_size(flat.size)[0] if costly else 0
+        self._costs = looks.costs_kernel(group.cost, layout) if group.has_cost else None
+        blocks = looks.costs_size(flat.size)[0] if group.has_cost else 0
         self._sums = placement.empty(blocks, np.float64, flat)
 
     def watch(self, value: Value, g: Any, t: int) -> None:
@@ -77,7 +75,7 @@ class Figures:
         with device_of(self._flat):
             if self._costs is not None and x is not None and x.size:
                 sums = self._sums
-                walls, coefs = self._group._whole.walls, self._group._prox_coefs
+                walls, coefs = self._group._whole.walls, self._group.cost_coefs
                 size = looks.costs_size(x.size)
                 self._costs.launch(size, stream, x, walls, coefs, sums)
             kernel = looks.value_kernel(value.form)
@@ -127,7 +125,7 @@ class Figures:
         """Measure the iterate and return what there is to see; this waits for the device."""
         group, flat, kept = self._group, self._flat, self._kept
         self._norm.start(
-            *(flat, g, group._whole.walls, group._prox_coefs, 0.0, kept[: looks.SLOPE + 1])
+            *(flat, g, group._whole.walls, group.cost_coefs, 0.0, kept[: looks.SLOPE + 1])
         )
         if previous_x is not None:
             self._move.start(

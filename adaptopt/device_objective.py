@@ -71,6 +71,7 @@ class DeviceObjective:
 
     cost = 1
     compiled = None
+    is_convex = False
 
     def __init__(self, fun: Callable[..., Any], jac: Any, args: Any, x: Any) -> None:
         if isinstance(fun, Problem):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import placement
-from .descent_run import DescentRun
+from .descent_run import DescentRun, Evaluated
 from .device_figures import Figures
 from .device_objective import DeviceObjective, Value
 from .monitor import Monitor
@@ -32,7 +32,8 @@ class DeviceRun(DescentRun):
         self._value: Value | None = None
 
     def _evaluate(self) -> None:
-        self._value, self.g = self.objective(self.x)
+        self._value, g = self.objective(self.x)
+        self.at = Evaluated(self.t, math.nan, g)
 
     def _watch(self) -> None:
         assert self._value is not None
@@ -40,10 +41,10 @@ class DeviceRun(DescentRun):
 
     def _look(self) -> float:
         m, value = self.monitor, self._value
-        sight = self._figures.read(value, self.g, m.previous_x)
+        sight = self._figures.read(value, self.at.g, m.previous_x)
         self.norm = sight.norm
         if value is not None:
-            self.f, self._value = sight.f, None
+            self.at, self._value = self.at._replace(f=sight.f), None
         if not math.isnan(sight.previous_f):
             m.previous_fun = sight.previous_f
         if self._strange is None:

@@ -29,6 +29,7 @@ from .monitor import (
 from .objective import read_value
 from .optimizer import Optimizer
 from .options import EpochOptions
+from .problems import is_convex
 from .proximal import Proximal
 from .regret import gap
 from .reporting import display, progress_bar, state_on_error
@@ -479,13 +480,14 @@ class EpochRun:
 
     def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
         """Return by how much ``fun`` is above its minimum at most, where that is known."""
+        wanted = self.options.certificate
+        if not (is_convex(self.total.problem) if wanted is None else wanted):
+            return None
         domain = self.prox.domain()
         finite = math.isfinite(fun) and placement.is_finite(jac)
         if domain is None or not domain.is_bounded or not finite:
             return None
-        l1, l2 = self.optimizer.method.penalty
-        domain = domain._replace(l1=domain.l1 + l1, l2=domain.l2 + l2)
-        shape = self.x.shape
+        shape, domain = self.x.shape, domain.plus(*self.optimizer.method.penalty)
         return gap(x.reshape(shape), fun, jac.reshape(shape), domain.flat(shape))
 
     def _answer(self, stop: Stop) -> Any:

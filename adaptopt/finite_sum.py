@@ -145,6 +145,8 @@ def minimize_finite_sum(
             What a loss or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave out the step along that batch, and of the means over all
             rows those rows: a part that is not finite is evaluated again in halves.
+        certificate : {None, True, False}
+            True vouches that ``fun`` is convex; None gives a certificate if it is known to be.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     state : EpochState or path, optional
@@ -172,7 +174,8 @@ def minimize_finite_sum(
             Rows that ``fun`` and ``jac`` leave out; 0 unless ``nan_policy`` is "omit".
         certificate, lower_bound : float or None
             Where all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
-            one strength for all, and the loss is convex: ``fun`` is above its minimum over the
+            one strength for all, if ``fun`` is one of `adaptopt.problems`, which are convex, or the
+            option ``certificate`` vouches for it: ``fun`` is above its minimum over the
             bounds by at most ``certificate``, the largest ``<jac, x - u>`` over the bounds
             (penalties included) [3]_, and that minimum is at least ``lower_bound``.
         nit, nfev, njev : int

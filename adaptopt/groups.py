@@ -17,7 +17,7 @@ from .arrays import compute_dtype, storage
 from .kernels import Layout, cost_kernel, hands, squares_of_parts
 from .kernels.threads import THREADED_FROM
 from .precision import Precision
-from .proximal import Proximal
+from .proximal import Proximal, cost_with_penalty, l1_gradients, with_penalty
 from .snapshot import Entry
 from .tables import RowGradient, Table
 from .transformation import Transformation, total
@@ -156,7 +156,6 @@ class Group:
         self.draws = stochastic or "bfloat16" in slot_forms
         self._transform = transformation.function
         self._functions = (self._transform, method.decay, method.rule, prox.prox)
-        self._residual = prox.residual
         self._layout = Layout(
             x=self.number.name if copies else flat.dtype.name,
             gradient=flat.dtype.name,
@@ -204,6 +203,16 @@ class Group:
         return decay_coefs
 
     def _make_kernels(self) -> None:
+        prox, penalty = self.prox, self.method.penalty
+        # What is minimised has the penalty that the method itself brings, too.
+        self.residual, self.cost, self.cost_coefs = prox.residual, prox.cost, self._prox_coefs
+        self.has_cost = any(penalty) or prox.cost is not Proximal.cost
+        if any(penalty):
+            self.residual, self.cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
+            self.cost_coefs = (*self._prox_coefs, *penalty)
+        self.cost_layout = self._layout._replace(
+            coefs=(*self._layout.coefs[:3], len(self.cost_coefs))
+        )
         # By the dtype of the gradient, whose name takes 2 us to ask for.
         self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
@@ -757,19 +766,21 @@ class Group:
         x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)
         kernel = self._norms.get(g.dtype)
         if kernel is None:
-            layout = self._layout._replace(gradient=g.dtype.name)
-            kernel = self._norms[g.dtype] = self._kernels.norm_kernel(self._residual, layout)
-        return float(kernel(x, storage(g), walls, self._prox_coefs, 0.0, np.nan))
+            layout = self.cost_layout._replace(gradient=g.dtype.name)
+            kernel = self._norms[g.dtype] = self._kernels.norm_kernel(self.residual, layout)
+        return float(kernel(x, storage(g), walls, self.cost_coefs, 0.0, np.nan))
 
     def penalty(self) -> float:
-        """Return what the proximal map adds to an objective."""
+        """Return what the proximal map and the method add to an objective."""
         prox = self.prox
         if type(prox).penalty is not Proximal.penalty:
-            return sum(prox.penalty(array) for array in self.shaped(self.flat))
-        if prox.cost is Proximal.cost:
+            own = float(self.method.penalty_at(self.flat))
+            return own + sum(prox.penalty(array) for array in self.shaped(self.flat))
+        if not self.has_cost:
             return 0.0
         part = self._whole
-        return _cost_kernel(prox.cost, self._layout)(part.x, part.walls, self._prox_coefs)
+        kernel = _cost_kernel(self.cost, self.cost_layout)
+        return float(kernel(part.x, part.walls, self.cost_coefs))
 
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
         """Return how far a step of rate 1 would move a coordinate at most."""
@@ -777,6 +788,9 @@ class Group:
         g = placement.on_host(g).astype(np.float64)
         if not (np.isfinite(g).all() and np.isfinite(x).all()):
             return math.nan
+        l1, l2 = self.method.penalty
+        if l1 or l2:
+            g = l1_gradients(x, g + l2 * x, l1)  # type: ignore[no-untyped-call]
         return float(np.max(np.abs(x - self.prox.solve(x - g, np.ones(x.shape))), initial=0.0))
 
     def go_on(self, t: int, scalars: tuple[float, ...]) -> None:

@@ -272,7 +272,7 @@ def _options(method: Any, t: int) -> dict[str, Any]:
         for key, value in vars(method).items()
         if not key.startswith("_") and key not in fixed and key != "decoupled"
     }
-    options["lr"] = method.lr_at(t)
+    options["lr"] = method.lr_at(max(t, 1))
     if "beta1" in options:
         options["betas"] = (options.pop("beta1"), options.pop("beta2"))
     for ours, theirs in _NAMES.items():

@@ -183,7 +183,7 @@ class _Problems:
         self._kernel = _many_kernel(functions, kinds, row_kinds)
         self._objective = (*compiled.passed(opts.specialize), compiled.args[len(rows) :])
         self._rates = RateTable(method)
-        self._monitor = Monitor(opts, start)
+        self._monitor = Monitor(opts, start, method.has_objective)
         limits = [MOST]
         if opts.maxiter is not None:
             limits.append(opts.maxiter)
@@ -293,9 +293,10 @@ class _Problems:
         self._kernel(
             *self._objective, self._rows, self._points, self._gradients, spare, self._slots,
             group._whole.walls, self._written, method.numbers_after_lr, method.weight_decay,
-            group._prox_coefs, table, first, self._scalars, sums, self._monitor.tests,
-            self._counts, self._numbers, self._nits, self._codes, self._ended, lo, hi, most,
-            self._limit, self._opts.nan_policy == "omit", zero, zero * np.nan,
+            group._prox_coefs, group.cost_coefs, table, first, self._scalars, sums,
+            self._monitor.tests, self._counts, self._numbers, self._nits, self._codes,
+            self._ended, lo, hi, most, self._limit, self._opts.nan_policy == "omit", zero,
+            zero * np.nan,
         )  # fmt: skip
 
     # -- looking at what came out ------------------------------------------------------------------
@@ -323,12 +324,14 @@ class _Problems:
         counts, numbers, m = self._counts[r], self._numbers[r], self._monitor
         m.best_fun, m.best_t = float(numbers[BEST_F]), int(counts[BEST_T])
         m.previous_fun = float(numbers[PREVIOUS_F])
+        m.best_x = self._points[r, counts[BEST]]
         if self._fixed and np.isfinite(m.best_fun):
             return FIXED
         t = int(counts[T])
         stop = None
         if self._codes[r] != DONE:
-            stop = m.judge(t, *map(float, numbers[[F, NORM, MOVED]]))
+            x = self._points[r, counts[CURRENT]]
+            stop = m.judge(t, x, *map(float, numbers[[F, NORM, MOVED]]))
         stop = stop or m.limit(int(self._nits[r]), int(counts[CALLS]), 1)
         assert stop is not None
         method = self._group.method
@@ -348,7 +351,8 @@ class _Problems:
             Objective(self._fun, True, args, self._x, "2-point", None)(self._points[r, 0])
         every, counts = np.arange(len(self._nits)), self._counts
         stops = [self._stop(r) for r in every]
-        found = np.isfinite(self._numbers[:, BEST_F])
+        here = np.array([self._monitor.answers_here(stop) for stop in stops])
+        found = np.isfinite(self._numbers[:, BEST_F]) & ~here
         status = np.array([stop.status for stop in stops])
         point = np.where(found, counts[:, BEST], counts[:, CURRENT])
         gradient = np.where(found, counts[:, BEST_GRADIENT], counts[:, GRADIENT])

@@ -100,9 +100,11 @@ class Method:
     Parameters
     ----------
     weight_decay : float, default 0.0
-        At least 0. ``weight_decay * x`` is added to the gradient (coupled; L2 regularisation).
+        At least 0. ``weight_decay * x`` is added to the gradient (coupled; L2 regularisation): the
+        objective has the penalty ``weight_decay / 2 * sum(x**2)``.
     decoupled : bool, default False
-        Apply ``x *= 1 - lr * weight_decay`` before the step instead.
+        Apply ``x *= 1 - lr * weight_decay`` before the step instead. That is the gradient of no
+        function, so that there is no objective.
 
     Raises
     ------

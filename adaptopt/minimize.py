@@ -88,7 +88,8 @@ def minimize(
         maxtime : float
             Most seconds.
         gtol : float, default 1e-5
-            Converged where the largest absolute entry of the (projected) gradient is at most this.
+            Converged where the largest absolute entry of the (projected) gradient of the objective
+            is at most this. Not tested under decoupled weight decay; see Notes.
         ftol : float
             Converged where ``abs(f_prev - f) <= ftol * max(abs(f_prev), abs(f), 1)``.
         xtol : float
@@ -119,8 +120,9 @@ def minimize(
             Finite differences for ``jac=None``.
         certificate : {None, True, False}
             For convex objectives under bounds that are all finite: say how far from the minimum the
-            result is at most. See Returns; a step then takes one more pass over the arrays. None
-            does so where it can, True raises ValueError where it cannot.
+            result is at most. See Returns; a step then takes one more pass over the arrays. True
+            vouches that ``fun`` is convex, and raises ValueError if there can be no certificate.
+            None gives one if ``fun`` is one of `adaptopt.problems`, which are known to be convex.
         specialize : bool, default False
             Compile a compiled ``fun`` into the loop: faster for few variables, but the loop is then
             compiled for each ``fun``. Divisions by zero give infinities, as in NumPy.
@@ -141,15 +143,19 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
-            The best finite iterate, of those looked at.
+            The iterate that met the test, if ``success``; else the best finite iterate. Both are
+            of those looked at.
         fun, jac : float, ndarray
-            Value there, with the penalty of ``prox``, and gradient, without. Finite differences
-            leave out what the bounds fix: NaN.
+            Value of the objective there, penalties included (see Notes), and gradient of ``fun``,
+            without them. Finite differences leave out what the bounds fix: NaN.
         nit, nfev, njev : int
             Steps, evaluations of the function and of the gradient.
         status, success, message : int, bool, str
             0 converged, 1 maxiter, 2 maxfev, 3 non-finite, 4 maxtime, 5 f_target reached,
-            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. The message of
+            6 patience, 7 stalled above the best, 99 the callback raised StopIteration. 0 and 5 are
+            successes: ``x`` meets the test that the message names. Status 7 is that of an iterate
+            that meets ``gtol``, ``ftol`` or ``xtol`` while its value is above the best by more than
+            rounding and its gradient explain, as on a flat place far away. The message of
             a run of AdaGrad that ended with maxiter says so where its effective rates have died:
             their median fell below a tenth of the first while the gradient norm stayed above a
             thousandth of the first.
@@ -161,9 +167,9 @@ def minimize(
             With the option: arrays ``t``, ``fun``, ``gradient_norm`` and
             ``learning_rate_quantiles``, whose columns are the ``quantiles``.
         certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
-            Where all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
-            one strength for all; else None. They hold up to rounding, for convex ``fun`` with exact
-            gradients only (nothing here can tell whether it is). ``x_average`` is the mean of all
+            With the option ``certificate``, where all variables have finite bounds, with ``prox``
+            None, or L1, L2 or ElasticNet of one strength for all; else None. They hold up to
+            rounding, for convex ``fun`` with exact gradients only. ``x_average`` is the mean of all
             iterates evaluated. The objective, penalty included, is at ``x_average`` and at ``x``
             above its minimum over the bounds by at most ``certificate``, the mean regret of the
             linearised objective: `regret.Tracker.certificate` has the formula. The minimum is at
@@ -180,10 +186,18 @@ def minimize(
         takes another number of arguments or does not compile for these.
     BaseException
         What ``fun`` or the callback raises arrives as it is (KeyboardInterrupt too), with the
-        state up to the last step in its attribute ``state``.
+        state up to the last step in its attribute ``state``: the run that goes on from it has the
+        result of one that was not interrupted.
 
     Notes
     -----
+    The objective is ``fun``, the penalty of ``prox``, and the penalty that the method brings: that
+    of coupled weight decay, ``weight_decay / 2 * sum(x**2)``, and those of `AdaGradDA`. All tests
+    are of the objective. Decoupled weight decay is the gradient of no function: then ``fun`` alone
+    is what values are of, ``gtol`` is not tested, since steps go on where the gradient is zero, and
+    ``x`` is the last iterate. Such a run ends by ``xtol`` (with rates that fall), another test, or
+    its budget.
+
     With ``x0`` on a CUDA device, ``fun`` gets the iterate as an array of the library of ``x0``
     (CuPy, torch; else Numba). It is not a copy: ``fun`` must not write to it, and what it keeps
     will move. ``fun`` returns a number, or an array of one number on the device, and ``jac`` an

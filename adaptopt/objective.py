@@ -13,6 +13,7 @@ from .compiled_function import CompiledFunction, is_compiled, read_compiled, tak
 from .foreign import read_device_start
 from .options import FD_METHODS
 from .placement import demand_host
+from .problems import is_convex
 from .proximal import Box, Proximal
 
 __all__ = ["Objective", "read_pair", "read_start", "read_value"]
@@ -50,6 +51,8 @@ class Objective:
         Evaluations of ``fun`` (those for finite differences too) and of the gradient.
     cost : int
         Evaluations of ``fun`` that one call takes.
+    is_convex : bool
+        Whether ``fun`` is one of `adaptopt.problems`, which are convex; of others nobody knows.
     compiled : CompiledFunction or None
         The same for a kernel, where there is such a thing.
     """
@@ -69,6 +72,7 @@ class Objective:
         if getattr(jac, "__self__", None) is fun and callable(getattr(fun, "fun", None)):
             # SciPy's wrapper for jac=True remembers the last x whatever the args were.
             fun, jac = fun.fun, True
+        self.is_convex = is_convex(fun)
         self._args = args if isinstance(args, tuple) else (args,)
         self._fun = fun
         self._evaluate: Callable[..., tuple[float, np.ndarray]]

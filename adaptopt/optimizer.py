@@ -648,7 +648,8 @@ class Optimizer:
         -------
         float
             The largest absolute entry of the gradient, of the projected gradient under bounds;
-            NaN where an entry of ``grads`` is not finite.
+            coupled weight decay is a part of it. NaN if an entry of ``grads`` or ``params`` is not
+            finite.
         """
         self._bring_up()
         norms = [

@@ -32,6 +32,7 @@ class Common:
     callback_every: int = 1
     check_every: int | None = None
     nan_policy: str = "stop"
+    certificate: bool | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -72,7 +73,6 @@ class Options(Common):
     xtol: float | None = None
     return_all: bool = False
     fd_method: str = "2-point"
-    certificate: bool | None = None
     specialize: bool = False
 
 

@@ -425,6 +425,11 @@ def _read_matrix(A: Any) -> Any:
     return A
 
 
+def is_convex(fun: Any) -> bool:
+    """Tell whether a function is one of these problems, which are convex; of others none knows."""
+    return type(fun).__module__ == __name__ and isinstance(fun, Problem)
+
+
 def _check_csr(A: Any) -> None:
     """Refuse what would have a kernel read beside the arrays."""
     rows, columns = A.shape

@@ -124,6 +124,11 @@ def l1_gradient(x, g, l1):
     return soft(g, l1) if x == zero else g + slope
 
 
+def l1_gradients(x, g, l1):
+    """Do the same for arrays."""
+    return np.where(x == 0, g - np.clip(g, -l1, l1), g + l1 * np.sign(x))
+
+
 def l2_gradient(x, g, l2, one):
     """With ``l2 / 2 * x**2``."""
     return g + l2 * x
@@ -142,6 +147,16 @@ def cut_short(residual):
         return projected_gradient(x, residual(x, g, *rest), lo, hi)
 
     return bounded
+
+
+@cache
+def with_penalty(residual):
+    """Return a measure of what has a penalty more, whose l1 and l2 follow the parameters."""
+
+    def penalised(x, g, *rest):
+        return residual(x, l1_gradient(x, g + rest[-1] * x, rest[-2]), *rest[:-2])
+
+    return penalised
 
 
 # What a coordinate adds to the objective, computed in float64.
@@ -165,6 +180,16 @@ def l2_cost(x, l2, one):
 def elastic_cost(x, l1, l2, one):
     """Return the sum of both."""
     return l1_cost(x, l1) + l2_cost(x, l2, one)
+
+
+@cache
+def cost_with_penalty(cost):
+    """Return the cost with a penalty more, whose l1 and l2 follow the parameters."""
+
+    def penalised(x, *rest):
+        return cost(x, *rest[:-2]) + (rest[-2] * abs(x) + 0.5 * rest[-1] * x * x)
+
+    return penalised
 
 
 @cache
@@ -257,6 +282,10 @@ class Domain(NamedTuple):
     def penalised(self, l1: Any, l2: Any) -> Domain | None:
         """Return it with a penalty; None where that differs from coordinate to coordinate."""
         return None if np.ndim(l1) or np.ndim(l2) else self._replace(l1=l1, l2=l2)
+
+    def plus(self, l1: float, l2: float) -> Domain:
+        """Return it with one penalty more."""
+        return self._replace(l1=self.l1 + l1, l2=self.l2 + l2)
 
     def flat(self, shape: tuple[int, ...]) -> Domain:
         """Return it with flat arrays of bounds for points of a shape."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .kernels.sums import LANES, remember_kernel
+from .kernels.sums import LANES, count_kernel
 from .proximal import Box, Domain
 
 __all__ = ["Sums", "Tracker", "adagrad_bound", "gap"]
@@ -47,60 +47,48 @@ class Sums:
         Sum of ``x - origin``.
     gradient_sum, squared_gradients : ndarray
         Sums of ``g`` (z) and of ``g * g`` (AdaGrad's G).
-    linear, loss : float
-        Sums of ``<g, x - origin>`` and of ``f``.
-    absolute, squares : float
-        Sums of ``|x|`` and of ``x * x``, over coordinates too: they make any elastic net.
-    rounds : int
-        How many.
+    totals : ndarray
+        Sums of ``<g, x - origin>``, of ``|x|`` and of ``x * x``, over coordinates too (the last two
+        make any elastic net), and of ``f``; and how many rounds there were.
     """
 
     origin: np.ndarray
     moved: np.ndarray
     gradient_sum: np.ndarray
     squared_gradients: np.ndarray
-    linear: float = 0.0
-    loss: float = 0.0
-    absolute: float = 0.0
-    squares: float = 0.0
-    rounds: int = 0
+    totals: np.ndarray
 
     @classmethod
     def before(cls, x: np.ndarray) -> Sums:
         """Return what is remembered before the first round, whose point is ``x``."""
         moved, z, G = np.zeros((3, x.size))
-        return cls(x.astype(np.float64).reshape(-1), moved, z, G)
+        return cls(x.astype(np.float64).reshape(-1), moved, z, G, np.zeros(5))
 
     def add(self, x: np.ndarray, f: float, g: np.ndarray) -> None:
-        """Remember one more round."""
+        """Remember one more round; an interrupt finds all of it added, or nothing."""
         form = "float32" if x.dtype == g.dtype == np.float32 else "float64"
         x, g = (np.ascontiguousarray(array, form).reshape(-1) for array in (x, g))
-        linear, absolute, squares = remember_kernel(form)(
-            x, g, self.origin, self.moved, self.gradient_sum, self.squared_gradients,
-            np.empty(3 * LANES),
-        )  # fmt: skip
-        self.linear += linear
-        self.absolute += absolute
-        self.squares += squares
-        self.loss += f
-        self.rounds += 1
+        count_kernel(form)(x, g, f, self.memory(np.empty(3 * LANES)))
+
+    def memory(self, lanes: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the arrays that a kernel adds a round to."""
+        sums = self.origin, self.moved, self.gradient_sum, self.squared_gradients
+        return *sums, lanes, self.totals
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """What a round is added to: the origin, and the sums of each coordinate."""
-        return self.origin, self.moved, self.gradient_sum, self.squared_gradients
+    def linear(self) -> float:
+        """Sum of ``<g, x - origin>``."""
+        return float(self.totals[0])
 
     @property
-    def totals(self) -> tuple[float, ...]:
-        """The other sums, in the order of `go_on`."""
-        return self.linear, self.absolute, self.squares, self.loss, float(self.rounds)
+    def loss(self) -> float:
+        """Sum of ``f``."""
+        return float(self.totals[3])
 
-    def go_on(
-        self, linear: float, absolute: float, squares: float, loss: float, rounds: float
-    ) -> None:
-        """Go on from these totals, after rounds that have been added to the arrays elsewhere."""
-        self.linear, self.absolute, self.squares = linear, absolute, squares
-        self.loss, self.rounds = loss, int(rounds)
+    @property
+    def rounds(self) -> int:
+        """How many."""
+        return int(self.totals[4])
 
     def copy(self) -> Sums:
         """Return a copy that shares nothing."""
@@ -117,12 +105,15 @@ class Sums:
     def worst_regret(self, domain: Domain) -> float:
         """Return the largest linearised regret over a domain, with its penalty in every loss."""
         z, weight, (lo, hi, l1, l2) = self.gradient_sum, self.rounds, domain
+        _, absolute, squares, _, _ = self.totals.tolist()
         u = _best_response(z, lo, hi, weight * l1, weight * l2)
         if not np.isfinite(u).all():
             return math.inf
-        penalty = l1 * (self.absolute - weight * float(np.abs(u).sum()))
-        penalty += 0.5 * l2 * (self.squares - weight * float((u * u).sum()))
-        return self.linearised_regret(u) + penalty
+        with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
+            penalty = l1 * (absolute - weight * float(np.abs(u).sum()))
+            penalty += 0.5 * l2 * (squares - weight * float((u * u).sum()))
+            regret = self.linearised_regret(u) + penalty
+        return math.inf if math.isnan(regret) else regret
 
 
 def gap(x: np.ndarray, f: float, g: np.ndarray, domain: Domain) -> float:
@@ -164,7 +155,9 @@ def adagrad_bound(root: Any, metric: Any, diameters: Any, lr: float) -> float:
     lr : float
         The learning rate.
     """
-    return float((diameters * diameters * metric / (2.0 * lr) + lr * root).sum())
+    with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
+        bound = float((diameters * diameters * metric / (2.0 * lr) + lr * root).sum())
+    return math.inf if math.isnan(bound) else bound
 
 
 class Tracker:

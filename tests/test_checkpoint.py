@@ -379,3 +379,53 @@ def test_a_state_dict_holds_pythons_numbers():
     for entry in state["parameters"].values():
         del entry["params"], entry["state"], entry["hidden"]
     assert json.loads(json.dumps(state)) == state
+
+
+def forge(state, name, value):
+    if name == "rounds":
+        state.sums.totals[-1] = value
+    elif name == "moved":
+        state.sums.moved = value
+    else:
+        setattr(state, name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jac", np.zeros(3)),
+        ("jac", [0.0, 0.0]),
+        ("fun", "low"),
+        ("best_x", np.zeros(2, np.float32)),
+        ("best_x", np.array([np.nan, 0.0])),
+        ("best_jac", np.zeros((1, 2))),
+        ("best_fun", np.nan),
+        ("best_fun", -np.inf),
+        ("best_t", -1),
+        ("best_t", 4),
+        ("best_t", 2.5),
+        ("previous_fun", None),
+        ("previous_x", np.zeros(1)),
+        ("first", (1.0,)),
+        ("first", 1.0),
+        ("sums", {}),
+        ("rounds", -1.0),
+        ("rounds", 2.5),
+        ("rounds", np.nan),
+        ("moved", np.zeros(3)),
+    ],
+)
+def test_a_forged_state_of_minimize_is_refused_before_anything_is_modified(name, value):
+    def run(state=None):
+        return ao.minimize(
+            *(lambda x: (float(x @ x), 2 * x), np.ones(2)),
+            jac=True,
+            bounds=[(-2, 2)] * 2,
+            options={"maxiter": 3, "certificate": True, "xtol": 0.0},
+            state=state,
+        )
+
+    state = run().state
+    forge(state, name, value)
+    with pytest.raises((ValueError, TypeError), match="sums" if name == "moved" else name):
+        run(state)

@@ -187,8 +187,9 @@ def test_the_certificate_of_a_bounded_domain_has_the_bits_of_the_loop_in_python(
     form, dtype, prox, spy
 ):
     res = both(
-        form, spy, X0.astype(dtype), bounds=[(-9, 9)] * 7, prox=prox, options={"maxiter": 40}
-    )
+        form, spy, X0.astype(dtype), bounds=[(-9, 9)] * 7, prox=prox,
+        options={"maxiter": 40, "certificate": True},
+    )  # fmt: skip
     assert res.certificate > 0
 
 

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from numba import njit
 from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
 
 import adaptopt as ao
@@ -314,6 +315,148 @@ def test_patience_ends_a_run_that_does_not_improve():
     res = ao.minimize(bowl, np.zeros(3), jac=True, method=ao.SGD(0.03), options={"patience": 25})
     assert (res.status, res.success) == (6, False)
     assert res.nit == 25
+
+
+def test_what_is_converged_is_what_is_returned():
+    """The value is flat, or rounded; the gradient is not."""
+    res = ao.minimize(lambda x: (0.0, x - 3), np.zeros(2), jac=True, method=ao.AdaGrad(1.0))
+    assert res.success
+    assert abs(res.jac).max() <= 1e-5
+    np.testing.assert_allclose(res.x, 3, atol=1e-4)
+    assert (
+        res.success
+        == ao.minimize(
+            lambda x: (0.0, x - 3), np.zeros(2), jac=True, method=ao.AdaGrad(1.0), state=res.state
+        ).success
+    )
+
+
+def hill(x):
+    """Flat far away, where it is not lowest."""
+    f = -np.exp(-x @ x)
+    return f, -2 * x * f
+
+
+@pytest.mark.parametrize("tests", [{}, {"gtol": None, "ftol": 1e-8}, {"gtol": None, "xtol": 1e-8}])
+def test_a_flat_place_above_the_best_is_no_success(tests):
+    res = ao.minimize(hill, [0.5], jac=True, method=ao.AdaGrad(10.0), options=tests)
+    assert (res.status, res.success) == (7, False)
+    assert "Stalled above the best: " in res.message
+    assert "is of step 0: x is that iterate" in res.message
+    assert (res.x[0], res.fun) == (0.5, hill(np.array([0.5]))[0])
+    many = ao.minimize_many(njit(flat_in_place), [[0.5]], method=ao.AdaGrad(10.0), options=tests)
+    assert (many.status[0], many.message[0]) == (7, res.message)
+    assert many.x[0, 0] == 0.5
+
+
+def flat_in_place(x, g_out):
+    f = -np.exp(-x[0] * x[0])
+    g_out[0] = -2 * x[0] * f
+    return f
+
+
+def test_a_value_of_float32_that_is_rounded_is_converged_at_what_is_returned():
+    successes = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        A, b = rng.standard_normal((30, 4)).astype("f4"), rng.standard_normal(30).astype("f4")
+        p = ao.problems.LeastSquares(A, b)
+        res = ao.minimize(p, np.zeros(4, "f4"), jac=True, method=ao.AdaGrad(1.0))
+        assert abs(res.jac).max() <= 1e-5 or not res.success
+        successes += res.success
+    assert successes > 15
+
+
+def test_a_stationary_point_that_its_gradient_explains_is_a_success():
+    """A steep coordinate made an earlier iterate lower, whose gradient is larger."""
+    scale = np.array([1e4, 1.0])
+    path = iter([(1e-4, 0.0), (0.0, 9e-6)])
+
+    def f(x):
+        u = np.array(next(path))
+        return float(scale @ (u * u)) / 2, scale * u
+
+    res = ao.minimize(f, np.zeros(2), jac=True, method=ao.SGD(1e-2))
+    assert res.success
+    assert abs(res.jac).max() == 9e-6
+
+
+def test_an_iterate_that_is_not_finite_is_not_the_best():
+    def f(x):
+        return np.exp(-x[0]), -np.exp(-x)
+
+    res = ao.minimize(f, [-700.0], jac=True, method=ao.SGD(lr=1e10))
+    assert (res.status, res.x[0]) == (3, -700.0)
+    assert "The iterate of step 1 has a non-finite entry. x is the best" in res.message
+
+
+# -- weight decay ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x0", [0.0, 3.0])
+def test_coupled_weight_decay_is_a_penalty(x0):
+    """(x - 3)^2 + x^2 / 2 is lowest at 2, where it is 3."""
+
+    def f(x):
+        return float((x - 3) @ (x - 3)), 2 * (x - 3)
+
+    for options in ({}, {"gtol": None, "f_target": 3.0001}, {"gtol": None, "ftol": 1e-12}):
+        res = ao.minimize(f, [x0], jac=True, method=ao.Adam(0.5, weight_decay=1), options=options)
+        assert res.success
+        assert res.x[0] == pytest.approx(2, abs=1e-2)
+        assert res.fun == pytest.approx(3, abs=2e-4)
+        assert res.jac[0] == 2 * (res.x[0] - 3)
+
+
+def test_the_penalty_of_dual_averaging_is_a_part_of_the_value():
+    """(x - 1)^2 + |x| + x^2 / 2: 2 (x - 1) + 1 + x = 0 at 1 / 3."""
+
+    def f(x):
+        return float((x - 1) @ (x - 1)), 2 * (x - 1)
+
+    method = ao.AdaGradDA(1.0, l1=1.0, l2=1.0)
+    res = ao.minimize(f, [2.0], jac=True, method=method, options={"gtol": 1e-2})
+    assert res.success
+    assert res.x[0] == pytest.approx(1 / 3, abs=1e-2)
+    assert res.fun == pytest.approx(4 / 9 + 1 / 3 + 1 / 18, abs=1e-3)
+
+
+def test_a_map_that_ties_coordinates_has_the_decay_in_its_value_and_gradient():
+    def f(x):
+        return float((x - 3) @ (x - 3)), 2 * (x - 3)
+
+    method, prox = ao.AdaGrad(1.0, weight_decay=2.0), ao.L2Ball(10.0)
+    res = ao.minimize(f, np.zeros(2), jac=True, method=method, prox=prox)
+    assert res.success
+    np.testing.assert_allclose(res.x, 1.5, atol=1e-4)
+    assert res.fun == pytest.approx(9.0)
+
+
+def test_decoupled_decay_has_no_objective_so_that_the_last_iterate_is_returned():
+    def f(x):
+        return float((x - 3) @ (x - 3)), 2 * (x - 3)
+
+    method = ao.SGD(0.1, weight_decay=1.0, decoupled=True)
+    for x0 in (0.0, 3.0):
+        res = ao.minimize(f, [x0], jac=True, method=method, options={"maxiter": 500})
+        assert (res.status, res.x[0]) == (1, pytest.approx(2))
+        assert "gtol is not tested, and x is the last iterate" in res.message
+        assert res.x[0] == res.state.x[0]
+        res = ao.minimize(f, [x0], jac=True, method=method, options={"xtol": 1e-9})
+        assert (res.status, res.x[0]) == (0, pytest.approx(2))
+
+
+def test_a_schedule_is_asked_from_the_first_step_on():
+    asked = []
+
+    def lr(t):
+        asked.append(t)
+        return 1.0
+
+    for bounds in (None, [(1, 1)] * 3):
+        solve(x0=np.ones(3), method=ao.AdaGrad(), options={"lr": lr, "maxiter": 0}, bounds=bounds)
+        solve(x0=np.ones(3), method=ao.AdaGrad(), options={"lr": lr, "maxiter": 2}, bounds=bounds)
+    assert min(asked) == 1
 
 
 def test_the_best_iterate_is_returned():

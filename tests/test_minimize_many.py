@@ -265,3 +265,26 @@ ERRORS = {
 def test_errors_say_what_was_expected(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_problems_whose_bounds_fix_all_variables_take_one_evaluation_each():
+    res = ao.minimize_many(fixed_bowl, np.ones((3, 2)), bounds=[(1, 1)] * 2, options={"gtol": None})
+    assert res.success.all()
+    assert (res.nit.max(), res.nfev.max()) == (0, 1)
+
+
+@njit
+def fixed_bowl(x, g_out):
+    g_out[:] = x
+    return (x * x).sum() / 2
+
+
+def test_coupled_decay_counts_and_after_decoupled_decay_the_last_iterate_is_returned():
+    starts, options = np.array([[0.5, 1.0], [0.0, 0.0]]), {"maxiter": 40}
+    for decoupled in (False, True):
+        method = ao.SGD(0.1, weight_decay=1.0, decoupled=decoupled)
+        many = ao.minimize_many(fixed_bowl, starts, method=method, options=options)
+        for k, x0 in enumerate(starts):
+            one = ao.minimize(fixed_bowl, x0, method=method, options=options)
+            np.testing.assert_array_equal(many.x[k], one.x)
+            assert (many.fun[k], many.message[k]) == (one.fun, one.message)

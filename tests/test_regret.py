@@ -440,16 +440,65 @@ def solve(maxiter, dtype=np.float64, certificate=True, fun=bowl, **others):
 FIELDS = ("x_average", "certificate", "lower_bound", "regret_bound")
 
 
-def test_a_bounded_domain_has_a_certificate_without_being_asked():
-    asked, not_asked = solve(5), solve(5, certificate=None)
+def test_a_problem_in_a_bounded_domain_has_a_certificate_without_being_asked():
+    p = ao.problems.LeastSquares(np.diag([3.0, 1.0, 0.3]), np.ones(3))
+    asked, not_asked = solve(5, fun=p), solve(5, certificate=None, fun=p)
     for name in FIELDS:
         np.testing.assert_array_equal(asked[name], not_asked[name])
+    scipys = scipy_minimize(
+        p, np.zeros(3), jac=True, method=ao.AdaGrad(0.1), bounds=[(-1, 1)] * 3,
+        options={"maxiter": 5},
+    )  # fmt: skip
+    assert scipys.certificate == asked.certificate
+
+
+def test_a_function_of_which_nothing_is_known_has_none_unasked():
+    assert [solve(5, certificate=None)[name] for name in FIELDS] == [None] * 4
+    p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
+    assert solve(5, certificate=None, fun=lambda x: p(x)).certificate is None
+    batches = {"epochs": 1, "bounds": [(-1, 1)] * 3}
+
+    def rows(x, A):
+        return float((A @ x).mean()), A.mean(0)
+
+    for wanted, given in ((None, False), (True, True)):
+        options = {"certificate": wanted}
+        res = ao.minimize_finite_sum(rows, np.zeros(3), (np.eye(3),), options=options, **batches)
+        assert (res.certificate is not None) == given
+
+
+def test_bounds_near_the_largest_number_give_no_warning():
+    p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
+    for bounds in ([(-1e308, 1e308)] * 3, [(0, 1.7e308)] * 3):
+        for prox in (None, ao.L2(1.0)):
+            options = {"maxiter": 5}
+            res = ao.minimize(
+                p, np.zeros(3), jac=True, method=ao.AdaGrad(0.1), bounds=bounds, prox=prox,
+                options=options,
+            )  # fmt: skip
+            assert res.certificate > 0
+            assert res.lower_bound <= 0 or prox is not None
+
+
+def test_the_certificate_includes_coupled_weight_decay():
+    run = {"jac": True, "bounds": [(-1, 1)] * 3}
+    method = ao.AdaGrad(1.0, weight_decay=2.0)
+    options = {"gtol": 1e-12, "maxiter": 5000, "certificate": True}
+    least = ao.minimize(bowl, np.zeros(3), method=method, options=options, **run).fun
+    assert least == pytest.approx(ao.minimize(bowl, np.zeros(3), prox=ao.L2(2.0), **run).fun)
+    for maxiter in (1, 10, 100):
+        options = {"lr": 0.1, "maxiter": maxiter, "certificate": True}
+        res = ao.minimize(bowl, np.zeros(3), method=method, options=options, **run)
+        average = bowl(res.x_average)[0] + res.x_average @ res.x_average
+        assert average - least <= res.certificate + 1e-12
+        assert res.lower_bound <= least + 1e-12
 
 
 @pytest.mark.parametrize("others", [{}, {"bounds": [(-1, 1), (0, None), (-1, 1)]},
                                     {"prox": ao.L2Ball(1.0)}, {"prox": ao.L1(0.1)}])  # fmt: skip
 def test_another_domain_has_none(others):
-    res = ao.minimize(bowl, np.zeros(3), jac=True, options={"maxiter": 5}, **others)
+    p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
+    res = ao.minimize(p, np.zeros(3), jac=True, options={"maxiter": 5}, **others)
     assert [res[name] for name in FIELDS] == [None] * 4
 
 
@@ -459,7 +508,8 @@ def test_the_certificate_includes_the_penalty(prox):
     options = {"lr": 1.0, "gtol": 1e-12, "maxiter": 5000}
     least = ao.minimize(bowl, np.zeros(3), options=options, **run).fun
     for maxiter in (1, 10, 100):
-        res = ao.minimize(bowl, np.zeros(3), options={"lr": 0.1, "maxiter": maxiter}, **run)
+        options = {"lr": 0.1, "maxiter": maxiter, "certificate": True}
+        res = ao.minimize(bowl, np.zeros(3), options=options, **run)
         average = bowl(res.x_average)[0] + prox.penalty(res.x_average)
         assert average - least <= res.certificate + 1e-12
         assert res.lower_bound <= least + 1e-12

@@ -149,7 +149,7 @@ class SumOfSquares(DeviceKernel):
 
 
 def make_device_norm(residual, read_x, read_g):
-    """Find the largest absolute residual and gradient, by their bits as whole numbers."""
+    """Find the largest absolute residual, and gradient or x, by their bits as whole numbers."""
 
     def device_norm(x, g, walls, coefs, zero, largest):
         distances = cuda.shared.array(THREADS, types.int64)
@@ -157,10 +157,10 @@ def make_device_norm(residual, read_x, read_g):
         thread = cuda.threadIdx.x
         distance, slope = to_bits(zero), to_bits(zero)
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
-            g_i = read_g(g[i])
+            x_i, g_i = read_x(x[i]), read_g(g[i])
             # PTX does not say that abs clears the sign of a NaN, which has to be above all numbers.
-            slope_i = to_bits(abs(g_i)) & WITHOUT_SIGN
-            residual_i = residual(read_x(x[i]), g_i, *gather(walls, i), *coefs)
+            slope_i = max(to_bits(abs(g_i)) & WITHOUT_SIGN, to_bits(abs(x_i)) & WITHOUT_SIGN)
+            residual_i = residual(x_i, g_i, *gather(walls, i), *coefs)
             distance_i = to_bits(abs(residual_i)) & WITHOUT_SIGN
             slope = slope_i if slope_i > slope else slope
             distance = distance_i if distance_i > distance else distance
@@ -182,7 +182,7 @@ def make_device_norm(residual, read_x, read_g):
 class NormKernel(DeviceKernel):
     """``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
 
-    It is NaN where an entry of ``g`` is infinite or NaN.
+    It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
     """
 
     def __init__(self, residual: Callable[..., Any], layout: Layout) -> None:

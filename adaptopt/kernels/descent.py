@@ -113,8 +113,8 @@ def make_descent(
 
     def descent(
         fun, jac, args, points, flat, gradients, flat_gradients, spare, slots, walls, rates,
-        hyper, weight_decay, prox_coefs, schedule, scalar_places, sums, memory, tests, counts,
-        numbers, most, chunks, zero, nan,
+        hyper, weight_decay, prox_coefs, cost_coefs, schedule, scalar_places, sums, memory, tests,
+        counts, numbers, most, chunks, zero, nan,
     ):  # fmt: skip
         n = flat.shape[1]
         first = t = counts[T]
@@ -125,7 +125,7 @@ def make_descent(
         f, norm = numbers[F], numbers[NORM]
         previous_f, best_f = numbers[PREVIOUS_F], numbers[BEST_F]
         scalars = gather(scalar_places, 0)
-        narrow_coefs = narrow(prox_coefs, zero)
+        narrow_coefs, slopes = narrow(prox_coefs, zero), narrow(cost_coefs, zero)
         while True:
             if not known:
                 row = 1 - best_row
@@ -134,8 +134,8 @@ def make_descent(
                 if not fits:
                     return MISFIT
                 x, g = flat[current], flat_gradients[row]
-                f = value + costs(x, walls, prox_coefs)
-                norm = np.float64(distance(x, g, walls, narrow_coefs, zero, nan))
+                f = value + costs(x, walls, cost_coefs)
+                norm = np.float64(distance(x, g, walls, slopes, zero, nan))
                 known = True
                 counts[KNOWN], counts[GRADIENT] = 1, row
                 numbers[F], numbers[NORM] = f, norm
@@ -191,6 +191,7 @@ class DescentKinds(NamedTuple):
     rates: int
     hyper: tuple[type, ...]  # those after lr: bool or float
     prox: int
+    costs: int  # numbers that the cost and the residual take
     scalars: int
     counted: bool  # whether evaluating makes arrays for certain
     memory: int = 0  # arrays of the memory of a certificate
@@ -203,7 +204,7 @@ def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bo
     ----------
     functions : tuple
         How to evaluate; a method's carry, coefficients, coefficients of the decay, decay and rule;
-        the map, its residual and its cost; and how many things the method measures.
+        the map, the residual and the cost; and how many things the method measures.
     kinds : DescentKinds
         What to compile it for.
     threaded : bool
@@ -219,7 +220,7 @@ def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bo
         *[tuple_of(array, count) for count in (kinds.slots, kinds.walls, kinds.rates)],
         types.Tuple(hyper),
         types.float64,
-        tuple_of(types.float64, kinds.prox),
+        *[tuple_of(types.float64, count) for count in (kinds.prox, kinds.costs)],
         floats,
         tuple_of(floats, kinds.scalars),
         floats,

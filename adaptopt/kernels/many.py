@@ -44,8 +44,8 @@ def make_many(*parts):
 
     def many(
         fun, jac, args, row_args, points, gradients, spare, slots, walls, rates, hyper,
-        weight_decay, prox_coefs, schedule, first, scalar_places, sums, tests, counts, numbers,
-        nits, codes, ended, lo, hi, most, limit, omits, zero, nan,
+        weight_decay, prox_coefs, cost_coefs, schedule, first, scalar_places, sums, tests, counts,
+        numbers, nits, codes, ended, lo, hi, most, limit, omits, zero, nan,
     ):  # fmt: skip
         for r in range(lo, hi):
             if ended[r]:
@@ -58,8 +58,8 @@ def make_many(*parts):
             codes[r] = descent(
                 fun, jac, row_of(row_args, r) + args, points[r], points[r], gradients[r],
                 gradients[r], spare, row_of(slots, r), walls, row_of(rates, r), hyper,
-                weight_decay, prox_coefs, table, row_of(scalar_places, r), sums, (), tests,
-                counts[r], numbers[r], steps, 1, zero, nan,
+                weight_decay, prox_coefs, cost_coefs, table, row_of(scalar_places, r), sums, (),
+                tests, counts[r], numbers[r], steps, 1, zero, nan,
             )  # fmt: skip
             nits[r] += counts[r, TAKEN]
             left_out = (
@@ -90,7 +90,7 @@ def many_kernel(functions: tuple[Any, ...], kinds: DescentKinds, row_args: Any) 
         tuple_of(rows, kinds.rates),
         types.Tuple(hyper),
         types.float64,
-        tuple_of(types.float64, kinds.prox),
+        *[tuple_of(types.float64, count) for count in (kinds.prox, kinds.costs)],
         *(types.float64[::1], types.int64),
         tuple_of(floats, kinds.scalars),
         types.float64[::1],

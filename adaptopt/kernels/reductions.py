@@ -70,15 +70,15 @@ def _from_bits(bits, like):
 
 
 def make_norm(residual, read_x, read_g):
-    """Compose a residual into its largest absolute value; ``nan`` where g is not finite."""
+    """Compose a residual into its largest absolute value; ``nan`` where g or x is not finite."""
 
     def norm(x, g, walls, coefs, zero, nan):
         largest = to_bits(zero)
         steepest = to_bits(zero)
         for i in range(uintp(x.size)):
-            g_i = read_g(g[i])
-            steepest = max(steepest, to_bits(abs(g_i)))
-            distance = abs(residual(read_x(x[i]), g_i, *gather(walls, i), *coefs))
+            x_i, g_i = read_x(x[i]), read_g(g[i])
+            steepest = max(steepest, to_bits(abs(g_i)), to_bits(abs(x_i)))
+            distance = abs(residual(x_i, g_i, *gather(walls, i), *coefs))
             largest = max(largest, to_bits(distance))
         slope = from_bits(steepest, zero)
         return from_bits(largest, zero) if slope - slope == zero else nan
@@ -97,7 +97,7 @@ def largest_move(x, before, zero):
 def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., float]:
     """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
 
-    It is NaN where an entry of ``g`` is infinite or NaN.
+    It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
     """
     number = layout.number
     signature = number(

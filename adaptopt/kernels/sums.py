@@ -10,7 +10,7 @@ from numba import types
 
 from .build import array_type, compile_kernel, inlinable
 
-__all__ = ["LANES", "count_nothing", "make_count", "make_remember", "remember_kernel"]
+__all__ = ["LANES", "count_kernel", "count_nothing", "make_count"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -53,7 +53,7 @@ def make_remember():
 
 
 def make_count():
-    """Compose what a compiled loop does with a round: add it to a memory of arrays.
+    """Compose what is done with a round: add it to a memory of arrays.
 
     These are the arguments of `make_remember` after the gradient, and the sums of what that
     returns, of the losses, and the number of rounds.
@@ -77,10 +77,9 @@ def count_nothing(x, g, f, memory):
 
 
 @cache
-def remember_kernel(form: str) -> Callable[..., tuple[float, float, float]]:
+def count_kernel(form: str) -> Callable[..., None]:
     """Return the kernel for points and gradients of one type."""
     given, wide = array_type(form).copy(readonly=True), types.float64[::1]
-    result = types.UniTuple(types.float64, 3)
-    signature = result(given, given, wide.copy(readonly=True), wide, wide, wide, wide)
-    kernel: Callable[..., tuple[float, float, float]] = compile_kernel(make_remember, (), signature)
+    signature = types.void(given, given, types.float64, types.UniTuple(wide, 6))
+    kernel: Callable[..., None] = compile_kernel(make_count, (), signature)
     return kernel
