@@ -25,7 +25,7 @@ from .reporting import display, progress_bar, read_callback, state_on_error
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["descend"]
+__all__ = ["descend", "read_domain"]
 
 
 def descend(
@@ -68,7 +68,7 @@ def descend(
     else:
         objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
         flat = x.reshape(-1)
-    domain = _read_domain(method, prox, x, opts.certificate, objective.is_convex)
+    domain = read_domain(method, prox, x, opts.certificate, objective.is_convex)
     monitor = Monitor(opts, flat, method.has_objective)
     run = start_run(optimizer, objective, monitor, domain, opts, every)
     if state is not None:
@@ -108,7 +108,7 @@ def descend(
     return result
 
 
-def _read_domain(
+def read_domain(
     method: Any, prox: Proximal, x: Any, wanted: bool | None, convex: bool
 ) -> Domain | None:
     """Return the bounded domain of a certificate, if the function is known or said to be convex."""

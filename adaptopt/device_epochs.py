@@ -75,9 +75,6 @@ class DeviceEpochRun(EpochRun):
     def _penalty(self, x: Any) -> float:
         return self._figures.penalty(x)
 
-    def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
-        return None  # it would take the point and its gradient to the host
-
     def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit."""
         super().restore(state)

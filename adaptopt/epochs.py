@@ -11,6 +11,7 @@ import numpy as np
 from . import placement
 from .averaging import Average
 from .batches import FiniteSum
+from .descent import read_domain
 from .epoch_calls import EpochCalls, choose_calls
 from .epoch_state import EpochState
 from .history import History
@@ -138,6 +139,9 @@ class EpochRun:
         self._strange: int | None = None
         self.validation = validation
         self.prox = prox
+        self._domain = read_domain(
+            *(optimizer.method, prox, self.x, options.certificate, is_convex(total.problem))
+        )
         self.history = History(options.history)
         self._calls: EpochCalls | None = None
         if not placement.is_on_device(self._flat):
@@ -480,15 +484,8 @@ class EpochRun:
 
     def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
         """Return by how much ``fun`` is above its minimum at most, where that is known."""
-        wanted = self.options.certificate
-        if not (is_convex(self.total.problem) if wanted is None else wanted):
-            return None
-        domain = self.prox.domain()
         finite = math.isfinite(fun) and placement.is_finite(jac)
-        if domain is None or not domain.is_bounded or not finite:
-            return None
-        shape, domain = self.x.shape, domain.plus(*self.optimizer.method.penalty)
-        return gap(x.reshape(shape), fun, jac.reshape(shape), domain.flat(shape))
+        return gap(x, fun, jac, self._domain) if self._domain is not None and finite else None
 
     def _answer(self, stop: Stop) -> Any:
         """Return the iterate that the run has come to."""

@@ -528,6 +528,34 @@ def test_a_finite_sum_in_a_bounded_domain_is_as_near_to_its_minimum_as_its_gradi
     assert ao.minimize_finite_sum(p, np.zeros(5), None, epochs=1).certificate is None
 
 
+@pytest.mark.parametrize(
+    "method", [ao.SGD(0.1, weight_decay=0.5), ao.AdaGradDA(1.0, l1=0.1, l2=0.3)]
+)
+def test_the_certificate_of_a_finite_sum_has_the_methods_own_penalty(method):
+    rng = np.random.default_rng(0)
+    p = ao.problems.LeastSquares(rng.standard_normal((100, 3)), rng.standard_normal(100))
+    res = ao.minimize_finite_sum(
+        p, np.zeros(3), None, method=method, bounds=[(-2, 2)] * 3, rng=0, epochs=200
+    )
+    assert res.fun == pytest.approx(p.value(res.x) + method.penalty_at(res.x), rel=1e-12)
+    assert -1e-12 <= res.certificate < 0.05
+
+
+def test_a_certificate_of_a_finite_sum_of_unknown_functions_is_vouched_for():
+    def wave(x, rows):
+        return float(np.sin(3 * x[0])), 3 * np.cos(3 * x)
+
+    def solve(**options):
+        return ao.minimize_finite_sum(
+            wave, np.ones(1), 8, bounds=[(-5, 5)], rng=0, options=options, epochs=1
+        )
+
+    assert solve().certificate is None
+    assert solve(certificate=True).certificate > 0
+    with pytest.raises(ValueError, match=r"'certificate'\] is True without finite bounds"):
+        ao.minimize_finite_sum(wave, np.ones(1), 8, options={"certificate": True})
+
+
 def test_without_the_option_there_is_no_certificate():
     res = solve(5, certificate=False)
     assert [res[name] for name in FIELDS] == [None] * 4

@@ -128,7 +128,7 @@ def test_options(name):
 
 
 def test_penalties():
-    device, host = both(prox=ao.L1(0.05))
+    device, host = both(prox=ao.L1(0.05), method=ao.AdaGrad(0.5, weight_decay=0.1))
     assert device.fun == pytest.approx(host.fun, rel=1e-12 if SIMULATED else 1e-5)
     device.fun = host.fun
     assert_same_run(device, host)
