@@ -24,11 +24,13 @@ from .kernels.cuda_verdict import (
     ALWAYS,
     BIG,
     COUNTS,
+    FACTORS,
     FETCHERS,
     FOUND,
     GO,
     LAST,
     SKIPPED,
+    SMALL,
     TRIED,
     Coefficients,
     T,
@@ -80,15 +82,15 @@ class Deferral:
         ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]], dtype=np.int64)
         self._ends = placement.moved(ends, near)
         # For sums of squares of blocks, and views of where those of each gradient are.
-        self._sums = [placement.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(2)]
+        self._sums = [placement.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(3)]
         self._places = [[sums[lo:hi] for lo, hi in pairwise(ends.tolist())] for sums in self._sums]
         # Without a norm there are none to look at.
         self._looked_at = self._ends if self.may_skip else placement.moved(ends[:1].copy(), near)
-        self._factors = placement.moved(np.array([*TRIED, 1.0]), near)
+        self._factors = placement.moved(np.array([*TRIED, *[1.0] * (FACTORS - FOUND)]), near)
         counts = np.zeros(COUNTS, np.int64)
         counts[ALWAYS] = 1
         self._counts = placement.moved(counts, near)
-        self._verdict = Verdict(gradients.factor_for)
+        self._verdict = Verdict(gradients.factors_for)
         firsts = list(accumulate([len(group.spans) for group in groups], initial=0))
         self._groups = [
             _Deferred(group, transformation, lo, hi)
@@ -115,16 +117,18 @@ class Deferral:
         main = flat[0].stream
         others = [g.stream for g in flat[1:] if not placement.on_one_stream(g, flat[0])]
         with device_of(self._near):
-            again = self._sums[0]
+            again = larger = self._sums[0]
             if self.may_skip:
                 self._sum_up(flat, 0, 0, ALWAYS)
             join(main, others)
             if self.may_skip and any(g.dtype.itemsize == 8 for g in flat):
-                # Squares of float64 may overflow where the norm does not; the others' do not.
-                again = self._sums[1]
+                # Squares of float64 may overflow or vanish where the norm does not; the others'
+                # do not.
+                again, larger = self._sums[1:]
                 self._sum_up(flat, 1, 1, BIG, main)
+                self._sum_up(flat, 2, 2, SMALL, main)
             self._verdict.launch(
-                (1, FETCHERS), main, self._sums[0], again, self._looked_at,
+                (1, FETCHERS), main, self._sums[0], again, larger, self._looked_at,
                 *self._transformation.bounds, _as_signed(seed), self._factors, self._counts,
             )  # fmt: skip
             for deferred, group in zip(self._groups, gs, strict=True):
@@ -150,7 +154,7 @@ class Deferral:
         for g, place in zip(flat, self._places[into][places], strict=True):
             wanted_squares(g.dtype.name)(
                 g.stream if stream is None else stream,
-                *(storage(g), self._factors, factor, place, self._counts, wanted, BIG),
+                *(storage(g), self._factors, factor, place, self._counts, wanted, BIG, SMALL),
             )
 
     def read(self) -> Counted:

@@ -33,8 +33,11 @@ class AdaGradDA(Method):
     .. math:: x_{t+1} = -\frac{S(\eta z_t, \eta t \lambda_1)}{H_t + \eta t \lambda_2},
 
     where S is soft thresholding. The point depends on the sum alone: **where the run started is
-    forgotten**, and distances are measured from 0. The penalty belongs to the method, and
-    `minimize` adds it to the value; a ``prox`` would apply one more.
+    forgotten**, and distances are measured from 0. So a schedule that falls to 0 brings the point
+    to 0 too. The penalty belongs to the method, and `minimize` adds it to the value; a ``prox``
+    would apply one more.
+
+    Decoupled weight decay is refused: the point is computed anew, so a decay of it is forgotten.
 
     References
     ----------
@@ -68,6 +71,7 @@ class AdaGradDA(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_decoupled(self)
         if self.eps == 0:
             raise ValueError(
                 "AdaGradDA.eps is 0.0, expected eps > 0: a zero gradient would divide by zero"
@@ -87,7 +91,8 @@ class FTRL(Method):
     Parameters
     ----------
     lr : float or callable, default 1e-1
-        Learning rate, the paper's alpha; greater than 0, or a function of the step.
+        Learning rate, the paper's alpha; at least 1e-20, or a function of the step. In steps whose
+        rate a schedule puts below that, the point rests.
     beta : float, default 1.0
         At least 0: what is added to the root of the sum of squared gradients.
     l1, l2 : float, default 0.0
@@ -97,7 +102,8 @@ class FTRL(Method):
     Raises
     ------
     ValueError
-        Also where ``beta`` and ``l2`` are both 0: a zero gradient would divide by zero.
+        Also where ``beta`` and ``l2`` are both 0: a zero gradient would divide by zero. And for
+        decoupled weight decay, as the next step would compute the point anew.
 
     Notes
     -----
@@ -137,6 +143,12 @@ class FTRL(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _refuse_decoupled(self)
+        if not callable(self.lr) and self.lr < rules.FTRL_LEAST_LR:
+            raise ValueError(
+                f"FTRL.lr is {self.lr}, expected at least {rules.FTRL_LEAST_LR}: smaller ones "
+                "count as 0"
+            )
         if self.beta == 0 and self.l2 == 0:
             raise ValueError(
                 "FTRL.beta is 0.0 with l2 0.0, expected one of them > 0: a zero gradient would "
@@ -215,3 +227,13 @@ class AdaGradNorm(Method):
     def initial_scalars(self) -> tuple[float, ...]:
         """Start the sum at ``initial_accumulator``."""
         return (self.initial_accumulator,)
+
+
+def _refuse_decoupled(method: Method) -> None:
+    """Raise for a decay of points that the next step computes anew, and so without it."""
+    if method.decoupled and method.weight_decay:
+        raise ValueError(
+            f"{type(method).__name__}.decoupled is True with weight_decay {method.weight_decay}, "
+            "expected False: the point is computed anew from sums of gradients, which forgets a "
+            "decay of the point itself"
+        )

@@ -17,7 +17,7 @@ from .arrays import compute_dtype, storage
 from .kernels import Layout, cost_kernel, hands, squares_of_parts
 from .kernels.threads import THREADED_FROM
 from .precision import Precision
-from .proximal import Proximal, cost_with_penalty, l1_gradients, with_penalty
+from .proximal import Proximal, check_fits, cost_with_penalty, l1_gradients, with_penalty
 from .snapshot import Entry
 from .tables import RowGradient, Table
 from .transformation import Transformation, total
@@ -108,6 +108,8 @@ class Group:
         self._lay_out(shapes)
         self.scalars: tuple[float, ...] = method.initial_scalars()
         decay_coefs = self._read_method(method)
+        for name, limit in zip(("clip_value",), transformation.limits, strict=False):
+            check_fits(name, limit, self.number)
 
         n = flat.size
         self._tables: dict[int, Table] = {}
@@ -540,7 +542,7 @@ class Group:
         wide = self._whole.x if self.has_master else self.flat
         for (lo, hi), shape in zip(self.spans[first:end], self._shapes[first:end], strict=True):
             x = wide[lo:hi].astype(np.float64).reshape(shape)
-            rates = np.maximum(self._whole.rates[0][lo:hi].reshape(shape), np.finfo(float).tiny)
+            rates = self._whole.rates[0][lo:hi].reshape(shape)
             if np.isfinite(x).all() and x.size:
                 wide[lo:hi] = self.prox.solve(x, rates).ravel()
             if self.has_master:
@@ -552,7 +554,7 @@ class Group:
             make = self._kernels.tying_map
             prox: Any = self.prox
             assert make is not None
-            functions = (prox.terms, prox.advance, prox.result)
+            functions = (prox.alone, prox.terms, prox.advance, prox.result)
             self._maps = [
                 make(
                     functions, prox.start, prox.number, *prox.tied(hi - lo),
@@ -807,16 +809,15 @@ class Group:
             *[prox.parameters(shape, self.flat.dtype) for shape in self._shapes], strict=True
         )
         joined = [np.concatenate(pieces) for pieces in zip(*arrays, strict=True)]
+        for value in (*joined, *scalars[0]):
+            check_fits(f"a parameter of prox, {type(prox).__name__},", value, self.number)
         walls = (wall.astype(self.number) for wall in joined)
         return tuple(placement.moved(wall, self.flat) for wall in walls), scalars[0]
 
     def _check_hyperparameters(self) -> None:
         for name, value in vars(self.method).items():
-            if isinstance(value, float) and value != 0 and self.number.type(value) == 0:
-                raise ValueError(
-                    f"{name} is {value}, which is 0 in {self.number}, expected at least "
-                    f"{np.finfo(self.number).smallest_subnormal}"
-                )
+            if isinstance(value, float):
+                check_fits(name, value, self.number)
 
 
 def _owner(array: Any) -> np.ndarray | None:

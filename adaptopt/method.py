@@ -272,11 +272,15 @@ class Method:
     @cached_property
     def _hyperparameters(self) -> tuple[tuple[Any, ...], int | None]:
         """Values of the fields that the coefficients are made of, and which is a schedule."""
-        inherited = {f.name for f in dataclasses.fields(Method)}
-        names = [f.name for f in dataclasses.fields(self) if f.name not in inherited]
+        names = self._own_fields()
         scheduled = "lr" in names and callable(self.lr)  # type: ignore[attr-defined]
         values = tuple(getattr(self, name) for name in names)
         return values, names.index("lr") if scheduled else None
+
+    def _own_fields(self) -> list[str]:
+        """Return the names of those fields, in their order."""
+        inherited = {f.name for f in dataclasses.fields(Method)}
+        return [f.name for f in dataclasses.fields(self) if f.name not in inherited]
 
     @property
     def numbers_after_lr(self) -> tuple[bool | float, ...] | None:
@@ -284,11 +288,14 @@ class Method:
 
         Kernels that compute the coefficients themselves take no others: then it is None.
         """
-        values, _ = self._hyperparameters
-        if not (values and values[0] is getattr(self, "lr", None)):
+        if self._own_fields()[:1] != ["lr"]:
             return None
-        others = values[1:]
+        others = self._hyperparameters[0][1:]
         return others if all(isinstance(value, bool | float) for value in others) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: not what was derived from it in use."""
+        return {k: v for k, v in vars(self).items() if k != "_hyperparameters"}
 
     def lr_at(self, t: int) -> float:
         """Return the learning rate of step ``t``."""

@@ -72,7 +72,7 @@ class Momentum(Method):
         Step along ``g + momentum * b`` instead of ``b``.
     dampening : float, default 0.0
         In [0, 1). The gradient enters the buffer times ``1 - dampening``; the first one enters
-        whole, as in torch.
+        whole, and without momentum all do, as in torch.
     lr_inside : bool, default False
         Put the learning rate inside the buffer, ``b = momentum * b + lr * g; x -= b``, as Keras
         does. It differs only where the rate varies.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .proximal import Box, Proximal
+from .proximal import Box, Parameters, Proximal, check_fits
 
 __all__ = ["GroupL2", "L2Ball", "NonSeparable", "Simplex"]
 
@@ -23,6 +23,12 @@ __all__ = ["GroupL2", "L2Ball", "NonSeparable", "Simplex"]
 
 # Newton's method on a concave increasing function rises to the root in some ten steps.
 NEWTON_STEPS = 100
+
+# Rates are kept so far from 0, where the largest is about 1: quotients by them are finite.
+LEAST_RATE = 1e-200
+
+# Splits a float64 number into two of half as many bits, whose products are exact (Dekker 1971).
+HALVES = 2.0**27 + 1.0
 
 
 def newton_step(norm, slope, bound):
@@ -37,21 +43,36 @@ def rise(theta, norm, slope, bound):
 
 # -- functions of a map: those of arrays and of numbers, on any device -----------------------------
 
+# The multiplier is at least what each coordinate alone asks for. From there on no coordinate is
+# larger than the bound on all: squares do not overflow, and sums do not cancel.
+
+
+def simplex_alone(v, r, total):
+    """Return the multiplier that leaves ``total`` of a coordinate, or the number just below."""
+    tau = (v - total) / r
+    return tau - 4e-16 * abs(tau)
+
 
 def simplex_terms(v, r, tau, total):
     """Sum up what is positive."""
-    return (v, r) if v - tau * r > 0.0 else (0.0, 0.0)
+    u = v - tau * r
+    return (u, r) if u > 0.0 else (0.0, 0.0)
 
 
-def simplex_advance(tau, v, r, total):
+def simplex_advance(tau, u, r, total):
     """Michelot (1986): the multiplier for which those that are positive sum up to ``total``."""
-    return (v - total) / r if r > 0.0 else tau
+    return tau + (u - total) / r if r > 0.0 else tau
 
 
 def simplex_result(v, r, tau, a, total):
-    """Return what is positive, else 0."""
+    """Return what is positive, else 0; the sum is right for certain."""
     u = v - tau * r
-    return u if u > 0.0 else 0.0
+    return u * (total / a) if u > 0.0 else 0.0
+
+
+def ball_alone(v, r, radius):
+    """Return the multiplier that brings a coordinate to the sphere."""
+    return (abs(v) / radius - 1.0) / r
 
 
 def ball_shrunk(v, r, theta):
@@ -65,20 +86,25 @@ def ball_slope(u, r, theta):
 
 
 def ball_terms(v, r, theta, radius):
-    """Sum up squares and slopes."""
-    u = ball_shrunk(v, r, theta)
+    """Sum up squares and slopes, in units of the radius."""
+    u = ball_shrunk(v, r, theta) / radius
     return u * u, ball_slope(u, r, theta)
 
 
 def ball_advance(theta, squares, slope, radius):
     """Step towards the sphere."""
-    return rise(theta, sqrt(squares), slope, radius)
+    return rise(theta, sqrt(squares), slope, 1.0)
 
 
 def ball_result(v, r, theta, squares, radius):
     """Return the coordinate, on the sphere for certain."""
     u, norm = ball_shrunk(v, r, theta), sqrt(squares)
-    return u * (radius / norm) if norm > radius else u
+    return u / norm if norm > 1.0 else u
+
+
+def group_alone(v, r, lam):
+    """Return the norm that is left of a coordinate."""
+    return abs(v) - lam * r
 
 
 def group_terms(v, r, s, lam):
@@ -95,7 +121,12 @@ def group_advance(s, squares, slope, lam):
 
 def group_result(v, r, s, squares, lam):
     """Shrink a coordinate."""
-    return v * s / (s + lam * r)
+    return v * (s / (s + lam * r))
+
+
+def anything(v, r, number):
+    """Return a bound for roots of which none is known."""
+    return -math.inf
 
 
 # -- maps ------------------------------------------------------------------------------------------
@@ -107,6 +138,8 @@ class NonSeparable(Proximal):
     A CUDA device solves it by what ties the coordinates of a group, one number ``theta`` each. It
     rises from ``start``, at most ``most_steps(size)`` times, to the root of a function of two sums:
 
+    ``alone(v, r, number) -> theta``
+        A number that the root is not below, by one coordinate: ``theta`` starts at the largest.
     ``terms(v, r, theta, number) -> (a, b)``
         What a coordinate adds to the sums.
     ``advance(theta, a, b, number) -> theta``
@@ -119,6 +152,7 @@ class NonSeparable(Proximal):
 
     is_separable = False
     start = 0.0
+    alone: Callable[..., Any] = staticmethod(anything)
     terms: Callable[..., Any] | None = None
     advance: Callable[..., Any] | None = None
     result: Callable[..., Any] | None = None
@@ -154,8 +188,10 @@ class Simplex(NonSeparable):
 
     Notes
     -----
-    In the metric of the rates :math:`r`: :math:`x = [v - \tau r]_+`, with :math:`\tau` by sorting
-    :math:`v / r` (Duchi, Shalev-Shwartz, Singer & Chandra, ICML 2008, Figure 1, for equal rates).
+    In the metric of the rates :math:`r`: :math:`x = [v - \tau r]_+`. Newton's method finds
+    :math:`\tau` from below, each time among the coordinates that are still positive (Michelot,
+    Journal of Optimization Theory and Applications 50 (1986), for equal rates). It is kept in two
+    float64 numbers, as the point may be many orders of magnitude larger than its total.
 
     Examples
     --------
@@ -168,6 +204,7 @@ class Simplex(NonSeparable):
     """
 
     start = -math.inf
+    alone = staticmethod(simplex_alone)
     terms = staticmethod(simplex_terms)
     advance = staticmethod(simplex_advance)
     result = staticmethod(simplex_result)
@@ -184,13 +221,34 @@ class Simplex(NonSeparable):
         """Return how often the multiplier rises: each time one coordinate less is positive."""
         return size + 1
 
+    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
+        """Return nothing, if ``dtype`` has such a total."""
+        check_fits("Simplex.total", self.total, dtype)
+        return (), ()
+
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Return the projection."""
-        v, r = x.ravel(), rates.ravel()
-        order = np.argsort(-(v / r), kind="stable")
-        tau = (np.cumsum(v[order]) - self.total) / np.cumsum(r[order])
-        last = np.flatnonzero(v[order] / r[order] > tau)[-1]
-        projected: np.ndarray = np.maximum(x - tau[last] * rates, 0.0)
+        if not x.size:
+            return x
+        r = _metric(rates)
+        # A power of two, for numbers near the largest: sums and products of halves stay finite.
+        unit = -math.frexp(max(float(np.max(np.abs(x))), self.total))[1]
+        v, total = np.ldexp(x.ravel().astype(np.float64), unit), math.ldexp(self.total, unit)
+        tau, rest, before = float(np.max((v - total) / r)), 0.0, None
+        for _ in range(self.most_steps(v.size) + 1):
+            u = _above(v, r, tau, rest)
+            positive = u > 0.0
+            if not positive.any():  # rounding of tau hides the largest
+                positive = u / r == np.max(u / r)
+            rest += (float(u[positive].sum()) - total) / float(r[positive].sum())
+            tau, rest = tau + rest, rest - ((tau + rest) - tau)
+            if before is not None and (positive == before).all():
+                break
+            before = positive
+        u = np.maximum(_above(v, r, tau, rest), 0.0)
+        if not u.any():  # total is nothing beside the point
+            u = positive * r
+        projected: np.ndarray = (u * (self.total / float(u.sum()))).reshape(x.shape)
         return projected
 
     def feasible(self, x: np.ndarray) -> np.ndarray:
@@ -221,6 +279,7 @@ class L2Ball(NonSeparable):
     array([3., 4.])
     """
 
+    alone = staticmethod(ball_alone)
     terms = staticmethod(ball_terms)
     advance = staticmethod(ball_advance)
     result = staticmethod(ball_result)
@@ -235,19 +294,23 @@ class L2Ball(NonSeparable):
 
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Return the projection."""
-        if np.linalg.norm(x) <= self.radius:
-            return x
+        v, r = x.astype(np.float64), _metric(rates).reshape(x.shape)
         # Newton's method on 1 / norm - 1 / radius, which is nearly linear in theta and concave.
-        theta = 0.0
+        with np.errstate(over="ignore"):
+            theta = float(np.max(ball_alone(v, r, self.radius), initial=0.0))
         for _ in range(NEWTON_STEPS):
-            u = ball_shrunk(x, rates, theta)
-            slope = np.sum(ball_slope(u, rates, theta))
-            step = newton_step(np.linalg.norm(u), slope, self.radius)
+            u = ball_shrunk(v, r, theta) / self.radius
+            norm = float(np.linalg.norm(u))
+            if norm <= 1.0:
+                break
+            step = newton_step(norm, float(np.sum(ball_slope(u, r, theta))), 1.0)
             theta += step
             if step <= 1e-15 * theta:
                 break
-        u = ball_shrunk(x, rates, theta)
-        projected: np.ndarray = u * min(1.0, self.radius / float(np.linalg.norm(u)))
+        if theta == 0.0:
+            return x
+        u = ball_shrunk(v, r, theta)
+        projected: np.ndarray = u / max(1.0, float(np.linalg.norm(u / self.radius)))
         return projected
 
     def feasible(self, x: np.ndarray) -> np.ndarray:
@@ -283,6 +346,7 @@ class GroupL2(NonSeparable):
     array([2.4, 3.2, 0. , 0. ])
     """
 
+    alone = staticmethod(group_alone)
     terms = staticmethod(group_terms)
     advance = staticmethod(group_advance)
     result = staticmethod(group_result)
@@ -291,7 +355,7 @@ class GroupL2(NonSeparable):
         if not (np.isfinite(lam) and lam >= 0):
             raise ValueError(f"GroupL2.lam is {lam!r}, expected a finite number >= 0")
         self.lam = float(lam)
-        self.groups = _read_groups(groups)
+        self.groups, self._labels = _read_groups(groups)
 
     @property
     def number(self) -> float:
@@ -308,26 +372,31 @@ class GroupL2(NonSeparable):
 
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Return the minimiser."""
-        v, r = x.flatten(), rates.ravel()
+        v, r = x.flatten().astype(np.float64), rates.ravel()
         self._check(v.size)
         if self.lam == 0:
             return x
         labels, members, count = self.groups
-        vm, weights = v[members], self.lam * r[members]
-        alive = _norms(vm / weights, labels, count) > 1.0
+        with np.errstate(over="ignore"):
+            weights = np.maximum(self.lam * r[members].astype(np.float64), np.finfo(float).tiny)
+        vm = v[members]
         # The norm s of what is left is the root of norm(v / (s + lam r)) = 1. One over that norm is
-        # concave in s, so Newton's method rises to the root from 0.
+        # concave in s, so Newton's method rises to the root from below.
         s = np.zeros(count)
+        np.maximum.at(s, labels, np.abs(vm) - weights)
+        scale = np.zeros(count)  # of s, whose inverse may underflow
+        np.maximum.at(scale, labels, np.abs(vm))
         for _ in range(NEWTON_STEPS):
             denominators = s[labels] + weights
             w = vm / denominators
             norm = _norms(w, labels, count)
-            slope = np.where(alive, _sums(w**2 / denominators, labels, count), 1.0)
-            step = np.where(alive, newton_step(norm, slope, 1.0), 0.0)
+            slope = _sums(w**2 * (scale[labels] / denominators), labels, count)
+            alive = norm > 1.0
+            step = np.where(alive, newton_step(norm, np.where(alive, slope, 1.0), 1.0), 0.0) * scale
             s += step
             if (step <= 1e-15 * s).all():
                 break
-        v[members] = vm * s[labels] / (s[labels] + weights)
+        v[members] = vm * (s[labels] / (s[labels] + weights))
         return v.reshape(x.shape)
 
     def penalty(self, x: np.ndarray) -> float:
@@ -335,9 +404,22 @@ class GroupL2(NonSeparable):
         labels, members, count = self.groups
         self._check(x.size)
         values = x.ravel()[members].astype(np.float64)
-        return self.lam * float(_norms(values, labels, count).sum())
+        unit = float(np.max(np.abs(values), initial=0.0))
+        if not 0.0 < unit < math.inf:
+            return self.lam * unit
+        return self.lam * unit * float(_norms(values / unit, labels, count).sum())
+
+    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
+        """Return nothing, if the groups fit the shape."""
+        self._check(int(np.prod(shape)))
+        return (), ()
 
     def _check(self, size: int) -> None:
+        if self._labels is not None and self._labels != size:
+            raise ValueError(
+                f"GroupL2.groups has {self._labels} labels, expected {size}: one for each element "
+                "of the parameters"
+            )
         members = self.groups[1]
         if members.size and int(members.max()) >= size:
             raise ValueError(
@@ -346,8 +428,12 @@ class GroupL2(NonSeparable):
             )
 
 
-def _read_groups(groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return the label of each member, its flat index, and how many groups there are."""
+def _read_groups(groups: Any) -> tuple[tuple[np.ndarray, np.ndarray, int], int | None]:
+    """Return the label of each member, its flat index and how many groups there are.
+
+    And how many labels were given, if groups were given by labels.
+    """
+    count = None
     if isinstance(groups, Sequence) and groups and np.ndim(groups[0]) == 1:
         parts = [np.asarray(part) for part in groups]
     else:
@@ -355,6 +441,7 @@ def _read_groups(groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
         if labels.dtype.kind not in "iu":
             raise TypeError(f"GroupL2.groups has dtype {labels.dtype}, expected integers")
         flat = labels.ravel()
+        count = flat.size
         parts = [np.flatnonzero(flat == label) for label in np.unique(flat)]
     if any(part.dtype.kind not in "iu" for part in parts if part.size):
         raise TypeError("GroupL2.groups holds numbers that are not integers, expected flat indices")
@@ -364,7 +451,28 @@ def _read_groups(groups: Any) -> tuple[np.ndarray, np.ndarray, int]:
             "GroupL2.groups overlap or have negative indices, expected each index at most once"
         )
     labels = np.repeat(np.arange(len(parts)), [part.size for part in parts])
-    return labels, members, len(parts)
+    return (labels, members, len(parts)), count
+
+
+def _metric(rates: np.ndarray) -> np.ndarray:
+    """Return flat rates with about 1 for the largest, none of them 0 or infinite."""
+    r = rates.flatten().astype(np.float64)
+    infinite = np.isinf(r)
+    if infinite.any():
+        r[infinite] = min(1e100 * float(np.max(r[~infinite], initial=1e-100)), np.finfo(float).max)
+    scaled = np.ldexp(r, -math.frexp(float(np.max(r, initial=0.0)))[1])
+    return np.maximum(scaled, LEAST_RATE)
+
+
+def _above(v: np.ndarray, r: np.ndarray, tau: float, rest: float) -> np.ndarray:
+    """Return ``v - (tau + rest) * r``, to its last digits though ``v`` is much larger."""
+    product = tau * r
+    high, a_high = HALVES * r, HALVES * tau
+    high, a_high = high - (high - r), a_high - (a_high - tau)
+    low, a_low = r - high, tau - a_high
+    lost = ((a_high * high - product) + a_high * low + a_low * high) + a_low * low
+    above: np.ndarray = ((v - product) - lost) - rest * r
+    return above
 
 
 def _sums(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

@@ -390,7 +390,7 @@ class Optimizer:
                 self._skip()
                 return
             coefs = found
-        factor = coefs[0] if coefs else 1.0
+        factor = coefs[0] * coefs[1] if coefs else 1.0
         prepared = [
             group.prepare(t, g, factor, group.scalars)
             for group, g in zip(self._groups, gs, strict=True)
@@ -524,7 +524,7 @@ class Optimizer:
                 return
             coefs = found
         for rows, group in pairs:
-            rows.prepare(group, self.t, coefs[0] if coefs else 1.0)
+            rows.prepare(group, self.t, coefs[0] * coefs[1] if coefs else 1.0)
         by = any(
             g is not None and not behind
             for rows, group in pairs

@@ -9,6 +9,7 @@ all coordinates, or arrays, one for each.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .rules import clip as clip_number
-from .rules import geometric, soft
+from .rules import geometric, soft, times
 
-__all__ = ["L1", "L2", "Box", "Domain", "ElasticNet", "NonNegative", "Proximal"]
+__all__ = ["L1", "L2", "Box", "Domain", "ElasticNet", "NonNegative", "Proximal", "check_fits"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # The scalar functions here are maths like rules.py: they have no one type, and no literals.
@@ -42,17 +43,17 @@ def clip(x, rate, lo, hi):
 
 def soft_threshold(x, rate, l1):
     """Move by ``rate * l1`` towards zero, and no further."""
-    return soft(x, rate * l1)
+    return soft(x, times(rate, l1))
 
 
 def shrink(x, rate, l2, one):
     """Divide by ``1 + rate * l2``."""
-    return x / (one + rate * l2)
+    return x / (one + times(rate, l2))
 
 
 def soft_threshold_and_shrink(x, rate, l1, l2, one):
     """First the one, then the other."""
-    return soft_threshold(x, rate, l1) / (one + rate * l2)
+    return shrink(soft_threshold(x, rate, l1), rate, l2, one)
 
 
 @cache
@@ -80,18 +81,18 @@ def clip_repeated(k, x, rate, lo, hi):
 
 def soft_threshold_repeated(k, x, rate, l1):
     """Move by ``k * rate * l1`` towards zero."""
-    return soft(x, k * rate * l1)
+    return soft(x, times(k * rate, l1))
 
 
 def shrink_repeated(k, x, rate, l2, one):
     """Divide by ``(1 + rate * l2)**k``."""
-    return x * geometric(one / (one + rate * l2), k)[0]
+    return x * geometric(shrink(one, rate, l2, one), k)[0]
 
 
 def elastic_repeated(k, x, rate, l1, l2, one):
     """Shrink k times, and meanwhile move towards zero by less and less."""
-    power, total = geometric(one / (one + rate * l2), k)
-    return soft(power * x, rate * l1 * total)
+    power, total = geometric(shrink(one, rate, l2, one), k)
+    return soft(power * x, times(times(rate, l1), total))
 
 
 @cache
@@ -215,6 +216,18 @@ class Proximal:
     # Whether each coordinate has a map of its own, which the kernel applies; see `nonseparable`.
     is_separable: bool = True
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two maps are of one kind and have the same parameters."""
+        if type(self) is not type(other):
+            return NotImplemented
+        mine, others = vars(self), vars(other)
+        return mine.keys() == others.keys() and all(
+            _same(value, others[name]) for name, value in mine.items()
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), *[v for v in vars(self).values() if isinstance(v, float)]))
+
     def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return flat arrays, one entry for each coordinate, and scalars, in this order."""
         return (), ()
@@ -241,6 +254,13 @@ class Proximal:
     def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
         """Apply the map to whole arrays, where it is not separable."""
         raise NotImplementedError
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Tell whether two parameters of a map are equal: numbers, arrays, or tuples of them."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a is b or bool(np.array_equal(a, b))
 
 
 class _Separable(Proximal):
@@ -487,6 +507,9 @@ class _Bounded(Proximal):
         self.repeat = then_clip_repeated(first.repeat)
         self.cost = cost_within(first.cost)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Bounded, (self._first, self._box)
+
     def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return the bounds, then the parameters of the map: all as arrays where one of them is."""
         arrays, scalars = zip(
@@ -535,7 +558,8 @@ def round_inwards(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round bounds to ``dtype`` so that what respects the rounded ones respects the given ones.
 
-    Where no number of the dtype lies between them, both become the nearest one.
+    Where no number of the dtype lies between them, both become the nearest one. Bounds beyond all
+    its finite numbers are refused.
     """
     lo, hi = np.broadcast_arrays(lo, hi)
     with np.errstate(over="ignore"):
@@ -543,4 +567,29 @@ def round_inwards(
         inner_low = np.where(low < lo, np.nextafter(low, dtype.type(np.inf)), low)
         inner_high = np.where(high > hi, np.nextafter(high, dtype.type(-np.inf)), high)
     crossed = inner_low > inner_high
-    return np.where(crossed, low, inner_low), np.where(crossed, low, inner_high)
+    inner_low, inner_high = np.where(crossed, low, inner_low), np.where(crossed, low, inner_high)
+    beyond = (inner_low == np.inf) | (inner_high == -np.inf)
+    if beyond.any():
+        where = np.atleast_1d(beyond).argmax()
+        raise ValueError(
+            f"bounds are ({lo.reshape(-1)[where]}, {hi.reshape(-1)[where]}), expected finite "
+            f"numbers of {dtype} between them"
+        )
+    return inner_low, inner_high
+
+
+def check_fits(name: str, value: Any, dtype: np.dtype[Any]) -> None:
+    """Raise for a finite number, or one in an array, that is infinite or vanishes in a dtype."""
+    given = np.asarray(value)
+    with np.errstate(over="ignore", under="ignore"):
+        held = given.astype(dtype)
+    wrong = np.isfinite(given) & (np.isinf(held) | ((held == 0) & (given != 0)))
+    if wrong.any():
+        finfo: Any = np.finfo
+        if dtype.name == "bfloat16":  # of which NumPy does not know
+            finfo = importlib.import_module("ml_dtypes").finfo
+        limits = finfo(dtype)
+        first = np.atleast_1d(wrong).argmax()
+        number, kept = given.reshape(-1)[first], held.reshape(-1)[first]
+        expected = f"at most {limits.max}" if kept else f"at least {limits.smallest_subnormal}"
+        raise ValueError(f"{name} is {number}, which is {kept:g} in {dtype}, expected {expected}")

@@ -9,6 +9,9 @@ it: it takes the scalars of a method, numbers that go through the run, to the ne
 Rules are plain functions without literals: a bare ``1`` or ``2.0`` would make Numba compute a
 float32 kernel in float64.
 
+A rate overflows to infinity if eps is tiny, or if there is none and the accumulator has faded. So a
+rule multiplies by it with `times`: a zero gradient moves nothing.
+
 ``eps_in`` and ``eps_out`` are the two places of eps, inside and outside the root; one of them is
 zero. ``lr_in`` and ``lr_out`` are the two places of the learning rate, inside and outside the
 momentum buffer; one of them is one. Adding zero and multiplying by one are exact.
@@ -79,10 +82,21 @@ __all__ = [
     "sgd_rate",
     "soft",
     "stays",
+    "times",
 ]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Rules run on Python floats, in float32 kernels and in float64 kernels: they have no one type.
+
+
+def over(lr, root):
+    """Return ``lr / root``, and 0 if ``lr`` is 0: 0 over an accumulator that has faded is NaN."""
+    return lr / root if lr else lr
+
+
+def times(rate, g):
+    """Return ``rate * g``, and 0 if ``g`` is 0: an infinite rate times 0 would be NaN."""
+    return rate * g if g else g
 
 
 # -- weight decay: what happens to (x, g) before the rule ------------------------------------------
@@ -128,7 +142,7 @@ def sgd_rate(lr):
 
 def sgd(x, g, lr):
     """Robbins & Monro (1951)."""
-    return x - lr * g, lr, ()
+    return x - times(lr, g), lr, ()
 
 
 def stays(k, x, *rest):
@@ -172,8 +186,11 @@ def geometric(f, k):
 
 
 def momentum_coefficients(t, lr, mu, nesterov, dampening, lr_inside):
-    """Place the learning rate; the first buffer is the gradient itself, whatever the dampening."""
-    share = 1.0 if t == 1 else 1.0 - dampening
+    """Place the learning rate; the first buffer is the gradient itself, whatever the dampening.
+
+    So is every one without momentum, as in torch.
+    """
+    share = 1.0 if t == 1 or mu == 0.0 else 1.0 - dampening
     return (mu, share * lr, 1.0) if lr_inside else (mu, share, lr)
 
 
@@ -183,12 +200,12 @@ def momentum_rate(b, mu, lr_in, lr_out):
 
 
 def _heavy_ball(x, g, b, mu, lr_in, lr_out):
-    b = mu * b + lr_in * g
+    b = mu * b + times(lr_in, g)
     return x - lr_out * b, b
 
 
 def _look_ahead(x, g, b, mu, lr_in, lr_out):
-    push = lr_in * g
+    push = times(lr_in, g)
     b = mu * b + push
     return x - lr_out * (push + mu * b), b
 
@@ -233,14 +250,14 @@ def adagrad_coefficients(t, lr, eps, initial_accumulator, eps_inside):
 
 def adagrad_rate(G, lr, eps_in, eps_out):
     """Effective rate of a coordinate whose squared gradients sum to ``G``."""
-    return lr / (sqrt(G + eps_in) + eps_out)
+    return over(lr, sqrt(G + eps_in) + eps_out)
 
 
 def adagrad(x, g, G, lr, eps_in, eps_out):
     """Duchi, Hazan & Singer (2011): divide by the root of all squared gradients so far."""
     G = G + g * g
     rate = adagrad_rate(G, lr, eps_in, eps_out)
-    return x - rate * g, rate, (G,)
+    return x - times(rate, g), rate, (G,)
 
 
 def adagrad_idle(k, x, G, *coefs):
@@ -272,20 +289,20 @@ def _variance(g, V, m, rho, one_minus_rho):
 
 def _scale(E, eps_in, eps_out, lr_in):
     """Return what a gradient is multiplied by before it is stepped along or collected."""
-    return lr_in / (sqrt(E + eps_in) + eps_out)
+    return over(lr_in, sqrt(E + eps_in) + eps_out)
 
 
 def rmsprop_rate(E, *rest):
     """Effective rate of a coordinate whose running second moment (or variance) is ``E``."""
     eps_in, eps_out, lr_in, lr_out = rest[-4:]
-    return lr_out * _scale(E, eps_in, eps_out, lr_in)
+    return times(_scale(E, eps_in, eps_out, lr_in), lr_out)
 
 
 def rmsprop(x, g, E, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
     """Tieleman & Hinton (2012): AdaGrad that forgets the distant past."""
     E = _second_moment(g, E, rho, one_minus_rho)
-    rate = lr_out * _scale(E, eps_in, eps_out, lr_in)
-    return x - rate * g, rate, (E,)
+    rate = times(_scale(E, eps_in, eps_out, lr_in), lr_out)
+    return x - times(rate, g), rate, (E,)
 
 
 def rmsprop_idle(k, x, E, rho, *rest):
@@ -340,7 +357,7 @@ def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in,
     E = _second_moment(g, E, rho, one_minus_rho)
     scale = _scale(E, eps_in, eps_out, lr_in)
     x, b = _heavy_ball(x, g, b, mu, scale, lr_out)
-    return x, lr_out * scale, (E, b)
+    return x, times(scale, lr_out), (E, b)
 
 
 def rmsprop_nesterov(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
@@ -348,14 +365,14 @@ def rmsprop_nesterov(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in,
     E = _second_moment(g, E, rho, one_minus_rho)
     scale = _scale(E, eps_in, eps_out, lr_in)
     x, b = _look_ahead(x, g, b, mu, scale, lr_out)
-    return x, lr_out * scale, (E, b)
+    return x, times(scale, lr_out), (E, b)
 
 
 def rmsprop_centered(x, g, V, m, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
     """Graves (2013), eq. 38-45: divide by the running standard deviation."""
     V, m = _variance(g, V, m, rho, one_minus_rho)
-    rate = lr_out * _scale(V, eps_in, eps_out, lr_in)
-    return x - rate * g, rate, (V, m)
+    rate = times(_scale(V, eps_in, eps_out, lr_in), lr_out)
+    return x - times(rate, g), rate, (V, m)
 
 
 def rmsprop_centered_momentum(
@@ -365,7 +382,7 @@ def rmsprop_centered_momentum(
     V, m = _variance(g, V, m, rho, one_minus_rho)
     scale = _scale(V, eps_in, eps_out, lr_in)
     x, b = _heavy_ball(x, g, b, mu, scale, lr_out)
-    return x, lr_out * scale, (V, m, b)
+    return x, times(scale, lr_out), (V, m, b)
 
 
 def rmsprop_centered_nesterov(
@@ -375,7 +392,7 @@ def rmsprop_centered_nesterov(
     V, m = _variance(g, V, m, rho, one_minus_rho)
     scale = _scale(V, eps_in, eps_out, lr_in)
     x, b = _look_ahead(x, g, b, mu, scale, lr_out)
-    return x, lr_out * scale, (V, m, b)
+    return x, times(scale, lr_out), (V, m, b)
 
 
 # -- AdaDelta --------------------------------------------------------------------------------------
@@ -391,9 +408,9 @@ def adadelta(x, g, E, D, lr, rho, one_minus_rho, eps):
     E = _second_moment(g, E, rho, one_minus_rho)
     # Two roots: the quotient of D and E underflows in float32 where that of their roots does not.
     scale = sqrt(D + eps) / sqrt(E + eps)
-    u = scale * g
+    u = times(scale, g)
     D = _second_moment(u, D, rho, one_minus_rho)
-    return x - lr * u, lr * scale, (E, D)
+    return x - lr * u, times(scale, lr), (E, D)
 
 
 # -- Adam and its kin: a mean of the gradients over a root mean square -----------------------------
@@ -404,6 +421,14 @@ def _correction(beta, t):
     return 1.0 / (1.0 - beta**t)
 
 
+def _uncorrected(lr, c2, eps_root, eps):
+    """Let the rate be ``lr / (sqrt(v + eps_in) + eps_out)`` for a ``v`` that is not corrected.
+
+    A corrected one overflows in float32 from a first gradient of 2e19 on.
+    """
+    return lr / sqrt(c2), eps_root / c2, eps / sqrt(c2)
+
+
 def _mean(g, m, beta, one_minus_beta):
     return beta * m + one_minus_beta * g
 
@@ -411,22 +436,22 @@ def _mean(g, m, beta, one_minus_beta):
 def adam_coefficients(t, lr, beta1, beta2, eps, eps_hat, eps_root):
     """Correct both means for their start at zero; eps-hat is added before that, so it grows too."""
     c1, c2 = _correction(beta1, t), _correction(beta2, t)
-    eps_out = eps * sqrt(c2) if eps_hat else eps
-    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, c2, eps_root, eps_out
+    lr, eps_in, eps_out = _uncorrected(lr, c2, eps_root, eps * sqrt(c2) if eps_hat else eps)
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, eps_in, eps_out
 
 
 def adam_rate(m, v, lr, *rest):
     """Effective rate of a coordinate whose running second moment is ``v``; Nadam's is the same."""
-    c2, eps_in, eps_out = rest[-3:]
-    return _scale(c2 * v, eps_in, eps_out, lr)
+    eps_in, eps_out = rest[-2:]
+    return _scale(v, eps_in, eps_out, lr)
 
 
-def adam(x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, c2, eps_in, eps_out):
+def adam(x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, eps_in, eps_out):
     """Kingma & Ba (2015), Algorithm 1."""
     m = _mean(g, m, beta1, one_minus_beta1)
     v = _second_moment(g, v, beta2, one_minus_beta2)
-    rate = _scale(c2 * v, eps_in, eps_out, lr)
-    return x - rate * (c1 * m), rate, (m, v)
+    rate = _scale(v, eps_in, eps_out, lr)
+    return x - times(rate, c1 * m), rate, (m, v)
 
 
 def adamax_coefficients(t, lr, beta1, beta2, eps, eps_inside):
@@ -437,7 +462,7 @@ def adamax_coefficients(t, lr, beta1, beta2, eps, eps_inside):
 
 def adamax_rate(m, u, lr, *rest):
     """Effective rate of a coordinate whose fading maximum is ``u``."""
-    return lr / (u + rest[-1])
+    return over(lr, u + rest[-1])
 
 
 def adamax(x, g, m, u, lr, beta1, one_minus_beta1, beta2, c1, eps_in, eps_out):
@@ -446,8 +471,8 @@ def adamax(x, g, m, u, lr, beta1, one_minus_beta1, beta2, c1, eps_in, eps_out):
     faded, size = beta2 * u, abs(g) + eps_in
     # Where g is NaN the comparison is false and u becomes NaN; m stays NaN, and so does x.
     u = faded if faded > size else size
-    rate = lr / (u + eps_out)
-    return x - rate * (c1 * m), rate, (m, u)
+    rate = over(lr, u + eps_out)
+    return x - times(rate, c1 * m), rate, (m, u)
 
 
 def _nadam_momentum(t, beta1, momentum_decay):
@@ -464,18 +489,18 @@ def nadam_coefficients(t, lr, beta1, beta2, eps, momentum_decay, eps_root, mu_pr
     mu = _nadam_momentum(t, beta1, momentum_decay)
     mu_next = _nadam_momentum(t + 1, beta1, momentum_decay)
     c_m, c_g = mu_next / (1.0 - mu_product * mu_next), (1.0 - mu) / (1.0 - mu_product)
-    c2 = _correction(beta2, t)
-    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c_m, c_g, c2, eps_root, eps
+    lr, eps_in, eps_out = _uncorrected(lr, _correction(beta2, t), eps_root, eps)
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c_m, c_g, eps_in, eps_out
 
 
 def nadam(
-    x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c_m, c_g, c2, eps_in, eps_out
+    x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c_m, c_g, eps_in, eps_out
 ):
     """Dozat (2016), Algorithm 2: Adam that looks one push ahead."""
     m = _mean(g, m, beta1, one_minus_beta1)
     v = _second_moment(g, v, beta2, one_minus_beta2)
-    rate = _scale(c2 * v, eps_in, eps_out, lr)
-    return x - rate * (c_m * m + c_g * g), rate, (m, v)
+    rate = _scale(v, eps_in, eps_out, lr)
+    return x - times(rate, c_m * m + c_g * g), rate, (m, v)
 
 
 def amsgrad_coefficients(
@@ -484,19 +509,19 @@ def amsgrad_coefficients(
     """Correct v before its maximum is taken, or the maximum: one of two factors is one."""
     c1, c2 = (_correction(beta1, t), _correction(beta2, t)) if bias_correction else (1.0, 1.0)
     before, after = (c2, 1.0) if corrected_max else (1.0, c2)
-    eps_out = eps * sqrt(c2) if eps_hat else eps
-    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, before, after, eps_root, eps_out
+    lr, eps_in, eps_out = _uncorrected(lr, after, eps_root, eps * sqrt(c2) if eps_hat else eps)
+    return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, before, eps_in, eps_out
 
 
 def amsgrad_rate(m, v, v_max, lr, *rest):
     """Effective rate of a coordinate whose largest running second moment is ``v_max``."""
-    after, eps_in, eps_out = rest[-3:]
-    return _scale(after * v_max, eps_in, eps_out, lr)
+    eps_in, eps_out = rest[-2:]
+    return _scale(v_max, eps_in, eps_out, lr)
 
 
 def amsgrad(
     x, g, m, v, v_max,
-    lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, before, after, eps_in, eps_out,
+    lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, before, eps_in, eps_out,
 ):  # fmt: skip
     """Reddi, Kale & Kumar (2018), Algorithm 2: Adam that never forgets a large gradient."""
     m = _mean(g, m, beta1, one_minus_beta1)
@@ -504,8 +529,8 @@ def amsgrad(
     v_now = before * v
     # Where v is NaN the comparison is false and v_max becomes NaN; v stays NaN.
     v_max = v_max if v_max > v_now else v_now
-    rate = _scale(after * v_max, eps_in, eps_out, lr)
-    return x - rate * (c1 * m), rate, (m, v, v_max)
+    rate = _scale(v_max, eps_in, eps_out, lr)
+    return x - times(rate, c1 * m), rate, (m, v, v_max)
 
 
 # -- dual averaging: the point anew from the sum of all gradients ----------------------------------
@@ -529,7 +554,7 @@ def adagrad_da_coefficients(t, lr, eps, l1, l2):
 
 def adagrad_da_rate(z, G, lr, eps, *penalties):
     """Effective rate of a coordinate whose squared gradients sum to ``G``."""
-    return lr / (sqrt(G) + eps)
+    return over(lr, sqrt(G) + eps)
 
 
 def _averaged(z, H, lr, threshold, weight):
@@ -541,7 +566,7 @@ def adagrad_da(x, g, z, G, lr, eps, threshold, weight):
     z = z + g
     G = G + g * g
     H = sqrt(G) + eps
-    return _averaged(z, H, lr, threshold, weight), lr / H, (z, G)
+    return _averaged(z, H, lr, threshold, weight), over(lr, H), (z, G)
 
 
 def adagrad_da_idle(k, x, z, G, lr, eps, threshold, weight):
@@ -549,29 +574,39 @@ def adagrad_da_idle(k, x, z, G, lr, eps, threshold, weight):
     return _averaged(z, sqrt(G) + eps, lr, threshold, weight), (z, G)
 
 
+# A smaller rate counts as 0: one over it, times a root or a point, would overflow in float32.
+FTRL_LEAST_LR = 1e-20
+
+
 def ftrl_carry(t, lr, beta, l1, l2, previous, current):
-    """Keep one over the rate of this step and of the one before, which is 0 before the first."""
-    return current, 1.0 / lr
+    """Keep one over the rate of this step and of the one before, which is 0 before the first.
+
+    For a rate that counts as 0 the last one stays.
+    """
+    return current, 1.0 / lr if lr >= FTRL_LEAST_LR else current
 
 
 def ftrl_coefficients(t, lr, beta, l1, l2, previous, current):
     """Return one over the rates, and what is the same in all steps."""
-    return lr, previous, current, beta, l1, l2
+    return lr if lr >= FTRL_LEAST_LR else 0.0, previous, current, beta, l1, l2
 
 
 def ftrl_rate(z, n, lr, previous, current, beta, *penalties):
     """Effective rate of a coordinate whose squared gradients sum to ``n``."""
-    return lr / (beta + sqrt(n))
+    return over(lr, beta + sqrt(n))
 
 
 def ftrl(x, g, z, n, lr, previous, current, beta, l1, l2):
-    """McMahan et al. (2013), Algorithm 1: the sum of gradients, less what past points pull."""
+    """McMahan et al. (2013), Algorithm 1: the sum of gradients, less what past points pull.
+
+    At rate 0 the point rests, as it does in the limit, and no gradient enters ``z``.
+    """
     H_before = (beta + sqrt(n)) * previous
     n = n + g * g
     root = beta + sqrt(n)
     H = root * current
-    z = z + g - (H - H_before) * x
-    return -soft(z, l1) / (H + l2), lr / root, (z, n)
+    z = z + (g if lr else lr) - (H - H_before) * x
+    return -soft(z, l1) / (H + l2) if lr else x, over(lr, root), (z, n)
 
 
 # -- one rate for all, from the norm ---------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -14,6 +13,11 @@ __all__ = ["Squares", "Transformation", "total"]
 
 # Of each array, the sum of the squares of a factor times its elements.
 Squares = Callable[[float], Sequence[float]]
+
+# Factors for squares that overflow though the elements do not, and for those that vanish.
+DOWN, UP = 2.0**-700, 2.0**600
+# A smaller sum of squares may have lost some to underflow.
+SMALL = 2.0**-960
 
 
 class Transformation:
@@ -30,13 +34,13 @@ class Transformation:
     def __init__(self, clip_value: Any, clip_norm: Any, loss_scale: Any) -> None:
         self._clip_value = _positive("clip_value", clip_value)
         self._clip_norm = _positive("clip_norm", clip_norm)
-        self._loss_scale = _positive("loss_scale", loss_scale)
+        self._loss_scale = _scale(loss_scale)
         self.function: Callable[..., Any] = gradients.as_given
         self.count = 0
         if self._clip_value is not None:
-            self.function, self.count = gradients.clipped, 2
+            self.function, self.count = gradients.clipped, 3
         elif self._clip_norm is not None or self._loss_scale is not None:
-            self.function, self.count = gradients.scaled, 1
+            self.function, self.count = gradients.scaled, 2
 
     @property
     def loss_scale(self) -> float | None:
@@ -55,7 +59,7 @@ class Transformation:
                 + ("None" if self._loss_scale is None else "a number > 0")
                 + f" because the optimizer was made with {self._loss_scale!r}"
             )
-        return _positive("loss_scale", value)
+        return _scale(value)
 
     @property
     def looks(self) -> bool:
@@ -82,33 +86,43 @@ class Transformation:
         a device on which they lie. ``squares(factor)`` returns the sums of the squares of
         ``factor`` times the elements of each.
         """
-        factor = 1.0
+        factors = 1.0, 1.0
         if self.looks:
-            factor = gradients.factor_for(  # type: ignore[no-untyped-call]
-                _global_norm(squares), *self.bounds
+            factors = gradients.factors_for(  # type: ignore[no-untyped-call]
+                *_global_norm(squares), *self.bounds
             )
-            if math.isnan(factor):
+            if math.isnan(factors[1]):
                 return None
-        return (factor, *self.limits)
+        return (*factors, *self.limits)
 
 
-def _global_norm(squares: Squares) -> float:
-    """Return the Euclidean norm of all elements, the same for any threads and any order of arrays.
+def _global_norm(squares: Squares) -> tuple[float, float]:
+    """Return the Euclidean norm of all elements as two factors, the second a power of two.
 
-    NaN where an element is not finite.
+    It is the same for any threads and any order of arrays, and not finite where an element is not.
     """
-    # The second factor is for squares that overflow though the elements do not.
-    for factor in (1.0, 2.0**-700):
-        sums = squares(factor)
-        if all(map(math.isfinite, sums)):
-            with contextlib.suppress(OverflowError):
-                return math.sqrt(math.fsum(sums)) / factor
-    return math.nan
+    found = total(squares(1.0))
+    if found < SMALL:
+        return math.sqrt(total(squares(UP))), 1.0 / UP
+    if math.isfinite(found):
+        return math.sqrt(found), 1.0
+    return math.sqrt(total(squares(DOWN))), 1.0 / DOWN
 
 
 def total(sums: Sequence[float]) -> float:
     """Return the sum of sums of squares, in any order."""
-    return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
+    try:
+        return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
+    except OverflowError:
+        return math.inf
+
+
+def _scale(value: Any) -> float | None:
+    """Return a loss scale that can be divided by."""
+    scale = _positive("loss_scale", value)
+    if scale is not None and math.isinf(1.0 / scale):
+        raise ValueError(f"loss_scale is {value!r}, expected at least 2**-1022")
+    return scale
 
 
 def _positive(name: str, value: Any) -> float | None:

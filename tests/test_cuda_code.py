@@ -149,7 +149,7 @@ def maps():
 
         layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options)._groups[0]._layout
         place = itself if prox.tied(3)[0] is None else listed
-        return map_kernel((prox.terms, prox.advance, prox.result), place, layout)
+        return map_kernel((prox.alone, prox.terms, prox.advance, prox.result), place, layout)
 
     named = {
         "simplex": (ao.Simplex(), FLOAT32, {}),
@@ -167,10 +167,10 @@ def verdicts():
     """Return functions that make the kernels of one thread, by name."""
 
     def verdict():
-        from adaptopt.gradients import factor_for
+        from adaptopt.gradients import factors_for
         from adaptopt.kernels.cuda_verdict import Verdict
 
-        return Verdict(factor_for)
+        return Verdict(factors_for)
 
     def coefficients(method, **options):
         from adaptopt.kernels.cuda_verdict import Coefficients

@@ -1,5 +1,6 @@
 """Dual averaging, FTRL and AdaGrad by the norm."""
 
+import numba
 import numpy as np
 import pytest
 
@@ -173,3 +174,49 @@ def test_minimize_knows_their_names_and_they_converge(method):
 def test_options_that_make_no_sense(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("make", [ao.AdaGradDA, ao.FTRL])
+def test_decoupled_decay_is_refused(make):
+    with pytest.raises(ValueError, match="decoupled is True with weight_decay"):
+        make(0.5, weight_decay=0.5, decoupled=True)
+
+
+def pausing(t):
+    """Return a rate that is 0 in steps 3 and 4."""
+    return 0.0 if t in (3, 4) else 0.5
+
+
+def test_ftrl_rests_at_rate_0_and_goes_on_as_adagrad_does():
+    """Without penalties they are the same, with beta for eps."""
+    x, y = np.full(3, 2.0), np.full(3, 2.0)
+    ftrl = ao.Optimizer(x, ao.FTRL(pausing))
+    adagrad = ao.Optimizer(y, ao.AdaGrad(pausing, eps=1.0))
+    for g in gradients(8, 3):
+        ftrl.step(g)
+        adagrad.step(g)
+        np.testing.assert_allclose(x, y, rtol=1e-13)
+
+
+def test_ftrl_rests_the_same_in_every_loop():
+    def fun(x):
+        return float((x - 1) @ (x - 1)) / 2, x - 1
+
+    @numba.njit
+    def compiled(x, g):
+        g[:] = x - 1
+        return float(g @ g) / 2
+
+    options = {"maxiter": 12, "gtol": None}
+    lr = ao.schedules.cosine(0.5, steps=6)
+    found = [
+        ao.minimize(f, np.zeros(2), jac=True, method=ao.FTRL(lr, l1=0.1), options=options)
+        for f in (fun, compiled)
+    ]
+    np.testing.assert_array_equal(found[0].state.x, found[1].state.x)
+    assert np.isfinite(found[0].state.x).all()
+
+
+def test_a_rate_of_ftrl_so_small_that_it_counts_as_0_is_refused():
+    with pytest.raises(ValueError, match=r"FTRL\.lr is 1e-30, expected at least 1e-20"):
+        ao.FTRL(1e-30)

@@ -50,6 +50,33 @@ def test_the_norm_is_that_of_the_unscaled_gradient():
     np.testing.assert_allclose(stepped(1024 * g, clip_norm=1.0, loss_scale=1024.0), unscaled)
 
 
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e-170, 1.0, 1e170, 1.7e308])
+@pytest.mark.parametrize("limit", [1e-300, 1e-180, 1e-5, 1e8])
+def test_the_norm_is_that_of_gradients_of_any_size(size, limit):
+    g = np.full(4, size)
+    expected = g if size <= limit / 2 else np.full(4, limit / 2)
+    np.testing.assert_allclose(stepped(g, clip_norm=limit), expected, rtol=1e-14)
+
+
+def test_a_factor_too_small_for_float32_is_applied_in_two():
+    g = np.full(40_000, 3e38, np.float32)
+    np.testing.assert_allclose(stepped(g, clip_norm=1e-3), 5e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("power", [-300, -140, -130, 130, 140, 300])
+def test_loss_scales_beyond_float32_divide(dtype, power):
+    g = np.array([0.0, 1.0], dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = np.array([0.0, 2.0**-power]).astype(dtype)
+    assert stepped(g, loss_scale=2.0**power).tolist() == expected.tolist()
+
+
+def test_a_loss_scale_without_an_inverse_is_refused():
+    with pytest.raises(ValueError, match=r"loss_scale is 1e-310, expected at least 2\*\*-1022"):
+        ao.Optimizer(np.zeros(1), ao.SGD(1.0), loss_scale=1e-310)
+
+
 def test_values_are_clipped_last():
     g = stepped(np.array([30.0, 40.0]), clip_norm=1.0, clip_value=0.7, loss_scale=10.0)
     assert g == pytest.approx(np.array([0.6, 0.7]))

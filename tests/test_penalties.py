@@ -1,5 +1,9 @@
 """Proximal maps with penalties, and those that tie coordinates together."""
 
+import copy
+import pickle
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -243,6 +247,91 @@ def test_a_master_copy_is_projected_too():
     opt = ao.Optimizer(x, ao.SGD(0.1), ao.Simplex(), master=True)
     opt.step(np.zeros(2, ml_dtypes.bfloat16))
     assert x.tolist() == [0.5, 0.5]
+
+
+def exact_simplex(v, r, total):
+    """Return the projection by fractions, by sorting ``v / r``."""
+    v, r, total = [Fraction(a) for a in v], [Fraction(a) for a in r], Fraction(total)
+    sum_v, sum_r, tau = Fraction(0), Fraction(0), None
+    for i in sorted(range(len(v)), key=lambda i: -v[i] / r[i]):
+        if tau is not None and v[i] / r[i] <= tau:
+            break
+        sum_v, sum_r = sum_v + v[i], sum_r + r[i]
+        tau = (sum_v - total) / sum_r
+    return np.array([float(max(a - tau * b, 0)) for a, b in zip(v, r, strict=True)])
+
+
+@given(
+    points=st.lists(st.floats(-1, 1), min_size=1, max_size=7),
+    powers=st.lists(st.integers(-40, 40), min_size=7, max_size=7),
+    size=st.integers(-20, 300),
+    total=st.sampled_from([1e-5, 1.0, 3e4]),
+    same=st.booleans(),
+)
+@settings(deadline=None)
+def test_the_projection_onto_the_simplex_is_exact_from_anywhere(points, powers, size, total, same):
+    v = np.array(points) * 10.0**size
+    r = np.full(v.size, 0.3) if same else 1.3 ** np.array(powers[: v.size])
+    u = ao.Simplex(total).solve(v, r)
+    np.testing.assert_allclose(u, exact_simplex(v, r, total), rtol=1e-12, atol=1e-13 * total)
+
+
+@pytest.mark.parametrize("size", [1e8, 1e18, 1e300])
+def test_a_point_far_from_the_simplex_lands_on_it(size):
+    x = np.full(5, 0.2)
+    ao.Optimizer(x, ao.SGD(1.0), ao.Simplex()).step(size * np.array([3.0, 1.0, -2.0, 0.5, -1.0]))
+    assert x.tolist() == [0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e20, 1e150, 1e155, 1e300])
+def test_points_as_large_as_they_come_are_scaled_first(size):
+    v, r = size * np.array([3.0, -4.0]), np.ones(2)
+    np.testing.assert_allclose(ao.L2Ball(0.5).solve(v, r), [0.3, -0.4], rtol=1e-14)
+    shrunk = ao.GroupL2(size, [0, 0]).solve(v, r)
+    np.testing.assert_allclose(shrunk / size, [2.4, -3.2], rtol=1e-14)
+    assert ao.GroupL2(1.0, [0, 0]).penalty(v) == pytest.approx(5 * size, rel=1e-14)
+
+
+@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("rates", [[np.inf] * 6, [0.0] * 6, [1.0, np.inf, 0.0, 1e-300, 1e300, 1]])
+def test_rates_of_any_size_leave_numbers(name, rates):
+    u = TIED[name].solve(np.array([3.0, -1.0, 0.0, 2.0, 1.0, 0.5]), np.array(rates))
+    assert np.isfinite(u).all()
+    np.testing.assert_allclose(TIED[name].feasible(u), u, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [[0, 0], [0, 0, 1, 1], [np.array([0, 3])]])
+def test_groups_that_do_not_fit_are_refused_before_the_first_step(groups):
+    with pytest.raises(ValueError, match=r"GroupL2.groups has .* expected"):
+        ao.Optimizer(np.ones(3), ao.SGD(0.1), ao.GroupL2(0.1, groups))
+
+
+# -- maps as values --------------------------------------------------------------------------------
+
+MAKERS = [
+    lambda: ao.L1(0.1),
+    lambda: ao.L1([0.1, 0.2]),
+    lambda: ao.L2(0.1),
+    lambda: ao.ElasticNet(0.1, [0.2, 0.3]),
+    lambda: ao.Box([-1.0, 0.0], 1.0),
+    lambda: ao.NonNegative(),
+    lambda: ao.L1(0.1).within(ao.Box([-1.0, 0.0], 1.0)),
+    lambda: ao.Simplex(2.0),
+    lambda: ao.L2Ball(2.0),
+    lambda: ao.GroupL2(0.1, [0, 1]),
+]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
+)
+def test_maps_with_the_same_parameters_are_equal(make, copied):
+    prox = make()
+    for other in (make(), copied(prox)):
+        assert prox == other
+        assert hash(prox) == hash(other)
+    assert sum(prox == other() for other in MAKERS) == 1
 
 
 # -- minimize --------------------------------------------------------------------------------------

@@ -27,6 +27,37 @@ def run(x, gs, method, **options):
     return opt
 
 
+# -- numbers beyond a dtype ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda x: ao.Optimizer(x, ao.AdaGrad(initial_accumulator=1e39)), "initial_accumulator"),
+        (lambda x: ao.Optimizer(x, ao.SGD(lr=1e39)), "lr"),
+        (lambda x: ao.Optimizer(x, ao.SGD(weight_decay=1e-50)), "weight_decay"),
+        (lambda x: ao.Optimizer(x, ao.SGD(), clip_value=1e-50), "clip_value"),
+        (lambda x: ao.Optimizer(x, ao.SGD(), ao.L1(1e39)), "L1"),
+        (lambda x: ao.Optimizer(x, ao.SGD(), ao.ElasticNet(0.1, [1e39])), "ElasticNet"),
+        (lambda x: ao.Optimizer(x, ao.SGD(), ao.Box(1e39, 2e39)), "bounds are"),
+        (lambda x: ao.Optimizer(x, ao.SGD(), ao.Simplex(1e39)), "Simplex.total"),
+    ],
+)
+def test_numbers_that_float32_does_not_hold_are_refused(make, name):
+    with pytest.raises(ValueError, match=rf"{name}.*1e[+]?(39|-50).*expected"):
+        make(np.zeros(1, np.float32))
+    make(np.zeros(1))
+
+
+@pytest.mark.parametrize("method", [ao.Adam(0.1), ao.AMSGrad(0.1), ao.Nadam(0.1)], ids=str)
+@pytest.mark.parametrize("g", [1e19, 2e19, 1e20])
+def test_a_large_first_gradient_moves_by_the_rate(method, g):
+    x, wide = np.ones(1, np.float32), np.ones(1)
+    run(x, [np.array([g], np.float32)], method)
+    run(wide, [np.array([g])], method)
+    np.testing.assert_allclose(x, wide, rtol=1e-6)
+
+
 # -- 16-bit parameters and gradients ---------------------------------------------------------------
 
 

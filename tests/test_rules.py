@@ -21,6 +21,63 @@ def run(rule, slots, gradients, coefs, x=1.0):
     return x, rate, slots
 
 
+def numpy_floats(numbers):
+    """Return numbers whose quotients by 0 are infinite, as in a kernel."""
+    return tuple(np.float64(number) for number in numbers)
+
+
+TINY = [5e-324, 1e-310, 1e-300, 1e-8]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(
+    eps=st.sampled_from(TINY),
+    lr=st.sampled_from([1e-3, 5.0, 1e10]),
+    x=st.floats(-1e6, 1e6),
+    t=st.sampled_from([1, 2, 1000]),
+)
+def test_a_zero_gradient_makes_no_finite_point_nan(name, eps, lr, x, t):
+    method = dataclasses.replace(METHODS[name], lr=lr, weight_decay=0.0, decoupled=False)
+    if hasattr(method, "eps") and method.eps:
+        method = dataclasses.replace(method, eps=eps)
+    with np.errstate(all="ignore"):
+        scalars = method.initial_scalars()
+        for step in range(1, t + 1) if method.scalars else ():
+            scalars = method.carried(step, scalars, (0.0,) * len(method.measures))
+        coefs = numpy_floats(method.coefficients_at(t, scalars)[1])
+        # State that has faded, or never was.
+        slots = numpy_floats([0.0] * len(method.slots))
+        new, rate, slots = method.rule(np.float64(x), np.float64(0.0), *slots, *coefs)
+    assert not math.isnan(new)
+    assert not math.isnan(rate)
+    assert not any(map(math.isnan, slots))
+    assert new == x or isinstance(method, ao.AdaGradDA | ao.FTRL)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("g", [0.0, 1.0, -1e10])
+def test_at_rate_0_every_method_rests(name, g):
+    if isinstance(METHODS[name], ao.AdaGradDA):
+        pytest.skip("its point is proportional to the rate")
+    method = dataclasses.replace(METHODS[name], lr=lambda t: 0.0, weight_decay=0.0)
+    with np.errstate(all="ignore"):
+        scalars = method.carried(1, method.initial_scalars()) if method.scalars else ()
+        coefs = numpy_floats(method.coefficients_at(1, scalars)[1])
+        slots = numpy_floats([0.0] * len(method.slots))
+        new, rate, slots = method.rule(np.float64(3.0), np.float64(g), *slots, *coefs)
+    assert (new, rate) == (3.0, 0.0)
+    assert np.isfinite(slots).all()
+
+
+def test_without_momentum_there_is_no_dampening():
+    """torch keeps no buffer then, and so nothing is dampened."""
+    x, slots = 0.0, (0.0,)
+    for t in range(1, 4):
+        coefs = rules.momentum_coefficients(t, 1.0, 0.0, False, 0.5, False)
+        x, _, slots = rules.momentum(x, 1.0, *slots, *coefs)
+    assert x == -3.0
+
+
 def test_sgd_is_one_rate_for_all():
     assert rules.sgd(1.0, 4.0, 0.5) == (-1.0, 0.5, ())
 
@@ -258,7 +315,7 @@ def test_amsgrad_takes_the_maximum_before_or_after_the_correction():
         method = ao.AMSGrad(0.1, beta2=0.5, eps=0.0, eps_root=1e-300, corrected_max=option)
         _, rate, slots = rules.amsgrad(0.0, 4.0, 0.0, 0.0, 0.0, *corrected(method))
         assert slots[1:] == (8.0, v_max)
-        assert rate == 0.1 / 4
+        assert rate == pytest.approx(0.1 / 4, rel=1e-15)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -14,7 +14,7 @@ import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from .build import array_type
+from .build import array_type, inlinable
 from .cuda_launch import DeviceKernel, device_of, launch_size
 from .dense import READ, WRITE, Layout
 from .formats import unchanged
@@ -34,6 +34,9 @@ WIDTH = 128
 # A step of the multiplier so much smaller than it is the last.
 TOLERANCE = 1e-15
 
+# Rates are kept between: quotients by them and products are finite.
+LEAST, MOST = 1e-250, 1e250
+
 
 def make_look(read):
     """Note that an entry is not finite, under the number of the step."""
@@ -46,23 +49,37 @@ def make_look(read):
     return look
 
 
-def make_map(terms, advance, result, place, read, narrow, write, copied):
+def make_map(alone, terms, advance, result, place, read, narrow, write, copied):
     """Compose the functions of a map: see `nonseparable.NonSeparable`."""
 
-    def tied(x, rates, copies, members, starts, counts, strange, stamp, start, number, least, most):
+    def rate_of(rates, i):
+        rate = np.float64(rates[i])
+        rate = rate if rate > LEAST else LEAST
+        return rate if rate < MOST else MOST
+
+    rate_of = inlinable(rate_of, True)
+
+    def tied(x, rates, copies, members, starts, counts, strange, stamp, start, number, most):
         sums = cuda.shared.array((2, WIDTH), types.float64)
         if counts[0] == 0 or strange[0] == stamp:
             return
         thread = cuda.threadIdx.x
         lo, hi = starts[cuda.blockIdx.x], starts[cuda.blockIdx.x + 1]
         theta, first, second = start, 0.0, 0.0
+        for k in range(lo + thread, hi, WIDTH):
+            i = place(members, k)
+            bound = alone(np.float64(read(x[i])), rate_of(rates, i), number)
+            theta = bound if bound > theta else theta
+        sums[0, thread] = theta
+        cuda.syncthreads()
+        for k in range(WIDTH):
+            theta = sums[0, k] if sums[0, k] > theta else theta
+        cuda.syncthreads()
         for _ in range(most):
             mine, other = 0.0, 0.0
             for k in range(lo + thread, hi, WIDTH):
                 i = place(members, k)
-                rate = np.float64(rates[i])
-                rate = rate if rate > least else least
-                a, b = terms(np.float64(read(x[i])), rate, theta, number)
+                a, b = terms(np.float64(read(x[i])), rate_of(rates, i), theta, number)
                 mine += a
                 other += b
             sums[0, thread] = mine
@@ -79,9 +96,7 @@ def make_map(terms, advance, result, place, read, narrow, write, copied):
             theta = new
         for k in range(lo + thread, hi, WIDTH):
             i = place(members, k)
-            rate = np.float64(rates[i])
-            rate = rate if rate > least else least
-            value = narrow(result(np.float64(read(x[i])), rate, theta, first, number))
+            value = narrow(result(np.float64(read(x[i])), rate_of(rates, i), theta, first, number))
             x[i] = write(value, np.uint32(0))
             copied(copies, i, value)
 
@@ -137,7 +152,7 @@ def map_kernel(
     )
     kinds = (
         *(array_type(form), layout.number[::1], types.Tuple([array_type(c) for c in copies])),
-        *(whole, whole, whole, whole, count, wide, wide, wide, count),
+        *(whole, whole, whole, whole, count, wide, wide, count),
     )
     return DeviceKernel(make_map, parts, kinds)
 
@@ -148,7 +163,7 @@ class TyingMap:
     Parameters
     ----------
     functions : tuple of callable
-        ``terms``, ``advance`` and ``result`` of the map.
+        ``alone``, ``terms``, ``advance`` and ``result`` of the map.
     start, number : float
         The multiplier to begin with, and what else the functions take.
     members, starts : ndarray of int64, or None
@@ -175,7 +190,7 @@ class TyingMap:
     ) -> None:
         self._kernel = map_kernel(functions, listed if members is not None else itself, layout)
         self._look = look_kernel(layout.x)
-        self._scalars = start, number, float(np.finfo(np.float64).tiny), most
+        self._scalars = start, number, most
         self._blocks, self._stamp = starts.size - 1, 0
         with device_of(near):
             given = np.zeros(1, np.int64) if members is None else members

@@ -19,6 +19,7 @@ from .dense import READ, Layout
 from .reductions import BLOCK, LANES, to_bits
 
 __all__ = [
+    "LEAST",
     "NormKernel",
     "SumOfSquares",
     "WantedSquares",
@@ -38,6 +39,8 @@ WITHOUT_SIGN = np.int64(2**63 - 1)
 
 # Sums of blocks beyond this may add up to infinity; 1e18 blocks below it do not.
 LARGE = 1e290
+# A smaller sum may have lost squares to underflow.
+LEAST = 2.0**-960
 
 
 # Conditions stand for min and max of two whole numbers: Numba's do not compile for CUDA.
@@ -91,7 +94,7 @@ def make_wanted_squares(read):
     """Sum the squares of each block, where numbers on the device say that they are wanted."""
     squares = inlinable(make_block_squares(read), True)
 
-    def wanted_squares(g, factors, which, sums, counts, wanted, big):
+    def wanted_squares(g, factors, which, sums, counts, wanted, big, small):
         lanes = cuda.shared.array(LANES, types.float64)
         if counts[wanted] == 0:
             return
@@ -100,20 +103,23 @@ def make_wanted_squares(read):
             sums[cuda.blockIdx.x] = total
             if not total < LARGE:
                 counts[big] = 1  # all that write it write the same
+            if total < LEAST:
+                counts[small] = 1
 
     return wanted_squares
 
 
 class WantedSquares(DeviceKernel):
-    """``kernel(stream, g, factors, which, sums, counts, wanted, big)``, without waiting.
+    """``kernel(stream, g, factors, which, sums, counts, wanted, big, small)``, without waiting.
 
     It writes the sums of the squares of ``factors[which] * g``, one for each block, where
-    ``counts[wanted]`` is not 0, and sets ``counts[big]`` where one is too large to be added up.
+    ``counts[wanted]`` is not 0, and sets ``counts[big]`` where one is too large to be added up,
+    ``counts[small]`` where squares may have vanished.
     """
 
     def __init__(self, form: str) -> None:
         wide, whole, one = types.float64[::1], types.int64[::1], types.int64
-        kinds = (array_type(form), wide, one, wide, whole, one, one)
+        kinds = (array_type(form), wide, one, wide, whole, one, one, one)
         super().__init__(make_wanted_squares, (READ[form],), kinds)
 
     def __call__(

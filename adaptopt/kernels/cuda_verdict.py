@@ -19,12 +19,14 @@ from numba import types
 from .build import array_type, inlinable, tuple_of
 from .cuda_arity import taking
 from .cuda_launch import DeviceKernel
+from .cuda_reductions import LEAST
 from .exact_sums import DIGITS, add_exactly, rounded
 from .formats import step_key
 from .per_step import make_prepare
 
 __all__ = [
-    *("ALWAYS", "BIG", "COUNTS", "FETCHERS", "FOUND", "GO", "KEY", "LAST", "SKIPPED", "T", "TRIED"),
+    *("ALWAYS", "BIG", "COUNTS", "FETCHERS", "FOUND", "GO", "KEY", "LAST", "SKIPPED"),
+    *("SMALL", "T", "TRIED"),
     *("Coefficients", "Verdict", "reading"),
 ]
 
@@ -37,14 +39,17 @@ uintp = types.uintp
 
 # The whole numbers that stand on the device: whether the step is taken; how many were, and were
 # skipped; which was skipped last; the key of the step's random bits; whether a sum of squares is so
-# big that it may have overflowed; and a number that is never 0.
-GO, T, SKIPPED, LAST, KEY, BIG, ALWAYS = range(7)
-COUNTS = 7
+# big that it may have overflowed, or so small that squares may have vanished; and a number that is
+# never 0.
+GO, T, SKIPPED, LAST, KEY, BIG, SMALL, ALWAYS = range(8)
+COUNTS = 8
 
 # What gradients are multiplied by before they are squared: the second is for squares that overflow
-# though the elements do not, the third is what the verdict has found for the step.
-TRIED = (1.0, 2.0**-700)
-FOUND = 2
+# though the elements do not, the third for squares that vanish. What follows is what the verdict
+# has found for the step: the product of two factors, and these.
+TRIED = (1.0, 2.0**-700, 2.0**600)
+FOUND = 3
+FACTORS = FOUND + 3
 
 # One warp fetches so many sums of blocks at a time for the thread that adds them up.
 FETCHERS = 32
@@ -84,12 +89,12 @@ def make_total():
     return total
 
 
-def make_verdict(factor_for):
+def make_verdict(factors_for):
     """Decide whether a step is taken, by the norm of all gradients, and count it."""
     total = inlinable(make_total(), True)
     key_of = inlinable(step_key, True)
 
-    def verdict(sums, again, ends, scale, limit, seed, factors, counts):
+    def verdict(sums, again, larger, ends, scale, limit, seed, factors, counts):
         fetched = cuda.shared.array(FETCHED, types.float64)
         digits = cuda.shared.array(DIGITS, types.int64)
         last = ends.size - 1
@@ -97,13 +102,17 @@ def make_verdict(factor_for):
         second_try = first_try
         if counts[BIG] != 0:
             second_try = total(again, ends, 0, last, fetched, digits)
+        third_try = first_try
+        if counts[SMALL] != 0:
+            third_try = total(larger, ends, 0, last, fetched, digits)
         if cuda.threadIdx.x != 0:
             return
+        found, tried = second_try, factors[1]
         if math.isfinite(first_try):
-            norm = math.sqrt(first_try) / factors[0]
-        else:
-            norm = math.sqrt(second_try) / factors[1]
-        factor = factor_for(norm, scale, limit)
+            found, tried = first_try, factors[0]
+            if counts[SMALL] != 0 and first_try < LEAST:
+                found, tried = third_try, factors[2]
+        unit, factor = factors_for(math.sqrt(found), 1.0 / tried, scale, limit)
         if math.isnan(factor):
             counts[GO] = 0
             counts[SKIPPED] += 1
@@ -112,27 +121,30 @@ def make_verdict(factor_for):
             counts[GO] = 1
             counts[T] += 1
             counts[KEY] = key_of(int(seed), int(counts[T]))
-            factors[FOUND] = factor
+            factors[FOUND] = unit * factor
+            factors[FOUND + 1] = unit
+            factors[FOUND + 2] = factor
         counts[BIG] = 0
+        counts[SMALL] = 0
 
     return verdict
 
 
 class Verdict(DeviceKernel):
-    """``kernel(sums, again, ends, scale, limit, seed, factors, counts)``, in one block.
+    """``kernel(sums, again, larger, ends, scale, limit, seed, factors, counts)``, in one block.
 
     Parameters
     ----------
-    factor_for : callable
-        ``factor_for(norm, scale, limit)``: what gradients are multiplied by, NaN for a step that
-        is not taken.
+    factors_for : callable
+        ``factors_for(norm, size, scale, limit)``: what gradients are multiplied by, in two factors,
+        NaN for a step that is not taken.
     """
 
-    def __init__(self, factor_for: Callable[..., Any]) -> None:
+    def __init__(self, factors_for: Callable[..., Any]) -> None:
         wide, whole = types.float64[::1], types.int64[::1]
         number = types.float64
-        kinds = (wide, wide, whole, number, number, types.int64, wide, whole)
-        super().__init__(make_verdict, (factor_for,), kinds)
+        kinds = (wide, wide, wide, whole, number, number, types.int64, wide, whole)
+        super().__init__(make_verdict, (factors_for,), kinds)
 
 
 # -- numbers in arrays -----------------------------------------------------------------------------
@@ -181,7 +193,7 @@ def make_measure(count):
 
 def given(factors, limits):
     """Return what the transformation of gradients takes."""
-    return (factors[FOUND],) + limits
+    return (factors[FOUND + 1], factors[FOUND + 2]) + limits
 
 
 def given_nothing(factors, limits):
@@ -252,6 +264,6 @@ class Coefficients(DeviceKernel):
         kinds = (
             *(wide, whole, types.int64, types.int64, whole, wide, wide, types.int64),
             types.Tuple([types.boolean if isinstance(v, bool) else one for v in hyper]),
-            *(one, tuple_of(one, max(transforms - 1, 0)), wide, array_type(form)),
+            *(one, tuple_of(one, max(transforms - 2, 0)), wide, array_type(form)),
         )
         super().__init__(make_coefficients, parts, kinds)
