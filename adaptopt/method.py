@@ -302,7 +302,10 @@ class Method:
         lr = self.lr  # type: ignore[attr-defined]
         if not callable(lr):
             return lr  # type: ignore[no-any-return]
-        value = float(lr(t))
+        try:
+            value = float(lr(t))
+        except OverflowError:  # of a power
+            value = math.inf
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"lr({t}) is {value}, expected a finite number >= 0")
         return value

@@ -101,7 +101,9 @@ def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
             f"values has {len(values)} entries, expected {len(boundaries) + 1}: "
             "one more than boundaries"
         )
-    if any(b <= a for a, b in pairwise(boundaries)):
+    for boundary in boundaries:
+        _number("boundaries", boundary)
+    if not all(a < b for a, b in pairwise(boundaries)):
         raise ValueError(f"boundaries is {boundaries}, expected strictly rising steps")
     for value in values:
         _at_least_zero("values", value)
@@ -144,18 +146,30 @@ def _piecewise(t: int, boundaries: tuple[int, ...], values: tuple[float, ...]) -
 
 
 def _rate(name: str, lr: float | Schedule) -> float | Schedule:
-    if not callable(lr) and not (math.isfinite(lr) and lr > 0):
+    if callable(lr):
+        return lr
+    _number(name, lr)
+    if not (math.isfinite(lr) and lr > 0):
         raise ValueError(f"{name} is {lr!r}, expected a finite number > 0 or a schedule")
     return lr
 
 
+def _number(name: str, value: Any) -> None:
+    try:
+        math.isfinite(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected a number") from None
+
+
 def _at_least_zero(name: str, value: float) -> float:
+    _number(name, value)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} is {value!r}, expected a finite number >= 0")
     return value
 
 
 def _count(name: str, steps: int) -> int:
-    if not steps >= 1:
+    _number("steps", steps)
+    if not (steps >= 1 and steps == math.floor(steps)):
         raise ValueError(f"{name} is {steps!r}, expected a whole number >= 1")
     return steps

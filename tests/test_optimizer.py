@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -221,6 +221,20 @@ def test_a_method_without_a_rate_formula_has_its_rates_written_down(n):
         a.step(g)
         b.step(g)
     np.testing.assert_array_equal(a.learning_rates(), b.learning_rates())
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_a_used_method_is_as_new(name, copied):
+    method = replace(METHODS[name])
+    before = pickle.dumps(method)
+    method.coefficients_at(1)
+    other = copied(method)
+    assert pickle.dumps(method) == pickle.dumps(other) == before
+    assert (other, hash(other)) == (method, hash(method))
+    assert other.numbers_after_lr == method.numbers_after_lr is not None
 
 
 @pytest.mark.parametrize("name", list(METHODS))

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 
+import adaptopt as ao
 from adaptopt import schedules as s
 
 ALL = [
@@ -67,3 +68,28 @@ def test_a_schedule_is_finite_and_never_negative(schedule):
 def test_a_schedule_is_checked_when_made(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: s.constant("0.1"),
+        lambda: s.inverse_time(0.1, decay=None),
+        lambda: s.piecewise(["a"], [0.1, 0.2]),
+        lambda: s.cosine(0.1, steps="9"),
+    ],
+)
+def test_parameters_are_numbers(make):
+    with pytest.raises(TypeError, match="expected a number"):
+        make()
+
+
+def test_half_a_step_is_refused():
+    with pytest.raises(ValueError, match=r"steps is 2\.5, expected a whole number >= 1"):
+        s.linear_warmup(0.1, steps=2.5)
+
+
+def test_a_power_that_overflows_is_no_rate():
+    method = ao.SGD(s.exponential(0.1, 2.0))
+    with pytest.raises(ValueError, match=r"lr\(5000\) is inf, expected a finite number"):
+        method.lr_at(5000)

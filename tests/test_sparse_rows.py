@@ -782,3 +782,25 @@ def test_the_cost_does_not_depend_on_the_size_of_the_table():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200_000
+
+
+def test_a_mean_of_squares_may_fit_where_their_sum_does_not():
+    table, g = np.zeros((2, 128), np.float32), np.full((1, 128), 1e19, np.float32)
+    g[0, 3] = 3e19
+    opt = ao.Optimizer(table, ao.RowWiseAdaGrad(lr=1.0))
+    opt.step_rows([1], g)
+    mean = (127 * 1e38 + 9e38) / 128
+    np.testing.assert_allclose(opt.state["G"], [0, mean], rtol=1e-6)
+    np.testing.assert_allclose(table[1, :4], -g[0, :4] / np.sqrt(mean), rtol=1e-6)
+
+
+@pytest.mark.parametrize("prox", [None, ao.L1(0.0), ao.ElasticNet(0.0, 0.0)], ids=str)
+@pytest.mark.parametrize("method", [ao.AdaGrad, ao.RowWiseAdaGrad])
+def test_an_infinite_rate_leaves_idle_rows(method, prox):
+    """lr / eps overflows float32."""
+    table = np.ones((3, 2), np.float32)
+    opt = ao.Optimizer(table, method(lr=5.0, eps=1.2e-38), prox)
+    opt.step_rows([0], np.zeros((1, 2), np.float32))
+    opt.step_rows([1], np.ones((1, 2), np.float32))
+    opt.flush()
+    assert table.tolist() == [[1, 1], [-4, -4], [1, 1]]

@@ -21,7 +21,7 @@ from .cuda_launch import ROWS, DeviceKernel, device_of, rows_launch_size
 from .cuda_steps import taking_step, writable
 from .dense import READ, Layout, make_coordinate, step_parts, step_types
 from .row_sums import make_sum_at
-from .table_rows import LANES, make_row_rate, make_square
+from .table_rows import LANES, make_row_rate, make_square, scale_for
 
 __all__ = ["CatchUp", "RowStep", "RowSums"]
 
@@ -99,7 +99,7 @@ def make_device_shared_rows(
     missed_by_row = inlinable(make_missed_by_row(*stored, repeat), True)
     idle_rate = inlinable(make_idle_rate(idle, rate), True)
     square = inlinable(make_square(transform, decay), True)
-    row_rate = inlinable(make_row_rate(rule), True)
+    row_rate, scale_of = inlinable(make_row_rate(rule), True), inlinable(scale_for, True)
     gap, sum_at = inlinable(make_gap(fades), True), inlinable(make_sum_at(read_g), True)
 
     def gradient_at(g, some, u, order, first, stop, width, j, like):
@@ -120,6 +120,7 @@ def make_device_shared_rows(
         lane = uintp(mine * uintp(LANES))
         team = uintp(cuda.blockDim.x)
         zero = like - like
+        scale = scale_of(width, zero)
         whole = uintp(uintp(width // uintp(LANES)) * uintp(LANES))
         some = rows.size > 0
         for at in range(
@@ -155,14 +156,14 @@ def make_device_shared_rows(
                         partial_sum += square(
                             read_x(x[uintp(place + k)]),
                             gradient(g, some, u, order, first, stop, width, k, like),
-                            transform_coefs, decay_coefs,
+                            scale, transform_coefs, decay_coefs,
                         )  # fmt: skip
                     if q == uintp(0):
                         for k in range(whole, width):
                             partial_sum += square(
                                 read_x(x[uintp(place + k)]),
                                 gradient(g, some, u, order, first, stop, width, k, like),
-                                transform_coefs, decay_coefs,
+                                scale, transform_coefs, decay_coefs,
                             )  # fmt: skip
                     lanes[uintp(lane + q)] = partial_sum
             cuda.syncthreads()
@@ -170,7 +171,7 @@ def make_device_shared_rows(
                 total = zero
                 for q in range(LANES):
                     total += lanes[uintp(lane + uintp(q))]
-                found, new = row_rate(row, total, width, slots, coefs, zero)
+                found, new = row_rate(row, total, width, scale, slots, coefs, zero)
                 scatter(slots, row, new, draw(np.uint32(row), *noise))
                 row_rates[mine] = found
             cuda.syncthreads()

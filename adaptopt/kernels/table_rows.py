@@ -22,7 +22,7 @@ from .loops import Loop
 from .per_step import narrow
 from .row_sums import make_summed, share_of
 
-__all__ = ["LANES", "RowStep", "make_row_rate", "make_square", "scratch_width"]
+__all__ = ["LANES", "RowStep", "make_row_rate", "make_square", "scale_for", "scratch_width"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -87,25 +87,39 @@ def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, dr
     return run
 
 
-def make_square(transform, decay):
-    """Compose the square of what the rule would see of a coordinate's gradient."""
+def scale_for(width, zero):
+    """Return a power of two of about ``1 / sqrt(width)``.
 
-    def square(x_i, g_i, transform_coefs, decay_coefs):
+    So a sum of squares overflows only if their mean does; and the bits are those without it.
+    """
+    (scale, half) = narrow((1.0, 0.5), zero)
+    left = uintp(width)
+    while left > uintp(1):
+        left = uintp(left // uintp(4))
+        scale = scale * half
+    return scale
+
+
+def make_square(transform, decay):
+    """Compose the square of what the rule would see of a coordinate's gradient, scaled."""
+
+    def square(x_i, g_i, scale, transform_coefs, decay_coefs):
         _, g_i = decay(x_i, transform(g_i, *transform_coefs), *decay_coefs)
+        g_i = scale * g_i
         return g_i * g_i
 
     return square
 
 
 def make_row_rate(rule):
-    """Compose the rate of a row and its new state, from the sum of its squares.
+    """Compose the rate of a row and its new state, from the sum of its scaled squares.
 
     The rule is asked once, for a coordinate whose gradient is the root of their mean.
     """
 
-    def row_rate(row, total, width, slots, coefs, zero):
+    def row_rate(row, total, width, scale, slots, coefs, zero):
         (size,) = narrow((width,), zero)
-        (root,) = narrow((sqrt(total / size),), zero)
+        (root,) = narrow((sqrt(total / size) / scale,), zero)
         _, rate, new = rule(zero, root, *gather(slots, row), *coefs)
         return rate, new
 
@@ -121,6 +135,7 @@ def make_shared_run(
     """
     square = inlinable(make_square(transform, decay), True)
     row_rate = inlinable(make_row_rate(rule), True)
+    scale_of = inlinable(scale_for, True)
     coordinate = inlinable(
         make_coordinate(transform, decay, along, prox, write_x, write_copy, after_x), True
     )
@@ -129,22 +144,24 @@ def make_shared_run(
         row, place, start, width, g, x, slots, walls, rates, copies, noise,
         transform_coefs, decay_coefs, coefs, prox_coefs, zero, lanes, lane,
     ):  # fmt: skip
+        scale = scale_of(width, zero)
         for q in range(uintp(LANES)):
             lanes[lane + q] = zero
         whole = uintp(width // uintp(LANES) * uintp(LANES))
         for k in range(uintp(0), whole, uintp(LANES)):
             for q in range(uintp(LANES)):
                 lanes[lane + q] += square(
-                    read_x(x[place + k + q]), read(g[start + k + q]), transform_coefs, decay_coefs
-                )
+                    read_x(x[place + k + q]), read(g[start + k + q]), scale, transform_coefs,
+                    decay_coefs,
+                )  # fmt: skip
         for j in range(whole, width):
             lanes[lane] += square(
-                read_x(x[place + j]), read(g[start + j]), transform_coefs, decay_coefs
+                read_x(x[place + j]), read(g[start + j]), scale, transform_coefs, decay_coefs
             )
         total = zero
         for q in range(uintp(LANES)):
             total += lanes[lane + q]
-        rate, new = row_rate(row, total, width, slots, coefs, zero)
+        rate, new = row_rate(row, total, width, scale, slots, coefs, zero)
         for j in range(width):
             i = uintp(place + j)
             coordinate(

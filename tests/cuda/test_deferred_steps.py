@@ -109,9 +109,18 @@ def test_a_norm_that_is_not_finite_is_added_where_nothing_is_skipped():
     assert np.isnan(back(device.params)).all()
 
 
-@pytest.mark.parametrize(("size", "n"), [(1e200, 3), (9e151, BLOCK + 9)])
-def test_squares_may_overflow_where_the_norm_does_not(size, n):
-    host, device = both(data(n, np.float64), ao.SGD(0.1), clip_norm=1.0)
+@pytest.mark.parametrize(
+    ("size", "n", "limit"),
+    [
+        (1e200, 3, 1.0),
+        (9e151, BLOCK + 9, 1.0),
+        (3e307, 5, 1.0),
+        (1e-170, 3, 1e-175),
+        (1e-300, BLOCK + 9, 1e-305),
+    ],
+)
+def test_squares_may_overflow_or_vanish_where_the_norm_does_not(size, n, limit):
+    host, device = both(np.zeros(n), ao.SGD(0.1), clip_norm=limit)
     g = size * data(n, np.float64, seed=1)
     run(host, device, [g, data(n, np.float64), g])
     assert device.t == 3

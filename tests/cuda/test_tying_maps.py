@@ -76,8 +76,8 @@ def test_master_copies_are_mapped(name):
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        *[("simplex", size) for size in (1e-150, 1e-3, 1e3)],
-        *[(name, size) for name in ("ball", "groups") for size in (1e-150, 1e-3, 1e60)],
+        *[("simplex", size) for size in (1e-150, 1e-3, 1e3, 1e18)],
+        *[(name, size) for name in ("ball", "groups") for size in (1e-150, 1e-3, 1e60, 1e200)],
     ],
 )
 def test_points_of_any_size(name, size):
