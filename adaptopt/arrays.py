@@ -33,8 +33,18 @@ def flat_view(
     writable : bool
         Demand an array that may be written to.
     """
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a {type(array).__name__}, expected a NumPy array")
+    if like is not None and not isinstance(array, np.ndarray) and hasattr(array, "__array__"):
+        array = _as_numpy(name, array)
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a MaskedArray, expected an array without a mask: use its filled(...)"
+        )
+    if not isinstance(array, np.ndarray):
+        dtype = "" if like is None else f", {like.dtype.name}"
+        raise TypeError(
+            f"{name} is a {type(array).__name__}, expected a NumPy array: use "
+            f"numpy.asarray(...{dtype})"
+        )
     if like is None or array.dtype != like.dtype or array.shape != like.shape:
         check_kind(name, array, like)
     flags = array.flags
@@ -59,10 +69,22 @@ def check_kind(name: str, array: Any, like: Any = None) -> None:
         if array.dtype not in (like.dtype, compute_dtype(like.dtype)):
             dtypes = dict.fromkeys((like.dtype.name, compute_dtype(like.dtype).name))
             raise TypeError(
-                f"{name} has dtype {array.dtype}, expected {_either(dtypes)} like params"
+                f"{name} has dtype {array.dtype}, expected {_either(dtypes)} like params: use its "
+                f"astype({like.dtype.name!r})"
             )
         if array.shape != like.shape:
             raise ValueError(f"{name} has shape {array.shape}, expected {like.shape} like params")
+
+
+def _as_numpy(name: str, array: Any) -> np.ndarray:
+    """Return an array of another library on the host, in the same memory if that can be."""
+    try:
+        return np.asarray(array.detach() if hasattr(array, "detach") else array)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is a {type(array).__name__} that NumPy cannot read ({error}), expected one of "
+            "another dtype, such as float32"
+        ) from None
 
 
 def storage(array: np.ndarray) -> np.ndarray:

@@ -102,6 +102,7 @@ class Group:
                 "coordinate alone or one with terms, advance and result: others run on the host"
             )
         self.flat = flat
+        self.looks_closely = False  # whether steps ask what a gradient holds
         self._kernels = placement.kernels_for(flat)
         self._worth_a_call = 0 if placement.is_on_device(flat) else WORTH_A_CALL
         self.number = compute_dtype(flat.dtype)
@@ -298,6 +299,7 @@ class Group:
         """
         if not (
             self._is_plain
+            and not self.looks_closely
             and type(g) is np.ndarray
             and g.dtype == self.flat.dtype
             and g.shape == self._shapes[0]
@@ -724,7 +726,9 @@ class Group:
 
     def _of_member(self, array: np.ndarray, lo: int, hi: int, shape: tuple[int, ...]) -> np.ndarray:
         """Return a parameter's part of an array: shaped like it, or of one number a row."""
-        return array[lo:hi].reshape(shape if array.size == self.flat.size else shape[:1])
+        if array.size == self.flat.size:
+            return array[lo:hi].reshape(shape)
+        return array.reshape(shape[:1])  # the only parameter of its group
 
     def learning_rates(self, t: int, coefs: tuple[float, ...] | None = None) -> list[np.ndarray]:
         """Return new arrays of the effective rates of the last step ``t``; NaN where t is 0."""

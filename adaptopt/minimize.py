@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from . import dual_averaging, methods
 from .descent import descend
 from .descent_state import DescentState
 from .method import Method
+from .named import METHODS, read_named
 from .proximal import Proximal
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["minimize", "read_method"]
 
-_NAMED: dict[str, type[Method]] = {
-    name.lower(): getattr(module, name)
+METHODS.update(
+    (name.lower(), getattr(module, name))
     for module in (methods, dual_averaging)
     for name in module.__all__
-}
+)
 
 
 def minimize(
@@ -240,14 +240,7 @@ def minimize(
 
 def read_method(method: Any) -> Method:
     """Return a method, given as it is, as its class or by its name."""
-    if isinstance(method, Method):
-        return method
-    if isinstance(method, type) and issubclass(method, Method):
-        return method()
-    if not isinstance(method, str):
+    method = read_named("method", method)
+    if not isinstance(method, Method):
         raise TypeError(f"method is {method!r}, expected a Method or the name of one")
-    if method.lower() not in _NAMED:
-        close = difflib.get_close_matches(method.lower(), _NAMED, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"method is {method!r}, expected one of {', '.join(_NAMED)}{hint}")
-    return _NAMED[method.lower()]()
+    return method

@@ -20,6 +20,7 @@ import numpy as np
 from . import placement, snapshot
 from .groups import Group
 from .kernels import hands, step_key
+from .named import read_named
 from .packing import (
     ALONE,
     StateFiles,
@@ -74,8 +75,9 @@ class Optimizer:
         ``opt.params[name]``, views of it. State and arithmetic are float64 for float64, else
         float32. CUDA arrays of any library are taken too: gradients, state and rates then lie on
         their device, and the manual's page on CUDA says what waits for it.
-    method : Method or dict of str to Method
-        Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. Parameters whose method,
+    method : Method, its name or class, or dict of str to these
+        Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. A name such as "adagrad"
+        and a class mean their default hyperparameters. Parameters whose method,
         prox and dtype are equal make a group, which one kernel call updates.
     prox : Proximal or dict of str to Proximal, optional
         A proximal map, applied to each coordinate after its step, in the same pass.
@@ -106,6 +108,12 @@ class Optimizer:
         the result is that of whole gradients; what those rows miss is caught up with when they are
         touched next. "touched": that they are left alone, which is another algorithm for all
         methods but SGD and AdaGrad. See `step_rows`.
+    nan_policy : {None, "propagate", "skip", "raise"}
+        What becomes of a step whose gradients are not all finite. "propagate": it is taken, and
+        puts NaN into parameters and state. "skip": it is left out with a RuntimeWarning, and
+        counted in ``skipped``. "raise": FloatingPointError, before anything is modified. To look
+        costs one pass over the gradients. None skips under ``clip_norm`` and ``loss_scale``, which
+        look anyway, and else propagates. On a device only these defaults are supported.
     state_dir : path-like, optional
         A folder for the state of parameters that are ``numpy.memmap``: files ``<name>.<slot>.npy``,
         new ones, are made there. By default it is in memory.
@@ -187,12 +195,17 @@ class Optimizer:
         master: bool = False,
         seed: int = 0,
         lazy: str = "exact",
+        nan_policy: str | None = None,
         state_dir: str | PathLike[str] | None = None,
         resume: bool = False,
     ) -> None:
         options = {k: v for k, v in locals().items() if k not in ("self", "params", "method")}
         self._named = isinstance(params, Mapping)
         given = read_params(params)
+        if isinstance(method, Mapping):
+            method = {n: read_named(label("method", n), value) for n, value in method.items()}
+        else:
+            method = read_named("method", method)
         methods = for_each("method", method, given)
         for name, value in methods.items():
             if isinstance(value, type) or not hasattr(value, "coefficients_at"):
@@ -261,6 +274,7 @@ class Optimizer:
         # What does not wait for a device, where steps depend on the gradients there.
         self._deferral: Deferral | None = None
         self._counts = _Counts()
+        self._nan_policy = self._read_nan_policy(nan_policy)
         self._draws = any(group.draws for group in self._groups)
         self._looks = self._transformation.looks or any(m.measures for m in methods.values())
         entries = self._entries()
@@ -308,6 +322,27 @@ class Optimizer:
             change = "lr=0.1" if name == "method" else f"{name}=..."
             return f"opt.set({change}), which changes hyperparameters"
         return "one of the attributes that the documentation names"
+
+    def _read_nan_policy(self, policy: Any) -> str | None:
+        """Return what there is to look for in gradients, or None if nothing is, or it is anyway."""
+        looks = self._transformation.looks
+        if policy not in (None, "propagate", "skip", "raise"):
+            raise ValueError(f"nan_policy is {policy!r}, expected None, propagate, skip or raise")
+        if policy == "propagate" and looks:
+            raise ValueError(
+                "nan_policy is 'propagate' with clip_norm or loss_scale, expected skip or raise: "
+                "the norm of such a gradient is NaN"
+            )
+        if policy in (None, "propagate") or (policy == "skip" and looks):
+            return None
+        if placement.is_on_device(self._groups[0].flat):
+            raise ValueError(
+                f"nan_policy is {policy!r} for CUDA arrays, expected None: each step would have to "
+                "wait for the device"
+            )
+        for group in self._groups:
+            group.looks_closely = True
+        return str(policy)
 
     def _know_groups(self) -> None:
         """Note what steps ask of all groups."""
@@ -379,6 +414,8 @@ class Optimizer:
             return
         t = self._counts.t + 1
         coefs: tuple[float, ...] = ()
+        if self._nan_policy and self._leaves_out([g for group in gs for g in group]):
+            return
         if self._looks:
             gs = [group.together(g) for group, g in zip(self._groups, gs, strict=True)]
         if self._transformation.count:
@@ -509,13 +546,15 @@ class Optimizer:
                     table = rows.admit(k, self.t, alone)
                     group[k] = table.sums(g) if self._looks else g
         coefs: tuple[float, ...] = ()
+        given = [
+            g.values if isinstance(g, RowGradient) else g
+            for group in gs
+            for g in group
+            if g is not None
+        ]
+        if self._nan_policy and self._leaves_out(given):
+            return
         if self._transformation.count:
-            given = [
-                g.values if isinstance(g, RowGradient) else g
-                for group in gs
-                for g in group
-                if g is not None
-            ]
             found = self._transformation.coefficients(
                 lambda factor: [placement.sum_of_squares(g, factor) for g in given]
             )
@@ -695,6 +734,18 @@ class Optimizer:
         counts.t, counts.skipped, last = self._deferral.read()
         if counts.skipped > before:
             self._warn_of(last, counts.skipped - before)
+
+    def _leaves_out(self, gradients: list[Any]) -> bool:
+        """Tell whether a step is left out for its gradients, or say what is wrong with them."""
+        if all(map(placement.is_finite, gradients)):
+            return False
+        if self._nan_policy == "raise":
+            raise FloatingPointError(
+                f"grads of step {self._counts.t + 1} hold a value that is not finite, expected "
+                "finite ones (nan_policy is 'raise')"
+            )
+        self._skip()
+        return True
 
     def _skip(self) -> None:
         self._counts.skipped += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ def read_params(params: Any) -> dict[str, np.ndarray]:
         name: _seen(label("params", name), array, writable=in_file(array))
         for name, array in params.items()
     }
+    _refuse_overlaps(given)
     first, *others = given
     for name in others:
         places = [placement.index_of(given[key]) for key in (first, name)]
@@ -88,11 +91,46 @@ def read_params(params: Any) -> dict[str, np.ndarray]:
     return given
 
 
+def _refuse_overlaps(given: Mapping[str, Any]) -> None:
+    """Raise if two arrays share memory, or part of a file: both would be updated there."""
+    spans: list[tuple[Any, int, int, str]] = []
+    for name, array in given.items():
+        if array.size:
+            start, file = placement.address(array), _file_of(array)
+            spans.append((None, start, start + array.nbytes, name))
+            if file is not None:
+                at = file[1]
+                spans.append((file[0], at, at + array.nbytes, name))
+    by_place = sorted(spans, key=lambda span: (repr(span[0]), span[1]))
+    for (place, _, end, one), (other, start, _, two) in pairwise(by_place):
+        if place == other and start < end:
+            first, second = sorted((one, two), key=list(given).index)
+            raise ValueError(
+                f"params[{first!r}] and params[{second!r}] share memory, expected arrays of their "
+                "own: an entry of both would take two steps"
+            )
+
+
+def _file_of(array: Any) -> tuple[tuple[int, int], int] | None:
+    """Return the file in which an array lies and where it starts there, if others see it."""
+    owner = array
+    while isinstance(owner, np.ndarray) and isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, np.memmap) or owner.filename is None or owner.mode == "c":
+        return None
+    try:
+        status = os.stat(owner.filename)
+    except OSError:  # it has been removed
+        return None
+    start = owner.offset + placement.address(array) - placement.address(owner)
+    return (status.st_dev, status.st_ino), start
+
+
 def _seen(name: str, array: Any, writable: bool = False) -> Any:
     """Return an array of the host as it is, and Numba's view of a CUDA array."""
     flat = flat_view(name, array, writable=writable)
     if not placement.is_on_device(array):
-        return array
+        return np.asarray(array) if isinstance(array, np.matrix) else array
     return flat.reshape(*array.shape) if tuple(array.shape) else flat.reshape(())
 
 

@@ -25,6 +25,9 @@ __all__ = ["LAZY", "Gradient", "Members", "is_sparse", "read_row_gradient", "rea
 
 LAZY = ("exact", "touched")
 
+# `coalesce` keeps a row and its place in the batch in one word.
+MOST_ROWS = 2**32
+
 # One parameter's: flat and whole, of some rows, or none where it is not stepped.
 Gradient = np.ndarray | RowGradient | None
 
@@ -40,8 +43,8 @@ def is_sparse(gradient: Any) -> bool:
 
 
 def _is_matrix(gradient: Any) -> bool:
-    """Tell whether it is a CSR matrix of SciPy or CuPy, or a sparse tensor of torch."""
-    if getattr(gradient, "format", None) == "csr":
+    """Tell whether it is a sparse matrix of SciPy or CuPy, or a sparse tensor of torch."""
+    if hasattr(gradient, "format") and hasattr(gradient, "tocsr"):
         return True
     marks = ("is_sparse", "is_sparse_csr")
     return any(getattr(gradient, mark, False) is True for mark in marks)
@@ -66,9 +69,15 @@ def read_row_gradient(name: str, given: Any, params: Any, stream: Any = None) ->
         rows, values = given
     elif is_on_device(params) or getattr(given, "format", None) != "csr":
         where = "CUDA arrays" if is_on_device(params) else "NumPy arrays"
+        if hasattr(given, "tocsr"):
+            call = "" if is_on_device(params) else ": use its tocsr()"
+        else:
+            call = ": of a sparse tensor g, after g = g.coalesce(), g.indices()[0] and g.values()"
         raise TypeError(
             f"{name} is a {type(given).__module__.partition('.')[0]} {type(given).__name__}, "
             f"expected a pair (rows, grads) of whole rows for {where}"
+            f"{'' if is_on_device(params) or not hasattr(given, 'tocsr') else ', or a CSR matrix'}"
+            f"{call}"
         )
     else:
         rows, values = _rows_of_csr(name, given, params)
@@ -105,6 +114,8 @@ def read_rows(name: str, rows: Any, params: Any, stream: Any = None) -> np.ndarr
 
 
 def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
+    if count > MOST_ROWS:
+        raise ValueError(f"{name}: params have {count} rows, expected at most {MOST_ROWS}")
     found = coalesce(places, count)
     if isinstance(found, int):
         raise ValueError(
@@ -118,6 +129,8 @@ def _read_integers(name: str, rows: Any, params: Any, stream: Any) -> np.ndarray
         if not is_on_device(params):
             raise TypeError(f"{name} are a CUDA array, expected integers on the host like params")
         array = placement.read_integers(name, rows, stream)
+    elif isinstance(rows, np.ma.MaskedArray):
+        raise TypeError(f"{name} are a MaskedArray, expected integers without a mask")
     else:
         array = np.asarray(rows)
     if array.size == 0 and not isinstance(rows, np.ndarray):
@@ -131,6 +144,8 @@ def _read_integers(name: str, rows: Any, params: Any, stream: Any) -> np.ndarray
 
 def _rows_of_csr(name: str, given: Any, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a CSR matrix that are not empty, and what is in them."""
+    if isinstance(given.data, np.ma.MaskedArray):
+        raise TypeError(f"{name} has masked entries, expected a matrix without a mask")
     if given.shape != params.shape:
         raise ValueError(f"{name} has shape {given.shape}, expected {params.shape} like params")
     if given.dtype not in (params.dtype, compute_dtype(params.dtype)):

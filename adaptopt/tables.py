@@ -207,6 +207,8 @@ class Table:
         """
         stream = placement.stream_of(g.values)
         count = g.rows.size or (self.count if not g.starts.size else 0)
+        if not count * self.width:
+            return _nothing
         stride = scratch_width(self.width)
         lanes = max(threads, 2) * stride
         if self._scratch.size < lanes:
@@ -228,10 +230,11 @@ class Table:
         if self._sums.size < n:
             self._sums = placement.empty(n, self._number, self._arrays.x)
         out = placement.bound(self._sums[:n] if n else self._no_sums, stream)
-        places = self._sent.places((g.order, g.starts), stream)
-        kernel.run(
-            g.order.size * self.width, g.rows.size, storage(g.values), *places, self.width, out
-        )
+        if n:
+            places = self._sent.places((g.order, g.starts), stream)
+            kernel.run(
+                g.order.size * self.width, g.rows.size, storage(g.values), *places, self.width, out
+            )
         each = np.arange(g.rows.size + 1)
         return RowGradient(g.rows, each[:-1], each, out)
 
@@ -252,7 +255,7 @@ class Table:
         stream: Any,
     ) -> None:
         """Bring distinct rows up to step ``t``, all where there are none."""
-        if not self.lazy:
+        if not (self.lazy and self.count * self.width):
             return
         self.look_ahead(t)
         x, slots, walls, _, copies, start, _ = self._arrays
@@ -282,6 +285,9 @@ class Table:
         if not self._fades:
             return self._sent.growing(_NO_NUMBERS, 0, stream)
         return self._sent.growing(logs, known, stream)
+
+
+_nothing = partial(bool)
 
 
 class _Past:

@@ -60,6 +60,7 @@ LAYERS = [
     {"kernels.build", "kernels.formats", "kernels.exact_sums", "kernels.pointers"},
     {"arrays", "checkpoint"},
     {"nonseparable"},
+    {"named"},
     {"rules", "losses", "schedules", "stopping", "proximal", "gradients"},
 ]
 LEVEL = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer}

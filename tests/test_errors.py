@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from methods_table import METHODS, STILL
+from scipy import sparse
 from scipy.optimize import Bounds
 
 import adaptopt as ao
@@ -318,7 +319,7 @@ def test_params_may_be_their_own_gradient():
     assert x.tolist() == [0, 0.5, 1, 1.5, 2]
 
 
-@pytest.mark.parametrize("method", ["adagrad", ao.AdaGrad, None])
+@pytest.mark.parametrize("method", [3.0, np.ndarray, None])
 def test_an_optimizer_takes_a_method_only(method):
     with fails(TypeError, "method is", "expected a Method such as AdaGrad(lr=0.1)"):
         ao.Optimizer(np.ones(3), method)
@@ -447,3 +448,120 @@ def test_the_state_of_another_method():
 def test_an_objective_that_returns_something_else(returned, error, words):
     with fails(error, words):
         ao.minimize(lambda x: returned, np.ones(2), jac=True)
+
+
+# -- what gradients are given as -------------------------------------------------------------------
+
+
+class Exported:
+    """An array of another library that has a graph, as torch's."""
+
+    def __init__(self, array, graph=True):
+        self.array, self.graph = array, graph
+
+    def detach(self):
+        return Exported(self.array, graph=False)
+
+    def __array__(self, dtype=None, copy=None):
+        if self.graph:
+            raise RuntimeError("call detach() first")
+        return self.array
+
+
+def matrix(array):
+    return array.view(np.matrix)  # np.matrix(...) warns that it may be removed
+
+
+@pytest.mark.parametrize("kind", [Exported, matrix], ids=["detached", "matrix"])
+def test_arrays_of_other_kinds_are_gradients(kind):
+    x = np.ones((2, 2))
+    opt = ao.Optimizer(x, ao.SGD(1.0))
+    opt.step(kind(np.ones((2, 2))))
+    if kind is Exported:
+        opt.step_rows([0], kind(np.ones((1, 2))))
+    assert x[1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("form", ["csc", "coo", "lil", "dok", "bsr", "dia"])
+def test_sparse_matrices_but_csr_are_refused(form):
+    opt = ao.Optimizer(np.ones((3, 2)), ao.SGD())
+    with fails(TypeError, "expected a pair (rows, grads)", "use its tocsr()"):
+        opt.step(sparse.random(3, 2, 0.9, format=form, random_state=0))
+
+
+MASKED = np.ma.masked_equal([1.0, 2.0], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("grads", "words"),
+    [
+        (MASKED, "expected an array without a mask"),
+        ((np.ma.masked_equal([0, 1], 1), np.ones(2)), "expected integers without a mask"),
+        (([0, 1], MASKED), "expected an array without a mask"),
+        ([1.0, 2.0], "use numpy.asarray(..., float64)"),
+        (np.ones(2, int), "use its astype('float64')"),
+        (np.ones(2, ">f8"), "use its astype('float64')"),
+    ],
+)
+def test_gradients_are_refused_with_the_call_that_converts_them(grads, words):
+    x = np.ones(2)
+    with fails(TypeError, words):
+        ao.Optimizer(x, ao.SGD()).step(grads)
+    assert x.tolist() == [1, 1]
+
+
+def test_a_matrix_of_parameters_is_updated_in_place():
+    x = matrix(np.ones((2, 2)))
+    ao.Optimizer(x, ao.SGD(1.0)).step(np.ones((2, 2)))
+    assert x.sum() == 0
+
+
+# -- methods by name -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["adagrad", "AdaGrad", ao.AdaGrad])
+def test_an_optimizer_takes_a_name_or_a_class(method):
+    assert ao.Optimizer(np.ones(1), method).method == ao.AdaGrad()
+    assert ao.Optimizer({"a": np.ones(1)}, {"a": method}).method == {"a": ao.AdaGrad()}
+
+
+def test_a_name_that_is_no_methods():
+    with fails(ValueError, "method['a'] is 'adagard', expected one of", "did you mean 'adagrad'?"):
+        ao.Optimizer({"a": np.ones(1)}, {"a": "adagard"})
+
+
+# -- gradients that are not finite -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["one", "named", "rows"])
+def test_nan_policy_skip_leaves_the_step_out(kind, bad):
+    params = {"a": np.ones((2, 1)), "b": np.ones((2, 1))}
+    opt = ao.Optimizer(params["a"] if kind == "one" else params, ao.AdaGrad(), nan_policy="skip")
+    g = np.array([[1.0], [bad]])
+    grads = {"one": g, "named": {"a": g, "b": np.zeros((2, 1))}, "rows": {"a": ([0, 1], g)}}[kind]
+    with pytest.warns(RuntimeWarning, match="step 1 was skipped: a gradient is not finite"):
+        opt.step(grads)
+    assert (opt.t, opt.skipped) == (0, 1)
+    assert np.isfinite(opt.params if kind == "one" else opt.params["a"]).all()
+
+
+def test_nan_policy_raise_modifies_nothing():
+    x = np.ones(2)
+    opt = ao.Optimizer(x, ao.AdaGrad(), nan_policy="raise")
+    with fails(FloatingPointError, "grads of step 1 hold a value that is not finite"):
+        opt.step(np.array([1.0, np.nan]))
+    assert (x.tolist(), opt.t, opt.skipped) == ([1, 1], 0, 0)
+
+
+def test_nan_is_propagated_by_default():
+    x = np.ones(2)
+    ao.Optimizer(x, ao.AdaGrad()).step(np.array([1.0, np.nan]))
+    assert np.isnan(x).tolist() == [False, True]
+
+
+def test_nan_cannot_be_propagated_through_a_norm():
+    with fails(ValueError, "nan_policy is 'propagate' with clip_norm", "expected skip or raise"):
+        ao.Optimizer(np.ones(1), ao.SGD(), clip_norm=1.0, nan_policy="propagate")
+    with fails(ValueError, "nan_policy is 'omit', expected None, propagate, skip or raise"):
+        ao.Optimizer(np.ones(1), ao.SGD(), nan_policy="omit")

@@ -341,3 +341,29 @@ def test_one_array_without_a_gradient_is_refused():
 def test_rates_of_an_unknown_name():
     with pytest.raises(KeyError, match="name is 'z', expected one of 'a'"):
         ao.Optimizer({"a": np.ones(2)}, ao.AdaGrad()).learning_rates("z")
+
+
+# -- memory that is shared -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [slice(0, 4), slice(3, 6), slice(1, 2)])
+def test_params_that_share_memory_are_refused(other):
+    x = np.zeros(8)
+    with pytest.raises(ValueError, match=r"params\['a'\] and params\['b'\] share memory"):
+        ao.Optimizer({"a": x[:4], "between": np.zeros(3), "b": x[other]}, ao.SGD())
+
+
+def test_params_side_by_side_share_no_memory():
+    x = np.zeros(8)
+    opt = ao.Optimizer({"a": x[:4], "b": x[4:], "empty": x[2:2]}, ao.SGD(1.0))
+    opt.step({"a": np.ones(4), "b": np.ones(4), "empty": np.ones(0)})
+    assert opt.params["a"].tolist() == [-1] * 4
+
+
+def test_params_in_the_same_part_of_a_file_are_refused(tmp_path):
+    path = tmp_path / "x"
+    x = np.memmap(path, np.float64, "w+", shape=(8,))
+    y = np.memmap(path, np.float64, "r+", offset=32, shape=(4,))
+    with pytest.raises(ValueError, match=r"params\['x'\] and params\['y'\] share memory"):
+        ao.Optimizer({"x": x[3:5], "y": y}, ao.SGD())
+    ao.Optimizer({"x": x[:4], "y": y}, ao.SGD())

@@ -15,6 +15,7 @@ from scipy import sparse
 import adaptopt as ao
 from adaptopt import tables
 from adaptopt.kernels import coalesce
+from adaptopt.sparse_rows import read_rows
 
 ROWS, WIDTH = 23, 3
 COSINE = ao.schedules.cosine(0.1, 2000)
@@ -804,3 +805,33 @@ def test_an_infinite_rate_leaves_idle_rows(method, prox):
     opt.step_rows([1], np.ones((1, 2), np.float32))
     opt.flush()
     assert table.tolist() == [[1, 1], [-4, -4], [1, 1]]
+
+
+# -- nothing to do ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5, 0), (0, 3)])
+@pytest.mark.parametrize(
+    "method",
+    [ao.RowWiseAdaGrad(), ao.SGD(0.1, weight_decay=0.1, decoupled=True), ao.RMSProp(momentum=0.9)],
+    ids=["row-wise", "decay", "rmsprop"],
+)
+def test_tables_without_entries_take_steps(shape, method):
+    x = np.ones(shape)
+    opt = ao.Optimizer(x, method, clip_norm=1.0)
+    rows = np.arange(shape[0], dtype=np.int64)
+    opt.step_rows(rows, np.ones(shape))
+    opt.step(np.ones(shape))
+    opt.step_rows(rows, np.ones(shape))
+    opt.catch_up(rows)
+    opt.flush()
+    other = ao.Optimizer(np.ones(shape), method, clip_norm=1.0)
+    other.load_state_dict(opt.state_dict())
+    assert (other.t, opt.learning_rates().shape, opt.gradient_norm(x)) == (3, shape, 0)
+    assert all(np.isfinite(slot).all() for slot in opt.state.values())
+
+
+def test_more_rows_than_a_number_of_32_bits_are_refused():
+    table = np.lib.stride_tricks.as_strided(np.zeros(1), (2**32 + 1,), (0,))
+    with fails(ValueError, "params have 4294967297 rows, expected at most 4294967296"):
+        read_rows("rows", [0], table)
