@@ -298,6 +298,8 @@ class Members:
 
     def _scalars_of(self, behind: int) -> tuple[float, ...]:
         """Return the method's scalars of parameters that have taken so many steps fewer."""
+        if self.group.method.measures:  # what is measured is one for all
+            return self.group.scalars
         return self._scalars.get(behind, self.group.scalars)
 
     def catch_up(self, k: int, rows: np.ndarray | None, t: int, seed: int, stream: Any) -> None:
