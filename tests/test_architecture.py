@@ -58,6 +58,7 @@ LAYERS = [
     {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
     {"kernels.access"},
     {"kernels.build", "kernels.formats", "kernels.exact_sums", "kernels.pointers"},
+    {"kernels.contents", "kernels.disk"},
     {"arrays", "checkpoint"},
     {"nonseparable"},
     {"named"},

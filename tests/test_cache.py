@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,74 @@ def test_an_edited_constant_misses_the_cache(tmp_path):
     run(MINE, tmp_path)
     write_rule(tmp_path, result="x - SCALE * lr * g", scale="4")
     assert run(MINE, tmp_path) == (-2.0, 0, 1)
+
+
+def test_an_edited_attribute_of_a_module_misses_the_cache(tmp_path):
+    for scale in ("1", "4"):
+        (tmp_path / "cfg.py").write_text(f"SCALE = {scale}")
+        write_rule(tmp_path, result="x - cfg.SCALE * lr * g", scale="1\nimport cfg")
+        assert run(MINE, tmp_path) == (-0.5 * int(scale), 0, 1)
+
+
+def test_a_rule_that_is_not_understood_is_compiled_anew(tmp_path):
+    """Numba compiles one body, and the digest would be that of another."""
+    other = "1\nfrom numba.extending import overload\ndef f(g):\n    return g\n@overload(f)\n"
+    for scale in ("1", "4"):
+        body = f"def _(g):\n    return lambda g: {scale} * g\n"
+        write_rule(tmp_path, result="x - lr * f(g)", scale=other + body)
+        assert run(MINE, tmp_path) == (-0.5 * int(scale), 0, 1)
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def changed(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = {
+    "empty": ("*", lambda content: b""),
+    "cut": ("*", cut),
+    "one bit": ("*.nbc", changed),
+    "noise": ("*", lambda content: b"noise" * 99),
+    "a pickle that raises": ("*", lambda content: b"cos\nabort2\n(tR."),
+    "no data": ("*.nbc", None),
+    "no index": ("*.nbi", None),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damaged_files_are_replaced(case, tmp_path):
+    pattern, damage = DAMAGES[case]
+    code = STEP.format(define="", method="ao.SGD(0.5)")
+    run(code, tmp_path)
+    for path in (tmp_path / "cache").rglob(pattern):
+        if path.is_file() and damage:
+            path.write_bytes(damage(path.read_bytes()))
+        elif path.is_file():
+            path.unlink()
+    assert run(code, tmp_path) == (-0.5, 0, 1)
+    assert run(code, tmp_path) == (-0.5, 1, 0)
+
+
+def test_processes_that_replace_damaged_files_at_once_do_not_fail(tmp_path):
+    code = STEP.format(define="", method="ao.SGD(0.5)")
+    run(code, tmp_path)
+    for path in (tmp_path / "cache").rglob("*.nb?"):
+        path.write_bytes(cut(path.read_bytes()))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: run(code, tmp_path)[0], range(2))) == [-0.5, -0.5]
+    assert run(code, tmp_path) == (-0.5, 1, 0)
+
+
+def test_a_full_disk_costs_the_cache_only(tmp_path):
+    full = "from numba.core.caching import IndexDataCacheFile as F\ndef write(self, path):\n"
+    full += "    raise OSError(28, 'No space left on device')\nF._open_for_write = write"
+    code = STEP.format(define=full, method="ao.SGD(0.5)")
+    for _ in range(2):
+        assert run(code, tmp_path) == (-0.5, 0, 1)
 
 
 def test_an_edited_comment_hits_the_cache(tmp_path):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
-from numba.core.dispatcher import Dispatcher
+from numba import config, njit, types
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import from_dtype
+
+from .contents import digest, plain, references
+from .disk import enable_cache
 
 __all__ = [
     "array_type",
@@ -55,9 +54,9 @@ def inlinable(function: Callable[..., Any], always: bool = False) -> Callable[..
     dispatcher pickles to other bytes in every process. With ``always``, LLVM inlines them whatever
     their size: a loop with a call in it takes no SIMD.
     """
-    for _, value in _references(function):
-        if isinstance(value, FunctionType):
-            inlinable(value, always)
+    for _, value in references(function):
+        if isinstance(plain(value), FunctionType):
+            inlinable(plain(value), always)
     register = register_jitable(forceinline=True) if always else register_jitable
     registered: Callable[..., Any] = register(function)
     return registered
@@ -85,97 +84,38 @@ def compile_kernel(
         Whether arrays' references are counted. In loops with branches Numba cannot remove that: an
         epoch over sparse rows was 1.2 to 4 times as fast without. Such a kernel makes no arrays.
     """
-    parts = tuple(_plain(part) for part in parts)
+    parts = tuple(plain(part) for part in parts)
     kernel = make(*[inlinable(part, True) if callable(part) else part for part in parts])
-    name_by_content(kernel, make, parts, signature, parallel)
+    cached = name_by_content(kernel, make, parts, signature, parallel)
     # error_model="numpy": the default tests every division for zero, which prevents SIMD.
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     if not counted:
         options["_nrt"] = False
-    try:
-        return njit(signature, cache=True, **options)(kernel)
-    except (RuntimeError, OSError):
-        # Nowhere to write (a read-only install without a home), or the disk is full.
-        return njit(signature, **options)(kernel)
+    dispatcher = njit(**options)(kernel)
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+        return dispatcher  # the plain kernel
+    if cached:
+        enable_cache(dispatcher)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
 
 
 def name_by_content(
     kernel: Any, make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, target: Any
-) -> None:
+) -> bool:
     """Put what a kernel was made from into its name, under which Numba caches it on the disk.
 
     Numba stamps the file of the kernel only: so an edited rule is another kernel. It also gives
     every kernel an index of its own; processes that write different kernels to one index at the
     same time lose some of them.
+
+    Return False for a kernel that must not be cached: it depends on what the name would not tell.
     """
-    kernel.__qualname__ = f"{kernel.__name__}-{_digest(make, parts, signature, target)}"
-
-
-def _digest(make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, target: Any) -> str:
-    """Return a name for a kernel: its functions' code and constants, its types, its target."""
-    digest = hashlib.sha256(f"{signature} {target} {sys.version} {_builders()}".encode())
-    for function in (make, *parts):
-        for text in _identity(function, set()):
-            digest.update(text.encode())
-    return digest.hexdigest()[:16]
-
-
-@cache
-def _builders() -> str:
-    """Return a digest of this package's own files: gather, scatter and the compile options."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _identity(function: FunctionType | Any, seen: set[int]) -> Iterator[str]:
-    """Yield what a function computes: its code, and all that the code refers to by name."""
-    if not isinstance(function, FunctionType):
-        yield repr(function)
-        return
-    if id(function) in seen:
-        return
-    seen.add(id(function))
-    yield from _code(function.__code__)
-    for name, value in _references(function):
-        if isinstance(value, FunctionType):
-            yield name
-            yield from _identity(value, seen)
-        elif isinstance(value, bool | int | float | str | tuple | np.generic | np.ndarray):
-            yield f"{name}={value!r}"
-
-
-def _code(code: CodeType) -> Iterator[str]:
-    """Yield a code object's instructions, names and constants, without its line numbers."""
-    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars}"
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _code(constant)
-        else:
-            yield repr(constant)
-
-
-def _references(function: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the globals and captured variables that a function's code names, by name."""
-    for name in _names(function.__code__):
-        if name in function.__globals__:
-            yield name, _plain(function.__globals__[name])
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield name, _plain(cell.cell_contents)
-
-
-def _names(code: CodeType) -> list[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names.update(_names(constant))
-    return sorted(names)
-
-
-def _plain(value: Any) -> Any:
-    """Return the Python function under a user's njit function, and anything else as it is."""
-    return value.py_func if isinstance(value, Dispatcher) else value
+    contents = digest(make, parts, str(signature), target)
+    if contents is not None:
+        kernel.__qualname__ = f"{kernel.__name__}-{contents}"
+    return contents is not None
 
 
 @intrinsic(prefer_literal=True)

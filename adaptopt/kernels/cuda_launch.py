@@ -17,6 +17,7 @@ from numba.core import config as numba_config
 from numba.np.numpy_support import as_dtype
 
 from .build import inlinable, name_by_content
+from .disk import enable_cache
 
 __all__ = ["ROWS", "DeviceKernel", "device_of", "launch_size", "rows_launch_size"]
 
@@ -93,18 +94,23 @@ class DeviceKernel:
         parts = tuple(inlinable(part, True) if callable(part) else part for part in parts)
         self.function = make(*parts)
         self.signature = types.void(*arguments)
-        name_by_content(self.function, make, parts, self.signature, "cuda")
+        self._cached = name_by_content(self.function, make, parts, self.signature, "cuda")
         self._casts = [_cast_to(kind) for kind in arguments]
         self._ready: dict[Any, Any] = {}
 
     @cached_property
     def compiled(self) -> Any:
         """The kernel, compiled when it is first wanted."""
-        try:
-            return cuda.jit(self.signature, cache=True)(self.function)
-        except (RuntimeError, OSError):
-            # Nowhere to write (a read-only install without a home), or the disk is full.
+        if config.ENABLE_CUDASIM:
             return cuda.jit(self.signature)(self.function)
+        # What `cuda.jit` does with a signature, but for the cache.
+        dispatcher = cuda.jit(self.function)
+        if self._cached:
+            enable_cache(dispatcher)
+        dispatcher.compile(self.signature.args)
+        dispatcher._specialized = True
+        dispatcher.disable_compile()
+        return dispatcher
 
     def call(
         self, threads: int, elements: int, count: int, *arguments: Any

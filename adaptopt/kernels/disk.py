@@ -1,0 +1,86 @@
+"""Kernels on the disk: in Numba's files, with checksums, and never the end of a run.
+
+Numba trusts its files: an empty or truncated one raised a bare EOFError in every later process, and
+machine code with a changed byte would run. Here a damaged file is taken for a missing one: the
+kernel is compiled, and the file replaced. Where nothing can be written, the kernel stays in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from numba.core.caching import IndexDataCacheFile, NullCache
+from numba.core.serialize import dumps
+
+__all__ = ["enable_cache"]
+
+# mypy: disable-error-code="no-untyped-call"
+
+
+def enable_cache(dispatcher: Any) -> None:
+    """Cache what a dispatcher is going to compile, where there is a folder to write to."""
+    try:
+        dispatcher.enable_caching()
+    except (RuntimeError, OSError):
+        return  # a read-only install without a home
+    dispatcher._cache = _Cache(dispatcher._cache)
+
+
+class _Cache(NullCache):
+    """A cache of Numba's that finds nothing, or keeps nothing, where it fails."""
+
+    def __init__(self, cache: Any) -> None:
+        files = cache._cache_file
+        files.__class__ = _Files
+        self._cache = cache
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return self._cache.load_overload(sig, target_context)
+        except Exception:  # what pickles and LLVM raise of damaged files is anything
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        library = getattr(data, "library", None)
+        if getattr(library, "has_dynamic_globals", False):
+            return  # large arrays among the globals, of which Numba warns
+        with suppress(Exception):  # a full disk, or a folder that is gone; the kernel is compiled
+            self._cache.save_overload(sig, data)
+
+
+class _Files(IndexDataCacheFile):
+    """The files of a kernel; each begins with a checksum of its name and the rest."""
+
+    def _load_index(self) -> Any:
+        try:
+            return self._read(self._index_path)
+        except Exception:
+            return {}
+
+    def _save_index(self, overloads: Any) -> None:
+        self._write(self._index_path, overloads)
+
+    def _load_data(self, name: str) -> Any:
+        return self._read(self._data_path(name))
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._write(self._data_path(name), data)
+
+    def _read(self, path: str) -> Any:
+        content = Path(path).read_bytes()
+        if content[:32] != _checksum(path, content[32:]):
+            raise OSError(f"{path} is damaged")
+        return pickle.loads(content[32:])
+
+    def _write(self, path: str, data: Any) -> None:
+        content = dumps(data)
+        with self._open_for_write(path) as file:
+            file.write(_checksum(path, content) + content)
+
+
+def _checksum(path: str, content: bytes) -> bytes:
+    return hashlib.sha256(Path(path).name.encode() + content).digest()
