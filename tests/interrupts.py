@@ -85,6 +85,46 @@ def goes_on(run, steps):
     return check
 
 
+@kind
+def own_loop_over_groups():
+    """An own loop over named parameters, some stepped by rows; it goes on from `t` to the same."""
+    methods = {"table": ao.RMSProp(0.1, momentum=0.5), "b": ao.Nadam(0.1), "c": ao.AdaGrad(0.1)}
+    shapes = {"table": (50, 4), "b": (30,), "c": (20,)}
+    draw = np.random.default_rng(0)
+    gradients = []
+    for t in range(100):
+        gs = {name: draw.standard_normal(shape) for name, shape in shapes.items()}
+        if t % 3:
+            gs["table"] = (np.arange(5) * (t % 7), gs["table"][:5])
+        gradients.append(gs)
+    made = []
+
+    def go_on(opt):
+        while opt.t < len(gradients):
+            opt.step(gradients[opt.t])
+
+    def call():
+        made[:] = [ao.Optimizer({n: np.ones(shape) for n, shape in shapes.items()}, methods)]
+        go_on(made[0])
+
+    def numbers(opt):
+        opt.flush()
+        slots = [slot for name in shapes for slot in opt.state[name].values()]
+        return np.concatenate([x.ravel() for x in (*opt.params.values(), *slots)])
+
+    call()
+    expected = numbers(made[0])
+
+    def check(error):
+        if not made:  # raised while it was made
+            return None
+        t = made[0].t
+        go_on(made[0])
+        return None if (numbers(made[0]) == expected).all() else f"from step {t} on to another end"
+
+    return call, check
+
+
 # -- in a process of its own -----------------------------------------------------------------------
 
 
