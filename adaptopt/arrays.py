@@ -6,15 +6,72 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMATS", "aligned", "check_kind", "compute_dtype", "flat_view", "storage"]
+__all__ = [
+    "FORMATS",
+    "aligned",
+    "check_kind",
+    "compute_dtype",
+    "flat_view",
+    "read_array",
+    "read_real",
+    "storage",
+]
 
 # The dtypes of parameters, by name: bfloat16 is that of ml_dtypes, which need not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")
+
+# What is said of masked arrays, whatever they are handed over for.
+UNMASKED = "expected an array without a mask: use its filled(value), or leave masked entries out"
 
 
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of the arithmetic and of the state: float64 for float64, else float32."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def read_array(name: str, value: Any) -> np.ndarray:
+    """Return what a user handed over as NumPy's own array, in native byte order.
+
+    It is copied only where it must be. A tensor of torch is detached from its graph.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it.
+    value : array_like
+        Anything but a masked array: NumPy would take what lies under the mask.
+    """
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        raise TypeError(f"{name} is a MaskedArray, {UNMASKED}")
+    if hasattr(value, "detach"):
+        value = value.detach()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is no array ({error}), expected one whose rows have as many entries each"
+        ) from None
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array
+
+
+def read_real(name: str, value: Any, expected: str = "real numbers") -> np.ndarray:
+    """Return likewise an array of real numbers, or say what else it is, and what would help."""
+    array = read_array(name, value)
+    if array.dtype.kind in "biuf" or array.dtype.name == "bfloat16":
+        return array
+    if array.dtype != object:
+        raise TypeError(f"{name} has dtype {array.dtype}, expected {expected}")
+    if hasattr(value, "toarray"):
+        raise TypeError(f"{name} is sparse, expected a dense array: use its toarray()")
+    if not array.ndim:
+        raise TypeError(f"{name} is {value!r:.60}, expected an array of {expected}")
+    raise TypeError(
+        f"{name} has dtype object, expected {expected}: use numpy.asarray(..., float), once every "
+        "entry is a number"
+    )
 
 
 def flat_view(
@@ -36,9 +93,7 @@ def flat_view(
     if like is not None and not isinstance(array, np.ndarray) and hasattr(array, "__array__"):
         array = _as_numpy(name, array)
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a MaskedArray, expected an array without a mask: use its filled(...)"
-        )
+        raise TypeError(f"{name} is a MaskedArray, {UNMASKED}")
     if not isinstance(array, np.ndarray):
         dtype = "" if like is None else f", {like.dtype.name}"
         raise TypeError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import read_array
 from .objective import UNASKED, Objective
 from .placement import demand_host
 from .problems import Problem
@@ -98,6 +99,8 @@ def read_sum(fun: Any, data: Any, args: Any, x: np.ndarray, shared: bool = False
     """Return ``fun`` over ``data`` as one sum, or say what does not fit."""
     if data is None:
         return _sum_of_problem("fun", fun, args, x, shared)
+    if isinstance(fun, Problem):
+        raise ValueError(f"data is {_kind(data)}, expected None: fun has its data with it")
     if _is_int(data):
         n = int(data)
         if n < 1:
@@ -127,12 +130,14 @@ def read_validation(
         if count != expected:
             raise ValueError(f"validation has {count} arrays, expected {expected} like data")
         return found
-    numbers = np.asarray(validation)
+    numbers = read_array("validation", validation)
     if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
         raise TypeError(
             f"validation is {_kind(validation)}, expected a callable or an array of row numbers "
             "for fun, as data is a number of rows"
         )
+    if numbers.min() < 0:
+        raise ValueError(f"validation holds {numbers.min()}, expected row numbers >= 0")
     return FiniteSum(_of_numbers(fun, args, x), lambda rows: (numbers[rows],), numbers.size)
 
 
@@ -156,6 +161,8 @@ def _sum_of_problem(
         raise ValueError(f"{name} has {n} rows, expected at least 1")
     if features != x.size:
         raise ValueError(f"x0 has {x.size} elements, expected {features}, the features of {name}")
+    if isinstance(problem, Problem):
+        problem.check_shape("x0", x)
     batch = problem.shared_batch if shared and isinstance(problem, Problem) else problem.batch
     objective = Objective(batch, True, (), x, "2-point", None)
     return FiniteSum(objective, lambda rows: (rows,), n, problem, shared=shared)
@@ -186,10 +193,7 @@ def _read_array(name: str, array: Any) -> Any:
     if issparse(array):
         return array.tocsr()
     demand_host(name, array, UNASKED)
-    try:
-        array = np.asarray(array)
-    except ValueError as error:
-        raise ValueError(f"{name} is no array ({error}); expected several in a tuple") from None
+    array = read_array(name, array)
     if not array.ndim:
         raise TypeError(f"{name} is {array.item()!r}, expected an array of at least one dimension")
     return array

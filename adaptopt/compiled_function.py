@@ -41,6 +41,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,12 +57,16 @@ __all__ = [
     "CompiledFunction",
     "is_compiled",
     "read_compiled",
+    "taken_for_gradient",
     "takes_gradient",
     "what_numba_says",
 ]
 
 # mypy: disable-error-code="no-untyped-call"
 # Numba's functions have no types.
+
+# What users call the array that a function writes its gradient to.
+GRADIENT_NAMES = ("g_out", "g", "grad", "gradient", "out")
 
 
 class CompiledFunction(NamedTuple):
@@ -135,12 +140,17 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
     ------
     TypeError
         Where it takes neither ``leading + count`` nor one more.
+
+    Notes
+    -----
+    Where defaults leave both open, the name of the argument decides: one of `GRADIENT_NAMES`.
     """
     signature = inspect.signature(fun.py_func)
-    if _binds(signature, leading + count):
-        return False
-    if _binds(signature, leading + count + 1):
-        return True
+    fewer, more = (_binds(signature, leading + count + k) for k in (0, 1))
+    if fewer and more:
+        return [*signature.parameters, ""][leading] in GRADIENT_NAMES
+    if fewer or more:
+        return more
     before = ", ".join(["x", *["batch"] * (leading - 1)])
     raise TypeError(
         f"fun is {fun.py_func.__name__}{signature}, expected a function that takes "
@@ -201,14 +211,17 @@ def read_compiled(
         # Numba fails with an AttributeError, too, where an array is changed in place.
         except Exception as error:
             if not readonly:
-                raise TypeError(_refusal(takes, error)) from None
+                taken = taken_for_gradient(fun, 1 + len(batch), args) if writes else ""
+                raise TypeError(_refusal(takes, error) + taken) from None
     if not _returns(form, signatures, x.ndim):
         if writes:
             raise TypeError(
                 f"fun returns {signatures[0].return_type}, expected a real number: it takes g_out, "
-                "to which it writes the gradient"
+                f"to which it writes the gradient{taken_for_gradient(fun, 1 + len(batch), args)}"
             )
         return None
+    args = tuple(_as_declared(value, k - len(args), signatures) for k, value in enumerate(args))
+    kinds = [typeof(value) for value in args]
     if not all(map(_is_plain, kinds + batch_kinds)):
         return None
     function_kinds = [types.none if s is None else Pointer(s) for s in signatures]
@@ -245,11 +258,29 @@ def _takes_all(functions: tuple[Any, ...], args: tuple[Any, ...], batch: tuple[A
 def _kind_of(name: str, k: int, value: Any) -> Any:
     try:
         return typeof(value)
-    except ValueError:
+    except (ValueError, NumbaError):
+        of = f" of dtype {value.dtype}" if isinstance(value, np.ndarray) else ""
         raise TypeError(
-            f"{name}[{k}] is a {type(value).__name__}, expected what a compiled function can take: "
-            "numbers, arrays, or tuples of them"
+            f"{name}[{k}] is a {type(value).__name__}{of}, expected what a compiled function can "
+            "take: numbers, arrays in native byte order without a mask, or tuples of them"
         ) from None
+
+
+def taken_for_gradient(fun: Any, leading: int, args: tuple[Any, ...]) -> str:
+    """Say which argument was taken for ``g_out``, unless its name says that it is meant."""
+    name = [*inspect.signature(fun.py_func).parameters][leading]
+    if name in GRADIENT_NAMES:
+        return ""
+    return f": its argument {name!r} is taken for g_out, as there are {len(args)} in args"
+
+
+def _as_declared(value: Any, k: int, signatures: Any) -> Any:
+    """Return a number as argument ``k`` is declared, where all signatures say the same."""
+    declared = {signature.args[k] for signature in signatures if signature is not None}
+    kind = declared.pop()
+    if declared or not isinstance(kind, types.Float) or not isinstance(value, Real | np.bool_):
+        return value
+    return np.dtype(kind.name).type(value)
 
 
 def _is_plain(kind: Any) -> bool:
@@ -264,8 +295,13 @@ def _signature(function: Any, takes: tuple[Any, ...]) -> Any:
     if function._can_compile:
         function.compile(takes)
         return function.overloads[takes].signature
+
     # Compiled for explicit signatures only: one that these types convert to.
-    convert = cpu_target.typing_context.can_convert
+    def convert(given: Any, declared: Any) -> Any:
+        if isinstance(given, types.Float) and not isinstance(declared, types.Float | types.Complex):
+            return None  # Numba would cut off the fraction
+        return cpu_target.typing_context.can_convert(given, declared)
+
     for overload in function.overloads.values():
         declared = overload.signature.args
         if len(declared) == len(takes) and all(

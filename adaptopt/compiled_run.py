@@ -152,6 +152,7 @@ class CompiledRun(DescentRun):
             self._settle()
         if code == MISFIT:
             return super().evaluate()  # Python says what is wrong with the gradient.
+        self._check_written()
         if code == LOOK:
             return self.monitor.judge(self.t, self._flat, self.f, self.norm, float(numbers[-1]))
         return None

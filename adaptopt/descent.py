@@ -17,7 +17,7 @@ from .history import History
 from .monitor import CALLBACK, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
-from .options import Options, read_options
+from .options import Options, read_options, warn_of_eps
 from .placement import is_on_device
 from .proximal import Domain, Proximal
 from .reporting import display, progress_bar, read_callback, state_on_error
@@ -57,6 +57,7 @@ def descend(
                 RuntimeWarning,
                 stacklevel=3,
             )
+    overrides_eps = "eps" in (options or {})
     method, opts = read_options(method, options)
     every = opts.looks_every(is_on_device(x0))
     x, box, prox = read_start(x0, bounds, prox)
@@ -68,6 +69,8 @@ def descend(
     else:
         objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
         flat = x.reshape(-1)
+        if overrides_eps and objective.cost > 1:
+            warn_of_eps(method)
     domain = read_domain(method, prox, x, opts.certificate, objective.is_convex)
     monitor = Monitor(opts, flat, method.has_objective)
     run = start_run(optimizer, objective, monitor, domain, opts, every)
@@ -94,6 +97,7 @@ def descend(
             history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
             turns = run.nit // opts.callback_every - before // opts.callback_every
             if callback is not None and turns:
+                run.keep_gradient()
                 try:
                     callback(_intermediate(run))
                 except StopIteration:

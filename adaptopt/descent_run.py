@@ -116,6 +116,7 @@ class DescentRun:
         if self.g is None:
             self._evaluate()
         moved = self._look()
+        self._check_written()
         t, f, g, _ = self.at
         return self.monitor.look(t, self._flat, g, f, self.norm, moved, self._strange)
 
@@ -137,6 +138,11 @@ class DescentRun:
         if self.t == 1 and self.nit and math.isnan(self._first[1]):
             self._first = (self._median_rate(), self.norm)
 
+    def _check_written(self) -> None:
+        """Say so where the first gradient is not one because nothing was written to it."""
+        if self.t == 0 and math.isnan(self.norm) and isinstance(self.objective, Objective):
+            self.objective.check_written(self._flat)
+
     def _look(self) -> float:
         """Measure the iterate; return how far the last step has moved it, where that is asked."""
         self.norm = float(self.optimizer.gradient_norm(self._shaped(self.at.g)))
@@ -147,6 +153,11 @@ class DescentRun:
         """Remember the iterate's step where its value or gradient is not finite."""
         if self._strange is None and not self._finite():
             self._strange = self.t
+
+    def keep_gradient(self) -> None:
+        """Copy the gradient: a callback may call ``fun``, which may use its array again."""
+        if self.g is not None:
+            self.at = self.at._replace(g=placement.duplicate(self.g))
 
     def _finite(self) -> bool:
         return self.g is not None and _is_finite(self.f, self.g)

@@ -27,7 +27,7 @@ from .monitor import (
     Timer,
     non_finite,
 )
-from .objective import read_value
+from .objective import Objective, read_value
 from .optimizer import Optimizer
 from .options import EpochOptions
 from .problems import is_convex
@@ -237,6 +237,8 @@ class EpochRun:
     def _what_follows(self, f: float) -> Stop | None:
         """Return what follows where a batch's value or gradient is not finite."""
         step = self.t
+        if step == 0 and isinstance(self.total.objective, Objective):
+            self.total.objective.check_written(self._flat, *self.total.take(np.arange(1)))
         if self._strange is not None:
             what, step = "value or gradient that is not finite", self._strange
         else:

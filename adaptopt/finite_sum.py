@@ -20,7 +20,7 @@ from .options import read_epoch_options
 from .placement import is_on_device
 from .proximal import Proximal
 from .reporting import read_callback
-from .shuffling import Batches, read_count, read_rng
+from .shuffling import Batches, read_count, read_flag, read_rng
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -264,6 +264,7 @@ def minimize_finite_sum(
     """
     method = read_method(method)
     epochs, batch_size = read_count("epochs", epochs), read_count("batch_size", batch_size)
+    shuffle, drop_last = read_flag("shuffle", shuffle), read_flag("drop_last", drop_last)
     callback = read_callback(callback)
     _check_choices(parallel, average)
     method, opts = read_epoch_options(method, options, tol)
@@ -283,7 +284,7 @@ def minimize_finite_sum(
     run = kind(
         Optimizer(x, method, prox),
         total,
-        Batches(total.n, batch_size, bool(shuffle), bool(drop_last)),
+        Batches(total.n, batch_size, shuffle, drop_last),
         read_rng(rng),
         isinstance(rng, np.random.Generator),
         average,

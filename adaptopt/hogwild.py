@@ -76,7 +76,7 @@ class HogwildEpochs(CompiledEpochs):
         if serial is None:
             raise ValueError(
                 f"{what}, expected a method without weight decay, AdaGradDA with a constant lr, a "
-                "matrix of the dtype of x0 and without repeated entries"
+                "matrix of the dtype of x0 and without repeated entries: use A.sum_duplicates()"
             )
         return cls(optimizer, problem, prox) if get_num_threads() > 1 else serial
 

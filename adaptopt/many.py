@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import get_num_threads, typeof, types
 
+from .arrays import read_array
 from .compiled_function import is_compiled, read_compiled
 from .compiled_run import GROWTH, MOST, SECONDS, is_compilable, loop_parts
 from .descent_run import FIXED, median_rates
@@ -38,7 +39,7 @@ from .kernels.reductions import BLOCK
 from .method import Method
 from .minimize import read_method
 from .monitor import MAXITER, SUCCESS, Monitor, Stop
-from .objective import Objective, read_start
+from .objective import Objective, read_point, read_start
 from .optimizer import Optimizer
 from .options import Options, read_options
 from .placement import demand_host
@@ -174,8 +175,15 @@ class _Problems:
         compiled = read_compiled(fun, True, start, (), (*row_of(rows, 0), *args))
         if compiled is None:
             raise TypeError(
-                f"fun is {fun!r}, expected one that takes and returns numbers and arrays"
+                f"fun is {fun!r}, expected one that writes its gradient to g_out, or returns a "
+                "pair (value, gradient): a number and an array like x; with a name for each "
+                "argument, which are numbers, arrays, or tuples of them"
             )
+        rows = tuple(
+            row.astype(kind.name, copy=False) if isinstance(kind, types.Float) else row
+            for row, kind in zip(rows, compiled.kinds[2].types, strict=False)
+        )
+        self._rows = rows
         functions, kinds = loop_parts(group, compiled, 1, opts.specialize)
         shared = types.Tuple(compiled.kinds[2].types[len(rows) :])  # type: ignore[no-untyped-call]
         kinds = kinds._replace(objective=(*kinds.objective[:2], shared))
@@ -349,6 +357,11 @@ class _Problems:
         for r in np.flatnonzero(self._codes == MISFIT):  # Python says what is wrong
             args = (*row_of(self._rows, r), *self._args)
             Objective(self._fun, True, args, self._x, "2-point", None)(self._points[r, 0])
+        nowhere = np.isnan(self._numbers[:, NORM]) & (self._counts[:, T] == 0)
+        for r in np.flatnonzero(nowhere)[:1]:
+            args = (*row_of(self._rows, r), *self._args)
+            objective = Objective(self._fun, None, args, self._x, "2-point", None, batch=())
+            objective.check_written(self._points[r, 0])
         every, counts = np.arange(len(self._nits)), self._counts
         stops = [self._stop(r) for r in every]
         here = np.array([self._monitor.answers_here(stop) for stop in stops])
@@ -380,13 +393,9 @@ def _wait(working: list[Any], seconds: float = np.inf) -> None:
 
 def _read_starts(X0: Any) -> np.ndarray:
     demand_host("X0", X0, "the compiled loop runs there")
-    X = np.asarray(X0)
+    X = read_point("X0", X0)
     if X.ndim != 2:
         raise ValueError(f"X0 has shape {X.shape}, expected (m, n): a starting point in each row")
-    if X.dtype.kind in "biu":
-        X = X.astype(np.float64)
-    if X.dtype not in (np.float32, np.float64):
-        raise TypeError(f"X0 has dtype {X.dtype}, expected float32, float64 or integers")
     if not np.isfinite(X).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(X))[0])
         raise ValueError(f"X0{list(where)} is {X[where]}, expected finite numbers")
@@ -394,7 +403,9 @@ def _read_starts(X0: Any) -> np.ndarray:
 
 
 def _read_row_args(k: int, array: Any, m: int) -> Any:
-    array = np.array(array, order="C", copy=None)
+    array = np.ascontiguousarray(read_array(f"row_args[{k}]", array))
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"row_args[{k}] has dtype {array.dtype}, expected numbers")
     if array.ndim == 0 or len(array) != m:
         raise ValueError(
             f"row_args[{k}] has shape {array.shape}, expected {m} entries, one for each row of X0"

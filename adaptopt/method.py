@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import rules
 from .descent import descend
+from .options import warn_of_eps
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -322,6 +323,12 @@ class Method:
         """
         return None
 
+    def __new__(cls, *values: Any, **fields: Any) -> Any:
+        """Say what is wrong with ``scipy.optimize.minimize(..., method=AdaGrad)``: it calls it."""
+        if "hessp" in fields:
+            raise TypeError(f"method is the class {cls.__name__}, expected {cls.__name__}(...)")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -368,6 +375,8 @@ class Method:
         The arguments are those that SciPy passes; the options are those of `adaptopt.minimize`.
         Every call starts afresh.
         """
+        if jac is not None and "eps" in options:
+            warn_of_eps(self)  # without jac, descend does
         return descend(
             self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options
         )

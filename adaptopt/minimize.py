@@ -11,6 +11,7 @@ from .descent import descend
 from .descent_state import DescentState
 from .method import Method
 from .named import METHODS, read_named
+from .options import with_tol
 from .proximal import Proximal
 
 if TYPE_CHECKING:
@@ -48,15 +49,19 @@ def minimize(
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` with ``jac=True``. ``x`` has the
-        shape and dtype of ``x0``. A function compiled with `numba.njit` may also be
-        ``fun(x, g_out, *args) -> float``, told by the number of its arguments, and write the
-        gradient to every entry of ``g_out``. Where it is compiled and so is its gradient, the whole
-        loop runs compiled, with the same result.
+        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` with ``jac=True``; a problem of
+        `adaptopt.problems` needs no ``jac``. ``x`` has the shape and dtype of ``x0``. A function
+        compiled with `numba.njit` may also be ``fun(x, g_out, *args) -> float``, and write the
+        gradient to every entry of ``g_out``. It is told by the number of its arguments; if defaults
+        leave that open, by the name of this one (``g_out``, ``g``, ``grad``, ``gradient`` or
+        ``out``). If a function is compiled and so is its gradient, the whole loop runs compiled,
+        with the same result.
     x0 : array_like or CUDA array
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
-        float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,
-        torch, Numba) all runs on its device; see Notes.
+        float64, and a tensor of torch is detached. Masked arrays are refused, here and wherever
+        arrays are taken: NumPy would take what lies under the mask. With a CUDA array of float32 or
+        float64 (``__cuda_array_interface__``: CuPy, torch, Numba) all runs on its device; see
+        Notes.
     args : tuple
         Extra arguments of ``fun`` and ``jac``.
     method : str or Method, default "adagrad"
@@ -68,8 +73,9 @@ def minimize(
     hess, hessp
         Not used; a RuntimeWarning says so.
     bounds : Bounds or sequence of pairs, optional
-        As in SciPy, ``(lower, upper)`` for each element; None or an infinity for no bound. ``x0``
-        is clipped, each step is projected, and where both are equal the element is frozen.
+        As in SciPy, ``(lower, upper)`` for each element; None or an infinity for no bound, and None
+        instead of a pair for neither. ``x0`` is clipped, each step is projected, and where both are
+        equal the element is frozen.
     constraints
         Refused: there is no support for constraints but bounds.
     tol : float, optional
@@ -79,7 +85,9 @@ def minimize(
         ``callback_every``-th step; the intermediate result holds ``x, fun, nit, nfev``. It ends
         the run by raising StopIteration.
     options : dict, optional
-        Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
+        Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and those below.
+        ``eps`` is that of the method, not the step of finite differences as in SciPy: with those,
+        and from `scipy.optimize.minimize`, it gives a `scipy.optimize.OptimizeWarning`.
 
         maxiter : int, default 10000
             Most steps.
@@ -231,7 +239,7 @@ def minimize(
         bounds,
         constraints,
         callback,
-        {"tol": tol, **(options or {})},
+        with_tol(options, tol),
         prox=prox,
         state=state,
         progress=progress,

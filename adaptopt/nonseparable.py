@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import read_array, read_real
 from .proximal import Box, Parameters, Proximal, check_fits
 
 __all__ = ["GroupL2", "L2Ball", "NonSeparable", "Simplex"]
@@ -435,9 +436,9 @@ def _read_groups(groups: Any) -> tuple[tuple[np.ndarray, np.ndarray, int], int |
     """
     count = None
     if isinstance(groups, Sequence) and groups and np.ndim(groups[0]) == 1:
-        parts = [np.asarray(part) for part in groups]
+        parts = [read_array("GroupL2.groups", part) for part in groups]
     else:
-        labels = np.asarray(groups)
+        labels = read_array("GroupL2.groups", groups)
         if labels.dtype.kind not in "iu":
             raise TypeError(f"GroupL2.groups has dtype {labels.dtype}, expected integers")
         flat = labels.ravel()
@@ -485,6 +486,7 @@ def _norms(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _positive(name: str, value: float) -> float:
-    if not (np.isfinite(value) and value > 0):
+    number = read_real(name, value)
+    if number.ndim or not (np.isfinite(number) and number > 0):
         raise ValueError(f"{name} is {value!r}, expected a finite number > 0")
-    return float(value)
+    return float(number)

@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 from . import placement
-from .compiled_function import CompiledFunction, is_compiled, read_compiled, takes_gradient
+from .arrays import read_array, read_real
+from .compiled_function import (
+    CompiledFunction,
+    is_compiled,
+    read_compiled,
+    taken_for_gradient,
+    takes_gradient,
+)
 from .foreign import read_device_start
 from .options import FD_METHODS
 from .placement import demand_host
-from .problems import is_convex
+from .problems import Problem, is_convex
 from .proximal import Box, Proximal
 
-__all__ = ["Objective", "read_pair", "read_start", "read_value"]
+__all__ = ["Objective", "read_pair", "read_point", "read_start", "read_value"]
 
 # SciPy's sentence, which programs look for.
 _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
@@ -69,10 +76,16 @@ class Objective:
     ) -> None:
         if not callable(fun):
             raise TypeError(f"fun is {fun!r}, expected a callable")
-        if getattr(jac, "__self__", None) is fun and callable(getattr(fun, "fun", None)):
+        if type(fun).__name__ == "MemoizeJac" and getattr(jac, "__self__", None) is fun:
             # SciPy's wrapper for jac=True remembers the last x whatever the args were.
             fun, jac = fun.fun, True
         self.is_convex = is_convex(fun)
+        jac = bool(jac) if isinstance(jac, np.bool_) else jac
+        if isinstance(fun, Problem):
+            fun.check_shape("x0", x)
+            if args not in ((), None):
+                raise ValueError(f"args is {args!r}, expected (): fun has its data with it")
+            jac = jac or True  # it returns its gradient
         self._args = args if isinstance(args, tuple) else (args,)
         self._fun = fun
         self._evaluate: Callable[..., tuple[float, np.ndarray]]
@@ -114,6 +127,16 @@ class Objective:
         self.njev += 1
         return self._evaluate(x, *batch)
 
+    def check_written(self, x: np.ndarray, *batch: Any) -> None:
+        """Refuse a compiled function that writes nothing to what was taken for its gradient."""
+        if self._evaluate != self._in_place:
+            return
+        untouched = np.ones(self._shape, self._dtype)
+        self._fun(self._point(x), *batch, untouched, *self._args)
+        if untouched.size and (untouched == 1).all():
+            taken = taken_for_gradient(self._fun, 1 + len(batch), self._args)
+            raise TypeError(f"fun writes nothing to g_out, expected the gradient{taken}")
+
     def known(self, gradient: np.ndarray) -> np.ndarray:
         """Return a copy, NaN where bounds fix what finite differences then leave out, as SciPy."""
         gradient = gradient.copy()
@@ -153,15 +176,15 @@ class Objective:
     def _count(self, x: np.ndarray) -> Any:
         self.nfev += 1
         value = self._fun(self._point(x), *self._args)
-        if np.iscomplexobj(value) and np.iscomplexobj(x):
+        if np.iscomplexobj(x) and np.iscomplexobj(value):
             return np.asarray(value).item()
         return read_value("fun", value)
 
     def _gradient(self, gradient: Any) -> np.ndarray:
-        demand_host("the gradient", gradient, UNASKED)
-        array = np.asarray(gradient)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"the gradient has dtype {array.dtype}, expected real numbers")
+        array = gradient
+        if type(array) is not np.ndarray or array.dtype != self._dtype:
+            demand_host("the gradient", gradient, UNASKED)
+            array = read_real("the gradient", gradient)
         if array.size != self._size or (
             array.shape != self._shape and max(array.shape, default=1) != self._size
         ):
@@ -205,6 +228,8 @@ class _Differences:
 def read_pair(pair: Any, batched: bool, shown: Callable[[Any], str]) -> tuple[Any, Any]:
     """Return value and gradient of what ``fun`` returned, or say what that is instead."""
     try:
+        if isinstance(pair, np.ndarray):
+            raise ValueError  # two numbers may be two residuals
         value, gradient = pair
     except (TypeError, ValueError):
         asked = "" if batched else " with jac=True"
@@ -218,15 +243,23 @@ def read_value(name: str, value: Any) -> float:
     """Return what the function ``name`` returned, where it is one real number."""
     if isinstance(value, float):
         return float(value)
+    returned = f"{name} returned {_short(value)}, expected"
     demand_host(f"what {name} returned", value, UNASKED)
-    array = np.asarray(value)
+    is_list = isinstance(value, list) and any(np.ndim(part) for part in value)
+    if (is_list or isinstance(value, tuple)) and len(value) > 1:
+        pass_jac = ": if it returns its gradient too, pass jac=True" * (name == "fun")
+        raise TypeError(f"{returned} a scalar{pass_jac}")
+    array = read_array(f"what {name} returned", value)
     if array.size != 1:
-        sentence = " The user-provided objective function must return a scalar value."
-        raise ValueError(
-            f"{name} returned {_short(value)}, expected a scalar." + sentence * (name == "fun")
-        )
+        more = ""
+        if name == "fun":
+            more = (
+                " The user-provided objective function must return a scalar value. Of residuals r, "
+                "return r @ r / 2 and the gradient J.T @ r; adaptopt.problems has linear ones."
+            )
+        raise ValueError(f"{returned} a scalar.{more}")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} returned {_short(value)}, expected a real number")
+        raise TypeError(f"{returned} a real number")
     return float(array.item())
 
 
@@ -256,13 +289,22 @@ def read_start(x0: Any, bounds: Any, prox: Proximal | None) -> tuple[Any, Box | 
 
 def _read_x0(x0: Any) -> np.ndarray:
     """Return a writable copy of the starting point, float32 or float64, at least 1-d."""
-    array = np.asarray(x0)
+    array = read_point("x0", x0)
+    array = np.array(np.atleast_1d(array), order="C", copy=True, subok=False)
+    _demand_finite(array)
+    return array
+
+
+def read_point(name: str, value: Any) -> np.ndarray:
+    """Return an array of float32 or float64; integers become float64."""
+    expected = "float32, float64 or integers"
+    array = read_real(name, value, expected)
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
     if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"x0 has dtype {array.dtype}, expected float32, float64 or integers")
-    array = np.array(np.atleast_1d(array), order="C", copy=True, subok=False)
-    _demand_finite(array)
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, expected {expected}: use {name}.astype(numpy.float64)"
+        )
     return array
 
 
@@ -277,16 +319,16 @@ def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
     if bounds is None:
         return None
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        lo, hi = np.asarray(bounds.lb, np.float64), np.asarray(bounds.ub, np.float64)
+        lo, hi = (read_real(f"bounds.{k}", getattr(bounds, k)) for k in ("lb", "ub"))
     else:
-        pairs = [tuple(pair) for pair in bounds]
-        if len(pairs) != x.size or any(len(pair) != 2 for pair in pairs):
+        pairs = _read_pairs(bounds)
+        if len(pairs) != x.size:
             raise ValueError(
                 f"bounds has {len(pairs)} entries, expected {x.size} pairs (lower, upper), "
                 f"one for each element of x0. {_WRONG_COUNT}"
             )
         lo, hi = (
-            np.array([sign * np.inf if p[k] is None else p[k] for p in pairs], np.float64).reshape(
+            read_real("bounds", [sign * np.inf if p[k] is None else p[k] for p in pairs]).reshape(
                 x.shape
             )
             for k, sign in ((0, -1), (1, 1))
@@ -299,6 +341,27 @@ def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
                 f"bounds.{name} has shape {bound.shape}, expected {x.shape} like x0. {_WRONG_COUNT}"
             ) from None
     return Box(np.broadcast_to(lo, x.shape), np.broadcast_to(hi, x.shape))
+
+
+def _read_pairs(bounds: Any) -> list[tuple[Any, ...]]:
+    """Return SciPy's pairs (lower, upper); None stands for one without either."""
+    expected = "expected Bounds, or a pair (lower, upper) for each element of x0"
+    if isinstance(bounds, np.ma.MaskedArray):
+        bounds = read_array("bounds", bounds)
+    try:
+        entries = list(bounds)
+    except TypeError:
+        raise TypeError(f"bounds is {bounds!r}, {expected}") from None
+    pairs = []
+    for k, entry in enumerate(entries):
+        try:
+            lower, upper = (None, None) if entry is None else entry
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"bounds[{k}] is {entry!r}, {expected}, such as [(0, 4)] for one. {_WRONG_COUNT}"
+            ) from None
+        pairs.append((lower, upper))
+    return pairs
 
 
 def _short(value: Any) -> str:

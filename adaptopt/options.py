@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-__all__ = ["EpochOptions", "Options", "read_epoch_options", "read_options"]
+__all__ = [
+    "EpochOptions",
+    "Options",
+    "read_epoch_options",
+    "read_options",
+    "warn_of_eps",
+    "with_tol",
+]
 
 _Kind = TypeVar("_Kind", bound="Common")
 
@@ -137,23 +144,64 @@ _OPTIONAL = {
 }
 
 
+# What users of other libraries call things: SciPy, scikit-learn, torch, Keras, optax.
+_MEANT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("learning_rate", "step_size", "stepsize", "eta", "eta0"), ("lr",)),
+    **dict.fromkeys(("b1", "beta_1"), ("beta1",)),
+    **dict.fromkeys(("b2", "beta_2"), ("beta2",)),
+    **dict.fromkeys(("decay", "decay_rate"), ("rho",)),
+    **dict.fromkeys(("max_iter", "maxiter", "n_iter", "max_steps"), ("maxiter", "epochs")),
+    **dict.fromkeys(("epochs", "n_epochs", "max_epochs"), ("epochs", "maxiter")),
+    **dict.fromkeys(("maxfun", "max_fun"), ("maxfev",)),
+    **dict.fromkeys(("gtol", "ftol", "xtol"), ("tol",)),
+    **dict.fromkeys(("maxcor", "maxls", "finite_diff_rel_step", "norm", "hess_inv0"), ()),
+    **dict.fromkeys(("verbose", "iprint"), ("disp",)),
+    "alpha": ("rho", "lr"),
+    "betas": ("beta1", "beta2"),
+    "epsilon": ("eps",),
+    "initial_accumulator_value": ("initial_accumulator",),
+    "batch": ("batch_size",),
+    "fatol": ("ftol",),
+    "xatol": ("xtol",),
+}
+# What is an argument of the front end, and no option.
+_ARGUMENTS: dict[type[Common], tuple[str, ...]] = {
+    Options: ("args", "bounds", "callback", "jac", "method", "progress", "prox", "state"),
+    EpochOptions: (
+        *("args", "average", "batch_size", "bounds", "callback", "drop_last", "epochs", "method"),
+        *("parallel", "progress", "prox", "rng", "shuffle", "state", "validation"),
+    ),
+}
+
+
 def read_options(method: Any, given: Mapping[str, Any] | None) -> tuple[Any, Options]:
     """Split options into the method with its overridden hyperparameters and those of minimize.
 
     ``tol`` stands for ``gtol`` where that is not given. Unknown names give an OptimizeWarning, as
     SciPy's solvers do.
     """
-    rest = dict(given or {})
+    rest = _read_mapping(given)
     if (tol := rest.pop("tol", None)) is not None:
         rest.setdefault("gtol", tol)
     return _split(method, rest, Options, stacklevel=6)
+
+
+def with_tol(given: Any, tol: float | None) -> dict[str, Any]:
+    """Return the options of `read_options` with an argument ``tol``, which they come before."""
+    return {"tol": tol, **_read_mapping(given)}
 
 
 def read_epoch_options(
     method: Any, given: Mapping[str, Any] | None, tol: float | None
 ) -> tuple[Any, EpochOptions]:
     """Split options likewise into the method and those of minimize_finite_sum."""
-    return _split(method, {"tol": tol, **(given or {})}, EpochOptions, stacklevel=5)
+    return _split(method, with_tol(given, tol), EpochOptions, stacklevel=5)
+
+
+def _read_mapping(given: Any) -> dict[str, Any]:
+    if not (given is None or isinstance(given, Mapping)):
+        raise TypeError(f"options is {given!r}, expected a dict such as {{'maxiter': 100}}")
+    return dict(given or {})
 
 
 def _split(
@@ -163,18 +211,47 @@ def _split(
     known = {f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest}
     if rest:
         names = [f.name for f in (*fields(kind), *fields(method))]
-        _warn_unknown(rest, type(method).__name__, names, stacklevel)
+        _warn_unknown(rest, type(method).__name__, names, _ARGUMENTS[kind], stacklevel)
     return replace(method, **hyper), kind(**known)
 
 
+def warn_of_eps(method: Any) -> None:
+    """Warn of options["eps"] where it may be meant for finite differences, as in SciPy."""
+    from scipy.optimize import OptimizeWarning
+
+    name = type(method).__name__
+    warnings.warn(
+        f"options['eps'] is the eps of {name}, not the step of finite differences that it is for "
+        f"SciPy's solvers: method={name}(eps=...) sets it without this warning",
+        OptimizeWarning,
+        stacklevel=4,
+    )
+
+
+def _hint(name: str, names: list[str], arguments: tuple[str, ...]) -> str:
+    """Say what an unknown name may have stood for."""
+    meant = _MEANT.get(name, (name,))
+    if not meant:
+        return "a first-order method has no such option"
+    if known := [other for other in meant if other in names]:
+        return f"did you mean {' or '.join(map(repr, known))}?"
+    if others := [other for other in meant if other in arguments]:
+        return f"it is an argument, {others[0]}=..., and no option"
+    close = difflib.get_close_matches(str(name), names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+
+
 def _warn_unknown(
-    unknown: Mapping[str, Any], method: str, names: list[str], stacklevel: int
+    unknown: Mapping[str, Any],
+    method: str,
+    names: list[str],
+    arguments: tuple[str, ...],
+    stacklevel: int,
 ) -> None:
     from scipy.optimize import OptimizeWarning
 
     for name in unknown:
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+        hint = _hint(name, names, arguments)
         warnings.warn(
             f"Unknown solver options: {name} (for {method}; {hint})",
             OptimizeWarning,

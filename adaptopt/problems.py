@@ -5,13 +5,15 @@ is
 
 .. math:: p(x) = \frac{\sum_i w_i \, \ell(z_i, y_i)}{\sum_i w_i}, \qquad z_i = a_i^T x.
 
-It is a function of ``x`` that returns the pair of value and gradient, so that
-``minimize(p, x0, jac=True)`` fits it, SciPy's `scipy.optimize.minimize` too.
+It is a function of ``x`` that returns the pair of value and gradient: ``minimize(p, x0)`` fits it,
+and SciPy's ``scipy.optimize.minimize(p, x0, jac=True)``.
 
 The matrix is a C-contiguous array or a SciPy CSR array or matrix, of float32 or float64, which is
-the dtype of the arithmetic; the losses are summed in float64, and so are the gradients of blocks of
-rows. The result is the same to the last bit for any number of threads. The matrix is kept, not
-copied, and must not be changed; a gradient takes at most a fourth of its memory for a moment.
+the dtype of the arithmetic. Others, such as data frames, are refused with the call that converts
+them: a copy takes their memory once more. The losses are summed in float64, and so are the
+gradients of blocks of rows. The result is the same to the last bit for any number of threads. The
+matrix is kept, not copied, and must not be changed; a gradient takes at most a fourth of its memory
+for a moment.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from . import losses
+from .arrays import UNMASKED, read_array, read_real
 from .kernels.rows import Rows
 from .losses import Loss
 
@@ -69,6 +72,8 @@ class Problem:
         self.A = A
         self.targets = targets
         self.loss = loss
+        if not isinstance(intercept, bool | np.bool_) and intercept not in (0, 1):
+            raise TypeError(f"intercept is {intercept!r}, expected True or False")
         self.intercept = bool(intercept)
         self.n_features = int(A.shape[1]) + self.intercept
         self.weights = _read_weights(sample_weight, A)
@@ -113,7 +118,7 @@ class Problem:
 
     def _batch(self, x: Any, idx: Any, run: Callable[..., Any]) -> tuple[float, np.ndarray]:
         x, dtype = self._read_x(x)
-        idx = np.asarray(idx)
+        idx = read_array("idx", idx)
         if idx.ndim != 1 or idx.size == 0:
             raise ValueError(f"idx has shape {idx.shape}, expected (k,) with k > 0")
         if idx.dtype.kind not in "iu":
@@ -144,14 +149,21 @@ class Problem:
 
     def _read_x(self, x: Any) -> tuple[np.ndarray, np.dtype[Any]]:
         """Return ``x`` as the kernels take it, and its dtype."""
-        x = np.asarray(x)
+        if type(x) is not np.ndarray or not x.dtype.isnative:
+            x = read_array("x", x)
         if x.dtype.name not in ("float32", "float64"):
-            raise TypeError(f"x has dtype {x.dtype}, expected float32 or float64")
-        if x.shape != (self.n_features,):
-            more = " (one entry for each column, and the intercept)" if self.intercept else ""
-            raise ValueError(f"x has shape {x.shape}, expected ({self.n_features},){more}")
+            raise TypeError(
+                f"x has dtype {x.dtype}, expected float32 or float64: use numpy.asarray(x, float)"
+            )
+        self.check_shape("x", x)
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(x, self.A.dtype), x.dtype
+
+    def check_shape(self, name: str, x: Any) -> None:
+        """Refuse a point of another shape."""
+        if x.shape != (self.n_features,):
+            more = " (one entry for each column, and the intercept)" if self.intercept else ""
+            raise ValueError(f"{name} has shape {x.shape}, expected ({self.n_features},){more}")
 
 
 class LeastSquares(Problem):
@@ -398,12 +410,16 @@ def _read_matrix(A: Any) -> Any:
     is_sparse = sparse is not None and sparse.issparse(A)
     if is_sparse and A.format != "csr":
         raise TypeError(f"A is a sparse matrix of format {A.format!r}, expected CSR: use A.tocsr()")
-    if not is_sparse and (not isinstance(A, np.ndarray) or isinstance(A, np.ma.MaskedArray)):
-        raise TypeError(f"A is a {type(A).__name__}, expected a NumPy array or a SciPy CSR array")
-    if A.dtype.name not in ("float32", "float64") or not A.dtype.isnative:
+    if isinstance(A, np.ma.MaskedArray):
+        raise TypeError(f"A is a MaskedArray, {UNMASKED}")
+    if not is_sparse and not isinstance(A, np.ndarray):
         raise TypeError(
-            f"A has dtype {A.dtype}, expected float32 or float64: use A.astype(numpy.float64)"
+            f"A is a {type(A).__name__}, expected a NumPy array or a SciPy CSR array: "
+            "use numpy.ascontiguousarray(A, numpy.float64)"
         )
+    if A.dtype.name not in ("float32", "float64") or not A.dtype.isnative:
+        use = ": use A.astype(numpy.float64)" * (A.dtype.kind in "biuf")
+        raise TypeError(f"A has dtype {A.dtype}, expected float32 or float64{use}")
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"A has shape {A.shape}, expected (rows, columns), neither of them 0")
     if is_sparse:
@@ -466,12 +482,12 @@ def _check_csr(A: Any) -> None:
 
 def _read_column(name: str, values: Any, A: Any, dtype: Any = None) -> np.ndarray:
     """Return a finite number for each row of ``A``, of its dtype or another, as a copy."""
-    given = np.asarray(values)
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"{name} has dtype {given.dtype}, expected real numbers")
+    given = read_real(name, values)
     if given.shape != (A.shape[0],):
+        ravel = f", use numpy.ravel({name})" if given.size == A.shape[0] > 1 else ""
         raise ValueError(
             f"{name} has shape {given.shape}, expected ({A.shape[0]},): one for each row of A"
+            + ravel
         )
     with np.errstate(over="ignore"):
         column = np.array(given, dtype or A.dtype, order="C")
@@ -483,11 +499,21 @@ def _read_column(name: str, values: Any, A: Any, dtype: Any = None) -> np.ndarra
 
 def _read_labels(y: Any, A: Any) -> np.ndarray:
     """Return the labels, -1 and +1 only."""
+    given = read_array("y", y)
+    if given.dtype.kind in "OSTU" and any(isinstance(label, str) for label in given.flat):
+        raise TypeError(
+            f"y has dtype {given.dtype}, expected real numbers -1 and +1: use "
+            "numpy.where(y == label, 1, -1) with the label that is to be +1"
+        )
     labels = _read_column("y", y, A)
     if not np.isin(labels, (-1, 1)).all():
-        found = np.unique(np.asarray(y))
+        found = np.unique(given)
         shown = ", ".join(str(value) for value in found[:4]) + ", ..." * (found.size > 4)
-        hint = ": use 2 * y - 1" if set(found.tolist()) <= {0, 1} else ""
+        hint = ""
+        if set(found.tolist()) <= {0, 1} and given.dtype.kind != "u":
+            hint = ": use 2 * y - 1"
+        elif found.size == 2:
+            hint = f": use numpy.where(y == {found[1]}, 1, -1)"
         raise ValueError(f"y holds {shown}, expected -1 and +1 only{hint}")
     return labels
 

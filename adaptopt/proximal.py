@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import read_real
 from .rules import clip as clip_number
 from .rules import geometric, soft, times
 
@@ -271,7 +272,7 @@ class _Separable(Proximal):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            array = np.asarray(value, np.float64)
+            array = read_real(f"{type(self).__name__}.{name}", value).astype(np.float64)
             if not ((array >= 0) & np.isfinite(array)).all():
                 raise ValueError(
                     f"{type(self).__name__}.{name} is {value!r}, expected finite numbers >= 0"
@@ -449,7 +450,9 @@ class Box(Proximal):
     repeat = staticmethod(clip_repeated)
 
     def __post_init__(self) -> None:
-        lo, hi = np.asarray(self.lo, np.float64), np.asarray(self.hi, np.float64)
+        lo, hi = (
+            read_real(f"Box.{name}", value).astype(np.float64) for name, value in vars(self).items()
+        )
         try:
             wrong = ~(lo <= hi) | (lo == np.inf) | (hi == -np.inf)
         except ValueError:

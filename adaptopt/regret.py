@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import read_array, read_real
 from .kernels.sums import LANES, count_kernel
 from .proximal import Box, Domain
 
@@ -624,7 +625,7 @@ class Tracker:
         return widths
 
     def _spread(self, name: str, value: Any) -> np.ndarray:
-        array = np.asarray(value, np.float64)
+        array = read_real(name, value).astype(np.float64)
         if not (array >= 0).all():
             raise ValueError(f"{name} is {value!r}, expected numbers >= 0")
         try:
@@ -643,18 +644,14 @@ class Tracker:
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    # bfloat16, of ml_dtypes, has the kind V.
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
-    numbers: np.ndarray = array.astype(np.float64)
+    numbers: np.ndarray = read_real(name, value).astype(np.float64)
     if not np.isfinite(numbers).all():
         raise ValueError(f"{name} has entries that are not finite, expected finite numbers")
     return numbers
 
 
 def _number(name: str, value: Any) -> float:
-    array = np.asarray(value)
+    array = read_array(name, value)
     if array.size != 1 or array.dtype.kind not in "biuf":
         raise TypeError(f"{name} is {value!r}, expected a number")
     number = float(array.item())

@@ -46,11 +46,18 @@ def read_callback(callback: Any) -> Callable[[OptimizeResult], Any] | None:
     if not callable(callback):
         raise TypeError(f"callback is {callback!r}, expected a callable")
     try:
-        names = set(inspect.signature(callback).parameters)
+        signature = inspect.signature(callback)
     except (TypeError, ValueError):
-        names = set()
-    if names == {"intermediate_result"}:
+        return lambda result: callback(result.x)
+    if set(signature.parameters) == {"intermediate_result"}:
         return lambda result: callback(intermediate_result=result)
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"callback takes {signature}, expected callback(xk) or "
+            "callback(*, intermediate_result), which holds x, fun, nit and nfev"
+        ) from None
     return lambda result: callback(result.x)
 
 

@@ -95,6 +95,9 @@ def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
 
     ``values`` has one entry more than ``boundaries``, which rise strictly.
     """
+    for name, numbers in (("boundaries", boundaries), ("values", values)):
+        if hasattr(numbers, "filled"):
+            raise TypeError(f"{name} is a masked array, expected numbers without a mask")
     boundaries, values = tuple(boundaries), tuple(values)
     if len(values) != len(boundaries) + 1:
         raise ValueError(
@@ -103,7 +106,8 @@ def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
         )
     for boundary in boundaries:
         _number("boundaries", boundary)
-    if not all(a < b for a, b in pairwise(boundaries)):
+    rising = all(a < b for a, b in pairwise(boundaries))
+    if not rising or any(map(math.isnan, boundaries)):
         raise ValueError(f"boundaries is {boundaries}, expected strictly rising steps")
     for value in values:
         _at_least_zero("values", value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Batches", "position_of", "read_count", "read_rng", "rng_state"]
+__all__ = ["Batches", "position_of", "read_count", "read_flag", "read_rng", "rng_state"]
 
 # What NumPy has. The state of another kind of generator needs one of its kind to be copied into.
 _BIT_GENERATORS = {
@@ -76,6 +76,13 @@ def read_count(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name} is {value!r}, expected a whole number >= 1")
     return int(value)
+
+
+def read_flag(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool | np.bool_) and value not in (0, 1):
+        raise TypeError(f"{name} is {value!r}, expected True or False")
+    return bool(value)
 
 
 def read_rng(rng: Any) -> np.random.Generator:

@@ -59,10 +59,10 @@ LAYERS = [
     {"kernels.access"},
     {"kernels.build", "kernels.formats", "kernels.exact_sums", "kernels.pointers"},
     {"kernels.contents", "kernels.disk"},
-    {"arrays", "checkpoint"},
-    {"nonseparable"},
+    {"checkpoint", "nonseparable"},
     {"named"},
     {"rules", "losses", "schedules", "stopping", "proximal", "gradients"},
+    {"arrays"},
 ]
 LEVEL = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer}
 MATHS = {"rules": {"math"}, "losses": {"math"}, "schedules": {"math"}, "stopping": {"math"}}

@@ -524,7 +524,8 @@ def test_a_target_that_is_too_large_for_float32_is_refused():
     [
         ([0, 1], r"y holds 0, 1, expected -1 and \+1 only: use 2 \* y - 1$"),
         ([False, True], r"y holds False, True, .*: use 2 \* y - 1$"),
-        ([1, 2], r"y holds 1, 2, expected -1 and \+1 only$"),
+        ([1, 2], r"y holds 1, 2, .*: use numpy.where\(y == 2, 1, -1\)$"),
+        (np.array([0, 1], np.uint8), r"y holds 0, 1, .*: use numpy.where\(y == 1, 1, -1\)$"),
         ([0.5, -1.0], r"y holds -1.0, 0.5, expected"),
     ],
 )
