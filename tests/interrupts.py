@@ -71,6 +71,24 @@ def compiled():
     return lambda: run(100), goes_on(run, 100)
 
 
+@kind
+def python():
+    """The loop in Python with stopping tests that look back, and a certificate."""
+
+    def run(steps, state=None):
+        options = {"ftol": 1e-15, "xtol": 1e-15, "maxiter": steps, "certificate": True}
+        return ao.minimize(
+            *(lambda x: (float((x - 0.7) @ (x - 0.7)), 2 * (x - 0.7)), np.zeros(3)),
+            jac=True,
+            method=ao.AdaGrad(0.1),
+            bounds=[(-1, 1)] * 3,
+            options=options,
+            state=state,
+        )
+
+    return lambda: run(100), goes_on(run, 100)
+
+
 def goes_on(run, steps):
     """Check that the state on an error goes on to the end of a run that nothing interrupted."""
     expected = run(steps).state.x
