@@ -145,7 +145,8 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
     -----
     Where defaults leave both open, the name of the argument decides: one of `GRADIENT_NAMES`.
     """
-    signature = inspect.signature(fun.py_func)
+    fun = getattr(fun, "py_func", fun)
+    signature = inspect.signature(fun)
     fewer, more = (_binds(signature, leading + count + k) for k in (0, 1))
     if fewer and more:
         return [*signature.parameters, ""][leading] in GRADIENT_NAMES
@@ -153,7 +154,7 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
         return more
     before = ", ".join(["x", *["batch"] * (leading - 1)])
     raise TypeError(
-        f"fun is {fun.py_func.__name__}{signature}, expected a function that takes "
+        f"fun is {fun.__name__}{signature}, expected a function that takes "
         f"{leading + count} ({before}, *args) or {leading + count + 1} ({before}, g_out, *args), "
         f"with {count} in args"
     )

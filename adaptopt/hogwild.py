@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads
+from numba import config, get_num_threads
 
 from .compiled_epochs import CompiledEpochs
 from .kernels.hogwild import BLOCK, PAD, SharedEpoch
@@ -56,6 +56,10 @@ class HogwildEpochs(CompiledEpochs):
         """Return what steps on all threads, or say why nothing does."""
         method = optimizer._groups[0].method
         what = f"parallel is 'hogwild' with {type(method).__name__}"
+        if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+            raise RuntimeError(
+                "NUMBA_DISABLE_JIT is set, expected 0: parallel 'hogwild' runs in compiled threads"
+            )
         if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
             raise ValueError(
                 "parallel is 'hogwild', expected None or 'deterministic' for a fun that is not a "

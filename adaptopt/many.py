@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import get_num_threads, typeof, types
+from numba import config, get_num_threads, typeof, types
 
 from .arrays import read_array
 from .compiled_function import is_compiled, read_compiled
@@ -136,6 +136,11 @@ def minimize_many(
     X = _read_starts(X0)
     rows = tuple(_read_row_args(k, array, len(X)) for k, array in enumerate(row_args))
     args = args if isinstance(args, tuple) else (args,)
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT is set, expected 0: minimize_many runs in compiled threads; "
+            "minimize runs one problem without"
+        )
     if not is_compiled(fun):
         raise TypeError(f"fun is {fun!r}, expected a function compiled with numba.njit")
     if not len(X):

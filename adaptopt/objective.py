@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from inspect import isfunction
 from typing import Any
 
 import numpy as np
+from numba import config
 
 from . import placement
 from .arrays import read_array, read_real
@@ -24,6 +26,8 @@ from .problems import Problem, is_convex
 from .proximal import Box, Proximal
 
 __all__ = ["Objective", "read_pair", "read_point", "read_start", "read_value"]
+
+_NO_JIT = config.DISABLE_JIT  # type: ignore[attr-defined]  # numba sets it at run time
 
 # SciPy's sentence, which programs look for.
 _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
@@ -96,6 +100,9 @@ class Objective:
         writes = False
         if batch is not None and is_compiled(fun):
             self.compiled = read_compiled(fun, jac, x, batch, self._args)
+            writes = takes_gradient(fun, 1 + len(batch), len(self._args))
+        elif batch is not None and _NO_JIT and isfunction(fun) and not callable(jac):
+            # An njit function is then a plain one, which may write its gradient.
             writes = takes_gradient(fun, 1 + len(batch), len(self._args))
         if writes:
             self._evaluate = self._in_place

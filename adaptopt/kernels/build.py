@@ -155,3 +155,11 @@ def prefetch(typing: Any, array: Any, i: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, i), code
+
+
+def _no_prefetch(array: Any, i: Any) -> None:
+    """Do nothing: an intrinsic cannot be called from Python."""
+
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+    prefetch = _no_prefetch  # type: ignore[assignment]

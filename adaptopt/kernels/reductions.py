@@ -47,12 +47,14 @@ def is_strange(value):
 
 def to_bits(v):
     """Return the bits of a number as a whole number of as many."""
-    return v.view(np.int64 if v.dtype == np.float64 else np.int32)
+    v = np.asarray(v)
+    return v.view(np.int64 if v.dtype == np.float64 else np.int32)[()]
 
 
 def from_bits(bits, like):
     """Return the number of the type of ``like`` that has these bits."""
-    return np.asarray(bits).view(like.dtype)[()]
+    bits = np.asarray(bits)
+    return np.asarray(like).dtype.type(bits.view(f"f{bits.itemsize}"))
 
 
 @overload(to_bits, target="generic")
