@@ -4,7 +4,7 @@ import pytest
 from interrupts import count_outcomes
 
 
-@pytest.mark.parametrize("kind", ["many", "python", "own-loop-over-groups"])
+@pytest.mark.parametrize("kind", ["many", "compiled", "python", "own-loop-over-groups"])
 def test_an_interrupted_run_ends_with_the_interrupt(kind):
     outcomes = count_outcomes(kind, 30)
     assert set(outcomes) <= {"right", "ended"}
