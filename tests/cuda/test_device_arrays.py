@@ -1,6 +1,8 @@
 """Arrays on a device: what is taken, what is refused, what a step launches, what is kept."""
 
 import contextlib
+import copy
+import pickle
 import re
 from dataclasses import dataclass
 
@@ -433,6 +435,33 @@ def test_a_state_that_does_not_fit_changes_nothing():
     with pytest.raises(ValueError, match=re.escape("expected float32 and (3,)")):
         opt.load_state_dict(ao.Optimizer(np.zeros(4, np.float32), ao.AdaGrad()).state_dict())
     assert back(opt.params).tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.5}])
+def test_hyperparameters_and_resets_count_on_a_device_as_on_the_host(options):
+    host = ao.Optimizer(named(), METHODS, **options)
+    device = ao.Optimizer({k: there(v) for k, v in named().items()}, METHODS, **options)
+    for change in (
+        lambda opt: opt.set(lr=0.05),
+        lambda opt: opt.set("x", lr=0.5, weight_decay=0.1),
+        lambda opt: opt.reset(),
+    ):
+        host.step(named())
+        device.step({k: there(v) for k, v in named().items()})
+        change(host)
+        change(device)
+        assert device.t == host.t
+    host.step(named())
+    device.step({k: there(v) for k, v in named().items()})
+    for name in METHODS:
+        assert_same(device.params[name], host.params[name])
+        assert_same(device.state[name], host.state[name])
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, pickle.dumps])
+def test_an_optimizer_on_a_device_is_not_copied(how):
+    with pytest.raises(TypeError, match=r"params are CUDA arrays.*state_dict\(\) returns copies"):
+        how(ao.Optimizer(there(np.ones(3, np.float32)), ao.SGD()))
 
 
 def plain(x, g, *rest):
