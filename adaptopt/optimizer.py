@@ -12,7 +12,6 @@ from functools import partial
 from itertools import groupby
 from numbers import Integral
 from os import PathLike
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -289,6 +288,8 @@ class Optimizer:
             name: Views(label("opt.state", name), e["state"]) for name, e in entries.items()
         }
         state = Views("opt.state", states) if self._named else states[ALONE]
+        if isinstance(method, Mapping):
+            method = self._methods_view(methods)
         self._put(method=method, params=params, state=state)
         # What gradients are compared with: params, as Numba sees them on a device.
         self._like = self.params if self._named else given[ALONE]
@@ -297,6 +298,9 @@ class Optimizer:
             self._go_to_device()
         if resume:
             self._resume()
+
+    def _methods_view(self, methods: Mapping[str, Any]) -> Views:
+        return Views("opt.method", methods, "opt.set(name, lr=...), which changes hyperparameters")
 
     def _put(self, **attributes: Any) -> None:
         """Set attributes that a user may not; `vars(self)` would slow down every step."""
@@ -657,14 +661,18 @@ class Optimizer:
         """
         if self._places is None:
             places = self._by_name(lambda rows: rows.group.gradients())
-            self._places = MappingProxyType(places) if self._named else places[ALONE]
+            self._places = Views("opt.grads", places) if self._named else places[ALONE]
         return self._places
 
     @property
     def scalars(self) -> Any:
         """What the method carries through time besides the slots: name to number."""
-        scalars = {name: MappingProxyType(e["scalars"]) for name, e in self._entries().items()}
-        return MappingProxyType(scalars) if self._named else scalars[ALONE]
+        way = self._way_to("scalars")
+        found = {
+            name: Views(label("opt.scalars", name), entry["scalars"], way)
+            for name, entry in self._entries().items()
+        }
+        return Views("opt.scalars", found, way) if self._named else found[ALONE]
 
     @property
     def loss_scale(self) -> float | None:
@@ -803,12 +811,17 @@ class Optimizer:
         methods = self._methods()
         if name is not None:
             self._find(name)
+        new: dict[int, Any] = {}  # by the method that it replaces, as thousands of names share one
         for key in methods if name is None or not self._named else [name]:
-            methods[key] = _replaced(label("method", key), methods[key], hyperparameters)
+            old = methods[key]
+            if id(old) not in new:
+                new[id(old)] = _replaced(label("method", key), old, hyperparameters)
+            methods[key] = new[id(old)]
         self._change(methods)
 
     def _change(self, methods: Mapping[str, Any]) -> None:
         """Let parameters have other methods of the same state."""
+        self._put_back()
         self._settle()
         t = self._counts.t
         members, changed = [], []
@@ -827,7 +840,7 @@ class Optimizer:
         self._know_groups()
         first, *others = methods.values()
         several = isinstance(self.method, Mapping) or any(method != first for method in others)
-        self._put(method=dict(methods) if several else first)
+        self._put(method=self._methods_view(methods) if several else first)
         if placement.is_on_device(self._groups[0].flat):
             apart = self._deferral is None
             self._go_to_device()
@@ -842,6 +855,7 @@ class Optimizer:
         Parameters, hyperparameters and the loss scale stay as they are; rows that wait are brought
         up first.
         """
+        self._put_back()
         self._settle()
         self._bring_up()
         self._unseal()
@@ -991,6 +1005,7 @@ class Optimizer:
         given = taken["parameters"]
         if given.keys() != set(self._names):
             snapshot.copies(taken, self._entries(), source)  # raises
+        self._put_back()
         self._settle()
         by_group = [[given[name] for name in names] for names in self._members]
         snapshot.copies(taken, self._entries_like(by_group, wait=False), source)

@@ -37,22 +37,22 @@ LINE = 64  # bytes of a cache line, and of the widest vector
 class Views(dict[str, Any]):
     """Arrays by name, to be written into: another object in a place is refused.
 
-    ``views[name] -= 1`` puts back what it took, which is allowed.
+    ``views[name] -= 1`` puts back what it took, which is allowed. ``way`` says what a user can do
+    who wants to replace something; by default, write into the array.
     """
 
-    def __init__(self, what: str, arrays: Mapping[str, Any]) -> None:
-        super().__init__(arrays)
-        self._what = what
+    def __init__(self, what: str, items: Mapping[str, Any], way: str | None = None) -> None:
+        super().__init__(items)
+        self._what, self._way = what, way
 
     def __setitem__(self, name: str, value: Any) -> None:
         if self.get(name) is not value:
             self._refuse(name)
 
     def _refuse(self, name: Any = "name", *others: Any, **more: Any) -> Any:
-        raise TypeError(
-            f"{self._what} holds views of the optimizer's arrays, expected to write into one: "
-            f"{self._what}[{name!r}][...] = value"
-        )
+        place = f"{self._what}[{name!r}]"
+        way = self._way or f"to write into it: {place}[...] = value"
+        raise TypeError(f"{place} cannot be replaced, expected {way}")
 
     __delitem__ = setdefault = pop = popitem = clear = update = __ior__ = _refuse  # type: ignore[assignment]
 

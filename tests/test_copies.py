@@ -153,9 +153,24 @@ def test_assignments_that_would_do_nothing_are_refused(name, words):
 @pytest.mark.parametrize("name", ["params", "state"])
 def test_views_are_not_replaced(name, change):
     opt = ao.Optimizer({"a": np.ones(2)}, ao.AdaGrad())
-    with pytest.raises(TypeError, match=f"expected to write into one: opt.{name}"):
+    with pytest.raises(
+        TypeError, match=f"cannot be replaced, expected to write into it: opt.{name}"
+    ):
         change(getattr(opt, name))
     assert list(getattr(opt, name)) == ["a"]
+
+
+def test_methods_of_names_are_not_replaced():
+    opt = ao.Optimizer({"a": np.ones(2)}, {"a": ao.SGD()})
+    with pytest.raises(TypeError, match=r"opt.method\['a'\] cannot be replaced, expected opt.set"):
+        opt.method["a"] = ao.SGD(0.5)
+
+
+def test_places_of_gradients_are_written_into():
+    opt = ao.Optimizer({"a": np.zeros(2)}, ao.SGD(1.0))
+    opt.grads["a"] += 1.0
+    opt.step(opt.grads)
+    np.testing.assert_array_equal(opt.params["a"], -1.0)
 
 
 def test_slots_are_written_into_and_not_replaced():
