@@ -9,6 +9,7 @@ import numpy as np
 __all__ = [
     "FORMATS",
     "aligned",
+    "check_csr",
     "check_kind",
     "compute_dtype",
     "flat_view",
@@ -72,6 +73,32 @@ def read_real(name: str, value: Any, expected: str = "real numbers") -> np.ndarr
         f"{name} has dtype object, expected {expected}: use numpy.asarray(..., float), once every "
         "entry is a number"
     )
+
+
+def check_csr(name: str, matrix: Any) -> None:
+    """Refuse a CSR matrix that points beside its arrays, or at columns that it does not have.
+
+    SciPy takes both, and reads or writes there.
+    """
+    rows, columns = (1, *matrix.shape)[-2:]
+    indices, indptr = matrix.indices, matrix.indptr
+    if indptr.size != rows + 1 or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
+        raise ValueError(
+            f"{name}.indptr is no row pointer, expected {rows + 1} numbers from 0 on that do not "
+            "fall"
+        )
+    stop = indptr[-1]
+    if stop > min(indices.size, matrix.data.size):
+        raise ValueError(
+            f"{name} has {matrix.data.size} entries and {indices.size} indices, expected at least "
+            f"{stop} like {name}.indptr[-1]"
+        )
+    used = indices[:stop]
+    if used.size and not (used.min() >= 0 and used.max() < columns):
+        raise ValueError(
+            f"{name}.indices goes from {used.min()} to {used.max()}, expected 0 <= column < "
+            f"{columns}"
+        )
 
 
 def flat_view(

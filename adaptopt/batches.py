@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import read_array
+from .arrays import check_csr, read_array
 from .objective import UNASKED, Objective
 from .placement import demand_host
 from .problems import Problem
@@ -191,6 +191,8 @@ def _read_array(name: str, array: Any) -> Any:
     from scipy.sparse import issparse
 
     if issparse(array):
+        if array.format in ("csr", "csc"):
+            check_csr(name, array if array.format == "csr" else array.T)
         return array.tocsr()
     demand_host(name, array, UNASKED)
     array = read_array(name, array)

@@ -710,7 +710,7 @@ class Group:
         scalars = dict(zip(self.method.scalars, self.scalars, strict=True))
         return [
             {
-                "method": type(self.method).__name__,
+                "method": self.method.state_name,
                 "scalars": dict(scalars),
                 "params": self.flat[lo:hi].reshape(shape),
                 **{

@@ -94,6 +94,9 @@ class Method:
     ``additive``
         Whether every slot is a sum over the steps, and ``x`` is one too or follows from the slots
         by ``idle``: then steps of several threads add up. By default not.
+    ``state_name``
+        What states are called in checkpoints: those of another name are refused. Add an option to
+        it that decides what the slots hold. By default, the name of the class.
     ``second_moments``
         Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
         are never negative. By default none.
@@ -152,6 +155,14 @@ class Method:
     def second_moments(self) -> tuple[str, ...]:
         """Names of the slots that are never negative: averages or sums of squares."""
         return ()
+
+    @property
+    def state_name(self) -> str:
+        """What states are called: two methods of the same name can go on from each other's.
+
+        It is the name of the method, with an option that decides what the slots hold.
+        """
+        return type(self).__name__
 
     @property
     def rule(self) -> Callable[..., Any]:

@@ -116,6 +116,11 @@ class Momentum(Method):
         return rules.nesterov_idle if self.nesterov else rules.momentum_idle
 
     @property
+    def state_name(self) -> str:
+        """With the learning rate inside, the buffer holds steps instead of gradients."""
+        return super().state_name + "(lr_inside=True)" * self.lr_inside
+
+    @property
     def idle_needs_constant_lr(self) -> bool:
         """Inside the buffer, past rates are past."""
         return not self.lr_inside
@@ -360,6 +365,11 @@ class RMSProp(Method):
     def second_moments(self) -> tuple[str, ...]:
         """E, or V where centered."""
         return self.slots[:1]
+
+    @property
+    def state_name(self) -> str:
+        """With the learning rate inside, the buffer holds steps instead of gradients."""
+        return super().state_name + "(lr_inside=True)" * (self.momentum > 0 and self.lr_inside)
 
     @property
     def rule(self) -> Callable[..., Any]:
@@ -781,6 +791,12 @@ class AMSGrad(Method):
     rule = staticmethod(rules.amsgrad)
     rate = staticmethod(rules.amsgrad_rate)
     coefficients = staticmethod(rules.amsgrad_coefficients)
+
+    @property
+    def state_name(self) -> str:
+        """The maximum is that of corrected means, or of means as they are."""
+        corrects = self.corrected_max and self.bias_correction
+        return super().state_name + "(corrected_max=True)" * corrects
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,7 @@ from .packing import (
     Views,
     for_each,
     group_names,
-    in_file,
+    is_kept,
     label,
     pack,
     read_params,
@@ -114,8 +114,8 @@ class Optimizer:
         costs one pass over the gradients. None skips under ``clip_norm`` and ``loss_scale``, which
         look anyway, and else propagates. On a device only these defaults are supported.
     state_dir : path-like, optional
-        A folder for the state of parameters that are ``numpy.memmap``: files ``<name>.<slot>.npy``,
-        new ones, are made there. By default it is in memory.
+        A folder for the state of parameters that are ``numpy.memmap`` of mode "r+" or "w+": files
+        ``<name>.<slot>.npy``, new ones, are made there. By default it is in memory.
     resume : bool, default False
         Go on from the files in ``state_dir`` and those of the parameters, where they are, after
         `save` without a path. Parameters in memory get their values from there.
@@ -231,11 +231,12 @@ class Optimizer:
         )
         if lazy not in LAZY:
             raise ValueError(f"lazy is {lazy!r}, expected one of {', '.join(LAZY)}")
-        files = {name for name, array in given.items() if in_file(array)}
+        files = {name for name, array in given.items() if is_kept(array)}
         self._files = files
         if state_dir is not None and not files:
             raise ValueError(
-                f"state_dir is {str(state_dir)!r} with params in memory, expected numpy.memmap"
+                f"state_dir is {str(state_dir)!r} with params in memory, expected numpy.memmap "
+                "of mode 'r+' or 'w+'"
             )
         if resume not in (True, False):
             raise TypeError(f"resume is {resume!r}, expected True or False")
@@ -784,8 +785,8 @@ class Optimizer:
         ------
         TypeError, ValueError, KeyError
             If a method has no such field, a value is out of its range, or the method would keep
-            another state with it: momentum that is switched on or off, for example, or another
-            initial accumulator. Nothing has been modified then.
+            another state with it: momentum that is switched on or off, for example, another initial
+            accumulator, or a learning rate inside the buffer. Nothing has been modified then.
 
         Notes
         -----
@@ -905,9 +906,9 @@ class Optimizer:
         -------
         dict
             ``version``, ``t``, ``skipped``, ``seed``, ``loss_scale`` and ``parameters``: for each
-            name ("" for an array without one) its ``method``'s name, ``params``, ``state``,
-            ``scalars`` and ``hidden`` (master copies, and the steps up to which rows have been
-            brought). Hyperparameters are not in it.
+            name ("" for an array without one) its ``method``'s ``state_name``, ``params``,
+            ``state``, ``scalars`` and ``hidden`` (master copies, and the steps up to which rows have
+            been brought). Hyperparameters are not in it.
         """
         return snapshot.take(self._numbers(), self._entries())
 
@@ -1161,7 +1162,15 @@ def _replaced(what: str, method: Any, hyperparameters: Mapping[str, Any]) -> Any
 
 
 # What of a method is in the arrays of an optimizer.
-_KEPT = ("slots", "initial_state", "scalars", "measures", "rowwise", "second_moments")
+_KEPT = (
+    "slots",
+    "initial_state",
+    "scalars",
+    "measures",
+    "rowwise",
+    "second_moments",
+    "state_name",
+)
 
 
 def _read_seed(seed: Any) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "for_each",
     "group_names",
     "in_file",
+    "is_kept",
     "label",
     "pack",
     "read_params",
@@ -197,6 +198,11 @@ def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> l
 def in_file(array: np.ndarray) -> bool:
     """Tell whether an array lies in a file."""
     return isinstance(array, np.memmap)
+
+
+def is_kept(array: np.ndarray) -> bool:
+    """Tell whether what is written to an array gets to its file: not so in mode "c", or a copy."""
+    return isinstance(array, np.memmap) and array.mode in ("r+", "w+")
 
 
 _EXISTS = (

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from . import losses
-from .arrays import UNMASKED, read_array, read_real
+from .arrays import UNMASKED, check_csr, read_array, read_real
 from .kernels.rows import Rows
 from .losses import Loss
 
@@ -448,7 +448,6 @@ def is_convex(fun: Any) -> bool:
 
 def _check_csr(A: Any) -> None:
     """Refuse what would have a kernel read beside the arrays."""
-    rows, columns = A.shape
     indices, indptr = A.indices, A.indptr
     if indices.dtype != indptr.dtype or indices.dtype.name not in ("int32", "int64"):
         raise TypeError(
@@ -465,18 +464,10 @@ def _check_csr(A: Any) -> None:
         raise ValueError(
             f"A has {A.data.size} entries and {indices.size} indices, expected as many"
         )
-    if indptr.size != rows + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any():
-        raise ValueError(
-            f"A.indptr is no row pointer, expected {rows + 1} numbers from 0 on that do not fall"
-        )
+    check_csr("A", A)
     if indptr[-1] != indices.size:
         raise ValueError(
             f"A has {indices.size} entries, expected {indptr[-1]} like A.indptr[-1]: use A.prune()"
-        )
-    if indices.size and not (indices.min() >= 0 and indices.max() < columns):
-        raise ValueError(
-            f"A.indices goes from {indices.min()} to {indices.max()}, expected 0 <= column < "
-            f"{columns}"
         )
 
 

@@ -248,6 +248,12 @@ def unflatten(
         parameters[name] = {**entry, "state": {}, "hidden": {}}
         if ours is not None and isinstance(entry.get("waits"), bool):
             known = ours(name, entry["waits"])
+            lies = _beside(known)["slots"]
+            if entry.get("slots") != lies:
+                raise ValueError(
+                    f"{where}: parameter {name!r} has the files {entry.get('slots')}, expected "
+                    f"{lies}: it is the state of another method or precision"
+                )
             parameters[name] |= {part: known[part] for part in ("params", "state", "hidden")}
     for key, array in arrays.items():
         try:
@@ -276,8 +282,14 @@ def save_beside(
     )
     outside, _ = flatten({**taken, "parameters": {name: parameters[name] for name in files}})
     for name, entry in outside["parameters"].items():
-        header["parameters"][name] = {**entry, "waits": "last" in parameters[name]["hidden"]}
+        header["parameters"][name] = {**entry, **_beside(parameters[name])}
     checkpoint.write(path, KIND_BESIDE, header, arrays)
+
+
+def _beside(entry: Entry) -> dict[str, Any]:
+    """Return what is said of a parameter in files: whether rows wait, and what other files are."""
+    slots = [*entry["state"], *entry["hidden"]]
+    return {"waits": "last" in slots, "slots": [slot for slot in slots if slot != "last"]}
 
 
 @contextlib.contextmanager

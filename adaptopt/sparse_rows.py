@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from . import placement
-from .arrays import FORMATS, compute_dtype
+from .arrays import FORMATS, check_csr, compute_dtype
 from .groups import Group
 from .kernels import coalesce, step_key
 from .placement import flat_view, is_on_device
@@ -148,10 +148,16 @@ def _rows_of_csr(name: str, given: Any, params: np.ndarray) -> tuple[np.ndarray,
         raise TypeError(f"{name} has masked entries, expected a matrix without a mask")
     if given.shape != params.shape:
         raise ValueError(f"{name} has shape {given.shape}, expected {params.shape} like params")
+    if given.ndim != 2:
+        raise ValueError(
+            f"{name} is a sparse array of shape {given.shape}, expected a CSR matrix of two "
+            "dimensions: use its toarray()"
+        )
     if given.dtype not in (params.dtype, compute_dtype(params.dtype)):
         raise TypeError(
             f"{name} has dtype {given.dtype}, expected {compute_dtype(params.dtype)} like params"
         )
+    check_csr(name, given)
     rows = np.flatnonzero(np.diff(given.indptr)).astype(np.int64)
     return rows, given[rows].toarray()
 
@@ -395,7 +401,8 @@ class Members:
         new._tables = {k - first: group.table(k - first) for k in tables}
         least = min(new.behind)
         group.go_on(t - least, self._scalars_of(least))
-        new._scalars = {behind: self._scalars_of(behind) for behind in new.behind}
+        scalars = {behind: self._scalars_of(behind) for behind in new.behind}
+        new._scalars = scalars if len(scalars) > 1 else {}
         return new
 
     def all_current(self, t: int) -> None:

@@ -56,6 +56,21 @@ def go_on_is_to_go(make, params, gs, path):
         assert_same(*(r if isinstance(r, dict) else {"": r} for r in rates))
 
 
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        (ao.Momentum(), "lr_inside"),
+        (ao.RMSProp(momentum=0.9), "lr_inside"),
+        (ao.AMSGrad(), "corrected_max"),
+    ],
+)
+def test_slots_that_mean_another_thing_are_refused(method, option):
+    opts = [ao.Optimizer(np.ones(2), dataclasses.replace(method, **{option: v})) for v in (0, 1)]
+    for one, other in (opts, opts[::-1]):
+        with pytest.raises(ValueError, match=rf"expected {type(method).__name__}(\({option}|$)"):
+            one.load_state_dict(other.state_dict())
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", ["single", "named"])
 def test_every_method_goes_on_exactly(method, dtype, layout, tmp_path):

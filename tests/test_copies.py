@@ -216,6 +216,17 @@ def test_to_set_is_to_load_the_state_into_an_optimizer_with_the_new_values(name)
     assert opt.method == other.method
 
 
+@pytest.mark.parametrize("method", [ao.Nadam(0.1), ao.FTRL(0.1)])
+def test_to_set_what_is_set_already_changes_nothing(method):
+    opts = [ao.Optimizer({"a": np.ones(3), "b": np.ones(3)}, method) for _ in range(2)]
+    for step in range(4):
+        opts[0].set(lr=0.1)
+        for opt in opts:
+            g = np.full(3, step + 1.0)
+            opt.step({"a": g} if step == 2 else {"a": g, "b": g})
+    assert_same(*(opt.state_dict() for opt in opts))
+
+
 def test_a_name_that_shares_a_group_is_set_alone():
     params, *gs = draws(4)
     opt = ao.Optimizer(params, ao.Adam(0.1))
@@ -277,6 +288,9 @@ def test_decay_that_is_switched_on_makes_rows_wait():
         (ao.RMSProp(), {"momentum": 0.9}, ValueError, "slots would be .*make another Optimizer"),
         (ao.RMSProp(momentum=0.9), {"momentum": 0.0}, ValueError, "slots would be"),
         (ao.AdaGrad(), {"initial_accumulator": 1.0}, ValueError, "initial state would be"),
+        (ao.Momentum(), {"lr_inside": True}, ValueError, "state name would be"),
+        (ao.RMSProp(momentum=0.9), {"lr_inside": True}, ValueError, "state name would be"),
+        (ao.AMSGrad(), {"corrected_max": True}, ValueError, "state name would be"),
         (ao.AdaGrad(), {"beta1": 0.9}, TypeError, "does not have: expected one of .*lr, eps"),
         (ao.AdaGrad(), {"lr": -1.0, "eps": 1.0}, ValueError, "AdaGrad.lr is -1.0"),
         (ao.AdaGrad(), {"eps": 1e-60}, ValueError, "eps is 1e-60, which is 0 in float32"),

@@ -159,6 +159,16 @@ def test_sparse_batches_are_csr():
     assert formats == {("csr", True)}
 
 
+@pytest.mark.parametrize("form", [scipy.sparse.csr_array, scipy.sparse.csc_array])
+@pytest.mark.parametrize("name", ["data", "validation"])
+def test_sparse_data_that_points_beside_its_arrays_is_refused(form, name):
+    good, bad = form(A), form(A)
+    bad.indices[0] = max(A.shape)
+    given = {"data": (good, B), "validation": (good, B), name: (bad, B)}
+    with pytest.raises(ValueError, match=rf"{name}\[0\].indices goes from 0 to {max(A.shape)}"):
+        solve(**given)
+
+
 @pytest.mark.parametrize("fun", [numbered, Problem()], ids=["numbers", "problem"])
 def test_every_form_of_data_gives_the_same_run(fun):
     assert_same_run(solve(fun, data=None if isinstance(fun, Problem) else N), solve())

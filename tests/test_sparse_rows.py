@@ -479,6 +479,34 @@ def test_a_bad_gradient_is_refused_before_anything_changes(rows, grads, error, w
     assert (opt.t, opt.state["G"].sum()) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"indices": [0, 1, WIDTH]}, "grads.indices goes from 0 to 3, expected 0 <= column < 3"),
+        ({"indices": [0, -1, 2]}, "grads.indices goes from -1 to 2"),
+        ({"indptr": [0, 3, 2] + [3] * (ROWS - 2)}, "grads.indptr is no row pointer"),
+        ({"indptr": [1] + [3] * ROWS}, "grads.indptr is no row pointer"),
+        ({"indptr": [0] + [9] * ROWS}, "3 entries and 3 indices, expected at least 9"),
+    ],
+)
+def test_a_csr_matrix_that_points_beside_its_arrays_is_refused(change, words):
+    matrix = sparse.csr_array((np.ones(3), [0, 1, 2], [0] + [3] * ROWS), shape=(ROWS, WIDTH))
+    for name, values in change.items():
+        setattr(matrix, name, np.array(values, np.int32))
+    x = start()
+    opt = ao.Optimizer(x, ao.SGD(0.1))
+    for step in (opt.step, opt.step_rows):
+        with fails(ValueError, words):
+            step(matrix)
+    np.testing.assert_array_equal(x, start())
+
+
+def test_a_sparse_gradient_of_one_dimension_is_refused():
+    opt = ao.Optimizer(np.ones(4), ao.SGD(0.1))
+    with fails(ValueError, "shape (4,), expected a CSR matrix of two dimensions: use its toarray"):
+        opt.step(sparse.csr_array(np.ones(4)))
+
+
 def test_a_gradient_that_overlaps_the_table_is_refused():
     x = start()
     with fails(ValueError, "grads overlaps params"):
@@ -635,6 +663,34 @@ def test_state_files_are_for_tables_in_files(tmp_path):
         ao.Optimizer(start(), ao.SGD(), state_dir=tmp_path)
 
 
+@pytest.mark.parametrize("of_file", [lambda t: t.copy(), np.zeros_like], ids=["copy", "like"])
+def test_a_copy_of_a_memory_map_lies_in_no_file(tmp_path, of_file):
+    table = of_file(np.memmap(tmp_path / "table", np.float32, "w+", shape=(ROWS, WIDTH)))
+    with fails(ValueError, "with params in memory, expected numpy.memmap of mode 'r+' or 'w+'"):
+        ao.Optimizer(table, ao.SGD(), state_dir=tmp_path)
+
+
+def test_what_is_written_to_memory_only_is_resumed_from_the_folder(tmp_path):
+    """A map of mode "c" does not write to its file."""
+    for name in "ab":
+        np.memmap(tmp_path / name, np.float32, "w+", shape=(4, 2)).flush()
+
+    def made(**options):
+        params = {
+            name: np.memmap(tmp_path / name, np.float32, mode, shape=(4, 2))
+            for name, mode in (("a", "r+"), ("b", "c"))
+        }
+        return ao.Optimizer(params, ao.AdaGrad(0.5), state_dir=tmp_path, **options)
+
+    opt = made()
+    opt.step({name: ([1], np.ones((1, 2), np.float32)) for name in "ab"})
+    opt.save()
+    again = made(resume=True)
+    for name in "ab":
+        np.testing.assert_array_equal(again.params[name], opt.params[name])
+        np.testing.assert_array_equal(again.state[name]["G"], opt.state[name]["G"])
+
+
 def in_files(folder, mode="r+", **options):
     """Return an optimizer of a table in a file, and of a matrix in memory."""
     table = np.memmap(folder / "table", np.float32, mode, shape=(ROWS, WIDTH))
@@ -693,6 +749,26 @@ def test_files_of_another_state_are_not_resumed(tmp_path, change):
         ao.Optimizer({"t": table, "w": np.ones((2, 2))}, method, state_dir=tmp_path, resume=True)
     for path in tmp_path.iterdir():
         assert path.read_bytes() == before[path.name]
+
+
+@pytest.mark.parametrize(
+    ("given", "change"),
+    [
+        ({"method": ao.RMSProp(momentum=0.9)}, {"method": ao.RMSProp()}),
+        ({"method": ao.Momentum()}, {"method": ao.Momentum(lr_inside=True)}),
+        ({"method": ao.AdaGrad(), "master": True}, {"master": False}),
+    ],
+    ids=["slots", "meaning", "master"],
+)
+def test_files_that_would_be_left_behind_are_not_resumed(tmp_path, given, change):
+    def made(mode, method, **options):
+        table = np.memmap(tmp_path / "table", np.float16, mode, shape=(4, 2))
+        return ao.Optimizer(table, method, state_dir=tmp_path, **options)
+
+    made("w+", **given).save()
+    with fails(ValueError, "expected"):
+        made("r+", **given | change, resume=True)
+    made("r+", **given, resume=True)
 
 
 def test_a_refused_optimizer_leaves_no_files(tmp_path):
