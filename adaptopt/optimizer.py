@@ -907,8 +907,8 @@ class Optimizer:
         dict
             ``version``, ``t``, ``skipped``, ``seed``, ``loss_scale`` and ``parameters``: for each
             name ("" for an array without one) its ``method``'s ``state_name``, ``params``,
-            ``state``, ``scalars`` and ``hidden`` (master copies, and the steps up to which rows have
-            been brought). Hyperparameters are not in it.
+            ``state``, ``scalars`` and ``hidden`` (master copies, and the steps up to which rows
+            have been brought). Hyperparameters are not in it.
         """
         return snapshot.take(self._numbers(), self._entries())
 

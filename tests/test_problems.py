@@ -599,7 +599,7 @@ def test_rows_that_there_are_not_are_refused(kind, idx, error, text):
 @pytest.fixture
 def _compiled(monkeypatch):
     """Compile without any cache: what is loaded from one has no code to look at."""
-    monkeypatch.setattr(build, "njit", lambda s, cache=False, **options: numba.njit(s, **options))
+    monkeypatch.setattr(build, "enable_cache", lambda dispatcher: None)
     for kernels in (rows.rows_pass, rows.batch_kernel):
         kernels.cache_clear()
     yield
