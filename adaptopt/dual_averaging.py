@@ -180,8 +180,9 @@ class AdaGradNorm(Method):
     .. math:: G_t = G_{t-1} + \|g_t\|^2, \qquad
               x_{t+1} = x_t - \frac{\eta}{\sqrt{G_t} + \epsilon} g_t
 
-    The norm is over all parameters that share the method. One scalar is kept, no slot: a step
-    moves 12 bytes an element of float32, and reads the gradient once more for its norm.
+    The norm is over all parameters of one group: those that share the method, the proximal map and
+    the dtype, and do not lie in files. One scalar is kept, no slot: a step moves 12 bytes an
+    element of float32, and reads the gradient once more for its norm.
 
     References
     ----------

@@ -40,6 +40,8 @@ _FIXED: dict[str, Any] = {
     "corrected_max": False,
     "bias_correction": True,
 }
+# Methods of which torch has the decoupled decay too.
+_DECOUPLED = ("Adam", "AdamW", "AMSGrad", "Nadam")
 _OF_METHOD: dict[str, dict[str, Any]] = {
     "RMSProp": {"nesterov": False, "initial_accumulator": 0.0},
     "Adamax": {"eps_inside": True},
@@ -112,8 +114,9 @@ def from_torch(
             first = method.initial_scalars()
             entry["scalars"] = dict(zip(entry["scalars"], first, strict=True))
             continue
+        keys = {slot: _KEYS[type(method).__name__].get(slot, "square_avg") for slot in method.slots}
         for slot, array in entry["state"].items():
-            key = _KEYS[type(method).__name__].get(slot, "square_avg")
+            key = keys[slot]
             value = _value(theirs, key, k, method).astype(np.float64)
             if slot == "V":
                 mean = _value(theirs, "grad_avg", k, method).astype(np.float64)
@@ -122,6 +125,11 @@ def from_torch(
         entry["scalars"] = {
             key: _number(key, _value(theirs, key, k, method)) for key in entry["scalars"]
         }
+        if unknown := theirs.keys() - {"step", *keys.values(), *method.scalars}:
+            raise ValueError(
+                f"state_dict has {sorted(unknown)} for parameter {k}, which {method} does not "
+                "keep: expected the method and options that correspond"
+            )
     ours["t"] = max(counts.values())
     for name, count in counts.items():
         ours["parameters"][name]["behind"] = ours["t"] - count
@@ -140,6 +148,8 @@ def _order(optimizer: Optimizer, state_dict: Any, names: Sequence[str] | None) -
             "state_dict has no 'state' and 'param_groups', expected what state_dict() of torch's "
             "optimizer returns"
         )
+    if any(group.get("maximize") for group in groups):
+        raise ValueError("state_dict has maximize True, expected False: here steps go down")
     numbers = [k for group in groups for k in group["params"]]
     ours = list(optimizer.state_dict()["parameters"])
     theirs = [name for group in groups for name in group.get("param_names", ())]
@@ -259,7 +269,7 @@ def _check(method: Any) -> None:
                 f"{name}.{option} is {getattr(method, option)!r}, expected {value!r}: torch has "
                 "nothing else"
             )
-    if method.weight_decay and method.decoupled and name not in ("Adam", "AdamW", "Nadam"):
+    if method.weight_decay and method.decoupled and name not in _DECOUPLED:
         raise ValueError(f"{name}.decoupled is True, expected False: torch's is coupled")
 
 
@@ -282,7 +292,7 @@ def _options(method: Any, t: int) -> dict[str, Any]:
         options["lr_decay"] = 0.0
     if name in ("Adam", "AdamW", "AMSGrad"):
         options["amsgrad"] = name == "AMSGrad"
-    if name in ("Adam", "AdamW", "Nadam"):
+    if name in _DECOUPLED:
         options["decoupled_weight_decay"] = method.decoupled
     return options
 

@@ -39,6 +39,19 @@ _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 
 
+# What holds for the rates of a rule with its coefficients; and with that, what holds for the rule.
+_OF_RATES = ("rates_only_fall", "regret_bound")
+_OF_RULE = (
+    "rate",
+    "idle",
+    "rests",
+    "idle_moves_x",
+    "idle_needs_constant_lr",
+    "additive",
+    *_OF_RATES,
+)
+
+
 @cache
 def _keep(count: int) -> Callable[..., Any]:
     """Return a ``carry`` that leaves the last ``count`` of its arguments as they are."""
@@ -64,7 +77,8 @@ class Method:
     functions that import nothing but ``math``:
 
     ``rule(x, g, *slots, *coefficients) -> (x, rate, slots)``
-        One step of one coordinate.
+        One step of one coordinate. A class with a rule of its own inherits no ``rate``, ``idle``,
+        ``rests`` or ``additive``, which speak of its parent's.
     ``slots``
         Names of the numbers kept for each coordinate; they start at ``initial_state()``, else 0.
     ``coefficients(t, *hyperparameters) -> tuple``
@@ -80,7 +94,7 @@ class Method:
         none, and where there are some they stay as they are.
     ``measures``
         What ``carry`` gets after the scalars: so far "squared_norm", the sum of the squares of the
-        gradients of all parameters that share the method. By default nothing.
+        gradients of all parameters of the group. By default nothing.
     ``idle(k, x, *slots, *coefficients) -> (x, slots)``
         The exact effect of ``k`` steps without a gradient, where there is a closed form; the
         coefficients are those of the last of them. ``rests`` says whether neither ``x`` nor the
@@ -340,10 +354,33 @@ class Method:
             raise TypeError(f"method is the class {cls.__name__}, expected {cls.__name__}(...)")
         return super().__new__(cls)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a class with a rule of its own not inherit what is known of its parent's."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        known = _OF_RULE if "rule" in own else _OF_RATES if "coefficients" in own else ()
+        for name in known:
+            if name not in own and getattr(cls, name) is not getattr(Method, name):
+                setattr(cls, name, vars(Method)[name])
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             object.__setattr__(self, field.name, self._checked(field.name, value, field.default))
+        name = type(self).__name__
+        if self.decoupled and self.weight_decay and not hasattr(self, "lr"):
+            raise ValueError(
+                f"{name}.decoupled is True, expected False: it has no lr to multiply the decay by"
+            )
+        slots = self.slots
+        if len(set(slots)) < len(slots):
+            raise ValueError(f"{name}.slots is {slots}, expected each name once")
+        for what, given in (
+            ("initial_state()", self.initial_state()),
+            ("second_moments", self.second_moments),
+        ):
+            if not set(given) <= set(slots):
+                raise ValueError(f"{name}.{what} is {given}, expected names of slots {slots}")
         for function in (self.rule, self.rate, self.coefficients, self.carry, self.idle):
             if function is not None and not isinstance(function, FunctionType):
                 raise TypeError(

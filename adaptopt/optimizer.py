@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import placement, snapshot
+from .arrays import compute_dtype
 from .groups import Group
 from .kernels import hands, step_key
 from .named import read_named
@@ -130,7 +131,7 @@ class Optimizer:
         As given, or as `set` has left it.
     state : dict of str to ndarray, or one such dict for each name
         The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``: views, which may be
-        written into.
+        written into. They wait as ``params`` do: call `flush` before reading or writing them.
 
     Raises
     ------
@@ -545,23 +546,23 @@ class Optimizer:
             self._settle()
             self._deferral = None
         pairs = list(zip(self._rows, gs, strict=True))
+        seen: list[Any] = []
         for rows, group in pairs:
             for k, g in enumerate(group):
                 if isinstance(g, RowGradient):
                     table = rows.admit(k, self.t, alone)
-                    group[k] = table.sums(g) if self._looks else g
+                    repeats = g.order.size > g.rows.size  # and a sum may overflow
+                    summed = table.sums(g) if self._looks or (self._nan_policy and repeats) else g
+                    group[k] = summed if self._looks else g
+                    seen.append(summed.values)
+                elif g is not None:
+                    seen.append(g)
         coefs: tuple[float, ...] = ()
-        given = [
-            g.values if isinstance(g, RowGradient) else g
-            for group in gs
-            for g in group
-            if g is not None
-        ]
-        if self._nan_policy and self._leaves_out(given):
+        if self._nan_policy and self._leaves_out(seen):
             return
         if self._transformation.count:
             found = self._transformation.coefficients(
-                lambda factor: [placement.sum_of_squares(g, factor) for g in given]
+                lambda factor: [placement.sum_of_squares(g, factor) for g in seen]
             )
             if found is None:
                 self._skip()
@@ -690,7 +691,8 @@ class Optimizer:
         Parameters
         ----------
         grads : ndarray or dict of str to ndarray
-            The gradient at ``params``, like that of `step`.
+            The gradient at ``params``, like that of `step`: times the loss scale, if there is one.
+            Parameters without a gradient are left out.
 
         Returns
         -------
@@ -699,12 +701,15 @@ class Optimizer:
             coupled weight decay is a part of it. NaN if an entry of ``grads`` or ``params`` is not
             finite.
         """
+        gs = self._read_grads(grads)[0]
         self._bring_up()
+        if self.loss_scale is not None:
+            gs = [[_divided(g, self.loss_scale) for g in group] for group in gs]
         norms = [
-            norm
-            for rows, g in zip(self._rows, self._read_grads(grads)[0], strict=True)
-            for norm in rows.gradient_norms(g)
+            norm for rows, g in zip(self._rows, gs, strict=True) for norm in rows.gradient_norms(g)
         ]
+        if not norms:
+            raise ValueError("grads holds no gradient, expected that of a parameter")
         return math.nan if any(map(math.isnan, norms)) else max(norms)
 
     @property
@@ -794,8 +799,9 @@ class Optimizer:
         lost, a schedule is asked for step ``t + 1`` next, and `learning_rates` speaks of the new
         values. Rows of tables that wait are brought up to the last step with the old ones first.
 
-        A checkpoint holds no hyperparameters: a program that goes on from one sets them again.
-        Copies and pickles of the optimizer have them.
+        A checkpoint holds no hyperparameters: a program that goes on from one sets them again,
+        before it loads if rows wait, because what they miss is computed with them. Copies and
+        pickles of the optimizer have them.
 
         Examples
         --------
@@ -926,7 +932,8 @@ class Optimizer:
         Raises
         ------
         TypeError, ValueError
-            Where it does not fit. Nothing has been modified then.
+            Where it does not fit, or rows wait in it for steps that were taken with other
+            hyperparameters. Nothing has been modified then.
         """
         self._go_on(snapshot.well_formed(state, "state"), "state")
 
@@ -975,7 +982,7 @@ class Optimizer:
             if name not in self._files:
                 raise ValueError(f"{path} has {name!r} in a file, expected one of {self._files}")
             members, k, params = self._find(name if self._named else None)
-            entry = self._rows[members].entries()[k]
+            entry = self._rows[members].entries(0)[k]
             if waits:
                 entry["hidden"]["last"] = files.waiting(name, params.shape[0])
             return entry
@@ -1018,6 +1025,7 @@ class Optimizer:
             behind = min(scalars)
             if taken["t"] > behind:  # a schedule may raise
                 rows.group.method.coefficients_at(taken["t"] - behind, scalars[behind])
+            rows.refuse_other_waits(theirs, taken["t"], scalars, source)
             positions.append(scalars)
         copies = snapshot.copies(taken, self._entries_like(by_group, wait=True), source)
         # Nothing is wrong with it: from here on things are modified.
@@ -1057,7 +1065,7 @@ class Optimizer:
     def _entries(self) -> dict[str, snapshot.Entry]:
         self._put_back()
         self._settle()
-        return self._by_name(lambda rows: rows.entries())
+        return self._by_name(lambda rows: rows.entries(self._counts.t))
 
     def _outward(self, by_name: dict[str, Any]) -> Any:
         return by_name if self._named else by_name[ALONE]
@@ -1116,6 +1124,16 @@ class Optimizer:
             flat = g = flat_view(what, given, like=params, stream=stream)
         self._groups[members].refuse_overlap(what, flat, k if g is flat else None)
         return g  # type: ignore[no-any-return]
+
+
+def _divided(g: Any, scale: float) -> Any:
+    """Return a gradient divided by the loss scale."""
+    if g is None:
+        return None
+    if isinstance(g, RowGradient):
+        return g._replace(values=_divided(g.values, scale))
+    numbers = placement.on_host(g)
+    return placement.moved(numbers.astype(compute_dtype(numbers.dtype)) / scale, g)
 
 
 def _bring_to_disk(array: Any) -> None:

@@ -42,7 +42,8 @@ _PARTS = {"state": "state", "hidden": "hidden"}
 _SAME_STATE = {"AdamW": "Adam"}
 
 # What there is of one parameter: {"method": str, "scalars": {name: float}, and arrays: "params":
-# ndarray, "state" and "hidden": {name: ndarray}}; and "behind": int where it has taken fewer steps.
+# ndarray, "state" and "hidden": {name: ndarray}}; "behind": int where it has taken fewer steps; and
+# "waits_with": list of float, the coefficients of the last step, where rows wait.
 Entry = dict[str, Any]
 
 
@@ -97,6 +98,11 @@ def well_formed(taken: Any, source: str) -> dict[str, Any]:
         parameters[name] = {**entry, "scalars": scalars}
         if "behind" in entry:
             parameters[name]["behind"] = _whole(f"{where}: behind", entry["behind"], 0, t)
+        if "waits_with" in entry:
+            given = entry["waits_with"]
+            if not isinstance(given, list | tuple):
+                raise TypeError(f"{where}: waits_with is {given!r:.60}, expected numbers")
+            parameters[name]["waits_with"] = [_real(f"{where}: waits_with", v) for v in given]
     return {
         "version": VERSION,
         "t": t,
@@ -222,7 +228,7 @@ def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndar
     header["parameters"] = {}
     arrays = {}
     for name, entry in taken["parameters"].items():
-        kept = ("method", "scalars", "behind")
+        kept = ("method", "scalars", "behind", "waits_with")
         header["parameters"][name] = {part: entry[part] for part in kept if part in entry}
         arrays[json.dumps([name, "params", ""])] = entry["params"]
         for part in ("state", "hidden"):

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import placement
 from .arrays import FORMATS, check_csr, compute_dtype
+from .checkpoint import Stored
 from .groups import Group
 from .kernels import coalesce, step_key
 from .placement import flat_view, is_on_device
@@ -350,6 +351,8 @@ class Members:
             return self.group.gradient_norms(gs)
         norms = []
         for k, g in enumerate(gs):
+            if g is None:
+                continue
             if not isinstance(g, RowGradient):
                 norms.append(self.group.gradient_norm(k, g))
                 continue
@@ -421,8 +424,11 @@ class Members:
 
     # -- going on ----------------------------------------------------------------------------------
 
-    def entries(self) -> list[Entry]:
-        """Return views of all there is of each parameter, with the steps up to which rows are."""
+    def entries(self, t: int) -> list[Entry]:
+        """Return views of all there is after step ``t``, with the steps up to which rows are.
+
+        Of rows that wait, it says with which coefficients: what they miss is computed with them.
+        """
         entries = self.group.entries()
         for k, entry in enumerate(entries):
             if self.behind[k]:
@@ -431,7 +437,38 @@ class Members:
                 entry["scalars"] = dict(zip(self.group.method.scalars, scalars, strict=True))
             if k in self._tables and self._tables[k].lazy:
                 entry["hidden"]["last"] = self._tables[k].last
+                entry["waits_with"] = self._numbers_at(t, self.behind[k], self._scalars_of)
         return entries
+
+    def _numbers_at(
+        self, t: int, behind: int, scalars_of: Callable[[int], tuple[float, ...]]
+    ) -> list[float]:
+        """Return the coefficients of decay and rule in the last step of a parameter."""
+        if t == behind:
+            return []
+        decay, coefs = self.group.method.coefficients_at(t - behind, scalars_of(behind))
+        return [float(number) for number in (*decay, *coefs)]
+
+    def refuse_other_waits(
+        self, taken: Sequence[Entry], t: int, scalars: dict[int, tuple[float, ...]], source: str
+    ) -> None:
+        """Raise if rows wait for steps that were taken with other hyperparameters."""
+        for k, entry in enumerate(taken):
+            last, theirs = entry["hidden"].get("last"), entry.get("waits_with")
+            if last is None or theirs is None:
+                continue
+            behind = int(entry.get("behind", 0))
+            ours = self._numbers_at(t, behind, scalars.__getitem__)
+            # Powers differ in their last bits between machines.
+            if len(ours) == len(theirs) and np.allclose(ours, theirs, 1e-9, 0, equal_nan=True):
+                continue
+            last = np.asarray(last.read() if isinstance(last, Stored) else last)
+            if (last < t - behind).any():
+                raise ValueError(
+                    f"{source}: rows of {self._names[k]} wait for steps of a "
+                    f"{type(self.group.method).__name__} with coefficients {theirs}, expected "
+                    f"{ours}: load into the hyperparameters of that run, then set others"
+                )
 
     def entries_like(self, taken: Sequence[Entry], wait: bool) -> list[Entry]:
         """Return them as they have to be for what was taken, which is about to be restored.

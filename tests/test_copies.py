@@ -270,6 +270,28 @@ def test_rows_that_wait_are_brought_up_with_the_old_values(method, change):
     np.testing.assert_allclose(lazy.params, whole.params, rtol=1e-13)
 
 
+def test_rows_that_wait_are_loaded_into_the_values_that_they_wait_with(tmp_path):
+    opt = ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1))
+    opt.step_rows([0], np.ones((1, 1)))
+    opt.set(lr=0.001)
+    for row in (0, 1, 1):
+        opt.step_rows([row], np.ones((1, 1)))
+    opt.save(tmp_path / "waits")
+    other = ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1))
+    for load, state in (
+        (other.load, tmp_path / "waits"),
+        (other.load_state_dict, opt.state_dict()),
+    ):
+        with pytest.raises(ValueError, match="wait for steps of a Momentum with coefficients"):
+            load(state)
+    other.set(lr=0.001)
+    other.load(tmp_path / "waits")
+    other.set(lr=0.1)
+    opt.flush()
+    np.testing.assert_array_equal(other.params, opt.params)
+    ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1)).load_state_dict(opt.state_dict())
+
+
 def test_decay_that_is_switched_on_makes_rows_wait():
     lazy, whole = (ao.Optimizer(np.ones((3, 1)), ao.SGD(0.1)) for _ in range(2))
     for step in range(4):

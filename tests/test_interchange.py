@@ -50,6 +50,28 @@ def test_what_goes_out_is_torchs_state(case):
         np.testing.assert_allclose(ours[key], value, rtol=1e-9, err_msg=key)
 
 
+def test_steps_up_are_refused():
+    groups = [{"params": [0], "maximize": True}]
+    state = {"step": 3.0, "sum": np.ones(2)}
+    with pytest.raises(ValueError, match="maximize True, expected False"):
+        from_torch(
+            ao.Optimizer(np.ones(2), ao.AdaGrad()), {"state": {0: state}, "param_groups": groups}
+        )
+
+
+def test_state_that_would_be_lost_is_refused():
+    amsgrad = ao.Optimizer(np.ones(2), ao.AMSGrad(weight_decay=0.1, decoupled=True))
+    amsgrad.step(np.ones(2))
+    out = to_torch(amsgrad, tensor=np.asarray)
+    assert out["param_groups"][0]["decoupled_weight_decay"] is True  # torch's AdamW(amsgrad=True)
+    opt = ao.Optimizer(np.ones(2), ao.Adam())
+    with pytest.raises(
+        ValueError, match=r"has \['max_exp_avg_sq'\] .* which Adam\(.*does not keep"
+    ):
+        from_torch(opt, out)
+    assert opt.t == 0
+
+
 def test_parameters_correspond_in_the_order_of_their_names():
     params = {"a": np.ones(2), "b": np.ones(3), "c": np.ones(4)}
     methods = {"a": ao.Adam(), "b": ao.AdaGrad(), "c": ao.Adam()}

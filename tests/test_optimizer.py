@@ -261,6 +261,14 @@ def test_gradient_norm_is_cut_short_at_the_walls():
     assert opt.gradient_norm(np.array([5.0, -5.0, 0.1])) == 0.1
 
 
+def test_the_gradient_norm_is_that_without_the_loss_scale():
+    opt = ao.Optimizer({"a": np.ones(2), "b": np.ones((2, 2))}, ao.SGD(), loss_scale=4.0)
+    assert opt.gradient_norm({"a": np.array([8.0, -4.0])}) == 2
+    assert opt.gradient_norm({"a": None, "b": ([1, 1], np.full((2, 2), 8.0))}) == 4
+    with pytest.raises(ValueError, match="grads holds no gradient"):
+        opt.gradient_norm({})
+
+
 def test_scalars_are_kept_in_float64_by_name():
     opt = ao.Optimizer(np.zeros(2, np.float32), ao.Nadam(beta1=0.5, momentum_decay=1e3))
     assert opt.scalars == {"mu_product": 1.0}

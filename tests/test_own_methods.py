@@ -183,3 +183,53 @@ def test_a_method_of_a_script_takes_part(tmp_path):
         check=False,
     )
     assert result.stdout.split() == ["0.800", "0.800", "0.797"], result.stderr
+
+
+def shrinking(x, g, lr):
+    return x * (1 - lr) - lr * g, lr, ()
+
+
+@dataclass(frozen=True)
+class Shrinking(ao.SGD):
+    rule = staticmethod(shrinking)
+
+
+@dataclass(frozen=True)
+class Slower(ao.AdaGrad):
+    coefficients = staticmethod(lambda t, lr, *rest: ao.AdaGrad.coefficients(t, lr / t, *rest))
+
+
+def test_a_rule_of_its_own_inherits_nothing_that_is_said_of_its_parents():
+    method = Shrinking()
+    known = (method.rests, method.additive, method.idle, method.rate)
+    assert known == (False, False, None, None)
+    with pytest.raises(ValueError, match="Shrinking has no closed form"):
+        ao.Optimizer(np.ones((3, 1)), Shrinking(0.5)).step_rows([1], np.ones((1, 1)))
+
+
+def test_coefficients_of_its_own_inherit_no_bound():
+    assert Slower().regret_bound(np.ones(2), np.ones(2)) is None
+    assert Slower().idle is not None
+    assert not Slower.rates_only_fall
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"slots": ("m", "m")}, "slots is .*expected each name once"),
+        ({"initial_state": lambda self: {"M": 1.0}}, r"initial_state\(\) is .*expected names of"),
+        ({"second_moments": ("M",)}, "second_moments is .*expected names of slots"),
+    ],
+)
+def test_names_of_slots_are_checked(change, words):
+    with pytest.raises(ValueError, match=words):
+        type("Odd", (Lion,), change)()
+
+
+def test_decoupled_decay_needs_a_rate():
+    @dataclass(frozen=True)
+    class NoRate(ao.Method):
+        rule = staticmethod(lambda x, g: (x - g, 1.0, ()))
+
+    with pytest.raises(ValueError, match="decoupled is True, expected False: it has no lr"):
+        NoRate(weight_decay=0.1, decoupled=True)

@@ -479,6 +479,14 @@ def test_a_bad_gradient_is_refused_before_anything_changes(rows, grads, error, w
     assert (opt.t, opt.state["G"].sum()) == (0, 0)
 
 
+def test_a_policy_looks_at_the_sums_of_rows():
+    x = np.ones((3, 1), np.float32)
+    opt = ao.Optimizer(x, ao.AdaGrad(0.1), nan_policy="skip")
+    with pytest.warns(RuntimeWarning, match="step 1 was skipped"):
+        opt.step_rows([0, 0], np.full((2, 1), 3e38, np.float32))
+    assert (opt.t, opt.skipped, x[0, 0]) == (0, 1, 1.0)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
