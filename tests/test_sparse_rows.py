@@ -565,7 +565,7 @@ def test_a_checkpoint_goes_on_to_the_last_bit(name, tmp_path):
     method, prox = EXACT[name]
     gs = list(batches(60))
     x = start()
-    a = ao.Optimizer({"a": x, "b": x}, method, prox)
+    a = ao.Optimizer({"a": x, "b": x.copy()}, method, prox)
     for places, g in gs[:30]:
         a.step_rows(places, g, "a")
         if places[0]:
