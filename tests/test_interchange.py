@@ -50,6 +50,21 @@ def test_what_goes_out_is_torchs_state(case):
         np.testing.assert_allclose(ours[key], value, rtol=1e-9, err_msg=key)
 
 
+def test_touched_rows_make_the_steps_of_sparse_adam():
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Parameter(torch.ones((5, 2), dtype=torch.float64))
+    optimizer = torch.optim.SparseAdam([theirs], lr=0.1, eps=1e-2)
+    x = np.ones((5, 2))
+    opt = ao.Optimizer(x, ao.Adam(0.1, eps=1e-2, eps_hat=True), lazy="touched")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        rows, g = rng.integers(0, 5, 3), rng.standard_normal((3, 2))
+        theirs.grad = torch.sparse_coo_tensor(rows[None], g, (5, 2), check_invariants=True)
+        optimizer.step()
+        opt.step_rows(rows, g)
+    np.testing.assert_allclose(x, theirs.detach().numpy(), rtol=1e-12)
+
+
 def test_steps_up_are_refused():
     groups = [{"params": [0], "maximize": True}]
     state = {"step": 3.0, "sum": np.ones(2)}
