@@ -15,6 +15,7 @@ from .objective import Objective
 from .optimizer import Optimizer
 from .proximal import Domain
 from .regret import Sums, gap
+from .run_state import added_to
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -223,7 +224,12 @@ class DescentRun:
             previous_x=None if previous_x is None else placement.on_host(previous_x),
             first=self._first,
             sums=None if self._sums is None else self._sums.copy(),
+            added=self._added(),
         )
+
+    def _added(self) -> str:
+        """Return a digest of what is added to the function."""
+        return added_to(self._group.method, self._group.prox)
 
     def _known(self) -> tuple[float, np.ndarray | None]:
         """Return value and gradient on the host, where they are known.
@@ -241,6 +247,9 @@ class DescentRun:
         if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
             state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
+        if state.added not in (None, self._added()):
+            self._begin_anew()
+            return
         if state.jac is not None:
             g = placement.moved(state.jac.copy(), self._flat)
             self.at = Evaluated(self.t, state.fun, g)
@@ -257,6 +266,15 @@ class DescentRun:
             self._sums = Sums.before(self._flat)
             if self._finite():
                 self._sums.add(self._flat, self.f, self.g)
+
+    def _begin_anew(self) -> None:
+        """Know nothing about the iterate: what was known is of another objective."""
+        feasible = placement.feasible(self._group.prox, self._flat, tuple(self.x.shape))
+        placement.copy(self._flat, feasible)
+        placement.copy(self.monitor.best_x, feasible)
+        self.monitor.best_t = self.t
+        if self._sums is not None:
+            self._sums = Sums.before(self._flat)
 
     def result(self, stop: Stop) -> OptimizeResult:
         """Return the result of a run that has ended."""

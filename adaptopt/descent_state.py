@@ -31,6 +31,8 @@ class DescentState(RunState):
         What the stopping tests and the diagnosis look back at.
     sums : Sums or None
         What the certificate is made of, with the option.
+    added : str or None
+        A digest of the bounds and penalties that the values are of; None if it is not known.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -45,6 +47,7 @@ class DescentState(RunState):
     previous_x: np.ndarray | None
     first: tuple[float, float]
     sums: Sums | None = None
+    added: str | None = None
 
     parts: ClassVar[Mapping[str, type]] = {"sums": Sums}
 

@@ -46,6 +46,8 @@ class EpochState(RunState):
         The best so far, its epoch, and its iterate where there is a validation.
     start : ndarray or None
         Where the first run began; None if it is not known.
+    added : str or None
+        A digest of the bounds and penalties that the values are of; None if it is not known.
     """
 
     kind: ClassVar[str] = "minimize_finite_sum state"
@@ -66,6 +68,7 @@ class EpochState(RunState):
     best_epoch: int
     best_x: np.ndarray | None
     start: np.ndarray | None = None
+    added: str | None = None
 
     def check(self, n: int, x: Any) -> None:
         """Raise if the state is not that of a run over ``n`` rows from a flat point like ``x``.

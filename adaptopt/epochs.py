@@ -34,6 +34,7 @@ from .problems import is_convex
 from .proximal import Proximal
 from .regret import gap
 from .reporting import display, progress_bar, state_on_error
+from .run_state import added_to
 from .shuffling import Batches, position_of, rng_state
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class EpochRun:
         self._begun: tuple[int, int, Standing] | None = None
         self._swept: Standing | None = None
         self.epochs = self.nit = 0
+        self._left_out = 0  # batches along which there was no step
         self.epoch_losses: list[float] = []
         self.validation_losses: list[float] = []
 
@@ -265,6 +267,7 @@ class EpochRun:
                     return stop
                 self.at = at._replace(done=at.done + k)
                 self.nit += 1
+                self._left_out += 1
                 return None
             placement.copy(self._finite, self._flat)
         else:
@@ -428,11 +431,14 @@ class EpochRun:
             stop = non_finite(what, opts.nan_policy) or Stop(NONFINITE, what)
             x = self._answer(stop)
             fun, jac, omitted = self._evaluate_all(x)
+        if self._left_out and stop.status == MAXITER:
+            stop = stop._replace(message=f"{stop.message} {self._left_out_of_all()}")
         rise = self._rise(x, fun, jac) if stop.status in (CONVERGED, MAXITER) else ""
         if rise:
             stop = Stop(MAXITER, stop.message + rise)
         jac = placement.narrowed(jac, self._flat.dtype)
         asked = opts.tol is not None or opts.f_target is not None or bool(rise)
+        asked = asked or 0 < self.nit == self._left_out
         fun += self._penalty(x)
         certificate = self._certificate(x, fun, jac)
         return OptimizeResult(
@@ -455,6 +461,13 @@ class EpochRun:
             state=state,
             history=self.history.arrays(),
         )
+
+    def _left_out_of_all(self) -> str:
+        """Return a sentence that says how many steps were left out."""
+        why = "left out: the losses or gradients of their batches are not finite."
+        if self._left_out < self.nit:
+            return f"{self._left_out} of {self.nit} steps were {why}"
+        return f"All {self.nit} steps were {why} Smaller batches may help."
 
     def _penalty(self, x: Any) -> float:
         """Return what the proximal map and the method add to the loss at a flat point."""
@@ -518,8 +531,13 @@ class EpochRun:
             average_count=0 if average is None else average.count,
             validated=self.validation is not None,
             start=placement.on_host(self._start),
+            added=self._added(),
             **at._asdict(),
         )
+
+    def _added(self) -> str:
+        """Return a digest of what is added to the loss."""
+        return added_to(self.optimizer.method, self.prox)
 
     def restore(self, state: EpochState) -> None:
         """Go on from a state, or say why it does not fit."""
@@ -530,17 +548,23 @@ class EpochRun:
             self.rng.bit_generator.state = bits.state
         else:
             self.rng = np.random.Generator(bits)
+        same = state.added in (None, self._added())
+        if not same:
+            feasible = placement.feasible(self.prox, self._flat, tuple(self.x.shape))
+            placement.copy(self._flat, feasible)
         placement.copy(self._finite, self._flat)
-        placement.copy(self._start, self._flat if state.start is None else state.start)
+        placement.copy(self._start, state.start if same and state.start is not None else self._flat)
         if self._calls is None and self.options.nan_policy != "omit":
             self._strange = None if math.isfinite(state.loss_sum) else state.t
         self.at = Standing(*(getattr(state, name) for name in Standing._fields))
-        if state.validated != (self.validation is not None):
+        if not same:
+            self.at = self.at._replace(previous_loss=math.nan)
+        if not same or state.validated != (self.validation is not None):
             # What was best by another measure says nothing here.
             self.at = self.at._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
         if self.at.best_x is not None:
             best_x = placement.moved(self.at.best_x, self._flat)
             self.at = self.at._replace(best_x=best_x)
-        if self.average is not None and self.average.kind == state.average_kind:
+        if self.average is not None and self.average.kind == state.average_kind and same:
             assert state.average is not None
             self.average.restore(state.average, state.average_count)

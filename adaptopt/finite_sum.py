@@ -143,8 +143,9 @@ def minimize_finite_sum(
             where epochs run compiled, which look at every batch as they go.
         nan_policy : {"stop", "raise", "omit"}
             What a loss or gradient that is not finite does: end the run with status 3, raise
-            FloatingPointError, or leave out the step along that batch, and of the means over all
-            rows those rows: a part that is not finite is evaluated again in halves.
+            FloatingPointError, or leave out the step along that batch (the message says how many),
+            and of the means over all rows those rows: a part that is not finite is evaluated again
+            in halves.
         certificate : {None, True, False}
             True vouches that ``fun`` is convex; None gives a certificate if it is known to be.
 
@@ -154,7 +155,9 @@ def minimize_finite_sum(
         the run goes on from there exactly, within an epoch too. It takes only the shape and dtype
         of ``x0``, and of ``rng`` only a Generator, which is set to where it stood. Budgets
         (``epochs``, ...) count anew; the rest of an epoch counts as one. An average that the
-        earlier run did not keep starts here.
+        earlier run did not keep starts here. With other bounds or penalties than the earlier run
+        had (``prox``, ``weight_decay``, ...), it goes on from the last iterate, made feasible, with
+        the method's state: the average, the best epoch and the start are then those from here on.
     progress : bool
         Show a progress bar of the steps (needs tqdm).
 
@@ -200,8 +203,9 @@ def minimize_finite_sum(
         state : EpochState
             Pass it as ``state`` to go on.
         history : dict or None
-            With the option: arrays ``t``, ``fun`` and ``gradient_norm`` of the batch of the step,
-            and ``learning_rate_quantiles``, whose columns are the ``quantiles``.
+            With the option: arrays ``t``, ``fun`` and ``gradient_norm`` (the largest absolute
+            entry) of the batch of the step, and ``learning_rate_quantiles``, whose columns are the
+            ``quantiles``.
 
     Raises
     ------

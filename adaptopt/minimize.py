@@ -69,7 +69,8 @@ def minimize(
     jac : callable, True, None, "2-point", "3-point" or "cs"
         ``jac(x, *args) -> gradient``, or True where ``fun`` returns it too, or which finite
         differences (`scipy.optimize`'s) to take, at ``n + 1`` evaluations a step or more; None
-        takes ``options["fd_method"]``. None or True where ``fun`` takes ``g_out``.
+        takes ``options["fd_method"]``. In float32 they are rough: ``gtol`` may be met while the
+        gradient is far above it. None or True where ``fun`` takes ``g_out``.
     hess, hessp
         Not used; a RuntimeWarning says so.
     bounds : Bounds or sequence of pairs, optional
@@ -125,7 +126,7 @@ def minimize(
             What a value or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave that step out (for noisy objectives).
         fd_method : {"2-point", "3-point", "cs"}
-            Finite differences for ``jac=None``.
+            Finite differences for ``jac=None``; by default "2-point", and "3-point" in float32.
         certificate : {None, True, False}
             For convex objectives under bounds that are all finite: say how far from the minimum the
             result is at most. See Returns; a step then takes one more pass over the arrays. True
@@ -143,7 +144,10 @@ def minimize(
     state : DescentState or path, optional
         The ``state`` of an earlier result of the same problem and method, or the file that its
         ``save`` wrote: the run goes on from there exactly, and takes only the shape and dtype of
-        ``x0``. Budgets (``maxiter``, ...) count anew.
+        ``x0``. Budgets (``maxiter``, ...) count anew. With other bounds or penalties than the
+        earlier run had (``prox``, ``weight_decay``, ...), it goes on from the last iterate, made
+        feasible, with the method's state, and forgets the values and the best iterate of before.
+        ``fun`` and ``args`` must be the same: nobody notices if they are not.
     progress : bool
         Show a progress bar (needs tqdm).
 
@@ -172,8 +176,8 @@ def minimize(
         state : DescentState
             Pass it as ``state`` to go on.
         history : dict or None
-            With the option: arrays ``t``, ``fun``, ``gradient_norm`` and
-            ``learning_rate_quantiles``, whose columns are the ``quantiles``.
+            With the option: arrays ``t``, ``fun``, ``gradient_norm`` (the largest absolute entry,
+            as for ``gtol``) and ``learning_rate_quantiles``, whose columns are the ``quantiles``.
         certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
             With the option ``certificate``, where all variables have finite bounds, with ``prox``
             None, or L1, L2 or ElasticNet of one strength for all; else None. They hold up to

@@ -328,8 +328,9 @@ class GroupL2(NonSeparable):
     lam : float
         At least 0.
     groups : array_like of int or sequence of arrays of int
-        A label for each element of the array (flat order), or the flat indices of each group;
-        elements in no group are not penalised. Groups do not overlap.
+        A label for each element of the array, or a sequence with the flat indices of each group;
+        elements in no group are not penalised. Groups do not overlap. Labels are a flat sequence,
+        or a NumPy array of the shape of the parameters; every label is that of a group, -1 too.
 
     Notes
     -----
@@ -357,6 +358,8 @@ class GroupL2(NonSeparable):
             raise ValueError(f"GroupL2.lam is {lam!r}, expected a finite number >= 0")
         self.lam = float(lam)
         self.groups, self._labels = _read_groups(groups)
+        # Of labels that are no flat array.
+        self._shape = np.shape(groups) if self._labels is not None and np.ndim(groups) > 1 else None
 
     @property
     def number(self) -> float:
@@ -413,6 +416,12 @@ class GroupL2(NonSeparable):
     def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
         """Return nothing, if the groups fit the shape."""
         self._check(int(np.prod(shape)))
+        if self._shape is not None and self._shape != tuple(shape):
+            raise ValueError(
+                f"GroupL2.groups is an array of shape {self._shape}, expected labels of the shape "
+                f"{tuple(shape)} of the parameters; as flat indices of each group, pass "
+                "groups.tolist()"
+            )
         return (), ()
 
     def _check(self, size: int) -> None:
@@ -443,10 +452,18 @@ def _read_groups(groups: Any) -> tuple[tuple[np.ndarray, np.ndarray, int], int |
             raise TypeError(f"GroupL2.groups has dtype {labels.dtype}, expected integers")
         flat = labels.ravel()
         count = flat.size
+        if labels.ndim > 1 and count > 1 and np.unique(flat).size == count:
+            raise ValueError(
+                f"GroupL2.groups is an array of shape {labels.shape} with another label for each "
+                "element, expected equal labels in a group; as flat indices of each group, pass "
+                "groups.tolist()"
+            )
         parts = [np.flatnonzero(flat == label) for label in np.unique(flat)]
     if any(part.dtype.kind not in "iu" for part in parts if part.size):
         raise TypeError("GroupL2.groups holds numbers that are not integers, expected flat indices")
     members = np.concatenate([part.astype(np.intp) for part in parts])
+    if count is None and not members.size:
+        raise ValueError("GroupL2.groups has only empty groups, expected flat indices of elements")
     if members.size and (members.min() < 0 or np.unique(members).size != members.size):
         raise ValueError(
             "GroupL2.groups overlap or have negative indices, expected each index at most once"

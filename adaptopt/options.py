@@ -79,7 +79,7 @@ class Options(Common):
     ftol: float | None = None
     xtol: float | None = None
     return_all: bool = False
-    fd_method: str = "2-point"
+    fd_method: str | None = None
     specialize: bool = False
 
 
@@ -139,7 +139,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "specialize": _FLAG,
 }
 _OPTIONAL = {
-    *("maxiter", "maxfev", "maxtime", "certificate", "check_every"),
+    *("maxiter", "maxfev", "maxtime", "certificate", "check_every", "fd_method"),
     *("tol", "gtol", "ftol", "xtol", "f_target", "patience"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
@@ -12,8 +13,9 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 import numpy as np
 
 from . import checkpoint, snapshot
+from .proximal import Proximal
 
-__all__ = ["RunState"]
+__all__ = ["RunState", "added_to"]
 
 _State = TypeVar("_State", bound="RunState")
 
@@ -107,6 +109,35 @@ class RunState:
         _check_fields(cls, vars(state), "state")
         _single(snapshot.well_formed(state.optimizer, "state"), "state")
         return state
+
+
+def added_to(method: Any, prox: Proximal) -> str:
+    """Return a digest of what a run adds to its function: bounds and penalties.
+
+    A value found under others says nothing about the objective.
+    """
+    parts = [*method.penalty, method.has_objective, prox]
+    return hashlib.sha256(repr(_content(parts)).encode()).hexdigest()[:16]
+
+
+def _content(value: Any) -> Any:
+    """Return what tells a parameter of a map from others, the same in every process.
+
+    An array of one number everywhere is that number. Of what is not known only the type counts.
+    """
+    if isinstance(value, Proximal):
+        return type(value).__qualname__, [(k, _content(v)) for k, v in sorted(vars(value).items())]
+    if isinstance(value, tuple | list):
+        return [_content(part) for part in value]
+    if isinstance(value, str):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        return type(value).__qualname__
+    array = array.astype(np.float64) + 0.0  # without -0
+    if array.size and (array == array.flat[0]).all():
+        return float(array.flat[0])
+    return array.shape, hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _made(kind: Any, values: dict[str, Any], source: str) -> Any:

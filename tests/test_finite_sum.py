@@ -536,6 +536,19 @@ def test_nan_policy_omit_of_everything_is_no_success():
     assert np.isnan(res.epoch_losses).all()
 
 
+def test_nan_policy_omit_of_every_step_is_no_success():
+    def noisy(x, idx):
+        f, g = numbered(x, idx)
+        return (np.nan if 3 in idx else f), g
+
+    res = solve(noisy, data=N, options={"nan_policy": "omit"}, batch_size=N)
+    assert (res.status, res.success, res.nit, res.state.t) == (1, False, 3, 0)
+    assert "All 3 steps were left out" in res.message
+    res = solve(noisy, data=N, options={"nan_policy": "omit"}, batch_size=-(-N // 2))
+    assert (res.success, res.nit) == (True, 6)
+    assert "3 of 6 steps were left out" in res.message
+
+
 def test_a_validation_that_is_not_finite_ends_the_run():
     values = iter([1.0, np.nan])
     res = solve(validation=lambda x: next(values))
@@ -809,6 +822,21 @@ def test_a_state_is_not_modified_by_going_on():
     before = pickle.dumps(state)
     solve(average="uniform", validation=HELD_OUT, state=state)
     assert pickle.dumps(state) == before
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
+def test_a_state_under_other_bounds_forgets_what_was_best_the_average_and_the_start(form):
+    p = ao.problems.LeastSquares(form(A), B)
+    keywords = {"validation": lambda x: p(x)[0], "average": "uniform"}
+    first = solve(p, data=None, epochs=6, prox=ao.L1(0.1), **keywords)
+    bounds = [(0.0, 0.1)] * D
+    assert first.x.max() > 0.1
+    res = solve(p, data=None, bounds=bounds, state=first.state, tol=10.0, **keywords)
+    assert ((res.x >= 0) & (res.x <= 0.1)).all()
+    assert res.fun == pytest.approx(p(res.x)[0])
+    assert (res.epochs, res.state.average_count) == (2, 2 * -(-N // 8))
+    assert ((res.state.start >= 0) & (res.state.start <= 0.1)).all()
+    assert np.array_equal(res.state.best_x, res.x)
 
 
 # -- one objective ---------------------------------------------------------------------------------

@@ -90,9 +90,8 @@ def flat(state):
     """Return the numbers and arrays of a state by name."""
     sums = {} if state.sums is None else vars(state.sums)
     entry = state.optimizer["parameters"][""]
-    fields = {
-        name: value for name, value in vars(state).items() if name not in ("optimizer", "sums")
-    }
+    others = ("optimizer", "sums", "added")
+    fields = {name: value for name, value in vars(state).items() if name not in others}
     fields = {name: np.nan if value is None else value for name, value in fields.items()}
     return {**fields, **sums, "x": state.x, "t": state.t, **entry["state"], **entry["scalars"]}
 

@@ -84,6 +84,17 @@ def test_fd_method_chooses_the_differences():
         solve(value, jac=None, options={"maxiter": 1, "fd_method": "3-point"})
 
 
+def test_finite_differences_in_float32_are_central_and_warn_that_they_are_rough():
+    def f(x):
+        return float(((x.astype(float) - 3) ** 2).sum())
+
+    with pytest.warns(RuntimeWarning, match="costs 5 .* 3-point finite differences. In float32"):
+        res = solve(f, np.zeros(2, np.float32), None)
+    assert abs(2 * (res.x - 3)).max() <= 2e-5
+    with pytest.warns(RuntimeWarning, match="2-point finite differences. In float32"):
+        solve(f, np.zeros(2, np.float32), "2-point", options={"maxiter": 1})
+
+
 @pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
 def test_finite_differences_stay_within_the_bounds():
     seen = []
@@ -700,6 +711,50 @@ def test_a_state_is_not_modified_by_going_on():
     before = pickle.dumps(state)
     solve(state=state, options={"maxiter": 5})
     assert pickle.dumps(state) == before
+
+
+def half_square(x):
+    return float((x - 3) @ (x - 3)) / 2, x - 3
+
+
+@pytest.mark.parametrize(
+    ("others", "x", "fun"),
+    [
+        ({"bounds": [(0, 1)] * 2}, 1.0, 4.0),
+        ({"prox": ao.L1(1.0)}, 2.0, 5.0),
+        ({"prox": ao.L1(1.0), "bounds": [(0, 1)] * 2}, 1.0, 6.0),
+        ({"options": {"weight_decay": 1.0}}, 1.5, 4.5),
+    ],
+)
+def test_a_state_under_other_bounds_or_penalties_forgets_their_values(tmp_path, others, x, fun):
+    def go(fun=half_square, **more):
+        return ao.minimize(fun, np.zeros(2), jac=True, method=ao.AdaGrad(1.0), **more)
+
+    seen = []
+
+    def watched(x):
+        seen.append(x)
+        return half_square(x)
+
+    go().state.save(tmp_path / "run.npz")
+    res = go(watched, state=tmp_path / "run.npz", **others)
+    assert res.success
+    np.testing.assert_allclose(res.x, x, atol=1e-4)
+    assert res.fun == pytest.approx(fun, rel=1e-8)
+    if "bounds" in others:
+        assert np.max(seen) <= 1
+
+
+def test_a_run_of_the_same_penalties_written_otherwise_is_the_same_run():
+    def go(n, **others):
+        return ao.minimize(
+            half_square, np.zeros(2), jac=True, method=ao.AdaGrad(1.0), options={"maxiter": n},
+            **others,
+        )  # fmt: skip
+
+    first = go(3, prox=ao.L1(1.0), bounds=[(0, 1)] * 2)
+    rest = go(3, prox=ao.L1([1.0, 1.0]), bounds=[(0.0, np.float32(1))] * 2, state=first.state)
+    assert rest.nfev == rest.nit  # what was known at the start is not evaluated again
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])

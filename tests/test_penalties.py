@@ -306,6 +306,25 @@ def test_groups_that_do_not_fit_are_refused_before_the_first_step(groups):
         ao.Optimizer(np.ones(3), ao.SGD(0.1), ao.GroupL2(0.1, groups))
 
 
+def test_labels_as_an_array_have_the_shape_of_the_parameters():
+    by_row = np.repeat(np.arange(3), 2).reshape(3, 2)
+    x = np.tile([3.0, 4.0], (3, 1))
+    ao.Optimizer(x, ao.SGD(1.0), ao.GroupL2(1.0, by_row)).step(np.zeros((3, 2)))
+    np.testing.assert_allclose(x, np.tile([2.4, 3.2], (3, 1)))
+    with pytest.raises(ValueError, match=r"of shape \(3, 2\), expected .* shape \(6,\) .*tolist"):
+        ao.Optimizer(np.ones(6), ao.SGD(1.0), ao.GroupL2(1.0, by_row))
+
+
+def test_an_array_of_flat_indices_is_not_taken_for_labels():
+    indices = np.arange(6).reshape(3, 2)
+    with pytest.raises(ValueError, match=r"another label for each element.*pass groups.tolist\(\)"):
+        ao.GroupL2(1.0, indices)
+    u = ao.GroupL2(1.0, indices.tolist()).solve(np.tile([3.0, 4.0], 3), np.ones(6))
+    np.testing.assert_allclose(u, np.tile([2.4, 3.2], 3))
+    with pytest.raises(ValueError, match="only empty groups"):
+        ao.GroupL2(1.0, [[]])
+
+
 # -- maps as values --------------------------------------------------------------------------------
 
 MAKERS = [
