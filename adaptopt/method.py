@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -328,10 +329,12 @@ class Method:
         lr = self.lr  # type: ignore[attr-defined]
         if not callable(lr):
             return lr  # type: ignore[no-any-return]
-        try:
-            value = float(lr(t))
-        except OverflowError:  # of a power
-            value = math.inf
+        value: float | None = math.inf
+        with contextlib.suppress(OverflowError):  # of a power
+            given = lr(t)
+            value = _as_float(given)
+        if value is None:
+            raise TypeError(f"lr({t}) is {given!r:.60}, expected a number")
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"lr({t}) is {value}, expected a finite number >= 0")
         return value
@@ -420,6 +423,9 @@ class Method:
     ) -> OptimizeResult:
         """Minimise ``fun`` as a custom method of `scipy.optimize.minimize`.
 
+        SciPy hands over ``jac="3-point"`` and ``"cs"`` as None: choose finite differences by
+        ``options={"fd_method": "3-point"}`` instead.
+
         The arguments are those that SciPy passes; the options are those of `adaptopt.minimize`.
         Every call starts afresh.
         """
@@ -428,3 +434,11 @@ class Method:
         return descend(
             self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options
         )
+
+
+def _as_float(value: Any) -> float | None:
+    """Return a number as a float, None of anything else."""
+    try:
+        return None if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return None

@@ -158,6 +158,13 @@ class NonSeparable(Proximal):
     advance: Callable[..., Any] | None = None
     result: Callable[..., Any] | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change a map: equality and hash go by its parameters."""
+        if name in vars(self):
+            kind = type(self).__name__
+            raise AttributeError(f"{kind}.{name} cannot be assigned to, expected a new {kind}(...)")
+        super().__setattr__(name, value)
+
     @property
     def number(self) -> float:
         """What the functions take last."""

@@ -363,6 +363,8 @@ def _read_pairs(bounds: Any) -> list[tuple[Any, ...]]:
     expected = "expected Bounds, or a pair (lower, upper) for each element of x0"
     if isinstance(bounds, np.ma.MaskedArray):
         bounds = read_array("bounds", bounds)
+    if hasattr(bounds, "to_numpy"):  # a data frame, whose entries are the names of its columns
+        raise TypeError(f"bounds is a {type(bounds).__name__}, {expected}: use bounds.to_numpy()")
     try:
         entries = list(bounds)
     except TypeError:

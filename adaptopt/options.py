@@ -90,8 +90,10 @@ class EpochOptions(Common):
     tol: float | None = None
 
 
-def _at_least(least: int) -> Any:
+def _at_least(least: int, flags: bool = False) -> Any:
     def convert(value: Any) -> int | None:
+        if isinstance(value, bool) and not flags:
+            return None
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         number = operator.index(value)
@@ -130,7 +132,7 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "patience": _whole(1),
     "disp": _FLAG,
     "return_all": _FLAG,
-    "history": ("True, False or a whole number >= 0", _at_least(0)),
+    "history": ("True, False or a whole number >= 0", _at_least(0, flags=True)),
     "callback_every": _whole(1),
     "check_every": _whole(1),
     "nan_policy": _one_of(NAN_POLICIES),

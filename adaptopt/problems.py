@@ -129,6 +129,14 @@ class Problem:
             raise ValueError(f"idx[{wrong}] is {idx[wrong]}, expected 0 <= row < {len(self)}")
         return value, gradient.astype(dtype, copy=False)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would have no effect: kernels have what they were made with."""
+        given = name in vars(self) or name in ("b", "y", "sample_weight")
+        if given and type(self).__module__ == __name__:
+            kind = type(self).__name__
+            raise AttributeError(f"{kind}.{name} cannot be assigned to, expected a new {kind}(...)")
+        super().__setattr__(name, value)
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return self.targets.size

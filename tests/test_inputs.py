@@ -505,3 +505,11 @@ def test_a_callback_of_another_signature_is_refused_before_the_run(callback):
 def test_a_class_for_a_method_is_said():
     with fails(TypeError, "method is the class AdaGrad, expected AdaGrad(...)"):
         optimize.minimize(pair, np.zeros(2), jac=True, method=ao.AdaGrad)
+
+
+def test_bounds_of_a_data_frame_and_flags_for_counts_are_refused_in_words():
+    frame = pytest.importorskip("pandas").DataFrame({"lo": [0.0, 0.0], "hi": [1.0, 1.0]})
+    with pytest.raises(TypeError, match=r"bounds is a DataFrame, .* use bounds.to_numpy\(\)"):
+        ao.minimize(lambda x: (x @ x, 2 * x), np.ones(2), jac=True, bounds=frame)
+    with pytest.raises(ValueError, match=r"options\['maxiter'\] is True, expected a whole number"):
+        ao.minimize(lambda x: (x @ x, 2 * x), np.ones(2), jac=True, options={"maxiter": True})

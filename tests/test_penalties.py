@@ -342,6 +342,15 @@ MAKERS = [
 
 
 @pytest.mark.parametrize("make", MAKERS)
+def test_a_map_cannot_be_changed(make):
+    prox = make()
+    for name in vars(prox):
+        if not name.startswith("_") and type(prox).__name__ != "_Bounded":
+            with pytest.raises(AttributeError):
+                setattr(prox, name, 0.5)
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
 )

@@ -653,3 +653,13 @@ def test_another_delta_compiles_nothing():
 def test_dense_rows_use_vector_instructions(form):
     kernel = rows.rows_pass(kind_of(LeastSquares, form)).serial
     assert re.search(rf"fmul <\d+ x {'float' if form == 'float32' else 'double'}>", code(kernel))
+
+
+@pytest.mark.parametrize("name", ["delta", "A", "targets", "weights", "sample_weight", "b"])
+def test_a_problem_cannot_be_changed_by_assignment(name):
+    p = Huber(np.eye(2), [1.0, 2.0], 1.0)
+    with pytest.raises(
+        AttributeError, match=rf"Huber.{name} cannot be assigned to, expected a new"
+    ):
+        setattr(p, name, 0.25)
+    assert pickle.loads(pickle.dumps(p)).delta == 1.0

@@ -3,6 +3,7 @@
 import math
 import pickle
 
+import numpy as np
 import pytest
 
 import adaptopt as ao
@@ -93,3 +94,9 @@ def test_a_power_that_overflows_is_no_rate():
     method = ao.SGD(s.exponential(0.1, 2.0))
     with pytest.raises(ValueError, match=r"lr\(5000\) is inf, expected a finite number"):
         method.lr_at(5000)
+
+
+@pytest.mark.parametrize("rate", [None, "a", "0.1", 1j, np.ones(2)])
+def test_a_rate_that_is_no_number_is_named(rate):
+    with pytest.raises(TypeError, match=r"lr\(1\) is .*, expected a number"):
+        ao.Optimizer(np.ones(2), ao.SGD(lambda t: rate)).step(np.ones(2))
