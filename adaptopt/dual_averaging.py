@@ -35,7 +35,8 @@ class AdaGradDA(Method):
     where S is soft thresholding. The point depends on the sum alone: **where the run started is
     forgotten**, and distances are measured from 0. So a schedule that falls to 0 brings the point
     to 0 too. The penalty belongs to the method, and `minimize` adds it to the value; a ``prox``
-    would apply one more.
+    would apply one more. With ``l1`` or ``l2``, maps that tie coordinates together (`Simplex`,
+    `L2Ball`, `GroupL2`) are refused: their metric is that of a step without them.
 
     Decoupled weight decay is refused: the point is computed anew, so a decay of it is forgotten.
 
@@ -83,6 +84,11 @@ class AdaGradDA(Method):
         l1, l2 = super().penalty
         return l1 + self.l1, l2 + self.l2
 
+    @property
+    def takes_tied_maps(self) -> bool:
+        """Without penalties of its own."""
+        return not (self.l1 or self.l2)
+
 
 @dataclass(frozen=True)
 class FTRL(Method):
@@ -103,7 +109,8 @@ class FTRL(Method):
     ------
     ValueError
         Also where ``beta`` and ``l2`` are both 0: a zero gradient would divide by zero. And for
-        decoupled weight decay, as the next step would compute the point anew.
+        decoupled weight decay, as the next step would compute the point anew. With ``l1`` or
+        ``l2``, also for maps that tie coordinates together, such as `Simplex`.
 
     Notes
     -----
@@ -154,6 +161,11 @@ class FTRL(Method):
                 "FTRL.beta is 0.0 with l2 0.0, expected one of them > 0: a zero gradient would "
                 "divide by zero"
             )
+
+    @property
+    def takes_tied_maps(self) -> bool:
+        """Without penalties of its own."""
+        return not (self.l1 or self.l2)
 
 
 @dataclass(frozen=True)

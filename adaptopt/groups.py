@@ -108,6 +108,7 @@ class Group:
         self.number = compute_dtype(flat.dtype)
         self._lay_out(shapes)
         self.scalars: tuple[float, ...] = method.initial_scalars()
+        self.prox = prox
         decay_coefs = self._read_method(method)
         for name, limit in zip(("clip_value",), transformation.limits, strict=False):
             check_fits(name, limit, self.number)
@@ -140,7 +141,6 @@ class Group:
             slots.append(self._allocate(name, kept, "uint16" if form == "bfloat16" else form))
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
-        self.prox = prox
         # Whether a step needs Python on the host, for a map that ties coordinates together.
         self.is_tied = not (prox.is_separable or placement.is_on_device(flat))
         written = not method.rate or not prox.is_separable
@@ -198,6 +198,12 @@ class Group:
 
     def _read_method(self, method: Any) -> tuple[float, ...]:
         """Check a method, take it, and return the coefficients of its decay."""
+        if not (self.prox.is_separable or method.takes_tied_maps):
+            raise ValueError(
+                f"prox is a {type(self.prox).__name__} with {method!r}, expected l1 and l2 0.0: "
+                "where the method's own penalty moves the point, its rates are not those in which "
+                "such a map is a projection"
+            )
         self.method = method
         decay_coefs: tuple[float, ...]
         decay_coefs, self.coefs = method.coefficients_at(1)

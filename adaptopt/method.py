@@ -205,6 +205,14 @@ class Method:
         return self.idle_moves_x
 
     @property
+    def takes_tied_maps(self) -> bool:
+        """Whether the point and rates of a step are what a map that ties coordinates goes on from.
+
+        They are not if the method adds penalties of its own to the step.
+        """
+        return True
+
+    @property
     def carry(self) -> Callable[..., Any]:
         """The scalar function that takes the scalars to the next step."""
         return _keep(len(self.scalars))

@@ -104,7 +104,8 @@ class RunState:
             return cls.load(state)
         if not isinstance(state, cls):
             raise TypeError(
-                f"state is {state!r}, expected the state of an earlier result, or its file"
+                f"state is {state!r:.60}, expected the state of an earlier result, or its file: "
+                "pass res.state"
             )
         _check_fields(cls, vars(state), "state")
         _single(snapshot.well_formed(state.optimizer, "state"), "state")

@@ -232,6 +232,8 @@ def test_elements_in_no_group_are_left_alone():
 @pytest.mark.parametrize("name", TIED)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16])
 def test_every_method_and_dtype_takes_it(method, name, dtype):
+    if getattr(method, "l1", 0):
+        pytest.skip("a penalty of the method's own and a map that ties coordinates are refused")
     x, g = np.random.default_rng(0).standard_normal((2, 6)).astype(dtype)
     opt = ao.Optimizer(x, method, TIED[name])
     opt.step(g)
@@ -240,6 +242,14 @@ def test_every_method_and_dtype_takes_it(method, name, dtype):
     feasible = TIED[name].feasible(u)
     np.testing.assert_allclose(u, feasible, atol=tolerance)
     assert np.isfinite(u).all()
+
+
+@pytest.mark.parametrize("method", [ao.AdaGradDA(0.5, l2=1.0), ao.FTRL(0.5, l1=0.1)])
+def test_a_map_that_ties_coordinates_is_refused_with_penalties_of_the_method(method):
+    for prox in (ao.Simplex(2.0), ao.L2Ball(1.5)):
+        with pytest.raises(ValueError, match=r"prox is a .* with .*, expected l1 and l2 0.0"):
+            ao.Optimizer(np.ones(2), method, prox)
+    ao.Optimizer(np.ones(2), method, ao.Box(0.0, 1.0))
 
 
 def test_a_master_copy_is_projected_too():
