@@ -139,8 +139,9 @@ def minimize(
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional
         A proximal map applied in each step, such as ``L1(0.1)`` or ``Simplex()``; its penalty is
-        added to ``fun``. With bounds too, a separable map is followed by clipping, which is exact;
-        others are refused.
+        added to ``fun``. ``x0`` is first replaced by the nearest point of its domain, such as the
+        simplex. With bounds too, a separable map is followed by clipping, which is exact; others
+        are refused.
     state : DescentState or path, optional
         The ``state`` of an earlier result of the same problem and method, or the file that its
         ``save`` wrote: the run goes on from there exactly, and takes only the shape and dtype of
