@@ -6,10 +6,16 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
-from methods_table import METHODS
+from methods_table import KERNELS, METHODS
 
 
 @pytest.fixture(params=METHODS.values(), ids=METHODS.keys())
 def method(request):
     """Every row of the table of methods."""
     return request.param
+
+
+@pytest.fixture(params=KERNELS)
+def kernel(request):
+    """One row of the table of methods for every kernel."""
+    return METHODS[request.param]

@@ -1,4 +1,8 @@
-"""Every method with every option, one row each: what holds for a method is tested for all."""
+"""Every method with every option, one row each: what holds for a method is tested for all.
+
+Rows with the same rule and decay share their kernels, and compiling is what a test costs: a fact
+about kernels is tested once a kernel, with what else it depends on (dtype, map, layout) in turn.
+"""
 
 import adaptopt as ao
 
@@ -56,6 +60,29 @@ METHODS = {
     "ftrl-penalties": ao.FTRL(0.1, beta=0.5, l1=0.1, l2=0.3),
     "ftrl-schedule": ao.FTRL(ao.schedules.inverse_time(0.1, 0.01)),
 }
+
+# The name of the first row of each kernel, and for every row the name of that which has its kernel.
+_FIRST = {(m.rule, m.decay): name for name, m in reversed(METHODS.items())}
+KERNEL_OF = {name: _FIRST[m.rule, m.decay] for name, m in METHODS.items()}
+KERNELS = list(dict.fromkeys(KERNEL_OF.values()))
+
+
+def in_turn(names, *choices):
+    """Give each name one of every list of choices, so that each choice meets many names.
+
+    Each list runs through once while those before it stand still, as the digits of a counter: all
+    combinations come up if there are as many names.
+    """
+    cases = []
+    for k, name in enumerate(names):
+        case = [name]
+        for values in choices:
+            values = list(values)
+            k, digit = divmod(k, len(values))
+            case.append(values[(digit + k) % len(values)])
+        cases.append(tuple(case))
+    return cases
+
 
 # Those whose rate is a formula; the others' steps write the rates down.
 RATED = [name for name, method in METHODS.items() if method.rate]

@@ -8,6 +8,7 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
+from methods_table import METHODS, in_turn
 
 import adaptopt as ao
 
@@ -71,11 +72,13 @@ def test_slots_that_mean_another_thing_are_refused(method, option):
             one.load_state_dict(other.state_dict())
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", ["single", "named"])
-def test_every_method_goes_on_exactly(method, dtype, layout, tmp_path):
+LAYOUTS = ["single", "named"]
+
+
+@pytest.mark.parametrize(("name", "dtype", "layout"), in_turn(METHODS, DTYPES, LAYOUTS))
+def test_every_method_goes_on_exactly(name, dtype, layout, tmp_path):
     params, *gs = problem(dtype, layout)
-    go_on_is_to_go(lambda x: ao.Optimizer(x, method), params, gs, tmp_path / "run.npz")
+    go_on_is_to_go(lambda x: ao.Optimizer(x, METHODS[name]), params, gs, tmp_path / "run.npz")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from decimal import Decimal
 import numba
 import numpy as np
 import pytest
-from methods_table import METHODS
+from methods_table import KERNEL_OF, KERNELS, METHODS, in_turn
 from numba import njit
 from numba.core.runtime import _nrt_python, rtsys
 from scipy import optimize
@@ -136,13 +136,11 @@ def both(form, spy, x0=X0, args=(2.0,), **others):
 
 # -- the same bits ---------------------------------------------------------------------------------
 
-# Each row of the table of methods with another map, dtype and form; the rows below are for all of
-# these with one method. A kernel takes a second to compile.
-ROWS = [
-    (name, list(MAPS)[(k + shift) % 5], DTYPES[(k + shift) % 2], list(FORMS)[(k + shift) % 3])
-    for k, name in enumerate(METHODS)
-    for shift in (0, 7)
-]
+# Each kernel with another map, dtype and form, and every row of the table of methods with those of
+# its kernel; the test below is for all pairs of these with one method. A loop takes seconds to
+# compile.
+CHOICES = {name: chosen for name, *chosen in in_turn(KERNELS, MAPS, DTYPES, FORMS)}
+ROWS = [(name, *CHOICES[KERNEL_OF[name]]) for name in METHODS]
 
 
 @pytest.mark.parametrize(("name", "map_", "dtype", "form"), ROWS)
@@ -151,9 +149,13 @@ def test_every_method_has_the_bits_of_the_loop_in_python(name, map_, dtype, form
     both(form, spy, X0.astype(dtype), method=method, options={"maxiter": 60}, **MAPS[map_])
 
 
-@pytest.mark.parametrize("map_", MAPS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", FORMS)
+# Every pair of two of them.
+PAIRWISE = [
+    (map_, DTYPES[(i + k) % 2], form) for i, map_ in enumerate(MAPS) for k, form in enumerate(FORMS)
+]
+
+
+@pytest.mark.parametrize(("map_", "dtype", "form"), PAIRWISE)
 def test_every_map_dtype_and_form_has_the_bits_of_the_loop_in_python(map_, dtype, form, spy):
     both(form, spy, X0.astype(dtype), options={"lr": 0.5, "maxiter": 300}, **MAPS[map_])
 
@@ -180,9 +182,10 @@ def test_every_option_ends_the_run_where_the_loop_in_python_does(options, method
     both("in place", spy, method=method, options=options)
 
 
-@pytest.mark.parametrize("prox", [None, ao.ElasticNet(0.1, 0.2)])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "dtype", "prox"),
+    in_turn(["in place", "pair", "separate", "in place"], DTYPES, [None, ao.ElasticNet(0.1, 0.2)]),
+)
 def test_the_certificate_of_a_bounded_domain_has_the_bits_of_the_loop_in_python(
     form, dtype, prox, spy
 ):

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 from cuda_tools import tool
-from methods_table import METHODS, RATED
+from methods_table import KERNELS, METHODS, RATED
 from test_cuda_code import (
     BFLOAT16,
     FLOAT32,
@@ -92,7 +92,7 @@ def assert_in_registers(frames, instructions):
     ids=["float32", "float64", "bfloat16"],
 )
 def test_steps(dtype, width, state, tmp_path):
-    modules = [module(step(method, dtype)) for method in METHODS.values()]
+    modules = [module(step(METHODS[name], dtype)) for name in KERNELS]
     frames, instructions = assembled(modules, tmp_path)
     assert_in_registers(frames, instructions)
     assert widths(instructions, "LDG") == widths(instructions, "STG") == {width, state}
@@ -108,7 +108,7 @@ def test_steps_with_options(tmp_path):
 
 
 def test_steps_that_the_device_decides_on(tmp_path):
-    modules = [module(decided(method, FLOAT32, clip_norm=1.0)) for method in METHODS.values()]
+    modules = [module(decided(METHODS[name], FLOAT32, clip_norm=1.0)) for name in KERNELS]
     frames, instructions = assembled(modules, tmp_path)
     assert_in_registers(frames, instructions)
     assert not float64_operations(instructions)

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 
 # Fewer would mean that something was not collected.
 AT_LEAST = {
-    "test_steps.py": 400,
+    "test_steps.py": 60,
     "test_device_arrays.py": 30,
     "test_minimize.py": 100,
     "test_rows.py": 130,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from methods_table import METHODS
+from methods_table import KERNEL_OF, KERNELS, METHODS, in_turn
 from numba import njit
 from scipy import sparse
 
@@ -70,14 +70,14 @@ def calls(monkeypatch):
 
 # -- the same bits ---------------------------------------------------------------------------------
 
-# Every method with one map and dtype in turn, and two with all of them.
-CASES = {
-    (name, list(MAPS)[k % 4], ("float32", "float64")[k // 4 % 2]) for k, name in enumerate(TABLE)
-} | {
-    (name, prox, dtype)
-    for name in ("adam-decay", "adadelta")
-    for prox in MAPS
-    for dtype in ("float32", "float64")
+# Each kernel with one map and dtype in turn, every row of the table with those of its kernel, and
+# one method with all of them.
+CHOICES = {
+    name: chosen
+    for name, *chosen in in_turn([*KERNELS, "adagrad-norm"], MAPS, ("float32", "float64"))
+}
+CASES = {(name, *CHOICES[KERNEL_OF.get(name, name)]) for name in TABLE} | {
+    ("adam-decay", prox, dtype) for prox in MAPS for dtype in ("float32", "float64")
 }
 
 

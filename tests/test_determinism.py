@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from methods_table import KERNELS, in_turn
+from methods_table import METHODS as TABLE
 
 import adaptopt as ao
 from adaptopt.kernels.threads import THREADED_FROM
@@ -42,9 +44,12 @@ def run(method, x, gs, prox=None):
     return [x.copy(), opt.learning_rates(), *[s.copy() for s in opt.state.values()]]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("prox", [None, ao.Box(-1.0, 1.0)])
-def test_threaded_equals_serial(method, dtype, prox):
+@pytest.mark.parametrize(
+    ("name", "dtype", "prox"),
+    in_turn(KERNELS, [np.float32, np.float64], [None, ao.Box(-1.0, 1.0)]),
+)
+def test_threaded_equals_serial(name, dtype, prox):
+    method = TABLE[name]
     n = THREADED_FROM + 1237
     x, *gs = data(n, dtype)
     threaded = run(method, x.copy(), gs, prox)
@@ -155,9 +160,9 @@ def test_a_forked_child_may_step():
     assert result.stdout == "0\n", result.stderr
 
 
-def test_two_runs_give_the_same_bits(method):
+def test_two_runs_give_the_same_bits(kernel):
     x, *gs = data(1000, np.float32)
-    first, second = (run(method, x.copy(), gs) for _ in range(2))
+    first, second = (run(kernel, x.copy(), gs) for _ in range(2))
     assert [hashlib.sha256(a).digest() for a in first] == [
         hashlib.sha256(a).digest() for a in second
     ]

@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import scipy.sparse
-from methods_table import METHODS
+from methods_table import KERNELS, METHODS, in_turn
 from scipy.optimize import OptimizeResult, OptimizeWarning
 
 import adaptopt as ao
@@ -627,9 +627,10 @@ def test_progress_shows_a_bar_of_steps(capsys):
 # -- going on --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("average", [None, "uniform", "polynomial"])
-@pytest.mark.parametrize("name", sorted(METHODS)[::3])
+@pytest.mark.parametrize(
+    ("name", "dtype", "average"),
+    in_turn(KERNELS, [np.float32, np.float64], [None, "uniform", "polynomial"]),
+)
 def test_a_run_in_two_parts_is_the_run_in_one(name, average, dtype, tmp_path):
     def go(epochs, **others):
         return ao.minimize_finite_sum(

@@ -48,8 +48,8 @@ def functions(kernel):
 
 
 @pytest.mark.usefixtures("no_cache")
-def test_float32_steps_compute_in_float32(method):
-    step = dense_step(method, FLOAT32)
+def test_float32_steps_compute_in_float32(kernel):
+    step = dense_step(kernel, FLOAT32)
     code = "\n".join(functions(step.serial))
     assert "float" in code
     assert "double" not in code
@@ -87,8 +87,8 @@ def test_a_bare_literal_in_a_rule_would_be_seen():
 
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
-def test_serial_steps_use_vector_instructions(method, dtype):
-    assert multiplies_vectors(dense_step(method, dtype).serial, dtype)
+def test_serial_steps_use_vector_instructions(kernel, dtype):
+    assert multiplies_vectors(dense_step(kernel, dtype).serial, dtype)
 
 
 @pytest.mark.usefixtures("no_cache")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from methods_table import METHODS
+from methods_table import KERNELS, METHODS, in_turn
 from naive import naive_steps
 
 import adaptopt as ao
@@ -89,9 +89,9 @@ def test_a_float32_step_is_within_4_ulp_of_the_float64_one(name, t):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_step_keeps_the_dtype(method, dtype):
+def test_a_step_keeps_the_dtype(kernel, dtype):
     x = np.ones(5, dtype)
-    opt = ao.Optimizer(x, method)
+    opt = ao.Optimizer(x, kernel)
     opt.step(np.ones(5, dtype))
     assert {a.dtype for a in (x, opt.learning_rates(), *opt.state.values())} == {np.dtype(dtype)}
 
@@ -102,8 +102,9 @@ def test_a_step_returns_nothing_and_counts():
     assert opt.t == 1
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 3), (2, 3, 4)])
-def test_any_shape_is_the_flat_one_reshaped(shape, method):
+@pytest.mark.parametrize(("name", "shape"), in_turn(KERNELS, [(), (1,), (0,), (2, 3), (2, 3, 4)]))
+def test_any_shape_is_the_flat_one_reshaped(name, shape):
+    method = METHODS[name]
     n = int(np.prod(shape))
     flat, shaped = np.full(n, 2.0), np.full(shape, 2.0)
     g = gradients(1, max(n, 1))[0][:n]
@@ -129,14 +130,14 @@ def test_a_read_only_gradient_is_taken():
     assert x.tolist() == [-0.5] * 3
 
 
-def test_the_gradient_is_not_modified(method):
+def test_the_gradient_is_not_modified(kernel):
     g = np.ones(4)
-    ao.Optimizer(np.ones(4), method).step(g)
+    ao.Optimizer(np.ones(4), kernel).step(g)
     assert g.tolist() == [1.0] * 4
 
 
-def test_learning_rates_are_nan_before_the_first_step(method):
-    assert np.isnan(ao.Optimizer(np.ones(3), method).learning_rates()).all()
+def test_learning_rates_are_nan_before_the_first_step(kernel):
+    assert np.isnan(ao.Optimizer(np.ones(3), kernel).learning_rates()).all()
 
 
 def test_learning_rates_are_a_copy():
@@ -180,7 +181,8 @@ def test_a_schedule_is_asked_for_step_one_first():
     assert x[0] == -1.5
 
 
-def test_box_is_applied_in_the_same_step(method):
+def test_box_is_applied_in_the_same_step(kernel):
+    method = kernel
     x0, gs = np.linspace(-0.1, 0.1, 5), gradients(20, 5)
     x = x0.copy()
     opt = ao.Optimizer(x, method, prox=ao.Box(-0.1, 0.2))

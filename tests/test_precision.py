@@ -6,6 +6,7 @@ import ml_dtypes
 import numba
 import numpy as np
 import pytest
+from methods_table import KERNELS, METHODS, in_turn
 from test_kernels import dense_step, functions, multiplies_vectors
 
 import adaptopt as ao
@@ -61,20 +62,20 @@ def test_a_large_first_gradient_moves_by_the_rate(method, g):
 # -- 16-bit parameters and gradients ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-def test_state_and_rates_are_float32(method, dtype):
+@pytest.mark.parametrize(("name", "dtype"), in_turn(KERNELS, NARROW))
+def test_state_and_rates_are_float32(name, dtype):
     x, g, *_ = data(dtype)
-    opt = run(x, [g], method)
+    opt = run(x, [g], METHODS[name])
     assert x.dtype == dtype
     assert {a.dtype for a in (opt.learning_rates(), *opt.state.values())} == {FLOAT32}
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-def test_a_step_is_the_float32_step_rounded(method, dtype):
+@pytest.mark.parametrize(("name", "dtype"), in_turn(KERNELS, NARROW))
+def test_a_step_is_the_float32_step_rounded(name, dtype):
     x, g, *_ = data(dtype)
     wide = x.astype(np.float32)
-    run(wide, [g.astype(np.float32)], method)
-    run(x, [g], method)
+    run(wide, [g.astype(np.float32)], METHODS[name])
+    run(x, [g], METHODS[name])
     np.testing.assert_array_equal(x, wide.astype(dtype))
 
 
@@ -207,8 +208,9 @@ def test_every_step_draws_anew():
 # -- master copies ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", NARROW)
-def test_parameters_with_a_master_are_the_float32_run_rounded(method, dtype):
+@pytest.mark.parametrize(("name", "dtype"), in_turn(KERNELS, NARROW))
+def test_parameters_with_a_master_are_the_float32_run_rounded(name, dtype):
+    method = METHODS[name]
     x, *gs = data(dtype)
     wide = x.astype(np.float32)
     run(wide, [g.astype(np.float32) for g in gs], method)
@@ -258,7 +260,7 @@ def no_cache(monkeypatch):
     )
 
 
-KERNELS = [
+CODE = [
     (BFLOAT16, {}),
     (BFLOAT16, {"rounding": "stochastic"}),
     (BFLOAT16, {"master": True}),
@@ -269,7 +271,7 @@ KERNELS = [
 
 
 @pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize(("dtype", "options"), KERNELS)
+@pytest.mark.parametrize(("dtype", "options"), CODE)
 def test_narrow_steps_compute_in_float32_vectors(dtype, options):
     kernel = dense_step(ao.AdaGrad(), dtype, **options).serial
     assert "double" not in "\n".join(functions(kernel))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from methods_table import METHODS, STILL
+from methods_table import KERNELS, METHODS, STILL
 
 import adaptopt as ao
 
@@ -42,7 +42,7 @@ def test_a_zero_gradient_moves_nothing_where_slots_are_zero(name, dtype, data):
     np.testing.assert_array_equal(after, x)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
@@ -55,7 +55,7 @@ def test_permuting_the_elements_commutes_with_a_step(name, dtype, data):
         np.testing.assert_array_equal(a[order], b)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
