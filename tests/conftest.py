@@ -15,6 +15,14 @@ def method(request):
     return request.param
 
 
+@pytest.fixture
+def no_cache(monkeypatch):
+    """Compile without the disk cache: what is loaded from one has no code to look at."""
+    from adaptopt.kernels import build
+
+    monkeypatch.setattr(build, "enable_cache", lambda dispatcher: None)
+
+
 @pytest.fixture(params=KERNELS)
 def kernel(request):
     """One row of the table of methods for every kernel."""

@@ -122,7 +122,7 @@ def reductions():
         from adaptopt.kernels.cuda_reductions import NormKernel
 
         group = ao.Optimizer(np.zeros(1, dtype), ao.SGD())._groups[0]
-        return NormKernel(group._residual, group._layout)
+        return NormKernel(group.residual, group.cost_layout)
 
     def squares(dtype):
         from adaptopt.kernels.cuda_reductions import SumOfSquares
@@ -367,7 +367,7 @@ def test_norms(dtype, prox):
     from adaptopt.kernels.cuda_reductions import NormKernel
 
     group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
-    body = ptx(NormKernel(group._residual, group._layout))
+    body = ptx(NormKernel(group.residual, group.cost_layout))
     assert uses_float64(body) == (dtype == FLOAT64)
     assert_stays_in_registers(body)
     assert "atom.global.max.s64" in body

@@ -141,7 +141,7 @@ def test_float32_steps_compute_in_float32():
     x = np.zeros(COLUMNS, np.float32)
     with pytest.MonkeyPatch.context() as patch:
         # Numba shows no code of what it has loaded from the disk.
-        patch.setattr(build, "njit", lambda *a, cache, **options: njit(*a, **options))
+        patch.setattr(build, "enable_cache", lambda dispatcher: None)
         _dense_epoch.cache_clear()
         total = read_sum(p, None, (), x)
         calls = DenseEpochs.of(ao.Optimizer(x, ao.AdaGrad()), total, Proximal(), None, x.copy())

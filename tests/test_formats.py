@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numba import types
-from test_kernels import functions, no_cache  # noqa: F401
+from test_kernels import functions
 
 from adaptopt.kernels import formats
 from adaptopt.kernels.build import compile_kernel

@@ -20,16 +20,6 @@ from adaptopt.proximal import Proximal
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-@pytest.fixture
-def no_cache(monkeypatch):
-    """Compile without the disk cache: what is loaded from one has no code to look at."""
-
-    def njit(signature, cache=False, **options):
-        return numba.njit(signature, **options)
-
-    monkeypatch.setattr(build, "njit", njit)
-
-
 def dense_step(method, dtype, prox=None, **options):
     """Return the method's step, compiled anew."""
     group = ao.Optimizer(np.zeros(1, dtype), method, prox, **options)._groups[0]

@@ -250,16 +250,6 @@ def test_the_initial_accumulator_is_narrow_too():
 # -- kernels ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def no_cache(monkeypatch):
-    """Compile without the disk cache: what is loaded from one has no code to look at."""
-    from adaptopt.kernels import build
-
-    monkeypatch.setattr(
-        build, "njit", lambda signature, cache=False, **options: numba.njit(signature, **options)
-    )
-
-
 CODE = [
     (BFLOAT16, {}),
     (BFLOAT16, {"rounding": "stochastic"}),

@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import adaptopt as ao
 from adaptopt import losses
-from adaptopt.kernels import build, rows
+from adaptopt.kernels import rows
 from adaptopt.problems import Hinge, Huber, LeastSquares, Logistic, SquaredHinge
 
 PROBLEMS = [LeastSquares, Huber, Logistic, Hinge, SquaredHinge]
@@ -597,9 +597,8 @@ def test_rows_that_there_are_not_are_refused(kind, idx, error, text):
 
 
 @pytest.fixture
-def _compiled(monkeypatch):
+def _compiled(no_cache):
     """Compile without any cache: what is loaded from one has no code to look at."""
-    monkeypatch.setattr(build, "enable_cache", lambda dispatcher: None)
     for kernels in (rows.rows_pass, rows.batch_kernel):
         kernels.cache_clear()
     yield
