@@ -14,6 +14,7 @@ from .descent_run import FIXED, DescentRun
 from .descent_state import DescentState
 from .device_objective import DeviceObjective
 from .history import History
+from .method import Method, minimise_by
 from .monitor import CALLBACK, Monitor, Stop
 from .objective import Objective, read_start
 from .optimizer import Optimizer
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["descend", "read_domain"]
 
 
+@minimise_by
 def descend(
-    method: Any,
+    method: Method,
     fun: Callable[..., Any],
     x0: Any,
     args: Any = (),
@@ -44,8 +46,13 @@ def descend(
     prox: Proximal | None = None,
     state: DescentState | str | PathLike[str] | None = None,
     progress: bool = False,
+    by_scipy: bool = False,
 ) -> OptimizeResult:
-    """Minimise ``fun``; the arguments are those of `adaptopt.minimize`."""
+    """Minimise ``fun``; the arguments are those of `adaptopt.minimize`.
+
+    ``by_scipy`` says that `scipy.optimize.minimize` has passed on the options that it does not
+    know.
+    """
     if not (constraints is None or (isinstance(constraints, tuple | list) and not constraints)):
         raise ValueError(
             f"constraints is {constraints!r}, expected none: only bounds are supported"
@@ -58,6 +65,8 @@ def descend(
                 stacklevel=3,
             )
     overrides_eps = "eps" in (options or {})
+    if overrides_eps and by_scipy and jac is not None:
+        warn_of_eps(method, stacklevel=5)
     method, opts = read_options(method, options)
     every = opts.looks_every(is_on_device(x0))
     x, box, prox = read_start(x0, bounds, prox)
@@ -70,7 +79,7 @@ def descend(
         objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
         flat = x.reshape(-1)
         if overrides_eps and objective.cost > 1:
-            warn_of_eps(method)
+            warn_of_eps(method, stacklevel=4)
     domain = read_domain(method, prox, x, opts.certificate, objective.is_convex)
     monitor = Monitor(opts, flat, method.has_objective)
     run = start_run(optimizer, objective, monitor, domain, opts, every)

@@ -10,12 +10,9 @@ taken of ``-|y z|`` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import exp, log1p
-from typing import Any, NamedTuple
 
 __all__ = [
-    "Loss",
     "hinge",
     "hinge_slope",
     "huber",
@@ -30,14 +27,6 @@ __all__ = [
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Losses run on Python floats, in float32 kernels and in float64 kernels: they have no one type.
-
-
-class Loss(NamedTuple):
-    """A loss: ``value(z, y, *params)``, and ``slope(z, y, *params)``, its derivative by ``z``."""
-
-    value: Callable[..., Any]
-    slope: Callable[..., Any]
-    params: tuple[float, ...]
 
 
 def squared(z, y, half):

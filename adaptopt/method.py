@@ -10,11 +10,9 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
 from numbers import Real
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import rules
-from .descent import descend
-from .options import warn_of_eps
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -437,10 +435,10 @@ class Method:
         The arguments are those that SciPy passes; the options are those of `adaptopt.minimize`.
         Every call starts afresh.
         """
-        if jac is not None and "eps" in options:
-            warn_of_eps(self)  # without jac, descend does
-        return descend(
-            self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options
+        assert _minimiser is not None, "adaptopt puts it here at import"
+        return _minimiser(
+            *(self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options),
+            by_scipy=True,
         )
 
 
@@ -450,3 +448,14 @@ def _as_float(value: Any) -> float | None:
         return None if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         return None
+
+
+_Minimiser = TypeVar("_Minimiser", bound=Callable[..., Any])
+_minimiser: Callable[..., OptimizeResult] | None = None
+
+
+def minimise_by(minimiser: _Minimiser) -> _Minimiser:
+    """Have methods that are called minimise by this function, which lies above them."""
+    global _minimiser
+    _minimiser = minimiser
+    return minimiser

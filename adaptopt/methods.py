@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
@@ -10,7 +11,6 @@ import numpy as np
 
 from . import rules
 from .method import Method
-from .regret import adagrad_bound
 
 __all__ = [
     "SGD",
@@ -132,6 +132,25 @@ class Momentum(Method):
                 f"Momentum.nesterov is True with momentum {self.momentum} and dampening "
                 f"{self.dampening}, expected momentum > 0 and dampening 0"
             )
+
+
+def adagrad_bound(root: Any, metric: Any, diameters: Any, lr: float) -> float:
+    """Return what AdaGrad's regret is at most, ``sum(D^2 H / (2 lr) + lr sqrt(G))``.
+
+    Parameters
+    ----------
+    root : ndarray
+        ``sqrt(G)``, of the sum of the squared gradients.
+    metric : ndarray
+        H, what the last step was divided by: ``root``, but for eps and a first accumulator.
+    diameters : ndarray
+        D, how far the comparator was at most, in each coordinate.
+    lr : float
+        The learning rate.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
+        bound = float((diameters * diameters * metric / (2.0 * lr) + lr * root).sum())
+    return math.inf if math.isnan(bound) else bound
 
 
 @dataclass(frozen=True)

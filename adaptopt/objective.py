@@ -20,13 +20,13 @@ from .compiled_function import (
     takes_gradient,
 )
 from .foreign import read_device_start
-from .options import FD_METHODS
 from .placement import demand_host
 from .problems import Problem, is_convex
 from .proximal import Box, Proximal
 
 __all__ = ["Objective", "read_pair", "read_point", "read_start", "read_value"]
 
+FD_METHODS = ("2-point", "3-point", "cs")
 _NO_JIT = config.DISABLE_JIT  # type: ignore[attr-defined]  # numba sets it at run time
 
 # SciPy's sentence, which programs look for.

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from .objective import FD_METHODS
+
 __all__ = [
     "EpochOptions",
     "Options",
@@ -21,7 +23,6 @@ __all__ = [
 
 _Kind = TypeVar("_Kind", bound="Common")
 
-FD_METHODS = ("2-point", "3-point", "cs")
 # Steps between two looks at a run on a device, each of which waits for it.
 CHECK_EVERY = 10
 NAN_POLICIES = ("stop", "raise", "omit")
@@ -217,7 +218,7 @@ def _split(
     return replace(method, **hyper), kind(**known)
 
 
-def warn_of_eps(method: Any) -> None:
+def warn_of_eps(method: Any, stacklevel: int) -> None:
     """Warn of options["eps"] where it may be meant for finite differences, as in SciPy."""
     from scipy.optimize import OptimizeWarning
 
@@ -226,7 +227,7 @@ def warn_of_eps(method: Any) -> None:
         f"options['eps'] is the eps of {name}, not the step of finite differences that it is for "
         f"SciPy's solvers: method={name}(eps=...) sets it without this warning",
         OptimizeWarning,
-        stacklevel=4,
+        stacklevel=stacklevel,
     )
 
 

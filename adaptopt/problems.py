@@ -29,8 +29,7 @@ import numpy as np
 
 from . import losses
 from .arrays import UNMASKED, check_csr, read_array, read_real
-from .kernels.rows import Rows
-from .losses import Loss
+from .kernels.rows import Loss, Rows
 
 __all__ = ["Hinge", "Huber", "LeastSquares", "Logistic", "SquaredHinge"]
 

@@ -23,9 +23,10 @@ import numpy as np
 
 from .arrays import read_array, read_real
 from .kernels.sums import LANES, count_kernel
+from .methods import adagrad_bound
 from .proximal import Box, Domain
 
-__all__ = ["Sums", "Tracker", "adagrad_bound", "gap"]
+__all__ = ["Sums", "Tracker", "gap"]
 
 # The course is kept at rounds whose ratio is at least this, four for each doubling: evenly in the
 # logarithm, where an exponent is fitted, and few enough to forget about.
@@ -140,25 +141,6 @@ def _best_response(
         u = np.divide(-downhill, l2, out=np.zeros_like(z), where=downhill != 0)
     clipped: np.ndarray = np.clip(u, lo, hi)
     return clipped
-
-
-def adagrad_bound(root: Any, metric: Any, diameters: Any, lr: float) -> float:
-    """Return what AdaGrad's regret is at most, ``sum(D^2 H / (2 lr) + lr sqrt(G))``.
-
-    Parameters
-    ----------
-    root : ndarray
-        ``sqrt(G)``, of the sum of the squared gradients.
-    metric : ndarray
-        H, what the last step was divided by: ``root``, but for eps and a first accumulator.
-    diameters : ndarray
-        D, how far the comparator was at most, in each coordinate.
-    lr : float
-        The learning rate.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
-        bound = float((diameters * diameters * metric / (2.0 * lr) + lr * root).sum())
-    return math.inf if math.isnan(bound) else bound
 
 
 class Tracker:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 
-from ..losses import Loss
 from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
 from .loops import Loop
 
@@ -323,6 +322,14 @@ def make_sparse_batch(value, slope, dot, misplaced):
 def read(form: str) -> Any:
     """Return Numba's type of a flat array that is only read."""
     return array_type(form).copy(readonly=True)
+
+
+class Loss(NamedTuple):
+    """A loss: ``value(z, y, *params)``, and ``slope(z, y, *params)``, its derivative by ``z``."""
+
+    value: Callable[..., Any]
+    slope: Callable[..., Any]
+    params: tuple[float, ...]
 
 
 class Kind(NamedTuple):
