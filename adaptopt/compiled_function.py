@@ -16,24 +16,23 @@ A front end hands `read_compiled` the user's function, a point and the arguments
 >>> compiled.form, compiled.functions == (bowl, None), compiled.args, compiled.guarded
 ('in place', True, (2.0,), False)
 
-The kernel is made with the part ``compiled.evaluate(specialize)``, a plain function, called as
+The kernel is made with the part ``compiled.evaluate()``, a plain function, called as
 
     ``value, fits = evaluate(fun, jac, x, batch, g, spare, args)``
 
-where ``fun`` and ``jac`` are ``compiled.passed(specialize)``, of Numba's types
-``compiled.passed_kinds(specialize)``, and ``args`` are ``compiled.args``, of type
-``compiled.kinds[2]``. ``x`` is a C-contiguous array like the point; ``batch`` is a tuple of what is
-passed after it, such as the indices of rows. The gradient is written to ``g``, an array like ``x``;
-so is ``spare``, which is written to only where ``guarded``: a function that may write to ``x`` gets
-it as a copy. ``fits`` is False where a gradient of another shape was returned: then neither counts,
-and calling the function from Python says what is wrong. What is raised arrives as it is.
+where ``fun`` and ``jac`` are ``compiled.passed()`` and ``args`` are ``compiled.args``, of Numba's
+types ``compiled.kinds``. ``x`` is a C-contiguous array like the point; ``batch`` is a tuple of what
+is passed after it, such as the indices of rows. The gradient is written to ``g``, an array like
+``x``; so is ``spare``, which is written to only where ``guarded``: a function that may write to
+``x`` gets it as a copy. ``fits`` is False where a gradient of another shape was returned: then
+neither counts, and calling the function from Python says what is wrong. What is raised arrives as
+it is.
 
 The functions enter as their addresses: the kernel does not depend on them and is loaded from the
-disk in the next process. With ``specialize`` their code is a part of the kernel instead.
+disk in the next process.
 
 Where ``compiled.counted`` is False, evaluating makes no arrays, and the kernel needs no reference
-counts: a call took 8 ns without them and 64 ns with them. With ``specialize`` nobody knows: compile
-with ``counted=False``, and where Numba refuses, with True.
+counts: a call took 8 ns without them and 64 ns with them.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ from numba import typeof, types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 
-from .evaluation import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, built_in, copied, passed
+from .evaluation import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, copied
 from .kernels.pointers import Pointer, address
 
 __all__ = [
@@ -93,34 +92,22 @@ class CompiledFunction(NamedTuple):
     kinds: tuple[Any, Any, Any]
     guarded: bool
 
-    def evaluate(self, specialize: bool = False) -> Callable[..., Any]:
+    def evaluate(self) -> Callable[..., Any]:
         """Return the plain function that a kernel evaluates value and gradient with."""
-        fun, jac = self.functions
-        point = copied if self.guarded else as_it_is
-        call, call_jac = passed, passed
-        if specialize:
-            call = built_in(fun.py_func)
-            call_jac = call if jac is None else built_in(jac.py_func)
-        return EVALUATE[self.form](point, call, call_jac)
+        return EVALUATE[self.form](copied if self.guarded else as_it_is)
 
     @property
     def counted(self) -> bool:
         """Whether evaluating needs reference counts, as returned arrays do."""
         return self.form != IN_PLACE
 
-    def passed(self, specialize: bool) -> tuple[Any, Any]:
+    def passed(self) -> tuple[Any, Any]:
         """Return what a kernel is passed as ``fun`` and ``jac``."""
-        if specialize:
-            return None, None
         fun, jac = (
             None if function is None else address(function, kind.signature)
             for function, kind in zip(self.functions, self.kinds[:2], strict=True)
         )
         return fun, jac
-
-    def passed_kinds(self, specialize: bool) -> tuple[Any, Any]:
-        """Return Numba's types of what a kernel is passed as ``fun`` and ``jac``."""
-        return (types.none, types.none) if specialize else self.kinds[:2]
 
 
 def is_compiled(fun: Any) -> bool:

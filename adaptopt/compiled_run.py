@@ -70,20 +70,19 @@ class CompiledRun(DescentRun):
         monitor: Monitor,
         domain: Domain | None,
         compiled: CompiledFunction,
-        specialize: bool,
     ) -> None:
         super().__init__(optimizer, objective, monitor, domain)
         method, x = self._group.method, self.x
         self._rates = RateTable(method)
         self._hyper = method.numbers_after_lr
-        self._functions, self._kinds = loop_parts(self._group, compiled, x.ndim, specialize)
+        self._functions, self._kinds = loop_parts(self._group, compiled, x.ndim)
         points = np.empty((3, *x.shape), x.dtype)
         gradients = np.empty((2, *x.shape), x.dtype)
         self._points, self._gradients = points.reshape(3, -1), gradients.reshape(2, -1)
         # Before the first step there is no gradient, and what is left unwritten is not one.
         gradients.fill(np.nan)
         spare = np.empty_like(x)
-        self._objective = (*compiled.passed(specialize), compiled.args)
+        self._objective = (*compiled.passed(), compiled.args)
         self._rows = (points, self._points, gradients, self._gradients, spare)
         self._scalars = tuple(np.empty(1) for _ in method.scalars)
         self._ends = x.dtype.type(0), x.dtype.type(np.nan)
@@ -210,14 +209,14 @@ class CompiledRun(DescentRun):
 
 
 def loop_parts(
-    group: Group, compiled: CompiledFunction, dimensions: int, specialize: bool
+    group: Group, compiled: CompiledFunction, dimensions: int
 ) -> tuple[tuple[Any, ...], DescentKinds]:
     """Return what the loop of a group's method and map is made of, and for which types."""
     method, part, prox = group.method, group._whole, group.prox
     kinds = DescentKinds(
         group.number.name,
         dimensions,
-        (*compiled.passed_kinds(specialize), compiled.kinds[2]),
+        compiled.kinds,
         len(part.slots),
         len(part.walls),
         len(part.rates),
@@ -228,7 +227,7 @@ def loop_parts(
         compiled.counted,
     )
     functions = (
-        compiled.evaluate(specialize),
+        compiled.evaluate(),
         *(method.carry, method.coefficients, method.decay_coefficients),
         *(method.decay, method.rule),
         *(prox.prox, group.residual, group.cost),
@@ -269,7 +268,7 @@ def start_run(
                 "loop looks at every step as it goes"
             )
         try:
-            return CompiledRun(optimizer, objective, monitor, domain, compiled, options.specialize)
+            return CompiledRun(optimizer, objective, monitor, domain, compiled)
         except NumbaError as error:
             warnings.warn(
                 f"the loop of {group.method!r} with {group.prox!r} does not compile, and runs in "

@@ -200,7 +200,7 @@ def _over_numbers(compiled: CompiledFunction) -> Evaluation:
         evaluate = cleared(evaluate)
     return Evaluation(
         evaluate,
-        (*compiled.passed(False), compiled.args),
-        (*compiled.passed_kinds(False), compiled.kinds[2]),
+        (*compiled.passed(), compiled.args),
+        compiled.kinds,
         compiled.counted,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from .kernels.build import inlinable
 
-__all__ = ["EVALUATE", "IN_PLACE", "PAIR", "SEPARATE", "as_it_is", "built_in", "copied", "passed"]
+__all__ = ["EVALUATE", "IN_PLACE", "PAIR", "SEPARATE", "as_it_is", "copied"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # These functions are compiled.
@@ -37,20 +37,9 @@ def passed(x, fun, *rest):
 
 
 @lru_cache(maxsize=64)
-def built_in(function):
-    """Make a call of a function that is a part of the kernel."""
-    function = inlinable(function)
-
-    def call(x, fun, *rest):
-        return function(x, *rest)
-
-    return call
-
-
-@lru_cache(maxsize=64)
-def make_in_place(point, call, call_jac):
+def make_in_place(point):
     """Evaluate a function that writes its gradient."""
-    point, call = inlinable(point), inlinable(call)
+    point, call = inlinable(point), inlinable(passed)
 
     def evaluate(fun, jac, x, batch, g, spare, args):
         return np.float64(call(point(x, spare), fun, *batch, g, *args)), True
@@ -59,9 +48,9 @@ def make_in_place(point, call, call_jac):
 
 
 @lru_cache(maxsize=64)
-def make_pair(point, call, call_jac):
+def make_pair(point):
     """Evaluate a function that returns value and gradient."""
-    point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
+    point, call, take = inlinable(point), inlinable(passed), inlinable(take_gradient)
 
     def evaluate(fun, jac, x, batch, g, spare, args):
         value, gradient = call(point(x, spare), fun, *batch, *args)
@@ -71,14 +60,13 @@ def make_pair(point, call, call_jac):
 
 
 @lru_cache(maxsize=64)
-def make_separate(point, call, call_jac):
+def make_separate(point):
     """Evaluate two functions."""
-    point, call, take = inlinable(point), inlinable(call), inlinable(take_gradient)
-    call_jac = inlinable(call_jac)
+    point, call, take = inlinable(point), inlinable(passed), inlinable(take_gradient)
 
     def evaluate(fun, jac, x, batch, g, spare, args):
         value = np.float64(call(point(x, spare), fun, *batch, *args))
-        return value, take(call_jac(point(x, spare), jac, *batch, *args), g)
+        return value, take(call(point(x, spare), jac, *batch, *args), g)
 
     return evaluate
 

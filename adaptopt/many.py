@@ -189,12 +189,12 @@ class _Problems:
             for row, kind in zip(rows, compiled.kinds[2].types, strict=False)
         )
         self._rows = rows
-        functions, kinds = loop_parts(group, compiled, 1, opts.specialize)
+        functions, kinds = loop_parts(group, compiled, 1)
         shared = types.Tuple(compiled.kinds[2].types[len(rows) :])  # type: ignore[no-untyped-call]
         kinds = kinds._replace(objective=(*kinds.objective[:2], shared))
         row_kinds = typeof(rows)  # type: ignore[no-untyped-call]
         self._kernel = _many_kernel(functions, kinds, row_kinds)
-        self._objective = (*compiled.passed(opts.specialize), compiled.args[len(rows) :])
+        self._objective = (*compiled.passed(), compiled.args[len(rows) :])
         self._rates = RateTable(method)
         self._monitor = Monitor(opts, start, method.has_objective)
         limits = [MOST]

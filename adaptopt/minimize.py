@@ -132,9 +132,6 @@ def minimize(
             result is at most. See Returns; a step then takes one more pass over the arrays. True
             vouches that ``fun`` is convex, and raises ValueError if there can be no certificate.
             None gives one if ``fun`` is one of `adaptopt.problems`, which are known to be convex.
-        specialize : bool, default False
-            Compile a compiled ``fun`` into the loop: faster for few variables, but the loop is then
-            compiled for each ``fun``. Divisions by zero give infinities, as in NumPy.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional

@@ -81,7 +81,6 @@ class Options(Common):
     xtol: float | None = None
     return_all: bool = False
     fd_method: str | None = None
-    specialize: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,6 @@ _CHECKS: dict[str, tuple[str, Any]] = {
     "nan_policy": _one_of(NAN_POLICIES),
     "fd_method": _one_of(FD_METHODS),
     "certificate": _FLAG,
-    "specialize": _FLAG,
 }
 _OPTIONAL = {
     *("maxiter", "maxfev", "maxtime", "certificate", "check_every", "fd_method"),

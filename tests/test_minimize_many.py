@@ -61,7 +61,6 @@ OPTIONS = {
     "xtol": {"xtol": 1e-3, "gtol": None},
     "patience": {"patience": 5},
     "f_target": {"f_target": 1.0, "maxiter": 200},
-    "specialize": {"specialize": True, "maxiter": 50},
 }
 
 

@@ -135,7 +135,6 @@ def run(plan):
 def compare_steps(n, steps, plan):
     runs = {
         "adaptopt": (ours(n), steps),
-        "adaptopt, specialize": (ours(n, specialize=True), steps),
         "adaptopt, loop in Python": (ours(n, value_and_gradient, True), max(steps // 1000, 100)),
     }
     makers = {"JAX + optax": (jax_loop, steps), "torch fused": (torch_loop, max(steps // 5000, 50))}
