@@ -6,11 +6,10 @@ from collections.abc import Callable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from . import dual_averaging, methods
 from .descent import descend
 from .descent_state import DescentState
 from .method import Method
-from .named import METHODS, read_named
+from .named import read_named
 from .options import with_tol
 from .proximal import Proximal
 
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 __all__ = ["minimize", "read_method"]
-
-METHODS.update(
-    (name.lower(), getattr(module, name))
-    for module in (methods, dual_averaging)
-    for name in module.__all__
-)
 
 
 def minimize(

@@ -1,14 +1,20 @@
-"""Methods by name: the modules that define them put them here."""
+"""Methods by name."""
 
 from __future__ import annotations
 
 import difflib
 from typing import Any
 
+from . import dual_averaging, methods
+from .method import Method
+
 __all__ = ["METHODS", "read_named"]
 
-# In lower case. It is filled by `minimize`, which knows the modules: an optimizer lies below them.
-METHODS: dict[str, Any] = {}
+METHODS: dict[str, type[Method]] = {
+    name.lower(): getattr(module, name)
+    for module in (methods, dual_averaging)
+    for name in module.__all__
+}
 
 
 def read_named(what: str, method: Any) -> Any:

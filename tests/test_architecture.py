@@ -21,7 +21,6 @@ LAYERS = [
     {"finite_sum", "interchange", "many"},
     {"device_epochs"},
     {"minimize"},
-    {"methods", "dual_averaging", "method"},
     {"descent", "epochs"},
     {"epoch_calls"},
     {"dense_epochs", "hogwild"},
@@ -61,6 +60,7 @@ LAYERS = [
     {"kernels.contents", "kernels.disk"},
     {"checkpoint", "nonseparable"},
     {"named"},
+    {"methods", "dual_averaging", "method"},
     {"rules", "losses", "schedules", "stopping", "proximal", "gradients"},
     {"arrays"},
 ]
