@@ -34,9 +34,10 @@ class AdaGradDA(Method):
 
     where S is soft thresholding. The point depends on the sum alone: **where the run started is
     forgotten**, and distances are measured from 0. So a schedule that falls to 0 brings the point
-    to 0 too. The penalty belongs to the method, and `minimize` adds it to the value; a ``prox``
-    would apply one more. With ``l1`` or ``l2``, maps that tie coordinates together (`Simplex`,
-    `L2Ball`, `GroupL2`) are refused: their metric is that of a step without them.
+    to 0 too. The penalty belongs to the method, and `minimize` adds it to the value. A ``prox`` may
+    keep the point in a set, such as a box; one with a penalty is refused, as each step would forget
+    what it did. With ``l1`` or ``l2``, maps that tie coordinates together (`Simplex`, `L2Ball`) are
+    refused too: their metric is that of a step without them.
 
     Decoupled weight decay is refused: the point is computed anew, so a decay of it is forgotten.
 
@@ -60,6 +61,7 @@ class AdaGradDA(Method):
     eps: float = 1e-8
     l1: float = 0.0
     l2: float = 0.0
+    from_sums = True
     slots = ("z", "G")
     second_moments = ("G",)
     rule = staticmethod(rules.adagrad_da)
@@ -140,6 +142,7 @@ class FTRL(Method):
     beta: float = 1.0
     l1: float = 0.0
     l2: float = 0.0
+    from_sums = True
     slots = ("z", "n")
     second_moments = ("n",)
     scalars: ClassVar[Mapping[str, float]] = {"previous": 0.0, "current": 0.0}

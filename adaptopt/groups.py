@@ -198,6 +198,12 @@ class Group:
 
     def _read_method(self, method: Any) -> tuple[float, ...]:
         """Check a method, take it, and return the coefficients of its decay."""
+        if method.from_sums and self.prox.has_penalty:
+            raise ValueError(
+                f"prox is {self.prox!r} with {method!r}, expected a map without a penalty, such as "
+                "Box(0, 1): the point is computed anew from sums of gradients, so a penalty is "
+                "forgotten; the method's own l1 and l2 are not"
+            )
         if not (self.prox.is_separable or method.takes_tied_maps):
             raise ValueError(
                 f"prox is a {type(self.prox).__name__} with {method!r}, expected l1 and l2 0.0: "

@@ -110,6 +110,10 @@ class Method:
     ``state_name``
         What states are called in checkpoints: those of another name are refused. Add an option to
         it that decides what the slots hold. By default, the name of the class.
+    ``from_sums``
+        Whether each step computes ``x`` anew from sums of gradients, as dual averaging does. What a
+        proximal map did before is forgotten then: maps that only keep the point in a set are right,
+        penalties are refused. By default not.
     ``second_moments``
         Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
         are never negative. By default none.
@@ -156,6 +160,8 @@ class Method:
     # Whether the slots are sums over the steps, and x is one too or follows from them: then steps
     # of several threads add up.
     additive: ClassVar[bool] = False
+    # Whether each step computes x anew from sums, which forgets what a map did to it before.
+    from_sums: ClassVar[bool] = False
     # Whether an effective rate can only fall, whatever the gradients.
     rates_only_fall: ClassVar[bool] = False
 

@@ -67,7 +67,8 @@ class Momentum(Method):
     lr : float or callable, default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
     momentum : float, default 0.9
-        What is kept of the buffer at each step, in [0, 1).
+        What is kept of the buffer at each step, in [0, 1). The effective rate, that of a gradient
+        that lasts, is ``lr * (1 - dampening) / (1 - momentum)``: proximal maps are applied at it.
     nesterov : bool, default False
         Step along ``g + momentum * b`` instead of ``b``.
     dampening : float, default 0.0
@@ -312,7 +313,8 @@ class RMSProp(Method):
     eps : float, default 1e-8
         At least 0; keeps a coordinate without gradients from dividing by zero.
     momentum : float, default 0.0
-        In [0, 1). Above 0, collect the scaled gradients in a buffer and step along it.
+        In [0, 1). Above 0, collect the scaled gradients in a buffer and step along it; effective
+        rates, at which proximal maps are applied, are then ``1 / (1 - momentum)`` times larger.
     centered : bool, default False
         Divide by the running standard deviation instead: subtract the square of the running mean.
     eps_inside : bool, default False

@@ -233,6 +233,11 @@ class Proximal:
         """Return flat arrays, one entry for each coordinate, and scalars, in this order."""
         return (), ()
 
+    @property
+    def has_penalty(self) -> bool:
+        """Whether it adds to the objective, beyond keeping the point in a set."""
+        return self.cost is not no_cost or type(self).penalty is not Proximal.penalty
+
     def penalty(self, x: np.ndarray) -> float:
         """Return what is added to the objective: the costs of all coordinates."""
         if self.cost is no_cost:
@@ -509,6 +514,11 @@ class _Bounded(Proximal):
         self.residual = cut_short(first.residual)
         self.repeat = then_clip_repeated(first.repeat)
         self.cost = cost_within(first.cost)
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether the first map has one."""
+        return self._first.has_penalty
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Bounded, (self._first, self._box)

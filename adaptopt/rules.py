@@ -190,13 +190,15 @@ def momentum_coefficients(t, lr, mu, nesterov, dampening, lr_inside):
 
     So is every one without momentum, as in torch.
     """
-    share = 1.0 if t == 1 or mu == 0.0 else 1.0 - dampening
-    return (mu, share * lr, 1.0) if lr_inside else (mu, share, lr)
+    damped = 1.0 if mu == 0.0 else 1.0 - dampening
+    share = 1.0 if t == 1 else damped
+    lasting = damped * lr / (1.0 - mu)
+    return (mu, share * lr, 1.0, lasting) if lr_inside else (mu, share, lr, lasting)
 
 
-def momentum_rate(b, mu, lr_in, lr_out):
-    """One rate for all."""
-    return lr_in * lr_out
+def momentum_rate(b, mu, lr_in, lr_out, lasting):
+    """One rate for all: that along a gradient that lasts, once the ball has taken it up."""
+    return lasting
 
 
 def _heavy_ball(x, g, b, mu, lr_in, lr_out):
@@ -210,16 +212,16 @@ def _look_ahead(x, g, b, mu, lr_in, lr_out):
     return x - lr_out * (push + mu * b), b
 
 
-def momentum(x, g, b, mu, lr_in, lr_out):
+def momentum(x, g, b, mu, lr_in, lr_out, lasting):
     """Polyak (1964): a heavy ball."""
     x, b = _heavy_ball(x, g, b, mu, lr_in, lr_out)
-    return x, lr_in * lr_out, (b,)
+    return x, lasting, (b,)
 
 
-def nesterov(x, g, b, mu, lr_in, lr_out):
+def nesterov(x, g, b, mu, lr_in, lr_out, lasting):
     """Nesterov (1983) in the form of Sutskever et al. (2013): look one push ahead."""
     x, b = _look_ahead(x, g, b, mu, lr_in, lr_out)
-    return x, lr_in * lr_out, (b,)
+    return x, lasting, (b,)
 
 
 def _roll(k, x, b, mu, lr_out):
@@ -228,13 +230,13 @@ def _roll(k, x, b, mu, lr_out):
     return x - lr_out * (b * total), b * power
 
 
-def momentum_idle(k, x, b, mu, lr_in, lr_out):
+def momentum_idle(k, x, b, mu, lr_in, lr_out, lasting):
     """In k steps without a gradient, the ball rolls on."""
     x, b = _roll(k, x, b, mu, lr_out)
     return x, (b,)
 
 
-def nesterov_idle(k, x, b, mu, lr_in, lr_out):
+def nesterov_idle(k, x, b, mu, lr_in, lr_out, lasting):
     """Nesterov's ball too, which is one push ahead."""
     x, b = _roll(k, x, b, mu, mu * lr_out)
     return x, (b,)
@@ -274,7 +276,7 @@ def rmsprop_coefficients(
     """Place eps and the learning rate; average with weights that sum to one."""
     eps_in, eps_out = (eps, 0.0) if eps_inside else (0.0, eps)
     lr_in, lr_out = (lr, 1.0) if lr_inside else (1.0, lr)
-    return rho, 1.0 - rho, mu, eps_in, eps_out, lr_in, lr_out
+    return rho, 1.0 - rho, mu, eps_in, eps_out, lr_in, lr_out, 1.0 / (1.0 - mu)
 
 
 def _second_moment(g, E, rho, one_minus_rho):
@@ -294,11 +296,11 @@ def _scale(E, eps_in, eps_out, lr_in):
 
 def rmsprop_rate(E, *rest):
     """Effective rate of a coordinate whose running second moment (or variance) is ``E``."""
-    eps_in, eps_out, lr_in, lr_out = rest[-4:]
-    return times(_scale(E, eps_in, eps_out, lr_in), lr_out)
+    eps_in, eps_out, lr_in, lr_out, gain = rest[-5:]
+    return times(_scale(E, eps_in, eps_out, lr_in), lr_out) * gain
 
 
-def rmsprop(x, g, E, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+def rmsprop(x, g, E, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
     """Tieleman & Hinton (2012): AdaGrad that forgets the distant past."""
     E = _second_moment(g, E, rho, one_minus_rho)
     rate = times(_scale(E, eps_in, eps_out, lr_in), lr_out)
@@ -317,13 +319,13 @@ def _fade_variance(k, V, m, rho):
     return power * (V + m * (m - faded)), faded
 
 
-def rmsprop_momentum_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+def rmsprop_momentum_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
     """In k steps without a gradient, ``E`` fades and the ball rolls on."""
     x, b = _roll(k, x, b, mu, lr_out)
     return x, (E * geometric(rho, k)[0], b)
 
 
-def rmsprop_nesterov_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+def rmsprop_nesterov_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
     """Do the same with Nesterov's ball."""
     x, b = _roll(k, x, b, mu, mu * lr_out)
     return x, (E * geometric(rho, k)[0], b)
@@ -335,7 +337,7 @@ def rmsprop_centered_idle(k, x, V, m, rho, *rest):
 
 
 def rmsprop_centered_momentum_idle(
-    k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out
+    k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
     """Variance and mean fade, and the ball rolls on."""
     x, b = _roll(k, x, b, mu, lr_out)
@@ -344,7 +346,7 @@ def rmsprop_centered_momentum_idle(
 
 
 def rmsprop_centered_nesterov_idle(
-    k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out
+    k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
     """Do the same with Nesterov's ball."""
     x, b = _roll(k, x, b, mu, mu * lr_out)
@@ -352,23 +354,23 @@ def rmsprop_centered_nesterov_idle(
     return x, (V, m, b)
 
 
-def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
     """RMSProp whose scaled gradients are collected in a heavy ball."""
     E = _second_moment(g, E, rho, one_minus_rho)
     scale = _scale(E, eps_in, eps_out, lr_in)
     x, b = _heavy_ball(x, g, b, mu, scale, lr_out)
-    return x, times(scale, lr_out), (E, b)
+    return x, times(scale, lr_out) * gain, (E, b)
 
 
-def rmsprop_nesterov(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+def rmsprop_nesterov(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
     """RMSProp whose scaled gradients are collected in Nesterov's momentum."""
     E = _second_moment(g, E, rho, one_minus_rho)
     scale = _scale(E, eps_in, eps_out, lr_in)
     x, b = _look_ahead(x, g, b, mu, scale, lr_out)
-    return x, times(scale, lr_out), (E, b)
+    return x, times(scale, lr_out) * gain, (E, b)
 
 
-def rmsprop_centered(x, g, V, m, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out):
+def rmsprop_centered(x, g, V, m, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
     """Graves (2013), eq. 38-45: divide by the running standard deviation."""
     V, m = _variance(g, V, m, rho, one_minus_rho)
     rate = times(_scale(V, eps_in, eps_out, lr_in), lr_out)
@@ -376,23 +378,23 @@ def rmsprop_centered(x, g, V, m, rho, one_minus_rho, mu, eps_in, eps_out, lr_in,
 
 
 def rmsprop_centered_momentum(
-    x, g, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out
+    x, g, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
     """Graves (2013), eq. 38-45, whole: centered, with a heavy ball."""
     V, m = _variance(g, V, m, rho, one_minus_rho)
     scale = _scale(V, eps_in, eps_out, lr_in)
     x, b = _heavy_ball(x, g, b, mu, scale, lr_out)
-    return x, times(scale, lr_out), (V, m, b)
+    return x, times(scale, lr_out) * gain, (V, m, b)
 
 
 def rmsprop_centered_nesterov(
-    x, g, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out
+    x, g, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
     """Centered RMSProp with Nesterov's momentum."""
     V, m = _variance(g, V, m, rho, one_minus_rho)
     scale = _scale(V, eps_in, eps_out, lr_in)
     x, b = _look_ahead(x, g, b, mu, scale, lr_out)
-    return x, times(scale, lr_out), (V, m, b)
+    return x, times(scale, lr_out) * gain, (V, m, b)
 
 
 # -- AdaDelta --------------------------------------------------------------------------------------

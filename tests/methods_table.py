@@ -84,6 +84,11 @@ def in_turn(names, *choices):
     return cases
 
 
+def takes(name, prox):
+    """Tell whether a method takes a map: dual averaging and FTRL refuse penalties."""
+    return prox is None or not (METHODS[name].from_sums and prox.has_penalty)
+
+
 # Those whose rate is a formula; the others' steps write the rates down.
 RATED = [name for name, method in METHODS.items() if method.rate]
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 import numba
 import numpy as np
 import pytest
-from methods_table import KERNEL_OF, KERNELS, METHODS, in_turn
+from methods_table import KERNEL_OF, KERNELS, METHODS, in_turn, takes
 from numba import njit
 from numba.core.runtime import _nrt_python, rtsys
 from scipy import optimize
@@ -139,7 +139,10 @@ def both(form, spy, x0=X0, args=(2.0,), **others):
 # Each kernel with another map, dtype and form, and every row of the table of methods with those of
 # its kernel; the test below is for all pairs of these with one method. A loop takes seconds to
 # compile.
-CHOICES = {name: chosen for name, *chosen in in_turn(KERNELS, MAPS, DTYPES, FORMS)}
+CHOICES = {
+    name: (map_ if takes(name, MAPS[map_].get("prox")) else "bounds", *others)
+    for name, map_, *others in in_turn(KERNELS, MAPS, DTYPES, FORMS)
+}
 ROWS = [(name, *CHOICES[KERNEL_OF[name]]) for name in METHODS]
 
 

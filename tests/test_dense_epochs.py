@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from methods_table import KERNEL_OF, KERNELS, METHODS, in_turn
+from methods_table import KERNEL_OF, KERNELS, METHODS, in_turn, takes
 from numba import njit
 from scipy import sparse
 
@@ -73,8 +73,8 @@ def calls(monkeypatch):
 # Each kernel with one map and dtype in turn, every row of the table with those of its kernel, and
 # one method with all of them.
 CHOICES = {
-    name: chosen
-    for name, *chosen in in_turn([*KERNELS, "adagrad-norm"], MAPS, ("float32", "float64"))
+    name: (map_ if takes(KERNEL_OF.get(name, "sgd"), MAPS[map_]) else "box", dtype)
+    for name, map_, dtype in in_turn([*KERNELS, "adagrad-norm"], MAPS, ("float32", "float64"))
 }
 CASES = {(name, *CHOICES[KERNEL_OF.get(name, name)]) for name in TABLE} | {
     ("adam-decay", prox, dtype) for prox in MAPS for dtype in ("float32", "float64")

@@ -220,3 +220,19 @@ def test_ftrl_rests_the_same_in_every_loop():
 def test_a_rate_of_ftrl_so_small_that_it_counts_as_0_is_refused():
     with pytest.raises(ValueError, match=r"FTRL\.lr is 1e-30, expected at least 1e-20"):
         ao.FTRL(1e-30)
+
+
+@pytest.mark.parametrize(
+    ("method", "prox"),
+    [
+        (ao.AdaGradDA(0.5), ao.L1(0.3)),
+        (ao.FTRL(0.5), ao.L1(0.3).within(ao.Box(-1.0, 1.0))),
+        (ao.FTRL(0.5), ao.GroupL2(0.3, [0, 1, 1])),
+    ],
+)
+def test_a_penalty_that_a_point_computed_anew_forgets_is_refused(method, prox):
+    x = np.ones(3)
+    with pytest.raises(ValueError, match=r"prox is .* with .*, expected a map without a penalty"):
+        ao.Optimizer(x, method, prox)
+    with pytest.raises(ValueError, match="so a penalty is forgotten"):
+        ao.minimize(lambda x: (x @ x, 2 * x), x, jac=True, method=method, prox=prox)

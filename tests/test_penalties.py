@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from methods_table import KERNELS, METHODS, in_turn
+from methods_table import KERNELS, METHODS, in_turn, takes
 from scipy import optimize
 
 import adaptopt as ao
@@ -92,7 +92,10 @@ def test_the_residual_is_zero_where_a_step_does_not_move(name, x, g):
 DTYPES = (np.float32, np.float64)
 PAIRS = dict.fromkeys(
     [
-        *in_turn(KERNELS, SEPARABLE, DTYPES),
+        *[
+            (name, map_ if takes(name, SEPARABLE[map_]) else "box", dtype)
+            for name, map_, dtype in in_turn(KERNELS, SEPARABLE, DTYPES)
+        ],
         *[("nadam", name, dtype) for name in SEPARABLE for dtype in DTYPES],
     ]
 )
@@ -232,7 +235,10 @@ def test_elements_in_no_group_are_left_alone():
 TIED_DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16]
 TIED_CASES = dict.fromkeys(
     [
-        *in_turn(KERNELS, TIED, TIED_DTYPES),
+        *[
+            (name, map_ if takes(name, TIED[map_]) else "ball", dtype)
+            for name, map_, dtype in in_turn(KERNELS, TIED, TIED_DTYPES)
+        ],
         *[("adagrad", name, dtype) for name in TIED for dtype in TIED_DTYPES],
     ]
 )
@@ -240,8 +246,6 @@ TIED_CASES = dict.fromkeys(
 
 @pytest.mark.parametrize(("method", "name", "dtype"), TIED_CASES)
 def test_every_method_and_dtype_takes_it(method, name, dtype):
-    if getattr(method, "l1", 0):
-        pytest.skip("a penalty of the method's own and a map that ties coordinates are refused")
     x, g = np.random.default_rng(0).standard_normal((2, 6)).astype(dtype)
     opt = ao.Optimizer(x, METHODS[method], TIED[name])
     opt.step(g)
@@ -408,6 +412,24 @@ def test_bounds_and_a_separable_prox_are_handled_together():
     )  # fmt: skip
     np.testing.assert_allclose(res.x, [0.2, 0, -0.1], atol=1e-5)
     assert res.success
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ao.Momentum(0.02),
+        ao.Momentum(0.02, nesterov=True),
+        ao.Momentum(0.02, lr_inside=True, dampening=0.5),
+        ao.RMSProp(FALLING, momentum=0.9),
+    ],
+    ids=str,
+)
+def test_momentum_leaves_the_penalty_what_it_is(method):
+    """A gradient that lasts moves a ball 1 / (1 - momentum) times as far as a single one."""
+    res = ao.minimize(
+        quadratic, np.ones(3), jac=True, method=method, prox=ao.L1(0.3), options={"maxiter": 5000}
+    )
+    np.testing.assert_allclose(res.x, [0.7, 0, -0.5], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", TIED)

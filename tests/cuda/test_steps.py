@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from methods_table import KERNELS, METHODS, in_turn
+from methods_table import KERNELS, METHODS, in_turn, takes
 from on_device import assert_same, roots_as_compiled, there
 
 import adaptopt as ao
@@ -30,6 +30,7 @@ CASES = [
     for turn in (0, 3)
     for name, what in in_turn(KERNELS, [*OPTIONS][turn:] + [*OPTIONS][:turn])
     if what != "narrow-state" or METHODS[name].second_moments
+    if takes(name, OPTIONS[what][2].get("prox"))
 ]
 MORE = {
     "bfloat16": (BFLOAT16, BFLOAT16, {}),
