@@ -341,10 +341,8 @@ class Method:
         lr = self.lr  # type: ignore[attr-defined]
         if not callable(lr):
             return lr  # type: ignore[no-any-return]
-        value: float | None = math.inf
-        with contextlib.suppress(OverflowError):  # of a power
-            given = lr(t)
-            value = _as_float(given)
+        given = lr(t)
+        value = _as_float(given)
         if value is None:
             raise TypeError(f"lr({t}) is {given!r:.60}, expected a number")
         if not (math.isfinite(value) and value >= 0):

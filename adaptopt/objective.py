@@ -146,11 +146,13 @@ class Objective:
         """Refuse a compiled function that writes nothing to what was taken for its gradient."""
         if self._evaluate != self._in_place:
             return
-        untouched = np.ones(self._shape, self._dtype)
-        self._fun(self._point(x), *batch, untouched, *self._args)
-        if untouched.size and (untouched == 1).all():
-            taken = taken_for_gradient(self._fun, 1 + len(batch), self._args)
-            raise TypeError(f"fun writes nothing to g_out, expected the gradient{taken}")
+        for value in (1.0, 2.0):  # one of them may be the gradient
+            given = np.full(self._shape, value, self._dtype)
+            self._fun(self._point(x), *batch, given, *self._args)
+            if not given.size or (given != value).any():
+                return
+        taken = taken_for_gradient(self._fun, 1 + len(batch), self._args)
+        raise TypeError(f"fun writes nothing to g_out, expected the gradient{taken}")
 
     def known(self, gradient: np.ndarray) -> np.ndarray:
         """Return a copy, NaN where bounds fix what finite differences then leave out, as SciPy."""

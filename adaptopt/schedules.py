@@ -48,7 +48,11 @@ class Schedule:
 
     def __call__(self, t: int) -> float:
         """Return the learning rate of step ``t``, counted from 1."""
-        return self.formula(t, *[p(t) if callable(p) else p for p in self.parameters])
+        parameters = [p(t) if callable(p) else p for p in self.parameters]
+        try:
+            return self.formula(t, *parameters)
+        except OverflowError:  # of a power: what compiled code comes to
+            return math.inf
 
     def __repr__(self) -> str:
         name = self.formula.__name__.lstrip("_")

@@ -48,7 +48,8 @@ def both(p, method="adagrad", prox=None, x0=0.3, validation=(None, None), **opti
 def assert_same(ours, theirs):
     """Compare everything that a run returns, to the last bit."""
     assert ours.keys() == theirs.keys()
-    for key in ours.keys() - {"state"}:
+    # A problem is known to be convex, a function of row numbers is not.
+    for key in ours.keys() - {"state", "certificate", "lower_bound"}:
         np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
     assert pickle.dumps(ours.state) == pickle.dumps(theirs.state)
 
@@ -491,10 +492,9 @@ def unwritten(x, idx, g_out, A, b):
     return 0.0
 
 
-def test_a_gradient_that_is_not_written_ends_the_run(calls):
-    res = over_numbers(unwritten)
-    assert (res.status, res.nit) == (3, 0)
-    assert "gradient with a non-finite entry" in res.message
+def test_a_gradient_that_is_not_written_is_refused(calls):
+    with pytest.raises(TypeError, match="fun writes nothing to g_out, expected the gradient"):
+        over_numbers(unwritten)
     assert calls
 
 
