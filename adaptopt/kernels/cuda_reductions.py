@@ -165,7 +165,8 @@ def make_device_norm(residual, read_x, read_g):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             x_i, g_i = read_x(x[i]), read_g(g[i])
             # PTX does not say that abs clears the sign of a NaN, which has to be above all numbers.
-            slope_i = max(to_bits(abs(g_i)) & WITHOUT_SIGN, to_bits(abs(x_i)) & WITHOUT_SIGN)
+            slope_i, size_i = to_bits(abs(g_i)) & WITHOUT_SIGN, to_bits(abs(x_i)) & WITHOUT_SIGN
+            slope_i = size_i if size_i > slope_i else slope_i
             residual_i = residual(x_i, g_i, *gather(walls, i), *coefs)
             distance_i = to_bits(abs(residual_i)) & WITHOUT_SIGN
             slope = slope_i if slope_i > slope else slope
