@@ -13,8 +13,8 @@ A front end hands `read_compiled` the user's function, a point and the arguments
 ...         f += g_out[i] ** 2 / 2
 ...     return f
 >>> compiled = read_compiled(bowl, None, np.zeros(3), (), (2.0,))
->>> compiled.form, compiled.functions == (bowl, None), compiled.args, compiled.guarded
-('in place', True, (2.0,), False)
+>>> compiled.form, compiled.functions == (bowl, None), compiled.args == (2.0,), compiled.guarded
+('in place', True, True, False)
 
 The kernel is made with the part ``compiled.evaluate()``, a plain function, called as
 
