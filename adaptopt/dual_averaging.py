@@ -111,8 +111,9 @@ class FTRL(Method):
     ------
     ValueError
         Also where ``beta`` and ``l2`` are both 0: a zero gradient would divide by zero. And for
-        decoupled weight decay, as the next step would compute the point anew. With ``l1`` or
-        ``l2``, also for maps that tie coordinates together, such as `Simplex`.
+        decoupled weight decay, as the next step would compute the point anew; when an optimizer is
+        made, for the same reason, for a ``prox`` with a penalty. With ``l1`` or ``l2``, also for
+        maps that tie coordinates together, such as `Simplex`.
 
     Notes
     -----

@@ -138,7 +138,7 @@ def minimize(
         ``x0``. Budgets (``maxiter``, ...) count anew. With other bounds or penalties than the
         earlier run had (``prox``, ``weight_decay``, ...), it goes on from the last iterate, made
         feasible, with the method's state, and forgets the values and the best iterate of before.
-        ``fun`` and ``args`` must be the same: nobody notices if they are not.
+        ``fun`` and ``args`` must be the same, which is not checked.
     progress : bool
         Show a progress bar (needs tqdm).
 
