@@ -5,27 +5,19 @@ takes one step at a time, in place.
 """
 
 from . import interchange, problems, regret, schedules
-from .dual_averaging import FTRL, AdaGradDA, AdaGradNorm
-from .finite_sum import minimize_finite_sum
-from .many import minimize_many
-from .method import Method
-from .methods import (
-    SGD,
-    AdaDelta,
-    AdaGrad,
-    Adam,
-    Adamax,
-    AdamW,
-    AMSGrad,
-    Momentum,
-    Nadam,
-    RMSProp,
-    RowWiseAdaGrad,
-)
-from .minimize import minimize
-from .nonseparable import GroupL2, L2Ball, Simplex
-from .optimizer import Optimizer
-from .proximal import L1, L2, Box, ElasticNet, NonNegative
+from .methods.adagrad import AdaGrad, AdaGradNorm, RowWiseAdaGrad
+from .methods.adam import Adam, Adamax, AdamW, AMSGrad
+from .methods.base import Method
+from .methods.dual_averaging import FTRL, AdaGradDA
+from .methods.momentum import SGD, Momentum
+from .methods.nadam import Nadam
+from .methods.rmsprop import AdaDelta, RMSProp
+from .optimizer.optimizer import Optimizer
+from .prox.separable import L1, L2, Box, ElasticNet, NonNegative
+from .prox.tying import GroupL2, L2Ball, Simplex
+from .solvers.finite_sum import minimize_finite_sum
+from .solvers.many import minimize_many
+from .solvers.minimize import minimize
 
 __version__ = "0.1.0"
 

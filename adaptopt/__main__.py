@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import environment
-from .demonstration import (
+from .demo import environment
+from .demo.demonstration import (
     BATCH,
     METHODS,
     Problem,

@@ -6,18 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "FORMATS",
-    "aligned",
-    "check_csr",
-    "check_kind",
-    "compute_dtype",
-    "flat_view",
-    "read_array",
-    "read_real",
-    "storage",
-]
-
 # The dtypes of parameters, by name: bfloat16 is that of ml_dtypes, which need not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .optimizer import Optimizer
+from .optimizer.optimizer import Optimizer
 
 __all__ = ["from_torch", "to_torch"]
 

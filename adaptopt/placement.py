@@ -14,54 +14,13 @@ import numpy as np
 
 from . import arrays
 from .arrays import aligned, storage
-from .kernels import (
-    CatchUp,
-    DenseStep,
-    RowStep,
-    RowSums,
-    SumOfSquares,
-    norm_kernel,
-    rate_kernel,
-)
 from .kernels.averages import average_kernel
-from .proximal import Proximal
-
-__all__ = [
-    "Kernels",
-    "Sent",
-    "address",
-    "average",
-    "bound",
-    "copy",
-    "demand_host",
-    "duplicate",
-    "empty",
-    "feasible",
-    "fill",
-    "filling",
-    "flat_view",
-    "index_of",
-    "is_finite",
-    "is_on_device",
-    "is_same",
-    "join",
-    "kernels_for",
-    "moved",
-    "narrowed",
-    "on_host",
-    "on_one_stream",
-    "overlap",
-    "prepare",
-    "read_integers",
-    "read_stream",
-    "sent_beside",
-    "spread",
-    "stream_for",
-    "stream_of",
-    "sum_of_squares",
-    "wait",
-    "widen",
-]
+from .kernels.idle import CatchUp
+from .kernels.reductions import SumOfSquares, norm_kernel
+from .kernels.row_sums import RowSums
+from .kernels.step import DenseStep, rate_kernel
+from .kernels.table import RowStep
+from .prox.separable import Proximal
 
 
 class Kernels(NamedTuple):
@@ -132,8 +91,7 @@ def flat_view(
             "copied between host and device unasked"
         )
     if there:
-        seen = _device().view(name, array, like, writable, stream, near)
-        return seen.reshape(seen.size).bind(seen.stream)
+        return _device().flat_view(name, array, like, writable, stream, near)
     if stream is not None:
         raise ValueError(f"stream is {stream!r} with {name} on the host, expected None")
     return arrays.flat_view(name, array, like, writable)
@@ -388,6 +346,6 @@ def index_of(array: Any) -> int | None:
 
 @cache
 def _device() -> Any:
-    from . import device
+    from .cuda import backend as device
 
     return device

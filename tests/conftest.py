@@ -18,7 +18,7 @@ def method(request):
 @pytest.fixture
 def no_cache(monkeypatch):
     """Compile without the disk cache: what is loaded from one has no code to look at."""
-    from adaptopt.kernels import build
+    from adaptopt.kernels import compile as build
 
     monkeypatch.setattr(build, "enable_cache", lambda dispatcher: None)
 

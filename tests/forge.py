@@ -31,9 +31,9 @@ from numba import njit
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt import checkpoint
-from adaptopt.descent_state import DescentState
-from adaptopt.epoch_state import EpochState
+from adaptopt.optimizer import checkpoint
+from adaptopt.solvers.descent_state import DescentState
+from adaptopt.solvers.epoch_state import EpochState
 
 HANGS = 8  # seconds
 ALLOWED = 3  # times the size of a file, and what any reading takes

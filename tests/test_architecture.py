@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,58 +15,20 @@ MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
 )
 
-# From the top down; modules of one layer may import each other.
-LAYERS = [
-    {"__main__", "demonstration", "environment"},
+# From the ground up: a room imports rooms of lower floors only, and modules of its own.
+FLOORS = [
+    {"scalar", "arrays", "schedules"},
+    {"methods", "prox", "kernels"},
+    {"cuda", "problems", "regret"},
+    {"placement"},
+    {"optimizer", "objectives"},
+    {"solvers", "interchange"},
     {"__init__"},
-    {"finite_sum", "interchange", "many"},
-    {"device_epochs"},
-    {"minimize"},
-    {"descent", "epochs"},
-    {"epoch_calls"},
-    {"dense_epochs", "hogwild"},
-    {"compiled_run"},
-    {"device_run"},
-    {"descent_run"},
-    {"device_figures", "device_batches"},
-    {"device_objective"},
-    {"descent_state", "epoch_state", "judging", "batches", "averaging", "compiled_epochs"},
-    {
-        *("run_state", "monitor", "history", "objective", "options", "reporting", "shuffling"),
-        *("regret", "compiled_function", "evaluation"),
-    },
-    {"optimizer", "problems"},
-    {"sparse_rows"},
-    {"groups", "rate_table", "deferral"},
-    {"tables"},
-    {"packing", "precision", "snapshot", "transformation"},
-    {"foreign"},
-    {"placement", "device", "uploads"},
-    {"kernels.cuda_epochs"},
-    {"kernels.cuda_looks"},
-    {
-        *("kernels.cuda_steps", "kernels.cuda_reductions", "kernels.cuda_verdict"),
-        *("kernels.cuda_maps", "kernels.cuda_rows"),
-    },
-    {"kernels.cuda_arity", "kernels.cuda_launch"},
-    {"kernels.dense_epochs", "kernels.hogwild"},
-    {
-        *("kernels.__init__", "kernels.dense", "kernels.reductions", "kernels.rows"),
-        *("kernels.epochs", "kernels.descent", "kernels.many", "kernels.rates"),
-        *("kernels.coalesce", "kernels.table_rows", "kernels.catch_up", "kernels.row_sums"),
-    },
-    {"kernels.loops", "kernels.threads", "kernels.per_step", "kernels.averages", "kernels.sums"},
-    {"kernels.access"},
-    {"kernels.build", "kernels.formats", "kernels.exact_sums", "kernels.pointers"},
-    {"kernels.contents", "kernels.disk"},
-    {"checkpoint", "nonseparable"},
-    {"named"},
-    {"methods", "dual_averaging", "method"},
-    {"rules", "losses", "schedules", "stopping", "proximal", "gradients"},
-    {"arrays"},
+    {"demo"},
+    {"__main__"},
 ]
-LEVEL = {module: -depth for depth, layer in enumerate(LAYERS) for module in layer}
-MATHS = {"rules": {"math"}, "losses": {"math"}, "schedules": {"math"}, "stopping": {"math"}}
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LONGEST = 1250  # lines
 FORBIDDEN_NAMES = {"utils", "core", "helpers", "common", "misc", "config"}
 
 
@@ -92,21 +55,28 @@ def imports(module):
                 yield f"adaptopt.{inside}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_a_layer(module):
-    assert module in LEVEL
+def room_of(module):
+    room = module.removeprefix("adaptopt.").partition(".")[0]
+    return room if room in FLOOR else "__init__"
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_point_downward(module):
-    ours = [name.removeprefix("adaptopt.") for name in imports(module) if "adaptopt." in name]
-    assert all(LEVEL[name] <= LEVEL[module] for name in ours)
+def test_rooms_import_only_rooms_of_lower_floors(module):
+    assert module.partition(".")[0] in FLOOR
+    room = room_of(module)
+    others = {room_of(name) for name in imports(module) if name.startswith("adaptopt.")} - {room}
+    assert all(FLOOR[other] < FLOOR[room] for other in others)
 
 
-@pytest.mark.parametrize("module", MATHS)
-def test_the_maths_imports_only_math(module):
-    standard = {"__future__", "collections.abc", "dataclasses", "itertools", "typing"}
-    assert set(imports(module)) - standard == MATHS[module]
+def test_modules_of_a_room_import_each_other_in_no_circle():
+    graph = {m: {n.removeprefix("adaptopt.") for n in imports(m)} & set(MODULES) for m in MODULES}
+    TopologicalSorter(graph).prepare()  # raises where there is a circle
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_are_short(module):
+    path = PACKAGE / Path(*module.split("."))
+    assert len(path.with_suffix(".py").read_text(encoding="utf-8").splitlines()) <= LONGEST
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -34,7 +34,7 @@ print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values
 EPOCHS = """
 import sys, numpy as np, adaptopt as ao
 from numba import njit
-from adaptopt import dense_epochs
+from adaptopt.solvers import dense_epochs
 p = ao.problems.LeastSquares(np.ones((4, 2)), np.ones(4))
 
 @njit

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from adaptopt import checkpoint
+from adaptopt.optimizer import checkpoint
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -212,7 +212,7 @@ def test_the_same_contents_make_the_same_file(saved):
 def test_ml_dtypes_is_imported_for_bfloat16_alone(path):
     checkpoint.write(path, "optimizer", {}, {"x": np.ones(2, np.float16)})
     code = (
-        "import sys; from adaptopt import checkpoint; checkpoint.read(sys.argv[1], 'optimizer'); "
+        "import sys; from adaptopt.optimizer import checkpoint; checkpoint.read(sys.argv[1], 'optimizer'); "
         "sys.exit('ml_dtypes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == 0
@@ -412,7 +412,7 @@ def test_a_disk_that_is_full_leaves_the_old_file_and_no_other(saved):
     code = """
 import resource, sys
 import numpy as np
-from adaptopt import checkpoint
+from adaptopt.optimizer import checkpoint
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     checkpoint.write(sys.argv[1], "optimizer", {}, {"x": np.zeros(1_000_000)})
@@ -429,7 +429,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(saved, place):
     code = f"""
 import os, sys, time, zipfile
 import numpy as np
-from adaptopt import checkpoint
+from adaptopt.optimizer import checkpoint
 def wait(*args):
     print("waits", flush=True)
     time.sleep(600)

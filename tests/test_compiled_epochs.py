@@ -7,8 +7,8 @@ import pytest
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt.averaging import Average
-from adaptopt.compiled_epochs import CompiledEpochs
+from adaptopt.solvers.averaging import Average
+from adaptopt.solvers.sparse_epochs import CompiledEpochs
 
 ROWS, COLUMNS = 120, 40
 
@@ -174,7 +174,7 @@ def test_going_on_is_exact(split, tmp_path):
 
 
 def test_calls_are_cut_so_that_limits_are_seen(monkeypatch):
-    from adaptopt import compiled_epochs
+    from adaptopt.solvers import sparse_epochs as compiled_epochs
 
     whole, _ = both(problem(), ao.AdaGrad(0.3), ao.L1(0.01))
     monkeypatch.setattr(compiled_epochs, "ENTRIES", 50)
@@ -183,7 +183,7 @@ def test_calls_are_cut_so_that_limits_are_seen(monkeypatch):
 
 
 def test_long_gaps_are_cut(monkeypatch):
-    from adaptopt import compiled_epochs
+    from adaptopt.solvers import sparse_epochs as compiled_epochs
 
     whole, plain = both(problem(), ao.RMSProp(0.05, eps=1e-3), batch_size=1)
     monkeypatch.setattr(compiled_epochs, "LONGEST", 50)

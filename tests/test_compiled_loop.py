@@ -16,9 +16,9 @@ from numba.core.runtime import _nrt_python, rtsys
 from scipy import optimize
 
 import adaptopt as ao
-from adaptopt import compiled_run
-from adaptopt.compiled_run import CompiledRun
 from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.solvers import compiled_descent as compiled_run
+from adaptopt.solvers.compiled_descent import CompiledRun
 
 SCALE = np.array([10.0, 1.0, 0.01, 5.0, 3.0, 0.3, 0.03])
 X0 = np.array([0.0, 1.0, -2.0, 3.5, 7.0, 0.25, -0.125])

@@ -79,7 +79,7 @@ def accesses(body):
 
 def step(method, dtype, gradient=None, **options):
     """Return the device's step for what a host group would run."""
-    from adaptopt.kernels.cuda_steps import DenseStep
+    from adaptopt.cuda.step import DenseStep
 
     group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
     layout = group._layout
@@ -90,7 +90,7 @@ def step(method, dtype, gradient=None, **options):
 
 def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", **options):
     """Return what steps rows of a device, and catches up with them, for what a host table would."""
-    from adaptopt.kernels.cuda_rows import CatchUp, RowStep
+    from adaptopt.cuda.table import CatchUp, RowStep
 
     shape = (3, 2)
     opt = ao.Optimizer(np.zeros(shape, dtype), method, prox, lazy=lazy, **options)
@@ -109,7 +109,7 @@ def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", *
 
 def decided(method, dtype, **options):
     """Return the step that a device decides on."""
-    from adaptopt.kernels.cuda_steps import DecidedStep
+    from adaptopt.cuda.step import DecidedStep
 
     group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
     return DecidedStep(group._functions, group._layout)
@@ -119,18 +119,18 @@ def reductions():
     """Return functions that make the kernels in which threads share memory, by name."""
 
     def norm(dtype):
-        from adaptopt.kernels.cuda_reductions import NormKernel
+        from adaptopt.cuda.reductions import NormKernel
 
         group = ao.Optimizer(np.zeros(1, dtype), ao.SGD())._groups[0]
         return NormKernel(group.residual, group.cost_layout)
 
     def squares(dtype):
-        from adaptopt.kernels.cuda_reductions import SumOfSquares
+        from adaptopt.cuda.reductions import SumOfSquares
 
         return SumOfSquares(dtype.name)
 
     def wanted(dtype):
-        from adaptopt.kernels.cuda_reductions import WantedSquares
+        from adaptopt.cuda.reductions import WantedSquares
 
         return WantedSquares(dtype.name)
 
@@ -145,7 +145,7 @@ def maps():
     """Return functions that make the kernels of maps that tie coordinates together, by name."""
 
     def kernel(prox, dtype, **options):
-        from adaptopt.kernels.cuda_maps import itself, listed, map_kernel
+        from adaptopt.cuda.maps import itself, listed, map_kernel
 
         layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options)._groups[0]._layout
         place = itself if prox.tied(3)[0] is None else listed
@@ -167,13 +167,13 @@ def verdicts():
     """Return functions that make the kernels of one thread, by name."""
 
     def verdict():
-        from adaptopt.gradients import factors_for
-        from adaptopt.kernels.cuda_verdict import Verdict
+        from adaptopt.cuda.verdict import Verdict
+        from adaptopt.optimizer.clip_rules import factors_for
 
         return Verdict(factors_for)
 
     def coefficients(method, **options):
-        from adaptopt.kernels.cuda_verdict import Coefficients
+        from adaptopt.cuda.verdict import Coefficients
 
         layout = ao.Optimizer(np.zeros(1, np.float32), method, **options)._groups[0]._layout
         return Coefficients(method, "float32", *layout.coefs[:3])
@@ -338,7 +338,7 @@ def test_only_rows_that_wait_for_one_another_have_barriers():
 
 @pytest.mark.parametrize("dtype", BITS, ids=str)
 def test_sums_of_rows(dtype):
-    from adaptopt.kernels.cuda_rows import RowSums
+    from adaptopt.cuda.table import RowSums
 
     number = FLOAT64 if dtype == FLOAT64 else FLOAT32
     body = ptx(RowSums(dtype.name, number.name))
@@ -349,7 +349,7 @@ def test_sums_of_rows(dtype):
 
 @pytest.mark.parametrize("name", RATED)
 def test_rates(name):
-    from adaptopt.kernels.cuda_steps import RateKernel
+    from adaptopt.cuda.step import RateKernel
 
     method = METHODS[name]
     layout = ao.Optimizer(np.zeros(1, np.float32), method)._groups[0]._layout
@@ -364,7 +364,7 @@ def test_rates(name):
     "prox", [None, ao.Box([0.0], [1.0]), ao.L1(0.1), ao.L1(0.1).within(ao.Box([0.0], [1.0]))]
 )
 def test_norms(dtype, prox):
-    from adaptopt.kernels.cuda_reductions import NormKernel
+    from adaptopt.cuda.reductions import NormKernel
 
     group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
     body = ptx(NormKernel(group.residual, group.cost_layout))
@@ -375,7 +375,7 @@ def test_norms(dtype, prox):
 
 @pytest.mark.parametrize("dtype", BITS, ids=str)
 def test_sums_of_squares(dtype):
-    from adaptopt.kernels.cuda_reductions import SumOfSquares
+    from adaptopt.cuda.reductions import SumOfSquares
 
     body = ptx(SumOfSquares(dtype.name))
     assert_stays_in_registers(body)
@@ -386,7 +386,7 @@ def test_sums_of_squares(dtype):
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 @pytest.mark.parametrize("value", [None, "float32", "float64"])
 def test_what_watches_for_numbers_that_are_not_finite(value, dtype):
-    from adaptopt.kernels.cuda_looks import watch_kernel
+    from adaptopt.cuda.looks import watch_kernel
 
     body = ptx(watch_kernel(value, dtype.name))
     assert uses_float64(body) == ("float64" in (value, dtype.name))
@@ -397,7 +397,7 @@ def test_what_watches_for_numbers_that_are_not_finite(value, dtype):
 @pytest.mark.parametrize("value", [None, "float16", "float32", "float64"])
 def test_values_are_written_down_in_their_bits(value):
     """Values and penalties are float64."""
-    from adaptopt.kernels.cuda_looks import value_kernel
+    from adaptopt.cuda.looks import value_kernel
 
     body = ptx(value_kernel(value))
     assert_stays_in_registers(body)
@@ -406,7 +406,7 @@ def test_values_are_written_down_in_their_bits(value):
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 def test_the_largest_move(dtype):
-    from adaptopt.kernels.cuda_looks import move_kernel
+    from adaptopt.cuda.looks import move_kernel
 
     body = ptx(move_kernel(dtype.name))
     assert uses_float64(body) == (dtype == FLOAT64)
@@ -423,7 +423,7 @@ PENALTIES = {
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 @pytest.mark.parametrize("prox", PENALTIES.values(), ids=PENALTIES)
 def test_sums_of_penalties(prox, dtype):
-    from adaptopt.kernels.cuda_looks import costs_kernel
+    from adaptopt.cuda.looks import costs_kernel
 
     group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
     body = ptx(costs_kernel(prox.cost, group._layout))
@@ -434,7 +434,7 @@ def test_sums_of_penalties(prox, dtype):
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 @pytest.mark.parametrize("prox", [ao.Box([0.0], [1.0]), PENALTIES["bounded"]], ids=["box", "l1"])
 def test_projections(prox, dtype):
-    from adaptopt.kernels.cuda_looks import project_kernel
+    from adaptopt.cuda.looks import project_kernel
 
     walls, coefs = prox.parameters((1,), dtype)
     body = ptx(project_kernel(prox.prox, dtype.name, len(walls), len(coefs)))
@@ -444,7 +444,7 @@ def test_projections(prox, dtype):
 
 @pytest.mark.parametrize("words", ["uint8", "uint16", "uint32", "uint64"])
 def test_rows_are_gathered_without_a_division(words):
-    from adaptopt.kernels.cuda_epochs import gather_kernel
+    from adaptopt.cuda.batches import gather_kernel
 
     body = ptx(gather_kernel(words))
     assert_stays_in_registers(body)
@@ -454,7 +454,8 @@ def test_rows_are_gathered_without_a_division(words):
 
 @pytest.mark.parametrize("form", ["float32", "float64"])
 def test_means_are_kept_in_float64(form):
-    from adaptopt.kernels import cuda_epochs, cuda_steps
+    from adaptopt.cuda import batches as cuda_epochs
+    from adaptopt.cuda import step as cuda_steps
 
     kind = BITS[np.dtype(form)]
     average = accesses(ptx(cuda_epochs.average_kernel(form)))
@@ -466,7 +467,7 @@ def test_means_are_kept_in_float64(form):
 
 @pytest.mark.parametrize("value", [None, "float32", "float64"])
 def test_sums_of_losses(value):
-    from adaptopt.kernels.cuda_epochs import count_kernel
+    from adaptopt.cuda.batches import count_kernel
 
     body = ptx(count_kernel(value))
     assert_stays_in_registers(body)
@@ -475,7 +476,7 @@ def test_sums_of_losses(value):
 
 @pytest.mark.parametrize("form", ["bfloat16", "float16"])
 def test_what_fills_arrays(form):
-    from adaptopt.kernels.cuda_steps import fill_kernel, widen_kernel
+    from adaptopt.cuda.step import fill_kernel, widen_kernel
 
     assert accesses(ptx(fill_kernel("float32"))) == [set(), {"f32"}]
     assert accesses(ptx(fill_kernel(form))) == [set(), {"b16"}]
@@ -498,7 +499,7 @@ class Driver:
 
 
 def test_a_kernel_is_configured_once_for_each_size_and_stream_without_a_warning():
-    from adaptopt.kernels.cuda_steps import fill_kernel
+    from adaptopt.cuda.step import fill_kernel
 
     kernel, driver = fill_kernel.__wrapped__("float32"), Driver()
     vars(kernel)["compiled"] = driver
@@ -510,8 +511,8 @@ def test_a_kernel_is_configured_once_for_each_size_and_stream_without_a_warning(
 
 
 def test_a_kernel_does_not_keep_itself_ready_for_ever_more_sizes():
-    from adaptopt.kernels import cuda_launch
-    from adaptopt.kernels.cuda_steps import fill_kernel
+    from adaptopt.cuda import launch as cuda_launch
+    from adaptopt.cuda.step import fill_kernel
 
     kernel = fill_kernel.__wrapped__("float32")
     vars(kernel)["compiled"] = Driver()
@@ -521,7 +522,7 @@ def test_a_kernel_does_not_keep_itself_ready_for_ever_more_sizes():
 
 
 def test_the_device_that_numba_returns_has_no_hash():
-    from adaptopt.kernels.cuda_launch import _multiprocessors
+    from adaptopt.cuda.launch import _multiprocessors
 
     class Device:
         MULTIPROCESSOR_COUNT = 132
@@ -562,7 +563,7 @@ codegen.devices.get_context = lambda *args: SimpleNamespace(device=device)
 dispatcher._Kernel.bind = lambda self: None
 
 import numpy as np, adaptopt as ao
-from adaptopt.kernels.cuda_steps import DenseStep
+from adaptopt.cuda.step import DenseStep
 def rule(x, g, G, lr, other):
     G = G + g * g
     return x - lr / (G + {term}) * g, lr, (G,)

@@ -117,7 +117,7 @@ def test_steps_that_the_device_decides_on(tmp_path):
 
 
 def test_rates(tmp_path):
-    from adaptopt.kernels.cuda_steps import RateKernel
+    from adaptopt.cuda.step import RateKernel
 
     modules = []
     for name in RATED:
@@ -155,7 +155,18 @@ def test_rows(name, tmp_path):
 
 def looks():
     """Return what looks at runs on a device, and what feeds them, by name."""
-    from adaptopt.kernels import cuda_epochs, cuda_looks, cuda_rows, cuda_steps
+    from adaptopt.cuda import (
+        batches as cuda_epochs,
+    )
+    from adaptopt.cuda import (
+        looks as cuda_looks,
+    )
+    from adaptopt.cuda import (
+        step as cuda_steps,
+    )
+    from adaptopt.cuda import (
+        table as cuda_rows,
+    )
 
     prox = ao.L1(0.1).within(ao.Box([0.0], [1.0]))
     layout = ao.Optimizer(np.zeros(1, np.float32), ao.SGD(), prox)._groups[0]._layout

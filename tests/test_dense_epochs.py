@@ -15,9 +15,9 @@ from numba import njit
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt.batches import read_sum
-from adaptopt.dense_epochs import DenseEpochs
-from adaptopt.proximal import Proximal
+from adaptopt.objectives.finite_sum import read_sum
+from adaptopt.prox.separable import Proximal
+from adaptopt.solvers.dense_epochs import DenseEpochs
 
 ROWS, COLUMNS = 45, 70  # products in lanes and a rest; a short last batch
 TABLE = {**METHODS, "adagrad-norm": ao.AdaGradNorm(0.1)}
@@ -135,8 +135,8 @@ def test_everything_else_is_as_in_python(options, calls):
 
 def test_float32_steps_compute_in_float32():
     """But for the mean of the iterates, which needs neither roots nor quotients."""
-    from adaptopt.dense_epochs import _dense_epoch
-    from adaptopt.kernels import build
+    from adaptopt.kernels import compile as build
+    from adaptopt.solvers.dense_epochs import _dense_epoch
 
     p = problem(dtype=np.float32)
     x = np.zeros(COLUMNS, np.float32)
@@ -182,7 +182,7 @@ def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
     assert calls[:2] == [1, 9]
     assert len(calls) <= 3 + 2
     calls.clear()
-    monkeypatch.setattr("adaptopt.dense_epochs.SECONDS", 0.0)
+    monkeypatch.setattr("adaptopt.solvers.dense_epochs.SECONDS", 0.0)
     cut = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
     assert calls == [*range(1, ROWS + 1)] * 3
     assert_same(cut, whole)
@@ -244,7 +244,7 @@ def test_a_schedule_that_fails_does_so_at_its_step():
 @pytest.mark.parametrize("average", AVERAGES)
 def test_going_on_within_an_epoch_is_exact(method, average, monkeypatch, tmp_path):
     """As after a Ctrl-C during the kernel, which Python raises when it returns."""
-    monkeypatch.setattr("adaptopt.dense_epochs.SECONDS", 0.0)
+    monkeypatch.setattr("adaptopt.solvers.dense_epochs.SECONDS", 0.0)
     p, x0 = problem(), np.zeros(COLUMNS)
     keywords = {"method": method, "batch_size": 7, "rng": 5, "average": average}
     whole = ao.minimize_finite_sum(p, x0, None, epochs=3, **keywords)
@@ -303,7 +303,7 @@ def test_what_is_not_compiled_takes_the_steps_in_python(options, calls, recwarn)
 
 
 def test_long_points_are_left_to_the_threads(monkeypatch, calls):
-    monkeypatch.setattr("adaptopt.dense_epochs.SERIAL_BELOW", COLUMNS)
+    monkeypatch.setattr("adaptopt.solvers.dense_epochs.SERIAL_BELOW", COLUMNS)
     assert_same(*both(problem()))
     assert not calls
 
@@ -534,7 +534,7 @@ def other(x, idx, g_out, A, b):
 
 
 def test_the_kernel_does_not_depend_on_the_function(calls):
-    from adaptopt.dense_epochs import _dense_epoch
+    from adaptopt.solvers.dense_epochs import _dense_epoch
 
     over_numbers(in_place)
     before = _dense_epoch.cache_info().misses

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from adaptopt.kernels.build import inlinable
+from adaptopt.kernels.compile import inlinable
 from adaptopt.kernels.exact_sums import DIGITS, add_exactly, rounded
 
 WAYS = {

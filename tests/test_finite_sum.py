@@ -110,7 +110,7 @@ def test_fun_and_jac_are_those_of_all_data_at_x():
 
 
 def test_the_last_evaluation_weights_its_batches(monkeypatch):
-    monkeypatch.setattr("adaptopt.epochs.FULL_ROWS", 1)
+    monkeypatch.setattr("adaptopt.solvers.epochs.FULL_ROWS", 1)
     res = solve(batch_size=32)
     assert res.fun == pytest.approx(squares(res.x, A, B)[0], rel=1e-14)
     assert res.nfev == res.nit + 2
@@ -332,7 +332,7 @@ def test_an_average_does_not_change_the_iterates():
 
 
 def test_an_average_takes_no_memory_a_step():
-    from adaptopt.averaging import Average
+    from adaptopt.solvers.averaging import Average
 
     x = np.ones(100_000)
     average = Average("polynomial", x)
@@ -519,7 +519,7 @@ def test_nan_policy_raise(n):
 
 
 def test_nan_policy_omit_leaves_bad_batches_out(monkeypatch):
-    monkeypatch.setattr("adaptopt.epochs.FULL_ROWS", 1)
+    monkeypatch.setattr("adaptopt.solvers.epochs.FULL_ROWS", 1)
 
     def noisy(x, idx):
         f, g = numbered(x, idx)
@@ -1058,7 +1058,7 @@ def test_a_place_beyond_the_numbers_of_a_generator_is_refused(kind, place, posit
 
 @pytest.mark.parametrize("change", [{"more": 1}, {"epoch": None}, {"rng": [1, 2]}])
 def test_a_file_with_other_fields_is_no_state(change, tmp_path):
-    from adaptopt import checkpoint
+    from adaptopt.optimizer import checkpoint
 
     solve().state.save(tmp_path / "run")
     header, arrays = checkpoint.read(tmp_path / "run", "minimize_finite_sum state")

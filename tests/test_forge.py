@@ -8,7 +8,7 @@ import forge
 import numpy as np
 import pytest
 
-from adaptopt import checkpoint
+from adaptopt.optimizer import checkpoint
 
 
 @pytest.mark.parametrize("name", forge.KINDS)

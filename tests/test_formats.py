@@ -9,7 +9,7 @@ from numba import types
 from test_kernels import functions
 
 from adaptopt.kernels import formats
-from adaptopt.kernels.build import compile_kernel
+from adaptopt.kernels.compile import compile_kernel
 
 PATTERNS = np.arange(2**16, dtype=np.uint16)
 

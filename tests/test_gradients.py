@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import adaptopt as ao
-from adaptopt.kernels import SumOfSquares
-from adaptopt.kernels.reductions import BLOCK
+from adaptopt.kernels.reductions import BLOCK, SumOfSquares
 from adaptopt.kernels.threads import THREADED_FROM
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from methods_table import KERNELS, METHODS
 
 import adaptopt as ao
-from adaptopt import groups, placement
+from adaptopt import placement
+from adaptopt.optimizer import group as groups
 
 SHAPES = {"emb": (6, 4), "w": (3, 2, 2), "b": (), "empty": (0, 3), "v": (7,)}
 

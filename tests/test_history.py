@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import adaptopt as ao
-from adaptopt.history import dying_rate
+from adaptopt.solvers.history import dying_rate
 
 
 def hill(x):

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt import hogwild
+from adaptopt.solvers import hogwild
 
 ROWS, COLUMNS = 3000, 200
 

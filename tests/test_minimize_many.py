@@ -39,7 +39,7 @@ def bowl(x, g_out, weights, centre, scale):
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request, monkeypatch):
-    monkeypatch.setattr("adaptopt.many.get_num_threads", lambda: request.param)
+    monkeypatch.setattr("adaptopt.solvers.many.get_num_threads", lambda: request.param)
 
 
 def assert_rows_are_runs(many, run):

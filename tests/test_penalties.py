@@ -13,8 +13,8 @@ from methods_table import KERNELS, METHODS, in_turn, takes
 from scipy import optimize
 
 import adaptopt as ao
-from adaptopt import proximal
 from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.prox import separable as proximal
 
 points = st.floats(-5, 5)
 weights = st.floats(0, 3)

@@ -15,9 +15,9 @@ from sklearn import datasets
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import adaptopt as ao
-from adaptopt import losses
-from adaptopt.kernels import rows
-from adaptopt.problems import Hinge, Huber, LeastSquares, Logistic, SquaredHinge
+from adaptopt.kernels import matrix as rows
+from adaptopt.problems import losses
+from adaptopt.problems.problem import Hinge, Huber, LeastSquares, Logistic, SquaredHinge
 
 PROBLEMS = [LeastSquares, Huber, Logistic, Hinge, SquaredHinge]
 REGRESSIONS = [LeastSquares, Huber]

@@ -9,8 +9,8 @@ from scipy.optimize import lsq_linear
 from scipy.optimize import minimize as scipy_minimize
 
 import adaptopt as ao
-from adaptopt.descent_state import DescentState
-from adaptopt.regret import Tracker
+from adaptopt.regret.tracker import Tracker
+from adaptopt.solvers.descent_state import DescentState
 
 BOX = ao.Box(-1.0, 1.0)
 

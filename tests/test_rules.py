@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from methods_table import METHODS, RATED
 
 import adaptopt as ao
-from adaptopt import rules
+from adaptopt import scalar
+from adaptopt.methods import adagrad, adam, decay, momentum, nadam, rmsprop
 
 gradients = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30)
 
@@ -73,40 +74,40 @@ def test_without_momentum_there_is_no_dampening():
     """torch keeps no buffer then, and so nothing is dampened."""
     x, slots = 0.0, (0.0,)
     for t in range(1, 4):
-        coefs = rules.momentum_coefficients(t, 1.0, 0.0, False, 0.5, False)
-        x, _, slots = rules.momentum(x, 1.0, *slots, *coefs)
+        coefs = momentum.momentum_coefficients(t, 1.0, 0.0, False, 0.5, False)
+        x, _, slots = momentum.momentum(x, 1.0, *slots, *coefs)
     assert x == -3.0
 
 
 def test_sgd_is_one_rate_for_all():
-    assert rules.sgd(1.0, 4.0, 0.5) == (-1.0, 0.5, ())
+    assert momentum.sgd(1.0, 4.0, 0.5) == (-1.0, 0.5, ())
 
 
 def test_momentum_remembers_the_gradients():
-    x, _, (b,) = run(rules.momentum, (0.0,), [1.0, 1.0, 0.0], (0.5, 1.0, 0.1, 0.2))
+    x, _, (b,) = run(momentum.momentum, (0.0,), [1.0, 1.0, 0.0], (0.5, 1.0, 0.1, 0.2))
     assert b == 0.75
     assert x == pytest.approx(1 - 0.1 * (1 + 1.5 + 0.75))
 
 
 def test_nesterov_steps_ahead_of_the_buffer():
-    x, _, (b,) = run(rules.nesterov, (0.0,), [1.0], (0.5, 1.0, 0.1, 0.2))
+    x, _, (b,) = run(momentum.nesterov, (0.0,), [1.0], (0.5, 1.0, 0.1, 0.2))
     assert (x, b) == (pytest.approx(1 - 0.1 * (1 + 0.5)), 1.0)
 
 
 def test_the_first_gradient_enters_the_buffer_undampened():
-    coefs = [rules.momentum_coefficients(t, 0.1, 0.9, False, 0.25, False)[:3] for t in (1, 2)]
+    coefs = [momentum.momentum_coefficients(t, 0.1, 0.9, False, 0.25, False)[:3] for t in (1, 2)]
     assert coefs == [(0.9, 1.0, 0.1), (0.9, 0.75, 0.1)]
 
 
 def test_adagrad_first_step_is_lr_times_the_sign():
     for g in (1e-6, -3.0, 1e6):
-        x, _, _ = rules.adagrad(0.0, g, 0.0, 0.1, 0.0, 1e-30)
+        x, _, _ = adagrad.adagrad(0.0, g, 0.0, 0.1, 0.0, 1e-30)
         assert x == pytest.approx(-math.copysign(0.1, g))
 
 
 @given(gradients)
 def test_adagrad_sums_the_squares(gs):
-    _, _, (G,) = run(rules.adagrad, (0.0,), gs, (0.1, 0.0, 1e-8))
+    _, _, (G,) = run(adagrad.adagrad, (0.0,), gs, (0.1, 0.0, 1e-8))
     assert G == pytest.approx(sum(g * g for g in gs))
 
 
@@ -114,43 +115,43 @@ def test_adagrad_sums_the_squares(gs):
 def test_adagrad_rates_only_fall(gs):
     x, G, last = 0.0, 0.0, math.inf
     for g in gs:
-        x, rate, (G,) = rules.adagrad(x, g, G, 0.1, 0.0, 1e-8)
+        x, rate, (G,) = adagrad.adagrad(x, g, G, 0.1, 0.0, 1e-8)
         assert rate <= last
         last = rate
 
 
 def test_eps_inside_and_outside_differ():
-    inside = rules.adagrad_rate(4.0, *rules.adagrad_coefficients(1, 1.0, 0.1, 0.0, True))
-    outside = rules.adagrad_rate(4.0, *rules.adagrad_coefficients(1, 1.0, 0.1, 0.0, False))
+    inside = adagrad.adagrad_rate(4.0, *adagrad.adagrad_coefficients(1, 1.0, 0.1, 0.0, True))
+    outside = adagrad.adagrad_rate(4.0, *adagrad.adagrad_coefficients(1, 1.0, 0.1, 0.0, False))
     assert inside == 1 / math.sqrt(4.1)
     assert outside == 1 / 2.1
 
 
 def rmsprop_coefs(rho=0.9, momentum=0.0, lr=0.1, eps=1e-8, lr_inside=False):
-    return rules.rmsprop_coefficients(
+    return rmsprop.rmsprop_coefficients(
         1, lr, rho, eps, momentum, False, False, False, lr_inside, 0.0
     )
 
 
 @given(gradients)
 def test_rmsprop_weights_the_squares_by_their_age(gs):
-    _, _, (E,) = run(rules.rmsprop, (0.0,), gs, rmsprop_coefs())
+    _, _, (E,) = run(rmsprop.rmsprop, (0.0,), gs, rmsprop_coefs())
     weights = 0.1 * 0.9 ** np.arange(len(gs))[::-1]
     assert E == pytest.approx(float(weights @ np.square(gs)))
 
 
 def test_rmsprop_rate_recovers_after_a_large_gradient():
     coefs = rmsprop_coefs()
-    _, before, slots = run(rules.rmsprop, (0.0,), [1.0] * 50, coefs)
-    _, shocked, slots = run(rules.rmsprop, slots, [1e3], coefs)
-    _, after, _ = run(rules.rmsprop, slots, [1.0] * 300, coefs)
+    _, before, slots = run(rmsprop.rmsprop, (0.0,), [1.0] * 50, coefs)
+    _, shocked, slots = run(rmsprop.rmsprop, slots, [1e3], coefs)
+    _, after, _ = run(rmsprop.rmsprop, slots, [1.0] * 300, coefs)
     assert shocked < before / 100
     assert after == pytest.approx(before, rel=1e-2)
 
 
 @given(gradients)
 def test_centered_variance_is_the_second_moment_less_the_mean_squared(gs):
-    _, _, (V, m) = run(rules.rmsprop_centered, (0.0, 0.0), gs, rmsprop_coefs())
+    _, _, (V, m) = run(rmsprop.rmsprop_centered, (0.0, 0.0), gs, rmsprop_coefs())
     weights = 0.1 * 0.9 ** np.arange(len(gs))[::-1]
     E, mean = float(weights @ np.square(gs)), float(weights @ np.array(gs))
     assert m == pytest.approx(mean, abs=1e-9)
@@ -162,16 +163,16 @@ def test_centered_variance_is_never_negative(gs):
     """The difference of two moments is, by rounding, for constant gradients."""
     x, V, m = 0.0, 0.0, 0.0
     for g in gs * 5:
-        x, _, (V, m) = rules.rmsprop_centered(x, g, V, m, *rmsprop_coefs())
+        x, _, (V, m) = rmsprop.rmsprop_centered(x, g, V, m, *rmsprop_coefs())
         assert V >= 0
 
 
 def test_centered_rmsprop_stays_finite_under_constant_gradients():
-    x, _, _ = run(rules.rmsprop_centered, (0.0, 0.0), [0.1] * 2000, rmsprop_coefs())
+    x, _, _ = run(rmsprop.rmsprop_centered, (0.0, 0.0), [0.1] * 2000, rmsprop_coefs())
     assert math.isfinite(x)
 
 
-@pytest.mark.parametrize("rule", [rules.rmsprop_momentum, rules.rmsprop_nesterov])
+@pytest.mark.parametrize("rule", [rmsprop.rmsprop_momentum, rmsprop.rmsprop_nesterov])
 def test_lr_inside_the_buffer_is_the_same_for_a_constant_lr(rule):
     inside, _, _ = run(rule, (0.0, 0.0), [1.0, -2.0, 3.0], rmsprop_coefs(momentum=0.9))
     outside, _, _ = run(
@@ -188,8 +189,8 @@ def corrected(method, t=1):
 def test_adadelta_starts_with_steps_of_the_root_of_eps():
     """D is 0 and E is (1 - rho) g**2: with rho = 3/4 the step is sqrt(eps) * 2 * sign(g)."""
     for g in (30.0, -1e4):
-        coefs = rules.adadelta_coefficients(1, 1.0, 0.75, 1e-4)
-        x, _, (E, D) = rules.adadelta(0.0, g, 0.0, 0.0, *coefs)
+        coefs = rmsprop.adadelta_coefficients(1, 1.0, 0.75, 1e-4)
+        x, _, (E, D) = rmsprop.adadelta(0.0, g, 0.0, 0.0, *coefs)
         assert x == pytest.approx(-math.copysign(0.02, g), rel=1e-5)
         assert E == 0.25 * g * g
         assert pytest.approx(0.25 * 0.02**2, rel=1e-5) == D
@@ -199,15 +200,15 @@ def test_adadelta_starts_with_steps_of_the_root_of_eps():
 def test_adadelta_steps_do_not_depend_on_the_scale_of_the_gradients(gs):
     """Zeiler's argument: steps have the units of x, not of 1 / g (for gradients above eps)."""
     gs = [math.copysign(1.0 + abs(g), g) for g in gs]
-    coefs = rules.adadelta_coefficients(1, 1.0, 0.9, 1e-12)
-    x, _, _ = run(rules.adadelta, (0.0, 0.0), gs, coefs)
-    scaled, _, _ = run(rules.adadelta, (0.0, 0.0), [1e3 * g for g in gs], coefs)
+    coefs = rmsprop.adadelta_coefficients(1, 1.0, 0.9, 1e-12)
+    x, _, _ = run(rmsprop.adadelta, (0.0, 0.0), gs, coefs)
+    scaled, _, _ = run(rmsprop.adadelta, (0.0, 0.0), [1e3 * g for g in gs], coefs)
     assert x == pytest.approx(scaled, rel=1e-6, abs=1e-12)
 
 
 def test_adadelta_lr_scales_the_step_and_not_the_memory_of_it():
     states = [
-        rules.adadelta(0.0, 2.0, 0.5, 0.1, *rules.adadelta_coefficients(1, lr, 0.9, 1e-6))
+        rmsprop.adadelta(0.0, 2.0, 0.5, 0.1, *rmsprop.adadelta_coefficients(1, lr, 0.9, 1e-6))
         for lr in (1.0, 0.5)
     ]
     assert states[0][0] == 2 * states[1][0]
@@ -227,7 +228,7 @@ def test_adam_divides_the_weighted_mean_by_the_weighted_root_mean_square(gs):
     x, slots = 1.0, (0.0, 0.0)
     for t, g in enumerate(gs, start=1):
         before = x
-        x, rate, slots = rules.adam(x, g, *slots, *corrected(method, t))
+        x, rate, slots = adam.adam(x, g, *slots, *corrected(method, t))
     ages = np.arange(len(gs))[::-1]
     mean = np.average(gs, weights=0.9**ages)
     square = np.average(np.square(gs), weights=0.999**ages)
@@ -239,7 +240,7 @@ def test_adam_under_a_constant_gradient_steps_by_lr():
     method = ao.Adam(0.1)
     x, slots = 0.0, (0.0, 0.0)
     for t in range(1, 11):
-        x, _, slots = rules.adam(x, 5.0, *slots, *corrected(method, t))
+        x, _, slots = adam.adam(x, 5.0, *slots, *corrected(method, t))
         assert x == pytest.approx(-0.1 * t)
 
 
@@ -247,33 +248,33 @@ def test_eps_hat_is_eps_before_the_correction():
     """The paper's second form: lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)."""
     m, v, t = 0.3, 0.04, 5
     coefs = corrected(ao.Adam(0.1, 0.9, 0.99, 0.05, eps_hat=True), t)
-    x, _, (m, v) = rules.adam(0.0, 2.0, m, v, *coefs)
+    x, _, (m, v) = adam.adam(0.0, 2.0, m, v, *coefs)
     alpha = 0.1 * math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
     assert x == pytest.approx(-alpha * m / (math.sqrt(v) + 0.05))
 
 
 def test_eps_root_is_added_to_the_corrected_square():
     coefs = corrected(ao.Adam(0.1, eps=0.0, eps_root=7.0))
-    assert rules.adam(0.0, 3.0, 0.0, 0.0, *coefs)[0] == pytest.approx(-0.1 * 3 / math.sqrt(9 + 7))
+    assert adam.adam(0.0, 3.0, 0.0, 0.0, *coefs)[0] == pytest.approx(-0.1 * 3 / math.sqrt(9 + 7))
 
 
 def test_adamax_keeps_the_largest_gradient_fading():
-    coefs = rules.adamax_coefficients(1, 0.1, 0.0, 0.5, 0.0, True)
-    _, rate, (_, u) = run(rules.adamax, (0.0, 0.0), [8.0, -1.0, 1.0], coefs)
+    coefs = adam.adamax_coefficients(1, 0.1, 0.0, 0.5, 0.0, True)
+    _, rate, (_, u) = run(adam.adamax, (0.0, 0.0), [8.0, -1.0, 1.0], coefs)
     assert (u, rate) == (2.0, 0.05)
 
 
 def test_adamax_eps_is_inside_or_outside_the_maximum():
     for inside, u, divisor in ((True, 3.5, 3.5), (False, 3.0, 3.5)):
-        coefs = rules.adamax_coefficients(1, 0.1, 0.0, 0.5, 0.5, inside)
-        _, rate, slots = rules.adamax(0.0, -3.0, 0.0, 0.0, *coefs)
+        coefs = adam.adamax_coefficients(1, 0.1, 0.0, 0.5, 0.5, inside)
+        _, rate, slots = adam.adamax(0.0, -3.0, 0.0, 0.0, *coefs)
         assert (slots[1], rate) == (u, 0.1 / divisor)
 
 
 def test_nadam_is_adam_without_momentum():
-    adam, nadam = ao.Adam(0.1, beta1=0.0), ao.Nadam(0.1, beta1=0.0)
+    plain, ahead = ao.Adam(0.1, beta1=0.0), ao.Nadam(0.1, beta1=0.0)
     state = (1.0, 2.0, 0.0, 0.5)
-    assert rules.nadam(*state, *corrected(nadam)) == rules.adam(*state, *corrected(adam))
+    assert nadam.nadam(*state, *corrected(ahead)) == adam.adam(*state, *corrected(plain))
 
 
 def test_nadam_momentum_rises_from_half_of_beta1_to_beta1():
@@ -304,7 +305,7 @@ def test_amsgrad_rates_only_fall_without_correction(gs):
     for method in (ao.AMSGrad(bias_correction=False), ao.AMSGrad(corrected_max=True)):
         x, slots, last = 0.0, (0.0, 0.0, 0.0), math.inf
         for t, g in enumerate(gs, start=1):
-            x, rate, slots = rules.amsgrad(x, g, *slots, *corrected(method, t))
+            x, rate, slots = adam.amsgrad(x, g, *slots, *corrected(method, t))
             assert rate <= last
             last = rate
 
@@ -313,7 +314,7 @@ def test_amsgrad_takes_the_maximum_before_or_after_the_correction():
     """Of a first gradient of 4, v is 4**2 / 2 and its corrected value 4**2, with beta2 = 1/2."""
     for option, v_max in ((False, 8.0), (True, 16.0)):
         method = ao.AMSGrad(0.1, beta2=0.5, eps=0.0, eps_root=1e-300, corrected_max=option)
-        _, rate, slots = rules.amsgrad(0.0, 4.0, 0.0, 0.0, 0.0, *corrected(method))
+        _, rate, slots = adam.amsgrad(0.0, 4.0, 0.0, 0.0, 0.0, *corrected(method))
         assert slots[1:] == (8.0, v_max)
         assert rate == pytest.approx(0.1 / 4, rel=1e-15)
 
@@ -333,11 +334,11 @@ def test_a_gradient_that_is_not_finite_is_not_hidden(method, bad):
 
 
 def test_coupled_decay_is_the_gradient_of_half_the_square():
-    assert rules.coupled_decay(3.0, 1.0, 0.5) == (3.0, 2.5)
+    assert decay.coupled_decay(3.0, 1.0, 0.5) == (3.0, 2.5)
 
 
 def test_decoupled_decay_shrinks_the_point():
-    assert rules.decoupled_decay(3.0, 1.0, 0.5) == (1.5, 1.0)
+    assert decay.decoupled_decay(3.0, 1.0, 0.5) == (1.5, 1.0)
 
 
 @pytest.mark.parametrize("name", RATED)
@@ -365,7 +366,7 @@ def test_second_moments_are_never_negative(method):
 
 @given(st.floats(0.01, 1.0), st.integers(1, 10_000))
 def test_geometric_sums_are_those_of_the_powers(f, k):
-    power, total = rules.geometric(f, k)
+    power, total = scalar.geometric(f, k)
     powers = f ** np.arange(1, k + 1)
     assert power == pytest.approx(powers[-1], rel=1e-11, abs=1e-300)
     assert total == pytest.approx(math.fsum(powers), rel=1e-11)

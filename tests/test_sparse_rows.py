@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt import tables
-from adaptopt.kernels import coalesce
-from adaptopt.sparse_rows import read_rows
+from adaptopt.kernels.coalesce import coalesce
+from adaptopt.optimizer import table as tables
+from adaptopt.optimizer.gradients import read_rows
 
 ROWS, WIDTH = 23, 3
 COSINE = ao.schedules.cosine(0.1, 2000)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from adaptopt.stopping import FTOL, GTOL, PATIENCE, TARGET, XTOL, read_tests, reason
+from adaptopt.kernels.stopping import FTOL, GTOL, PATIENCE, TARGET, XTOL, read_tests, reason
 
 # f, gradient norm, previous f, move, steps since the best.
 FIGURES = (1.0, 0.5, 1.5, 0.25, 3)

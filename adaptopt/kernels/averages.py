@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .build import array_type, compile_kernel, inlinable
-
-__all__ = ["average_kernel", "fold", "fold_kernel", "moved", "weight_of"]
+from .compile import array_type, compile_kernel, inlinable
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

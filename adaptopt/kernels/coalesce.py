@@ -7,9 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import types
 
-from .build import compile_kernel
-
-__all__ = ["Coalesced", "coalesce"]
+from .compile import compile_kernel
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

@@ -24,8 +24,6 @@ from numba import types
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
-__all__ = ["digest", "plain", "references"]
-
 # Whose modules, functions and types are known by their names and versions.
 _LIBRARIES = {"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator", "_operator"}
 

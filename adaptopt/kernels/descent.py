@@ -14,16 +14,14 @@ import numpy as np
 from numba import prange, types
 from numba.core.errors import NumbaError
 
-from ..stopping import reason
-from .access import gather, scatter
-from .build import array_type, compile_kernel, inlinable, number_type, tuple_of
-from .dense import make_coordinate
+from .certificate import count_nothing, make_count
+from .compile import array_type, compile_kernel, inlinable, number_type, tuple_of
 from .formats import keep, unchanged
 from .per_step import make_prepare, narrow
 from .reductions import in_order, largest_move, make_costs, make_norm, make_squares
-from .sums import count_nothing, make_count
-
-__all__ = ["DONE", "LOOK", "MISFIT", "Counts", "DescentKinds", "Numbers", "descent_kernel"]
+from .step import make_coordinate
+from .stopping import reason
+from .tuples import gather, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

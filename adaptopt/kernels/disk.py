@@ -16,8 +16,6 @@ from typing import Any
 from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.serialize import dumps
 
-__all__ = ["enable_cache"]
-
 # mypy: disable-error-code="no-untyped-call"
 
 

@@ -10,8 +10,6 @@ from math import inf, ldexp
 
 import numpy as np
 
-__all__ = ["DIGITS", "add_exactly", "rounded"]
-
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 # Digits of 32 bits, lowest first, in whole numbers of 64: so 2**30 additions need no carry. They

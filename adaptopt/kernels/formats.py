@@ -28,22 +28,6 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 from numpy import float32, int32, uint16, uint32, uint64
 
-__all__ = [
-    "INSTRUCTIONS",
-    "another",
-    "draw",
-    "from_bfloat16",
-    "from_float16",
-    "keep",
-    "no_draw",
-    "step_key",
-    "to_bfloat16",
-    "to_bfloat16_stochastic",
-    "to_float16",
-    "to_float16_stochastic",
-    "unchanged",
-]
-
 # mypy: disable-error-code="no-any-return"
 # To mypy, NumPy's 32-bit types are aliases, and what a call of an alias returns is Any.
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 from numba import prange, types
 from numba.extending import overload
 
-from .access import gather
-from .build import compile_kernel, inlinable
-from .epochs import SparseEpoch, make_sparse_epoch
-
-__all__ = ["BLOCK", "PAD", "SharedEpoch"]
+from .compile import compile_kernel, inlinable
+from .sparse_epoch import SparseEpoch, make_sparse_epoch
+from .tuples import gather
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

@@ -9,10 +9,8 @@ from typing import Any
 
 from numba import get_num_threads, types
 
-from .build import compile_kernel
+from .compile import compile_kernel
 from .threads import THREADED_FROM, alone
-
-__all__ = ["Loop", "hands"]
 
 _ONE = nullcontext(1)
 

@@ -8,20 +8,8 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
-from .build import array_type, inlinable, number_type, tuple_of
-from .descent import (
-    DONE,
-    LOOK,
-    NORM,
-    TAKEN,
-    DescentKinds,
-    F,
-    T,
-    compile_loop,
-    make_descent,
-)
-
-__all__ = ["many_kernel", "row_of"]
+from .compile import array_type, inlinable, number_type, tuple_of
+from .descent import DONE, LOOK, NORM, TAKEN, DescentKinds, F, T, compile_loop, make_descent
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

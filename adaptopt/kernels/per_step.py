@@ -9,9 +9,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from .build import inlinable
-
-__all__ = ["make_prepare", "narrow"]
+from .compile import inlinable
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

@@ -15,8 +15,6 @@ from numba.core.typeconv.castgraph import Conversion
 from numba.experimental.function_type import FunctionModel
 from numba.extending import NativeValue, register_model, unbox
 
-__all__ = ["Pointer", "address"]
-
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
 
 

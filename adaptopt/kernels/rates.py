@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .build import compile_kernel, inlinable
+from .compile import compile_kernel, inlinable
 from .pointers import Pointer
-
-__all__ = ["formula_kernel", "function_kernel", "given", "then"]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

@@ -9,20 +9,10 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .access import gather
-from .build import array_type, compile_kernel, inlinable, tuple_of
-from .dense import READ, Layout
+from .compile import array_type, compile_kernel, inlinable, tuple_of
 from .loops import Loop
-
-__all__ = [
-    "BLOCK",
-    "SumOfSquares",
-    "cost_kernel",
-    "make_costs",
-    "make_norm",
-    "norm_kernel",
-    "squares_of_parts",
-]
+from .step import READ, Layout
+from .tuples import gather
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from numba import prange, types
 
-from .build import array_type, inlinable, number_type
-from .dense import READ
+from .compile import array_type, inlinable, number_type
 from .loops import Loop
 from .per_step import narrow
-
-__all__ = ["RowSums", "make_sum_at", "make_summed", "share_of"]
+from .step import READ
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 

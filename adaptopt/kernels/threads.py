@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["THREADED_FROM", "alone"]
-
 # Elements from which threads pay, by float32 AdaGrad on two threads. Threads that still spin start
 # in 1 us: they broke even at 12,000 and were 1.5x faster at 32,000; more threads start more slowly.
 # Threads that sleep, as OMP_WAIT_POLICY=passive has them do, start in 70 us: they broke even at

@@ -31,7 +31,7 @@ def quiet_scalars():
 @pytest.fixture(autouse=True)
 def no_streams_of_other_tests():
     """Tests put objects of their own in the place of Numba's streams."""
-    from adaptopt import device
+    from adaptopt.cuda import arrays as device
 
     device._external.cache_clear()
     yield
@@ -41,7 +41,7 @@ def no_streams_of_other_tests():
 @pytest.fixture
 def launches(monkeypatch):
     """The streams of the launches made."""
-    from adaptopt.kernels.cuda_launch import DeviceKernel
+    from adaptopt.cuda.launch import DeviceKernel
 
     made = []
     launch = DeviceKernel.launch

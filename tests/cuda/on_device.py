@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 from numba import cuda
 
-from adaptopt import rules
+from adaptopt.methods import adagrad, adam, dual_averaging, nadam, rmsprop
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 
@@ -22,11 +22,13 @@ def roots_as_compiled():
     if not SIMULATED:
         yield
         return
-    rules.sqrt = lambda v: type(v)(math.sqrt(v))
+    for family in (adagrad, adam, dual_averaging, nadam, rmsprop):
+        family.sqrt = lambda v: type(v)(math.sqrt(v))
     try:
         yield
     finally:
-        rules.sqrt = math.sqrt
+        for family in (adagrad, adam, dual_averaging, nadam, rmsprop):
+            family.sqrt = math.sqrt
 
 
 def there(value):

@@ -10,8 +10,8 @@ from numba import cuda
 from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
 
 import adaptopt as ao
-from adaptopt import deferral
 from adaptopt.kernels.reductions import BLOCK
+from adaptopt.optimizer import deferred as deferral
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 in_the_simulator = pytest.mark.skipif(not SIMULATED, reason="replaces parts of the simulator")

@@ -13,12 +13,13 @@ from numba import cuda
 from on_device import SIMULATED, assert_same, back, refuse_to_wait_or_copy, roots_as_compiled, there
 
 import adaptopt as ao
-from adaptopt import device, placement
-from adaptopt.kernels import cuda_launch
-from adaptopt.kernels.cuda_launch import launch_size
-from adaptopt.kernels.cuda_reductions import sum_of_squares
+from adaptopt import placement
+from adaptopt.cuda import arrays as device
+from adaptopt.cuda import launch as cuda_launch
+from adaptopt.cuda.launch import launch_size
+from adaptopt.cuda.reductions import sum_of_squares
 from adaptopt.kernels.reductions import BLOCK
-from adaptopt.nonseparable import NonSeparable
+from adaptopt.prox.tying import NonSeparable
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 in_the_simulator = pytest.mark.skipif(not SIMULATED, reason="replaces parts of the simulator")

@@ -11,8 +11,8 @@ from numba import cuda, njit
 from on_device import SIMULATED, CuPyLike, assert_same, back, roots_as_compiled, there
 
 import adaptopt as ao
-from adaptopt import epochs
-from adaptopt.kernels import cuda_epochs
+from adaptopt.cuda import batches as cuda_epochs
+from adaptopt.solvers import epochs
 
 in_the_simulator = pytest.mark.skipif(not SIMULATED, reason="replaces parts of the simulator")
 

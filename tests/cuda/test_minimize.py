@@ -7,7 +7,8 @@ from numba import cuda, njit
 from on_device import SIMULATED, CuPyLike, assert_same, back, roots_as_compiled, there
 
 import adaptopt as ao
-from adaptopt.kernels import cuda_looks, cuda_reductions
+from adaptopt.cuda import looks as cuda_looks
+from adaptopt.cuda import reductions as cuda_reductions
 
 in_the_simulator = pytest.mark.skipif(not SIMULATED, reason="replaces parts of the simulator")
 

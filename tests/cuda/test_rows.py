@@ -10,9 +10,10 @@ from numba import cuda
 from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
 
 import adaptopt as ao
-from adaptopt import tables, uploads
-from adaptopt.kernels import cuda_launch
-from adaptopt.kernels.cuda_launch import rows_launch_size
+from adaptopt.cuda import launch as cuda_launch
+from adaptopt.cuda import uploads
+from adaptopt.cuda.launch import rows_launch_size
+from adaptopt.optimizer import table as tables
 
 ROWS, WIDTH, STEPS = 7, 3, 4
 BFLOAT16, FLOAT16, FLOAT32, FLOAT64 = (

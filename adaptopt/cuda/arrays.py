@@ -1,0 +1,233 @@
+"""CUDA arrays: what `Optimizer` takes, and where its own lie; imported when the first is seen."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+
+from ..arrays import check_kind, storage
+from .launch import device_of
+from .reductions import read_back
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+
+# Where libraries keep the handle of a stream: CuPy and torch.
+_HANDLES = ("ptr", "cuda_stream")
+LEGACY = 1  # what CUDA's interface calls the default stream, which Numba calls 0
+
+
+def view(name: str, array: Any, like: Any, writable: bool, stream: Any, near: Any = None) -> Any:
+    """Return Numba's view of an array of any library, bound to a stream, without waiting for it.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array.
+    array : object
+        With ``__cuda_array_interface__``: C-contiguous, of any shape and a format of parameters.
+    like : array or None
+        Demand this array's shape, and its dtype or that of its arithmetic.
+    writable : bool
+        Demand an array that may be written to.
+    stream : object or None
+        What uses the array next runs there; by default where the interface says, else on Numba's
+        default stream.
+    near : array, optional
+        Demand this array's device.
+    """
+    if like is None:  # what is like an array on a device has a driver
+        _demand_a_driver(name)
+    interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
+    if interface is not None and writable and interface["data"][1]:
+        raise ValueError(f"{name} is read-only, expected a writable array: it is updated in place")
+    seen = _seen(array)
+    if seen.dtype.str in ("<V2", "|V2") and seen.dtype.name != "bfloat16":
+        if importlib.util.find_spec("ml_dtypes") is None:
+            raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
+        importlib.import_module("ml_dtypes")
+        seen = seen.view("bfloat16")
+    check_kind(name, seen, like)
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} is not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if interface is not None and interface["data"][0] % seen.dtype.itemsize:
+        raise ValueError(f"{name} is not aligned to its dtype, expected an aligned array")
+    if near is not None and index_of(seen) != index_of(near):
+        raise ValueError(
+            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(near)} like params"
+        )
+    return seen if stream is None else seen.bind(read_stream(stream))
+
+
+def _seen(array: Any) -> Any:
+    """Return Numba's view of an array of any library."""
+    if getattr(array, "__cuda_ndarray__", False):
+        return array
+    with cuda.gpus[_index(array)]:
+        return cuda.as_cuda_array(array, sync=False)
+
+
+def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:
+    """Return a copy of a few whole numbers on the host, once their stream has computed them."""
+    _demand_a_driver(name)
+    seen = _seen(array)
+    if seen.dtype not in (np.int32, np.int64):
+        raise TypeError(f"{name} have dtype {seen.dtype}, expected int32 or int64")
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} are not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if not seen.size:
+        return np.zeros(tuple(seen.shape), seen.dtype)
+    with device_of(seen):
+        return read_back(seen if stream is None else seen.bind(read_stream(stream)))
+
+
+def read_stream(stream: Any) -> Any:
+    """Return Numba's stream for one of Numba, CuPy or torch, or for a handle."""
+    if hasattr(stream, "auto_synchronize"):
+        return stream
+    handle = stream
+    if hasattr(stream, "__cuda_stream__"):
+        handle = stream.__cuda_stream__()[1]
+    for name in _HANDLES:
+        handle = getattr(stream, name, handle)
+    if isinstance(handle, bool) or not isinstance(handle, int) or handle < 0:
+        raise TypeError(
+            f"stream is {stream!r}, expected a stream of Numba, CuPy or torch, or its handle"
+        )
+    return _external(handle) if handle else 0
+
+
+@lru_cache(maxsize=64)
+def _external(handle: int) -> Any:
+    """Return one object for a stream: launches are configured for an object, which takes long."""
+    return cuda.external_stream(handle)
+
+
+def handle_of(stream: Any) -> Any:
+    """Return what two objects for one stream have in common."""
+    handle = getattr(stream, "handle", None)
+    if handle is not None:  # int(stream) is an enumeration's for some, and warns
+        number = int(getattr(handle, "value", handle) or 0)
+    elif hasattr(stream, "__int__"):
+        number = int(stream)
+    else:
+        return stream
+    return 0 if number == LEGACY else number  # both are the default stream
+
+
+def join(stream: Any, others: Iterable[Any]) -> None:
+    """Let what is started next on a stream come after what was started on others, unwaited for."""
+    for other in others:
+        event = cuda.event(timing=False)
+        event.record(other)
+        event.wait(stream)
+
+
+def index_of(array: Any) -> int:
+    """Return the number of the device on which a view lies."""
+    memory = getattr(array, "gpu_data", None)
+    return 0 if memory is None else int(memory.context.device.id)
+
+
+def _index(array: Any) -> int:
+    """Return the number of the device on which an array of CuPy or torch lies."""
+    device = getattr(array, "device", None)
+    index = getattr(device, "id", getattr(device, "index", None))
+    return index if isinstance(index, int) else 0
+
+
+def flat_view(
+    name: str,
+    array: Any,
+    like: Any = None,
+    writable: bool = False,
+    stream: Any = None,
+    near: Any = None,
+) -> Any:
+    """Return Numba's `view` of an array in one dimension, bound to its stream."""
+    seen = view(name, array, like, writable, stream, near)
+    return seen.reshape(seen.size).bind(seen.stream)
+
+
+def empty(n: int, dtype: Any, near: Any) -> Any:
+    """Return a flat array on the device, and bound to the stream, of another."""
+    with device_of(near):
+        return cuda.device_array(n, np.dtype(dtype)).bind(near.stream)
+
+
+def moved(array: np.ndarray, near: Any) -> Any:
+    """Return a copy of a host array on the device, and the stream, of another."""
+    with device_of(near):
+        return cuda.to_device(array, stream=near.stream).bind(near.stream)
+
+
+def wait(array: Any) -> None:
+    """Wait for all that was started on the device of an array."""
+    with device_of(array):
+        cuda.synchronize()
+
+
+def on_host(array: Any) -> np.ndarray:
+    """Return a copy on the host."""
+    with device_of(array):
+        return read_back(array)
+
+
+def write(array: Any, values: Any) -> None:
+    """Copy numbers of the same shape and dtype into an array, from the host or the device."""
+    if array.size:
+        with device_of(array):
+            # As whole numbers: not everything between here and the device knows bfloat16.
+            bits: Any = storage(array)
+            bits.copy_to_device(storage(values))
+
+
+def rows_in_words(name: str, array: Any, near: Any) -> tuple[Any, int]:
+    """Return an array, flat, as the widest whole numbers that its rows are made of; and how many.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls the array.
+    array : CUDA array
+        C-contiguous, of at least one dimension and any dtype.
+    near : CUDA array
+        Demand the device of this one.
+    """
+    seen = array
+    if not getattr(array, "__cuda_ndarray__", False):
+        with cuda.gpus[_index(array)]:
+            seen = cuda.as_cuda_array(array, sync=False)
+    if not seen.is_c_contiguous():
+        raise ValueError(
+            f"{name} is not C-contiguous (strides {seen.strides}), expected a C-contiguous array"
+        )
+    if index_of(seen) != index_of(near):
+        raise ValueError(
+            f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(near)} like x0"
+        )
+    row = seen.dtype.itemsize * math.prod(seen.shape[1:])
+    interface = getattr(seen, "__cuda_array_interface__", None)
+    start = seen.ctypes.data if interface is None else interface["data"][0]
+    size = next(size for size in (8, 4, 2, 1) if row % size == 0 and start % size == 0)
+    return seen.reshape(seen.size).view(np.dtype(f"u{size}")), row // size
+
+
+def _demand_a_driver(name: str) -> None:
+    """Say what to install where nothing can be computed on a device."""
+    if not cuda.is_available():
+        raise RuntimeError(
+            f"{name} is a CUDA array, but numba.cuda finds no CUDA driver that it can use: install "
+            'NVIDIA\'s driver, and pip install "adaptopt[cuda]" (numba-cuda) for a recent one'
+        )

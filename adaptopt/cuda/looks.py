@@ -1,0 +1,192 @@
+"""What a loop on a device looks at: figures that stay there until all are read back at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba import types
+
+from ..kernels.compile import array_type, tuple_of
+from ..kernels.reductions import BLOCK, LANES, to_bits
+from ..kernels.step import READ, Layout
+from ..kernels.tuples import gather
+from .arity import taking
+from .launch import DeviceKernel, device_of, launch_size
+from .reductions import NormKernel
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+# Where in an array of int64 a figure lies. Floats lie there in their bits: the largest distance
+# from stationary, gradient entry and move of a coordinate in those of the arithmetic (a move has a
+# place behind it that is written too), values and sums of losses in those of float64. What stands
+# before STRANGE begins anew after each look.
+DISTANCE, SLOPE, MOVED, VALUE, PREVIOUS, STRANGE, LOSSES = 0, 1, 2, 4, 5, 6, 7
+FIGURES = 9
+# The first step that was strange, while there is none.
+NEVER = 2**62
+
+
+def given(value):
+    """Read a number that is passed as it is."""
+    return value
+
+
+@cache
+def first_of(read):
+    """Return what reads an array of one number."""
+
+    def first(values):
+        return read(values[0])
+
+    return first
+
+
+def value_of(form: str | None, number: Any) -> tuple[Callable[..., Any], Any]:
+    """Return what reads an objective's value and its type: in an array, or as a number."""
+    if form is None:
+        return given, number
+    return first_of(READ[form]), array_type(form)
+
+
+def make_watch(read_value, read_g):
+    """Write down the first step whose value or gradient is not finite."""
+
+    def device_watch(value, g, t, figures):
+        found = False
+        for i in range(uintp(cuda.grid(1)), uintp(g.size), uintp(cuda.gridsize(1))):
+            found = found or not math.isfinite(read_g(g[i]))
+        if cuda.grid(1) == 0:
+            found = found or not math.isfinite(read_value(value))
+        if found:
+            cuda.atomic.min(figures, STRANGE, t)
+
+    return device_watch
+
+
+@cache
+def watch_kernel(form: str | None, gradient: str) -> DeviceKernel:
+    """Return ``kernel(value, g, t, figures)`` for the format of the value and of the gradient."""
+    number = types.float64 if gradient == "float64" else types.float32
+    read, kind = value_of(form, number)
+    kinds = (kind, array_type(gradient), types.int64, types.int64[::1])
+    return DeviceKernel(make_watch, (read, READ[gradient]), kinds)
+
+
+def watch(form: str | None, value: Any, g: Any, t: int, figures: Any) -> None:
+    """Write down ``t`` where a value or gradient is not finite, on the stream of ``g``."""
+    if form is None and math.isfinite(value):
+        value = 0.0  # whatever it is: that of the gradient may not hold it
+    with device_of(g):
+        size = launch_size(max(g.size, 1))
+        watch_kernel(form, g.dtype.name).launch(size, g.stream, value, g, t, figures)
+
+
+def make_value(read_value):
+    """Write down a value and the penalty that comes to it, whose parts are added one by one."""
+
+    def device_value(value, costs, figures, place):
+        total = np.float64(0.0)
+        for k in range(uintp(costs.size)):
+            total += costs[k]
+        figures[place] = to_bits(np.float64(read_value(value)) + total)
+
+    return device_value
+
+
+@cache
+def value_kernel(form: str | None) -> DeviceKernel:
+    """Return ``kernel(value, costs, figures, place)``, for one thread."""
+    read, kind = value_of(form, types.float64)
+    kinds = (kind, types.float64[::1], types.int64[::1], types.int64)
+    return DeviceKernel(make_value, (read,), kinds)
+
+
+def make_device_costs(cost, read_x):
+    """Sum the costs of all coordinates in float64, a block of threads for a block of them.
+
+    The blocks and lanes are those of the sums of squares: the same bits on every device.
+    """
+
+    def device_costs(x, walls, coefs, sums):
+        lanes = cuda.shared.array(LANES, types.float64)
+        lane = uintp(cuda.threadIdx.x)
+        start = uintp(uintp(cuda.blockIdx.x) * uintp(BLOCK))
+        stop, size = uintp(start + uintp(BLOCK)), uintp(x.size)
+        stop = stop if stop < size else size
+        mine = np.float64(0.0)
+        for i in range(uintp(start + lane), stop, uintp(LANES)):
+            mine += cost(np.float64(read_x(x[i])), *gather(walls, i), *coefs)
+        lanes[lane] = mine
+        cuda.syncthreads()
+        if lane == uintp(0):
+            total = np.float64(0.0)
+            for k in range(LANES):
+                total += lanes[k]
+            sums[cuda.blockIdx.x] = total
+
+    return device_costs
+
+
+@cache
+def costs_kernel(cost: Callable[..., Any], layout: Layout) -> DeviceKernel:
+    """Return ``kernel(x, walls, coefs, sums)``, for `costs_size` of ``x``."""
+    kinds = (
+        array_type(layout.x),
+        tuple_of(layout.number[::1], layout.walls),
+        tuple_of(types.float64, layout.coefs[3]),
+        types.float64[::1],
+    )
+    cost = taking(cost, 1 + layout.walls + layout.coefs[3])
+    return DeviceKernel(make_device_costs, (cost, READ[layout.x]), kinds)
+
+
+def costs_size(n: int) -> tuple[int, int]:
+    """Return how many blocks of how many threads sum the costs of ``n`` coordinates."""
+    return -(-n // BLOCK), LANES
+
+
+def distance(x, g, before):
+    """Return how far a coordinate is from where it was: a residual as the norm's kernel takes."""
+    return x - before
+
+
+@cache
+def move_kernel(form: str) -> NormKernel:
+    """Return the kernel of the norm whose walls are an earlier point: the largest move."""
+    return NormKernel(distance, Layout(x=form, gradient=form, walls=1))
+
+
+def make_project(prox):
+    """Apply a proximal map at a rate of zero: where there are bounds, it projects."""
+
+    def device_project(x, zero, walls, coefs):
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            x[i] = prox(x[i], zero, *gather(walls, i), *coefs)
+
+    return device_project
+
+
+@cache
+def project_kernel(prox: Callable[..., Any], form: str, walls: int, coefs: int) -> DeviceKernel:
+    """Return ``kernel(x, zero, walls, coefs)`` for float32 or float64."""
+    array = array_type(form)
+    kinds = (array, array.dtype, tuple_of(array, walls), tuple_of(array.dtype, coefs))
+    return DeviceKernel(make_project, (taking(prox, 2 + walls + coefs),), kinds)
+
+
+def project(prox: Callable[..., Any], x: Any, walls: Any, coefs: tuple[float, ...]) -> None:
+    """Bring a flat point into the set that a proximal map's bounds stand for, in place."""
+    if x.size:
+        kernel = project_kernel(prox, x.dtype.name, len(walls), len(coefs))
+        with device_of(x):
+            kernel.launch(launch_size(x.size), x.stream, x, 0.0, walls, coefs)

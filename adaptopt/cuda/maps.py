@@ -1,0 +1,212 @@
+"""Proximal maps that tie coordinates together, for CUDA: a block of threads finds each multiplier.
+
+What ties the coordinates of a group is one number, the root of an increasing function of sums over
+them. All arithmetic is float64, and sums have an order of their own: the same bits in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba import types
+
+from ..kernels.compile import array_type, inlinable
+from ..kernels.formats import unchanged
+from ..kernels.step import READ, WRITE, Layout
+from .launch import DeviceKernel, device_of, launch_size
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+# Threads for each group of coordinates that are tied together.
+WIDTH = 128
+
+# A step of the multiplier so much smaller than it is the last.
+TOLERANCE = 1e-15
+
+# Rates are kept between: quotients by them and products are finite.
+LEAST, MOST = 1e-250, 1e250
+
+
+def make_look(read):
+    """Note that an entry is not finite, under the number of the step."""
+
+    def look(x, strange, stamp):
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            if not abs(np.float64(read(x[i]))) < np.inf:
+                strange[0] = stamp  # all that write it write the same
+
+    return look
+
+
+def make_map(alone, terms, advance, result, place, read, narrow, write, copied):
+    """Compose the functions of a map: see `nonseparable.NonSeparable`."""
+
+    def rate_of(rates, i):
+        rate = np.float64(rates[i])
+        rate = rate if rate > LEAST else LEAST
+        return rate if rate < MOST else MOST
+
+    rate_of = inlinable(rate_of, True)
+
+    def tied(x, rates, copies, members, starts, counts, strange, stamp, start, number, most):
+        sums = cuda.shared.array((2, WIDTH), types.float64)
+        if counts[0] == 0 or strange[0] == stamp:
+            return
+        thread = cuda.threadIdx.x
+        lo, hi = starts[cuda.blockIdx.x], starts[cuda.blockIdx.x + 1]
+        theta, first, second = start, 0.0, 0.0
+        for k in range(lo + thread, hi, WIDTH):
+            i = place(members, k)
+            bound = alone(np.float64(read(x[i])), rate_of(rates, i), number)
+            theta = bound if bound > theta else theta
+        sums[0, thread] = theta
+        cuda.syncthreads()
+        for k in range(WIDTH):
+            theta = sums[0, k] if sums[0, k] > theta else theta
+        cuda.syncthreads()
+        for _ in range(most):
+            mine, other = 0.0, 0.0
+            for k in range(lo + thread, hi, WIDTH):
+                i = place(members, k)
+                a, b = terms(np.float64(read(x[i])), rate_of(rates, i), theta, number)
+                mine += a
+                other += b
+            sums[0, thread] = mine
+            sums[1, thread] = other
+            cuda.syncthreads()
+            first, second = 0.0, 0.0
+            for k in range(WIDTH):
+                first += sums[0, k]
+                second += sums[1, k]
+            cuda.syncthreads()
+            new = advance(theta, first, second, number)
+            if not new - theta > TOLERANCE * abs(new):
+                break
+            theta = new
+        for k in range(lo + thread, hi, WIDTH):
+            i = place(members, k)
+            value = narrow(result(np.float64(read(x[i])), rate_of(rates, i), theta, first, number))
+            x[i] = write(value, np.uint32(0))
+            copied(copies, i, value)
+
+    return tied
+
+
+def to_float32(value):
+    """Round to the numbers that are computed with."""
+    return np.float32(value)
+
+
+def listed(members, k):
+    """Return a member of a group."""
+    return members[k]
+
+
+def itself(members, k):
+    """Return the place of a coordinate where all are tied together."""
+    return k
+
+
+def copy_nothing(copies, i, value):
+    """Do nothing, where there are no copies."""
+
+
+def make_copied(write):
+    """Return what writes a number to the narrow copy too."""
+
+    def copied(copies, i, value):
+        copies[0][i] = write(value, np.uint32(0))
+
+    return copied
+
+
+@cache
+def look_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(x, strange, stamp)`` for a format."""
+    kinds = (array_type(form), types.int64[::1], types.int64)
+    return DeviceKernel(make_look, (READ[form],), kinds)
+
+
+@cache
+def map_kernel(
+    functions: tuple[Callable[..., Any], ...], place: Callable[..., Any], layout: Layout
+) -> DeviceKernel:
+    """Return the kernel for a map's functions."""
+    wide, whole, count = types.float64, types.int64[::1], types.int64
+    form, copies = layout.x, layout.copies
+    parts = (
+        *(*functions, place, READ[form]),
+        *(unchanged if form == "float64" else to_float32, WRITE[form][0]),
+        make_copied(WRITE[copies[0]][0]) if copies else copy_nothing,
+    )
+    kinds = (
+        *(array_type(form), layout.number[::1], types.Tuple([array_type(c) for c in copies])),
+        *(whole, whole, whole, whole, count, wide, wide, count),
+    )
+    return DeviceKernel(make_map, parts, kinds)
+
+
+class TyingMap:
+    """A map of one parameter.
+
+    Parameters
+    ----------
+    functions : tuple of callable
+        ``alone``, ``terms``, ``advance`` and ``result`` of the map.
+    start, number : float
+        The multiplier to begin with, and what else the functions take.
+    members, starts : ndarray of int64, or None
+        The coordinates of all groups, and where each group starts and ends among them; None where
+        all coordinates are one group.
+    most : int
+        How many steps the multiplier takes at most.
+    layout : Layout
+        Of the step.
+    near : device array
+        What the parameter lies in.
+    """
+
+    def __init__(
+        self,
+        functions: tuple[Callable[..., Any], ...],
+        start: float,
+        number: float,
+        members: np.ndarray | None,
+        starts: np.ndarray,
+        most: int,
+        layout: Layout,
+        near: Any,
+    ) -> None:
+        self._kernel = map_kernel(functions, listed if members is not None else itself, layout)
+        self._look = look_kernel(layout.x)
+        self._scalars = start, number, most
+        self._blocks, self._stamp = starts.size - 1, 0
+        with device_of(near):
+            given = np.zeros(1, np.int64) if members is None else members
+            self._members, self._starts = cuda.to_device(given), cuda.to_device(starts)
+            self._always = cuda.to_device(np.ones(1, np.int64))
+            self._strange = cuda.to_device(np.zeros(1, np.int64))
+            for kernel in (self._kernel, self._look):
+                kernel.compiled  # noqa: B018  (compiles)
+
+    def __call__(self, stream: Any, x: Any, rates: Any, copies: Any, counts: Any = None) -> None:
+        """Map ``x`` in place, unless an entry is not finite or ``counts[0]`` is 0."""
+        if not (x.size and self._blocks):
+            return
+        self._stamp += 1
+        with device_of(x):
+            self._look.launch(launch_size(x.size), stream, x, self._strange, self._stamp)
+            self._kernel.launch(
+                *((self._blocks, WIDTH), stream, x, rates, copies, self._members, self._starts),
+                *(self._always if counts is None else counts, self._strange, self._stamp),
+                *self._scalars,
+            )

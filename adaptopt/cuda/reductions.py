@@ -1,0 +1,243 @@
+"""Reductions on a device: the same bits in every run, and for sums of squares those of the CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba import types
+
+from ..kernels.compile import array_type, inlinable, tuple_of
+from ..kernels.reductions import BLOCK, LANES, to_bits
+from ..kernels.step import READ, Layout
+from ..kernels.tuples import gather
+from .arity import taking
+from .launch import THREADS, DeviceKernel, device_of, launch_size
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+WITHOUT_SIGN = np.int64(2**63 - 1)
+
+# Sums of blocks beyond this may add up to infinity; 1e18 blocks below it do not.
+LARGE = 1e290
+# A smaller sum may have lost squares to underflow.
+LEAST = 2.0**-960
+
+
+# Conditions stand for min and max of two whole numbers: Numba's do not compile for CUDA.
+
+
+def make_block_squares(read):
+    """Sum the squares of ``factor * g`` in float64, the block of the CPU's kernel by a block.
+
+    A thread is one of its lanes, and the lanes are added in its order: the sums are the same to the
+    last bit, whatever the device. They are the only float64 arithmetic beside float32 numbers.
+    """
+
+    def block_squares(g, factor, lanes):
+        lane = uintp(cuda.threadIdx.x)
+        start = uintp(uintp(cuda.blockIdx.x) * uintp(BLOCK))
+        stop, size = uintp(start + uintp(BLOCK)), uintp(g.size)
+        stop = stop if stop < size else size
+        whole = uintp(start + uintp(uintp(stop - start) // uintp(LANES)) * uintp(LANES))
+        mine = np.float64(0.0)
+        for i in range(uintp(start + lane), whole, uintp(LANES)):
+            value = factor * np.float64(read(g[i]))
+            mine += value * value
+        lanes[lane] = mine
+        cuda.syncthreads()
+        total = np.float64(0.0)
+        if lane == uintp(0):  # the others return 0
+            for k in range(LANES):
+                total += lanes[k]
+            for i in range(whole, stop):
+                value = factor * np.float64(read(g[i]))
+                total += value * value
+        return total
+
+    return block_squares
+
+
+def make_device_squares(read):
+    """Sum the squares of each block."""
+    squares = inlinable(make_block_squares(read), True)
+
+    def device_squares(g, factor, sums):
+        lanes = cuda.shared.array(LANES, types.float64)
+        total = squares(g, factor, lanes)
+        if cuda.threadIdx.x == 0:
+            sums[cuda.blockIdx.x] = total
+
+    return device_squares
+
+
+def make_wanted_squares(read):
+    """Sum the squares of each block, where numbers on the device say that they are wanted."""
+    squares = inlinable(make_block_squares(read), True)
+
+    def wanted_squares(g, factors, which, sums, counts, wanted, big, small):
+        lanes = cuda.shared.array(LANES, types.float64)
+        if counts[wanted] == 0:
+            return
+        total = squares(g, factors[which], lanes)
+        if cuda.threadIdx.x == 0:
+            sums[cuda.blockIdx.x] = total
+            if not total < LARGE:
+                counts[big] = 1  # all that write it write the same
+            if total < LEAST:
+                counts[small] = 1
+
+    return wanted_squares
+
+
+class WantedSquares(DeviceKernel):
+    """``kernel(stream, g, factors, which, sums, counts, wanted, big, small)``, without waiting.
+
+    It writes the sums of the squares of ``factors[which] * g``, one for each block, where
+    ``counts[wanted]`` is not 0, and sets ``counts[big]`` where one is too large to be added up,
+    ``counts[small]`` where squares may have vanished.
+    """
+
+    def __init__(self, form: str) -> None:
+        wide, whole, one = types.float64[::1], types.int64[::1], types.int64
+        kinds = (array_type(form), wide, one, wide, whole, one, one, one)
+        super().__init__(make_wanted_squares, (READ[form],), kinds)
+
+    def __call__(
+        self, stream: Any, g: Any, factors: Any, which: int, sums: Any, *rest: Any
+    ) -> None:
+        """Start it."""
+        if g.size:
+            self.launch((sums.size, LANES), stream, g, factors, which, sums, *rest)
+
+
+class SumOfSquares(DeviceKernel):
+    """The sum of the squares of an array's elements, in float64.
+
+    Parameters
+    ----------
+    form : str
+        Format of the array; see `Layout`.
+    """
+
+    def __init__(self, form: str) -> None:
+        kinds = (array_type(form), types.float64, types.float64[::1])
+        super().__init__(make_device_squares, (READ[form],), kinds)
+
+    def __call__(self, g: Any, factor: float = 1.0) -> float:
+        """Return the sum; it waits for the stream of ``g``."""
+        if not g.size:
+            return 0.0
+        with device_of(g):
+            sums = cuda.device_array(-(-g.size // BLOCK), np.float64, stream=g.stream)
+            self.launch((sums.size, LANES), g.stream, g, factor, sums)
+            # Added up one after the other, as the CPU does it.
+            return float(np.cumsum(read_back(sums))[-1])
+
+
+def make_device_norm(residual, read_x, read_g):
+    """Find the largest absolute residual, and gradient or x, by their bits as whole numbers."""
+
+    def device_norm(x, g, walls, coefs, zero, largest):
+        distances = cuda.shared.array(THREADS, types.int64)
+        slopes = cuda.shared.array(THREADS, types.int64)
+        thread = cuda.threadIdx.x
+        distance, slope = to_bits(zero), to_bits(zero)
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            x_i, g_i = read_x(x[i]), read_g(g[i])
+            # PTX does not say that abs clears the sign of a NaN, which has to be above all numbers.
+            slope_i, size_i = to_bits(abs(g_i)) & WITHOUT_SIGN, to_bits(abs(x_i)) & WITHOUT_SIGN
+            slope_i = size_i if size_i > slope_i else slope_i
+            residual_i = residual(x_i, g_i, *gather(walls, i), *coefs)
+            distance_i = to_bits(abs(residual_i)) & WITHOUT_SIGN
+            slope = slope_i if slope_i > slope else slope
+            distance = distance_i if distance_i > distance else distance
+        distances[thread] = distance
+        slopes[thread] = slope
+        cuda.syncthreads()
+        if thread == 0:
+            most, steepest = distances[0], slopes[0]
+            for k in range(1, cuda.blockDim.x):
+                most = distances[k] if distances[k] > most else most
+                steepest = slopes[k] if slopes[k] > steepest else steepest
+            # The order in which blocks arrive changes nothing about a maximum.
+            cuda.atomic.max(largest, 0, most)
+            cuda.atomic.max(largest, 1, steepest)
+
+    return device_norm
+
+
+class NormKernel(DeviceKernel):
+    """``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
+
+    It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
+    """
+
+    def __init__(self, residual: Callable[..., Any], layout: Layout) -> None:
+        number = layout.number
+        kinds = (
+            array_type(layout.x),
+            array_type(layout.gradient),
+            tuple_of(number[::1], layout.walls),
+            tuple_of(number, layout.coefs[3]),
+            number,
+            types.int64[::1],
+        )
+        residual = taking(residual, 2 + layout.walls + layout.coefs[3])
+        parts = (residual, READ[layout.x], READ[layout.gradient])
+        super().__init__(make_device_norm, parts, kinds)
+        self._wide = number == types.float64
+
+    def __call__(
+        self, x: Any, g: Any, walls: Any, coefs: tuple[float, ...], zero: float, nan: float
+    ) -> float:
+        """Return it; it waits for the stream of ``g``."""
+        if not x.size:
+            return 0.0
+        with device_of(g):
+            largest = cuda.to_device(np.zeros(2, np.int64), stream=g.stream)
+            self.start(x, g, walls, coefs, zero, largest)
+            distance, slope = self.floats(read_back(largest))
+        return distance if math.isfinite(slope) else nan
+
+    def start(
+        self, x: Any, g: Any, walls: Any, coefs: tuple[float, ...], zero: float, largest: Any
+    ) -> None:
+        """Raise two whole numbers on the device to the bits of the distance and the slope."""
+        if x.size:
+            with device_of(g):
+                self.launch(launch_size(x.size), g.stream, x, g, walls, coefs, zero, largest)
+
+    def floats(self, bits: np.ndarray) -> list[float]:
+        """Return the numbers that such bits stand for."""
+        narrow = bits.astype(np.int64 if self._wide else np.int32)
+        return narrow.view(np.float64 if self._wide else np.float32).tolist()  # type: ignore[no-any-return]
+
+
+@cache
+def wanted_squares(form: str) -> WantedSquares:
+    """Return the kernel for a format."""
+    return WantedSquares(form)
+
+
+@cache
+def sum_of_squares(form: str) -> SumOfSquares:
+    """Return the kernel for a format."""
+    return SumOfSquares(form)
+
+
+def read_back(array: Any) -> np.ndarray:
+    """Return a small array's numbers, once its stream has computed them."""
+    values: np.ndarray = array.copy_to_host(stream=array.stream)
+    if array.stream:
+        array.stream.synchronize()
+    return values

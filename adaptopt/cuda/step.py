@@ -1,0 +1,254 @@
+"""The dense step for CUDA, one launch for all coordinates, and what fills arrays there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda as numba_cuda
+from numba import types
+
+from ..kernels.compile import array_type, inlinable, number_type, tuple_of
+from ..kernels.step import READ, Layout, make_element, packed, step_parts, step_types
+from ..kernels.tuples import gather
+from .arity import taking
+from .launch import DeviceKernel, device_of, launch_size
+from .verdict import GO, KEY, reading
+
+# Numba exports names without saying so to type checkers.
+cuda: Any = numba_cuda
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+
+# A grid-stride loop: any number of threads goes through any number of elements, 32 neighbours of
+# them reading 128 bytes side by side. Unsigned and 64 bits wide: there may be more than 2**31.
+
+
+def make_device_step(*parts):
+    """Step over all coordinates; the last parts say where to cut the tuples."""
+    *step_parts, walls, rates, copies, decay, rule, prox = parts
+    element = inlinable(make_element(*step_parts), True)
+
+    def device_step(x, g, arrays, numbers, noise):
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            element(
+                i, np.uint32(i), x, g,
+                arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+                numbers[:decay], numbers[decay:rule], numbers[rule:prox], numbers[prox:],
+            )  # fmt: skip
+
+    return device_step
+
+
+class DenseStep(DeviceKernel):
+    """One method's step on flat arrays of a device; the parameters are those of the CPU's."""
+
+    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+        kinds, cuts = packed(layout, writable(step_types(layout)))
+        super().__init__(make_device_step, (*_parts(functions, layout), *cuts), kinds)
+
+    def run(self, elements: int, count: int, x: Any, g: Any, *arguments: Any) -> None:
+        """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
+        if elements:
+            with device_of(x):
+                self.launch(launch_size(elements), g.stream, x, g, *arguments)
+
+
+def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
+    """Step over all coordinates, where a verdict has it, with the coefficients that lie there."""
+    *step_parts, walls, rates, copies, transforms, coefs_at, _ = parts
+    element = inlinable(make_element(*step_parts), True)
+
+    def decided_step(x, g, arrays, start, counts, numbers, prox_coefs):
+        if counts[GO] == 0:
+            return
+        transform_coefs = read_transform(numbers, 0)
+        decay_coefs = read_decay(numbers, transforms)
+        coefs = read_coefs(numbers, coefs_at)
+        noise = noise_of(counts, start)
+        for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
+            element(
+                i, np.uint32(i), x, g,
+                arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+                transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
+
+    return decided_step
+
+
+def noise_of_step(counts, start):
+    """Return what random bits depend on."""
+    return counts[KEY], start
+
+
+def no_noise(counts, start):
+    """Return nothing, where nothing is rounded at random."""
+    return ()
+
+
+class DecidedStep(DeviceKernel):
+    """The same step, which the device takes or not: see `cuda_verdict`.
+
+    ``kernel(x, g, arrays, start, counts, numbers, prox_coefs)``
+    """
+
+    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+        (x, g, arrays, _, _), cuts = packed(layout, writable(step_types(layout)))
+        parts = (
+            *(reading(count) for count in layout.coefs[:3]),
+            noise_of_step if layout.noise else no_noise,
+            *_parts(functions, layout),
+            *cuts,
+        )
+        kinds = (
+            *(x, g, arrays, types.uint64, types.int64[::1], layout.number[::1]),
+            tuple_of(layout.number, layout.coefs[3]),
+        )
+        super().__init__(make_decided_step, parts, kinds)
+
+    def __call__(self, x: Any, g: Any, *rest: Any) -> None:
+        """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
+        if x.size:
+            with device_of(x):
+                self.launch(launch_size(x.size), g.stream, x, g, *rest)
+
+
+def _parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return what `make_element` takes, for a device."""
+    # The last part is about the CPU's vectors.
+    return step_parts(taking_step(functions, layout), layout)[:-1]
+
+
+def make_device_rates(rate):
+    """Compose a rate function into a pass that writes the rates of all coordinates."""
+
+    def device_rates(out, slots, coefs):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = rate(*gather(slots, i), *coefs)
+
+    return device_rates
+
+
+class RateKernel(DeviceKernel):
+    """``kernel(out, slots, coefs)`` writes every coordinate's effective rate."""
+
+    def __init__(self, rate: Callable[..., Any], layout: Layout) -> None:
+        number = layout.number
+        slots = types.Tuple([array_type(slot) for slot in layout.slots])
+        kinds = (number[::1], slots, tuple_of(number, layout.coefs[2]))
+        rate = taking(rate, len(layout.slots) + layout.coefs[2])
+        super().__init__(make_device_rates, (rate,), kinds)
+
+    def __call__(self, out: Any, slots: Any, coefs: tuple[float, ...]) -> None:
+        """Write them."""
+        if out.size:
+            with device_of(out):
+                self.launch(launch_size(out.size), out.stream, out, slots, coefs)
+
+
+def make_fill():
+    """Write one number everywhere."""
+
+    def device_fill(out, value):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = value
+
+    return device_fill
+
+
+def make_spread():
+    """Write each number to so many places side by side."""
+
+    def device_spread(out, each, width):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = each[uintp(i // width)]
+
+    return device_spread
+
+
+def make_widen(read):
+    """Write the numbers that stand in another array."""
+
+    def device_widen(out, narrow):
+        for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
+            out[i] = read(narrow[i])
+
+    return device_widen
+
+
+@cache
+def fill_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, value)`` for a format."""
+    return DeviceKernel(make_fill, (), (array_type(form), number_type(form)))
+
+
+@cache
+def widen_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, narrow)``: from a format to float32."""
+    kinds = (types.float32[::1], array_type(form))
+    return DeviceKernel(make_widen, (READ[form],), kinds)
+
+
+@cache
+def spread_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, each, width)`` for a format."""
+    return DeviceKernel(make_spread, (), (array_type(form), array_type(form), uintp))
+
+
+@cache
+def narrow_kernel(form: str) -> DeviceKernel:
+    """Return ``kernel(out, wide)``: from float64 to float32 or itself."""
+    return DeviceKernel(make_widen, (READ["float64"],), (array_type(form), types.float64[::1]))
+
+
+def fill(out: Any, value: Any) -> None:
+    """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
+    if out.size:
+        form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
+        with device_of(out):
+            fill_kernel(form).launch(launch_size(out.size), out.stream, out, value)
+
+
+def spread(each: Any, out: Any) -> None:
+    """Write each number to as many places of a flat array, side by side, as there are for it."""
+    if out.size:
+        with device_of(out):
+            spread_kernel(out.dtype.name).launch(
+                launch_size(out.size), out.stream, out, each, out.size // each.size
+            )
+
+
+def widen(out: Any, narrow: Any, form: str) -> None:
+    """Write the 16-bit numbers of a flat array of uint16 to one of float32."""
+    if out.size:
+        with device_of(out):
+            widen_kernel(form).launch(launch_size(out.size), out.stream, out, narrow)
+
+
+def narrow(out: Any, wide: Any) -> None:
+    """Write the numbers of a flat array of float64, rounded."""
+    if out.size:
+        with device_of(out):
+            kernel = narrow_kernel(out.dtype.name)
+            kernel.launch(launch_size(out.size), out.stream, out, wide)
+
+
+def taking_step(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+    """Return transformation, decay, rule and prox without ``*args``."""
+    given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+    return tuple(
+        taking(function, numbers + coefs)
+        for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)
+    )
+
+
+def writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return array types as Numba finds them: it takes every device array for a writable one."""
+    return tuple(
+        kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds
+    )

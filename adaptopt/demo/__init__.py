@@ -1,0 +1,1 @@
+"""The demonstration of ``python -m adaptopt``."""

@@ -1,0 +1,153 @@
+"""Compile a kernel made from scalar functions, and cache it on disk under what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, njit, types
+from numba.extending import intrinsic, overload, register_jitable
+from numba.np.numpy_support import from_dtype
+
+from .contents import digest, plain, references
+from .disk import enable_cache
+
+_INTEGER, _POINTER = ir.IntType(32), ir.IntType(8).as_pointer()
+
+
+def number_type(form: str) -> Any:
+    """Return Numba's type of a number as it lies in an array: 16-bit floats lie there as uint16."""
+    return from_dtype(np.dtype("uint16" if form.endswith("float16") else form))
+
+
+def array_type(form: str) -> Any:
+    """Return Numba's type of a flat array of numbers."""
+    return number_type(form)[::1]
+
+
+def tuple_of(kind: Any, count: int) -> Any:
+    """Return Numba's type of a tuple of ``count`` equal things."""
+    return types.Tuple([kind] * count)  # type: ignore[no-untyped-call]
+
+
+@cache
+def inlinable(function: Callable[..., Any], always: bool = False) -> Callable[..., Any]:
+    """Let kernels call a plain function, and the plain functions it calls.
+
+    Not njit: a kernel that closes over a dispatcher never hits the disk cache, because a
+    dispatcher pickles to other bytes in every process. With ``always``, LLVM inlines them whatever
+    their size: a loop with a call in it takes no SIMD.
+    """
+    for _, value in references(function):
+        if isinstance(plain(value), FunctionType):
+            inlinable(plain(value), always)
+    register = register_jitable(forceinline=True) if always else register_jitable
+    registered: Callable[..., Any] = register(function)
+    return registered
+
+
+def compile_kernel(
+    make: Callable[..., Callable[..., Any]],
+    parts: tuple[Any, ...],
+    signature: Any,
+    parallel: bool = False,
+    counted: bool = True,
+) -> Any:
+    """Compile ``make(*parts)`` for one signature; a second process loads it from the disk cache.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the parts, made callable from compiled code, and returns the plain kernel.
+    parts : tuple of callable or int
+        Plain scalar functions: rules, proximal maps; and constants.
+    signature : numba signature
+        The one signature: Python floats are cast to it, where a lazy kernel would compute in
+        float64 and be four times slower.
+    counted : bool
+        Whether arrays' references are counted. In loops with branches Numba cannot remove that: an
+        epoch over sparse rows was 1.2 to 4 times as fast without. Such a kernel makes no arrays.
+    """
+    parts = tuple(plain(part) for part in parts)
+    kernel = make(*[inlinable(part, True) if callable(part) else part for part in parts])
+    cached = name_by_content(kernel, make, parts, signature, parallel)
+    # error_model="numpy": the default tests every division for zero, which prevents SIMD.
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
+    if not counted:
+        options["_nrt"] = False
+    dispatcher = njit(**options)(kernel)
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+        return dispatcher  # the plain kernel
+    if cached:
+        enable_cache(dispatcher)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+def name_by_content(
+    kernel: Any, make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, target: Any
+) -> bool:
+    """Put what a kernel was made from into its name, under which Numba caches it on the disk.
+
+    Numba stamps the file of the kernel only: so an edited rule is another kernel. It also gives
+    every kernel an index of its own; processes that write different kernels to one index at the
+    same time lose some of them.
+
+    Return False for a kernel that must not be cached: it depends on what the name would not tell.
+    """
+    contents = digest(make, parts, str(signature), target)
+    if contents is not None:
+        kernel.__qualname__ = f"{kernel.__name__}-{contents}"
+    return contents is not None
+
+
+@intrinsic(prefer_literal=True)
+def _prefer_vectors(typing: Any, bits: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if bits.literal_value:
+            # llvmlite knows no attributes with values, but prints what is in the set.
+            attribute = f'"prefer-vector-width"="{bits.literal_value}"'
+            set.add(builder.function.attributes, attribute)
+        return context.get_dummy_value()
+
+    return types.void(bits), code
+
+
+def prefer_vectors(bits):  # type: ignore[no-untyped-def]
+    """Have LLVM use vectors of so many bits in the calling function; 0 leaves it to LLVM."""
+
+
+# A function is pickled by its name. An intrinsic is pickled with a number of its process: a kernel
+# that closed over a function that names it never hit the disk cache.
+@overload(prefer_vectors, inline="always", prefer_literal=True)
+def _prefer(bits):  # type: ignore[no-untyped-def]
+    return lambda bits: _prefer_vectors(bits)  # type: ignore[call-arg]
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, i: Any) -> Any:
+    """Have the processor fetch the cache line of ``array[i]``, which is read soon."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        view = context.make_array(array)(context, builder, arguments[0])
+        address = builder.bitcast(builder.gep(view.data, [arguments[1]]), _POINTER)
+        kind = ir.FunctionType(ir.VoidType(), [_POINTER, _INTEGER, _INTEGER, _INTEGER])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [_POINTER], kind)
+        read, all_caches, data = (_INTEGER(value) for value in (0, 3, 1))
+        builder.call(function, [address, read, all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, i), code
+
+
+def _no_prefetch(array: Any, i: Any) -> None:
+    """Do nothing: an intrinsic cannot be called from Python."""
+
+
+if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+    prefetch = _no_prefetch  # type: ignore[assignment]

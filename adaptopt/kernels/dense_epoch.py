@@ -1,0 +1,248 @@
+"""Many steps over batches of rows in one call: evaluate, look, step along the whole gradient.
+
+It is the loop that Python would run, made of the same functions: what evaluates a batch, what a
+step computes once (`make_prepare`), the step itself (`make_step`) and the running mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from .averages import moved, weight_of
+from .compile import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .matrix import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, misplaced
+from .per_step import make_prepare, narrow
+from .reductions import BLOCK, in_order, is_strange, make_squares_in_lanes
+from .reductions import LANES as SQUARES_LANES
+from .step import READ, Layout, make_step, step_parts, step_types
+from .tuples import gather, scatter
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+
+# -- parts of the loop -----------------------------------------------------------------------------
+
+
+def make_evaluate_dense(*parts):
+    """Compose the mean loss of some rows of a dense matrix, and its gradient."""
+    batch = make_dense_batch(*parts)
+
+    def evaluate_dense(fun, jac, x, rows, g, spare, args):
+        matrix, targets, weights, params, columns, lanes = args
+        loss, _ = batch(matrix, x, targets, weights, params, columns, rows[0], g, lanes)
+        return loss, True
+
+    return evaluate_dense
+
+
+def make_evaluate_sparse(*parts):
+    """Do the same for CSR: the gradient is dense."""
+    batch = make_sparse_batch(*parts)
+
+    def evaluate_sparse(fun, jac, x, rows, g, spare, args):
+        data, indices, indptr, targets, weights, params, columns = args
+        loss, _ = batch(data, indices, indptr, x, targets, weights, params, columns, rows[0], g)
+        return loss, True
+
+    return evaluate_sparse
+
+
+@cache
+def cleared(evaluate):
+    """Have a function that writes its gradient find NaN there, as it does when called from Python.
+
+    So an entry that it leaves unwritten is seen.
+    """
+    evaluate = inlinable(evaluate)
+
+    def evaluate_cleared(fun, jac, x, rows, g, spare, args):
+        for i in range(g.size):
+            g.flat[i] = np.nan
+        return evaluate(fun, jac, x, rows, g, spare, args)
+
+    return evaluate_cleared
+
+
+def no_measure(g, lanes, sums):
+    """Measure nothing of a gradient."""
+    return ()
+
+
+def make_squared_norm(read):
+    """Compose the sum of the squares of a gradient."""
+    squares, total = make_squares_in_lanes(read), in_order
+
+    def squared_norm(g, lanes, sums):
+        squares(g, 1.0, lanes, sums, 0, sums.size)
+        return (total(sums),)
+
+    return squared_norm
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+
+def make_dense_epoch(
+    evaluate, is_strange, measure, carry, coefficients, decay_coefficients, moved, weight_of,
+    *step_parts,
+):  # fmt: skip
+    """Compose the steps over batches of rows, from ``order[0]`` on.
+
+    It returns False where a gradient of another shape than that of ``x`` was returned.
+    """
+    prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
+    step = inlinable(make_step(*step_parts))
+
+    def dense_epoch(
+        fun, jac, args, order, batch, point, slope, spare, rates, hyper, weight_decay, prox_coefs,
+        x, g, slots, walls, written, scalars, previous, lanes, sums, mean, eta, averaged, t,
+        losses, taken, like,
+    ):  # fmt: skip
+        done, first = 0, taken[0]
+        n = uintp(x.size)
+        while done < order.size:
+            end = min(done + batch, order.size)
+            loss, fits = evaluate(fun, jac, point, (order[done:end],), slope, spare, args)
+            if not fits:
+                return False
+            # Python's loop stops where the residual of a finite gradient overflows, too, as
+            # g + l2 * x may near the largest float. Here it goes on until a loss overflows.
+            strange = False
+            for i in range(n):
+                strange |= is_strange(g[i])
+            if strange or is_strange(loss):
+                losses[0] = loss
+                break
+            for i in range(n):
+                previous[i] = x[i]
+            lr = rates[min(taken[0] - first, rates.size - 1)]
+            new, decay_coefs, coefs = prepare(
+                np.float64(t + taken[0] + 1), lr, hyper, weight_decay, gather(scalars, 0),
+                measure(g, lanes, sums),
+            )  # fmt: skip
+            scatter(scalars, 0, narrow(new, 0.0), np.uint32(0))
+            step(
+                x, g, slots, walls, written, (), (), (), narrow(decay_coefs, like),
+                narrow(coefs, like), prox_coefs, 0, n,
+            )  # fmt: skip
+            if mean.size:
+                weight = weight_of(np.float64(averaged + taken[0] + 1), eta)
+                for i in range(n):
+                    mean[i] = moved(mean[i], x[i], weight)
+            losses[0] = loss
+            losses[1] += loss * (end - done)
+            taken[0] += 1
+            taken[1] += end - done
+            done = end
+        return True
+
+    return dense_epoch
+
+
+# -- what it is compiled for -----------------------------------------------------------------------
+
+
+class Evaluation(NamedTuple):
+    """How a batch is evaluated: `CompiledFunction` says what ``function`` takes and returns."""
+
+    function: Callable[..., Any]
+    given: tuple[Any, Any, tuple[Any, ...]]
+    """``fun``, ``jac`` and ``args``."""
+    types: tuple[Any, Any, Any]
+    """Numba's types of these."""
+    counted: bool
+    """Whether it makes arrays."""
+
+
+class MethodParts(NamedTuple):
+    """What a method's steps are made of."""
+
+    carry: Callable[..., Any]
+    coefficients: Callable[..., Any]
+    decay_coefficients: Callable[..., Any]
+    hyper: tuple[type, ...]
+    """Types of the hyperparameters after ``lr``."""
+    scalars: int
+    measures: int
+    """Whether the squared norm is measured."""
+
+
+@cache
+def _evaluate_rows(kind: Kind) -> Callable[..., Any]:
+    """Return one function for a kind of rows, so that one kernel is found for it."""
+    make = make_evaluate_sparse if kind.indices else make_evaluate_dense
+    evaluate: Callable[..., Any] = make(kind.value, kind.slope, kind.dot, misplaced)
+    return evaluate
+
+
+def over_rows(rows: Rows) -> Evaluation:
+    """Return how a batch of the rows of a matrix is evaluated."""
+    kind = rows.kind
+    matrix = 3 if kind.indices else 1
+    lanes: tuple[Any, ...] = ()
+    lanes_types: tuple[Any, ...] = ()
+    if not kind.indices:
+        lanes, lanes_types = (np.empty(LANES, kind.form),), (array_type(kind.form),)
+    # Without x, which comes after the matrix.
+    given = (*kind.given[:matrix], *kind.given[matrix + 1 :], *lanes_types)
+    return Evaluation(
+        _evaluate_rows(kind),
+        (None, None, (*rows.matrix, *rows.rest, *lanes)),
+        (types.none, types.none, types.Tuple([*given])),
+        False,
+    )
+
+
+def work_arrays(n: int, measures: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the measures of a gradient of ``n`` entries need."""
+    return np.empty(SQUARES_LANES * measures), np.empty(-(-n // BLOCK) * measures)
+
+
+def dense_epoch(
+    evaluate: Callable[..., Any],
+    kinds: tuple[Any, Any, Any],
+    counted: bool,
+    dimensions: int,
+    method: MethodParts,
+    functions: tuple[Callable[..., Any], ...],
+    layout: Layout,
+) -> Any:
+    """Compile the steps of one method and proximal map over batches that one function evaluates.
+
+    Parameters
+    ----------
+    evaluate, kinds, counted
+        Of an `Evaluation`: its function and types, and whether it makes arrays.
+    dimensions : int
+        Of ``x`` as it sees it.
+    method : MethodParts
+        What the method computes once a step.
+    functions, layout
+        As for `DenseStep`.
+    """
+    number = layout.number
+    x, _, slots, walls, rates, _, _, _, _, _, prox_coefs = step_types(layout)
+    form = layout.x
+    shaped = types.Array(number_type(form), dimensions, "C")
+    point = shaped.copy(readonly=True)
+    measure = make_squared_norm(READ[layout.gradient]) if method.measures else no_measure
+    hyper = types.Tuple([types.boolean if kind is bool else types.float64 for kind in method.hyper])
+    wide = types.float64[::1]
+    parts = (
+        evaluate, is_strange, measure, method.carry, method.coefficients,
+        method.decay_coefficients, moved, weight_of, *step_parts(functions, layout),
+    )  # fmt: skip
+    signature = types.boolean(
+        *kinds, types.intp[::1], types.int64, point, shaped, shaped, wide, hyper, types.float64,
+        prox_coefs, x, array_type(form), slots, walls, rates, tuple_of(wide, method.scalars),
+        array_type(form), wide, wide, wide, types.float64, types.int64, types.int64,
+        wide, types.int64[::1], number,
+    )  # fmt: skip
+    return compile_kernel(make_dense_epoch, parts, signature, counted=counted)

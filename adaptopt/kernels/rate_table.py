@@ -1,0 +1,113 @@
+"""The learning rates of the next steps, for kernels that take many steps in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import int64, typeof
+from numba.core.errors import NumbaError
+from numba.core.registry import CPUDispatcher
+
+from .. import schedules
+from .pointers import address
+from .rates import formula_kernel, function_kernel, given, then
+
+_formula_kernel = lru_cache(maxsize=64)(formula_kernel)
+_function_kernel = lru_cache(maxsize=64)(function_kernel)
+
+# Rates in one table: of those that Python evaluates, what takes a few hundredths of a second at
+# most, so that Ctrl-C and limits of time are seen.
+COMPILED, EVALUATED = 65_536, 256
+
+
+class RateTable:
+    """A method's learning rates; the same to the last bit as its ``lr_at``.
+
+    Kernels evaluate the schedules of `adaptopt.schedules` and njit functions, Python all others.
+
+    Parameters
+    ----------
+    method : Method
+        With a learning rate ``lr``.
+
+    Attributes
+    ----------
+    most : int or None
+        Steps for which it can be filled in one go; None where all have the same rate.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self._fill: Callable[[int, np.ndarray], int] = self._evaluate
+        lr = method.lr
+        self.most: int | None = EVALUATED if callable(lr) else None
+        if isinstance(lr, schedules.Schedule):
+            composed = _composed(lr)
+            if composed is not None:
+                at, parameters = composed
+                kernel = _formula_kernel(at, typeof(parameters))  # type: ignore[no-untyped-call]
+                self._fill = lambda first, table: kernel(parameters, float(first), table)
+                self.most = COMPILED
+        elif isinstance(lr, CPUDispatcher):
+            signature = _compiled(lr)
+            if signature is not None:
+                fill, function = _function_kernel(signature), address(lr, signature)
+                self._fill = lambda first, table: fill(function, first, table)
+                self.most = COMPILED
+
+    def fill(self, first: int, count: int) -> np.ndarray:
+        """Return the rates of at most ``count`` steps from ``first`` on, or the one of them all.
+
+        Where a step's rate is not finite and at least 0, or cannot be computed, the table ends
+        before it: ``lr_at`` says what is wrong when its turn has come.
+        """
+        if self.most is None:
+            return np.array([self._method.lr], np.float64)
+        table = np.empty(min(count, self.most))
+        return table[: self._fill(first, table)]
+
+    def _evaluate(self, first: int, table: np.ndarray) -> int:
+        for k in range(table.size):
+            try:
+                table[k] = self._method.lr_at(first + k)
+            except Exception:
+                return k
+        return int(table.size)
+
+
+def _composed(schedule: schedules.Schedule) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """Return a schedule as a function of ``t`` and parameters; None where one is a user's."""
+    if schedule.formula.__module__ != schedules.__name__:
+        return None
+    first, *rest = schedule.parameters
+    if any(map(callable, rest)):
+        return None
+    inner, parameter = given, _as_numbers(first)
+    if isinstance(first, schedules.Schedule):
+        composed = _composed(first)
+        if composed is None:
+            return None
+        inner, parameter = composed
+    elif callable(first):
+        return None
+    return then(inner, schedule.formula), (parameter, *map(_as_numbers, rest))
+
+
+def _as_numbers(parameter: Any) -> Any:
+    """Return a parameter as float64: a number, or an array of those of a tuple."""
+    if isinstance(parameter, tuple):
+        return np.array(parameter, np.float64)
+    return parameter if callable(parameter) else float(parameter)
+
+
+def _compiled(function: Any) -> Any:
+    """Return the signature of an njit function of t as Python calls it, or None."""
+    try:
+        function.compile((int64,))
+        overload = function.overloads[(int64,)]
+    except (NumbaError, KeyError, RuntimeError):
+        return None
+    return overload.signature

@@ -1,0 +1,55 @@
+"""The stopping tests: one scalar function, for the loop in Python and for the compiled one."""
+
+from __future__ import annotations
+
+import math
+
+TARGET, GTOL, FTOL, XTOL, PATIENCE = 1, 2, 3, 4, 5
+
+
+def reason(
+    f: float,
+    norm: float,
+    previous_f: float,
+    moved: float,
+    since_best: int,
+    f_target: float,
+    gtol: float,
+    ftol: float,
+    xtol: float,
+    patience: int,
+) -> int:
+    """Return the test by which a run has ended at an iterate whose numbers are finite, or 0.
+
+    ``moved`` is the largest step of a coordinate and ``since_best`` counts the steps since the best
+    iterate; what is not known is NaN.
+    """
+    if f <= f_target:
+        return TARGET
+    if norm <= gtol:
+        return GTOL
+    if math.isfinite(previous_f) and relative_change(f, previous_f) <= ftol:
+        return FTOL
+    if moved <= xtol:
+        return XTOL
+    if since_best >= patience:
+        return PATIENCE
+    return 0
+
+
+def relative_change(f: float, previous_f: float) -> float:
+    """Return by how much f has changed, relative to its size where that is above 1."""
+    return abs(previous_f - f) / max(abs(previous_f), abs(f), 1.0)
+
+
+def read_tests(
+    f_target: float | None,
+    gtol: float | None,
+    ftol: float | None,
+    xtol: float | None,
+    patience: int | None,
+) -> tuple[float, float, float, float, int]:
+    """Return what `reason` takes last: numbers that never fire in the place of None."""
+    target = -math.inf if f_target is None else f_target
+    gtol, ftol, xtol = (-1.0 if tol is None else tol for tol in (gtol, ftol, xtol))
+    return target, gtol, ftol, xtol, 2**62 if patience is None else patience

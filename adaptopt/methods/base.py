@@ -1,0 +1,474 @@
+"""What every optimizer has: its hyperparameters, checked, and its scalar functions, named."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import cache, cached_property
+from numbers import Real
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from . import decay
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+
+# What a hyperparameter must be, by its name in the field.
+_EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "lr": ("> 0", lambda v: v > 0),
+    "eps": (">= 0", lambda v: v >= 0),
+    "eps_root": (">= 0", lambda v: v >= 0),
+    "rho": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "beta1": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "beta2": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "momentum": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "momentum_decay": (">= 0", lambda v: v >= 0),
+    "dampening": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "initial_accumulator": (">= 0", lambda v: v >= 0),
+    "l1": (">= 0", lambda v: v >= 0),
+    "l2": (">= 0", lambda v: v >= 0),
+    "beta": (">= 0", lambda v: v >= 0),
+    "weight_decay": (">= 0", lambda v: v >= 0),
+}
+
+
+# What holds for the rates of a rule with its coefficients; and with that, what holds for the rule.
+_OF_RATES = ("rates_only_fall", "regret_bound")
+_OF_RULE = (
+    "rate",
+    "idle",
+    "rests",
+    "idle_moves_x",
+    "idle_needs_constant_lr",
+    "additive",
+    *_OF_RATES,
+)
+
+
+@cache
+def _keep(count: int) -> Callable[..., Any]:
+    """Return a ``carry`` that leaves the last ``count`` of its arguments as they are."""
+    if not count:
+        return _keep_none
+    first = -count  # compiled code takes a number here, not an expression
+
+    def keep(t, *values):  # type: ignore[no-untyped-def]
+        return values[first:]
+
+    return keep
+
+
+def _keep_none(t, *values):  # type: ignore[no-untyped-def]
+    return ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """What every optimizer has; subclass it as a frozen dataclass to add one.
+
+    A subclass declares its hyperparameters as fields and names its scalar functions, plain Python
+    functions that import nothing but ``math``:
+
+    ``rule(x, g, *slots, *coefficients) -> (x, rate, slots)``
+        One step of one coordinate. A class with a rule of its own inherits no ``rate``, ``idle``,
+        ``rests`` or ``additive``, which speak of its parent's.
+    ``slots``
+        Names of the numbers kept for each coordinate; they start at ``initial_state()``, else 0.
+    ``coefficients(t, *hyperparameters) -> tuple``
+        What is the same for all coordinates in step ``t`` (from 1), computed in float64. It gets
+        the subclass's fields in their order, ``lr`` evaluated at ``t``. By default it returns them.
+    ``rate(*slots, *coefficients) -> rate``
+        The effective learning rate as a function of the new slots. Without it, every step writes
+        the rates to an array, which costs one more stream of memory.
+    ``scalars`` and ``carry(t, *hyperparameters, *scalars) -> scalars``
+        Numbers that go through the run, one each for all coordinates, in float64: a mapping of
+        their names to what they are before the first step, and what takes them to step ``t`` at its
+        start. ``coefficients`` gets the new ones after the hyperparameters. By default there are
+        none, and where there are some they stay as they are.
+    ``measures``
+        What ``carry`` gets after the scalars: so far "squared_norm", the sum of the squares of the
+        gradients of all parameters of the group. By default nothing.
+    ``idle(k, x, *slots, *coefficients) -> (x, slots)``
+        The exact effect of ``k`` steps without a gradient, where there is a closed form; the
+        coefficients are those of the last of them. ``rests`` says whether neither ``x`` nor the
+        rate move, ``idle_moves_x`` whether ``x`` does (by default unless it rests), and
+        ``idle_needs_constant_lr`` whether it is exact only where ``lr`` does not change (by default
+        where ``x`` moves). They make steps on sparse rows cost what is touched.
+    ``rowwise``
+        Whether a row of a table has one number of each slot: the rule is asked once a row, with the
+        root of the mean of its squared gradients, for the rate at which the row steps along its
+        gradient. By default not.
+    ``additive``
+        Whether every slot is a sum over the steps, and ``x`` is one too or follows from the slots
+        by ``idle``: then steps of several threads add up. By default not.
+    ``state_name``
+        What states are called in checkpoints: those of another name are refused. Add an option to
+        it that decides what the slots hold. By default, the name of the class.
+    ``from_sums``
+        Whether each step computes ``x`` anew from sums of gradients, as dual averaging does. What a
+        proximal map did before is forgotten then: maps that only keep the point in a set are right,
+        penalties are refused. By default not.
+    ``second_moments``
+        Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
+        are never negative. By default none.
+
+    Parameters
+    ----------
+    weight_decay : float, default 0.0
+        At least 0. ``weight_decay * x`` is added to the gradient (coupled; L2 regularisation): the
+        objective has the penalty ``weight_decay / 2 * sum(x**2)``.
+    decoupled : bool, default False
+        Apply ``x *= 1 - lr * weight_decay`` before the step instead. That is the gradient of no
+        function, so that there is no objective.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When made with a hyperparameter out of its range or of another type.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np, adaptopt as ao
+    >>> def sign_descent(x, g, lr):
+    ...     return x - (lr if g > 0 else -lr), lr, ()
+    >>> @dataclass(frozen=True)
+    ... class SignDescent(ao.Method):
+    ...     lr: float = 1e-2
+    ...     rule = staticmethod(sign_descent)
+    >>> x = np.array([1.0, -2.0])
+    >>> ao.Optimizer(x, SignDescent(lr=0.5)).step(x)
+    >>> x
+    array([ 0.5, -1.5])
+    """
+
+    _: KW_ONLY
+    weight_decay: float = 0.0
+    decoupled: bool = False
+
+    rate: ClassVar[Callable[..., Any] | None] = None
+    rests: ClassVar[bool] = False
+    rowwise: ClassVar[bool] = False
+    scalars: ClassVar[Mapping[str, float]] = {}
+    measures: ClassVar[tuple[str, ...]] = ()
+    # Whether the slots are sums over the steps, and x is one too or follows from them: then steps
+    # of several threads add up.
+    additive: ClassVar[bool] = False
+    # Whether each step computes x anew from sums, which forgets what a map did to it before.
+    from_sums: ClassVar[bool] = False
+    # Whether an effective rate can only fall, whatever the gradients.
+    rates_only_fall: ClassVar[bool] = False
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the numbers kept for each coordinate."""
+        return ()
+
+    @property
+    def second_moments(self) -> tuple[str, ...]:
+        """Names of the slots that are never negative: averages or sums of squares."""
+        return ()
+
+    @property
+    def state_name(self) -> str:
+        """What states are called: two methods of the same name can go on from each other's.
+
+        It is the name of the method, with an option that decides what the slots hold.
+        """
+        return type(self).__name__
+
+    @property
+    def rule(self) -> Callable[..., Any]:
+        """The scalar function of one step."""
+        raise NotImplementedError(f"{type(self).__name__} names no rule")
+
+    @staticmethod
+    def coefficients(t: int, *hyperparameters: Any) -> tuple[float, ...]:
+        """Return what the rule takes after the slots in step ``t``."""
+        return hyperparameters
+
+    @property
+    def idle(self) -> Callable[..., Any] | None:
+        """The scalar function of steps without a gradient, or None."""
+        return None
+
+    @property
+    def idle_moves_x(self) -> bool:
+        """Whether ``x`` moves in steps without a gradient."""
+        return not self.rests
+
+    @property
+    def idle_needs_constant_lr(self) -> bool:
+        """Whether ``idle`` is exact only where the learning rate does not change."""
+        return self.idle_moves_x
+
+    @property
+    def takes_tied_maps(self) -> bool:
+        """Whether the point and rates of a step are what a map that ties coordinates goes on from.
+
+        They are not if the method adds penalties of its own to the step.
+        """
+        return True
+
+    @property
+    def carry(self) -> Callable[..., Any]:
+        """The scalar function that takes the scalars to the next step."""
+        return _keep(len(self.scalars))
+
+    def initial_state(self) -> dict[str, float]:
+        """Return the slots' values before the first step, where they are not 0."""
+        return {}
+
+    def initial_scalars(self) -> tuple[float, ...]:
+        """Return the values of the scalars before the first step."""
+        return tuple(float(value) for value in self.scalars.values())
+
+    @property
+    def decay(self) -> Callable[..., Any]:
+        """The scalar function that applies weight decay before the rule."""
+        if not self.weight_decay:
+            return decay.no_decay
+        return decay.decoupled_decay if self.decoupled else decay.coupled_decay
+
+    @property
+    def decay_coefficients(self) -> Callable[..., Any]:
+        """The scalar function that makes the decay's coefficients of ``lr`` and its strength."""
+        if not self.weight_decay:
+            return decay.no_decay_coefficients
+        if self.decoupled:
+            return decay.decoupled_decay_coefficients
+        return decay.coupled_decay_coefficients
+
+    @property
+    def penalty(self) -> tuple[float, float]:
+        """``l1, l2`` of the penalty ``l1 * abs(x) + l2 / 2 * x**2`` that the method itself brings.
+
+        It is a part of what is minimised: coupled weight decay is ``l2``.
+        """
+        return 0.0, 0.0 if self.decoupled else self.weight_decay
+
+    @property
+    def has_objective(self) -> bool:
+        """Whether the steps go down one function: decoupled decay is the gradient of none."""
+        return not (self.decoupled and self.weight_decay)
+
+    def penalty_at(self, x: Any) -> float:
+        """Return the penalty that the method itself brings at a point on the host."""
+        l1, l2 = self.penalty
+        if not (l1 or l2):
+            return 0.0
+        wide = x.reshape(-1).astype("float64")
+        return float(l1 * abs(wide).sum() + 0.5 * l2 * (wide * wide).sum())
+
+    def carried(
+        self, t: int, scalars: tuple[float, ...], measured: tuple[float, ...] = ()
+    ) -> tuple[float, ...]:
+        """Return the scalars of step ``t``, made from those of the step before and the measures."""
+        if not self.scalars:
+            return ()
+        new = self.carry(t, *self._hyperparameters_at(t), *scalars, *measured)
+        if not (isinstance(new, tuple) and len(new) == len(self.scalars)):
+            raise ValueError(
+                f"{type(self).__name__}.carry returned {new!r}, expected a tuple of "
+                f"{len(self.scalars)} like scalars {tuple(self.scalars)}"
+            )
+        return new
+
+    def coefficients_at(
+        self, t: int, scalars: tuple[float, ...] = ()
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the coefficients of the decay and of the rule for step ``t``, as float64.
+
+        ``scalars`` are those of step ``t``, as `carried` returns them; only for step 1 may they be
+        left out.
+        """
+        if len(scalars) != len(self.scalars):
+            if scalars or t != 1:
+                raise ValueError(
+                    f"scalars are {scalars}, expected {tuple(self.scalars)} as "
+                    f"{type(self).__name__}.carried returns them for step {t}"
+                )
+            scalars = self.carried(1, self.initial_scalars(), (0.0,) * len(self.measures))
+        coefs = self.coefficients(t, *self._hyperparameters_at(t), *scalars)
+        if not self.weight_decay:
+            return (), coefs
+        lr = self.lr_at(t) if self.decoupled else math.nan
+        return self.decay_coefficients(lr, self.weight_decay), coefs
+
+    def _hyperparameters_at(self, t: int) -> tuple[Any, ...]:
+        """Return the values that the coefficients of step ``t`` are made of."""
+        values, schedule = self._hyperparameters
+        if schedule is None:
+            return values
+        return (*values[:schedule], self.lr_at(t), *values[schedule + 1 :])
+
+    @cached_property
+    def _hyperparameters(self) -> tuple[tuple[Any, ...], int | None]:
+        """Values of the fields that the coefficients are made of, and which is a schedule."""
+        names = self._own_fields()
+        scheduled = "lr" in names and callable(self.lr)  # type: ignore[attr-defined]
+        values = tuple(getattr(self, name) for name in names)
+        return values, names.index("lr") if scheduled else None
+
+    def _own_fields(self) -> list[str]:
+        """Return the names of those fields, in their order."""
+        inherited = {f.name for f in dataclasses.fields(Method)}
+        return [f.name for f in dataclasses.fields(self) if f.name not in inherited]
+
+    @property
+    def numbers_after_lr(self) -> tuple[bool | float, ...] | None:
+        """The hyperparameters after ``lr``, where it comes first and they are numbers and flags.
+
+        Kernels that compute the coefficients themselves take no others: then it is None.
+        """
+        if self._own_fields()[:1] != ["lr"]:
+            return None
+        others = self._hyperparameters[0][1:]
+        return others if all(isinstance(value, bool | float) for value in others) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: not what was derived from it in use."""
+        return {k: v for k, v in vars(self).items() if k != "_hyperparameters"}
+
+    def lr_at(self, t: int) -> float:
+        """Return the learning rate of step ``t``."""
+        lr = self.lr  # type: ignore[attr-defined]
+        if not callable(lr):
+            return lr  # type: ignore[no-any-return]
+        given = lr(t)
+        value = _as_float(given)
+        if value is None:
+            raise TypeError(f"lr({t}) is {given!r:.60}, expected a number")
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"lr({t}) is {value}, expected a finite number >= 0")
+        return value
+
+    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+        """Return what the regret of a run in a box is at most by theory; None where none is known.
+
+        Parameters
+        ----------
+        squared_gradients : ndarray
+            The sum over the run of the squared gradient of each coordinate.
+        diameters : ndarray
+            The widths of the box.
+        """
+        return None
+
+    def __new__(cls, *values: Any, **fields: Any) -> Any:
+        """Say what is wrong with ``scipy.optimize.minimize(..., method=AdaGrad)``: it calls it."""
+        if "hessp" in fields:
+            raise TypeError(f"method is the class {cls.__name__}, expected {cls.__name__}(...)")
+        return super().__new__(cls)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let a class with a rule of its own not inherit what is known of its parent's."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        known = _OF_RULE if "rule" in own else _OF_RATES if "coefficients" in own else ()
+        for name in known:
+            if name not in own and getattr(cls, name) is not getattr(Method, name):
+                setattr(cls, name, vars(Method)[name])
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            object.__setattr__(self, field.name, self._checked(field.name, value, field.default))
+        name = type(self).__name__
+        if self.decoupled and self.weight_decay and not hasattr(self, "lr"):
+            raise ValueError(
+                f"{name}.decoupled is True, expected False: it has no lr to multiply the decay by"
+            )
+        slots = self.slots
+        if len(set(slots)) < len(slots):
+            raise ValueError(f"{name}.slots is {slots}, expected each name once")
+        for what, given in (
+            ("initial_state()", self.initial_state()),
+            ("second_moments", self.second_moments),
+        ):
+            if not set(given) <= set(slots):
+                raise ValueError(f"{name}.{what} is {given}, expected names of slots {slots}")
+        for function in (self.rule, self.rate, self.coefficients, self.carry, self.idle):
+            if function is not None and not isinstance(function, FunctionType):
+                raise TypeError(
+                    f"{type(self).__name__}.{getattr(function, '__name__', 'rule')} is "
+                    f"{function!r}, expected a plain function wrapped in staticmethod"
+                )
+
+    def _demand_positive(self, *names: str) -> None:
+        """Raise if all of the terms that keep a denominator above zero are zero."""
+        if any(getattr(self, name) for name in names):
+            return
+        others = "".join(f" with {name} 0.0" for name in names[1:])
+        expected = f"expected {'one of them' if others else names[0]} > 0"
+        raise ValueError(
+            f"{type(self).__name__}.{names[0]} is 0.0{others}, {expected}: "
+            "a zero gradient would divide by zero"
+        )
+
+    def _checked(self, name: str, value: Any, default: Any) -> Any:
+        where = f"{type(self).__name__}.{name} is {value!r}, expected"
+        if isinstance(default, bool):
+            if value not in (True, False):
+                raise TypeError(f"{where} True or False")
+            return bool(value)
+        if (name == "lr" and callable(value)) or not (name in _EXPECTED or type(default) is float):
+            return value
+        expected, holds = _EXPECTED.get(name, ("", math.isfinite))
+        also = " or a function of the step" if name == "lr" else ""
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{where} a number {expected}{also}")
+        if not (math.isfinite(value) and holds(float(value))):
+            raise ValueError(f"{where} a finite number {expected}{also}")
+        # A float32 scalar would make the coefficients float32.
+        return float(value)
+
+    def __call__(
+        self,
+        fun: Callable[..., Any],
+        x0: Any,
+        args: tuple[Any, ...] = (),
+        jac: Any = None,
+        hess: Any = None,
+        hessp: Any = None,
+        bounds: Any = None,
+        constraints: Any = (),
+        callback: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> OptimizeResult:
+        """Minimise ``fun`` as a custom method of `scipy.optimize.minimize`.
+
+        SciPy hands over ``jac="3-point"`` and ``"cs"`` as None: choose finite differences by
+        ``options={"fd_method": "3-point"}`` instead.
+
+        The arguments are those that SciPy passes; the options are those of `adaptopt.minimize`.
+        Every call starts afresh.
+        """
+        assert _minimiser is not None, "adaptopt puts it here at import"
+        return _minimiser(
+            *(self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options),
+            by_scipy=True,
+        )
+
+
+def _as_float(value: Any) -> float | None:
+    """Return a number as a float, None of anything else."""
+    try:
+        return None if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+_Minimiser = TypeVar("_Minimiser", bound=Callable[..., Any])
+_minimiser: Callable[..., OptimizeResult] | None = None
+
+
+def minimise_by(minimiser: _Minimiser) -> _Minimiser:
+    """Have methods that are called minimise by this function, which lies above them."""
+    global _minimiser
+    _minimiser = minimiser
+    return minimiser

@@ -1,0 +1,246 @@
+"""Dual averaging and FTRL: x computed anew from sums, with exact zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+from ..scalar import over, soft
+from .base import Method
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Scalar functions run on Python floats, in float32 kernels and in float64 kernels: they have no one
+# type. A bare literal in them would make Numba compute a float32 kernel in float64.
+
+
+def adagrad_da_coefficients(t, lr, eps, l1, l2):
+    """Let the penalties grow with the number of gradients in the sum."""
+    return lr, eps, lr * t * l1, lr * t * l2
+
+
+def adagrad_da_rate(z, G, lr, eps, *penalties):
+    """Effective rate of a coordinate whose squared gradients sum to ``G``."""
+    return over(lr, sqrt(G) + eps)
+
+
+def _averaged(z, H, lr, threshold, weight):
+    return -soft(lr * z, threshold) / (H + weight)
+
+
+def adagrad_da(x, g, z, G, lr, eps, threshold, weight):
+    """Duchi, Hazan & Singer (2011), eq. 3: minimise the mean linear loss, penalty and distance."""
+    z = z + g
+    G = G + g * g
+    H = sqrt(G) + eps
+    return _averaged(z, H, lr, threshold, weight), over(lr, H), (z, G)
+
+
+def adagrad_da_idle(k, x, z, G, lr, eps, threshold, weight):
+    """Without gradients the penalties of the sum still grow: compute the point anew."""
+    return _averaged(z, sqrt(G) + eps, lr, threshold, weight), (z, G)
+
+
+def _refuse_decoupled(method: Method) -> None:
+    """Raise for a decay of points that the next step computes anew, and so without it."""
+    if method.decoupled and method.weight_decay:
+        raise ValueError(
+            f"{type(method).__name__}.decoupled is True with weight_decay {method.weight_decay}, "
+            "expected False: the point is computed anew from sums of gradients, which forgets a "
+            "decay of the point itself"
+        )
+
+
+@dataclass(frozen=True)
+class AdaGradDA(Method):
+    r"""Dual averaging with AdaGrad's rates: compute the point anew from the sum of all gradients.
+
+    Parameters
+    ----------
+    lr : float or callable, default 1e-2
+        Learning rate, greater than 0, or a function of the step, counted from 1.
+    eps : float, default 1e-8
+        Greater than 0; the paper's delta.
+    l1, l2 : float, default 0.0
+        At least 0: the penalty ``l1 * abs(x) + l2 / 2 * x**2``. With ``l1``, a coordinate is
+        exactly zero while its mean gradient is at most ``l1`` in size.
+
+    Notes
+    -----
+    With :math:`z_t = \sum g_s`, :math:`G_t = \sum g_s^2` and :math:`H_t = \sqrt{G_t} + \epsilon`,
+
+    .. math:: x_{t+1} = -\frac{S(\eta z_t, \eta t \lambda_1)}{H_t + \eta t \lambda_2},
+
+    where S is soft thresholding. The point depends on the sum alone: **where the run started is
+    forgotten**, and distances are measured from 0. So a schedule that falls to 0 brings the point
+    to 0 too. The penalty belongs to the method, and `minimize` adds it to the value. A ``prox`` may
+    keep the point in a set, such as a box; one with a penalty is refused, as each step would forget
+    what it did. With ``l1`` or ``l2``, maps that tie coordinates together (`Simplex`, `L2Ball`) are
+    refused too: their metric is that of a step without them.
+
+    Decoupled weight decay is refused: the point is computed anew, so a decay of it is forgotten.
+
+    References
+    ----------
+    Duchi, Hazan & Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 12 (2011), eq. 3 and section 5.1. Xiao, "Dual averaging methods for
+    regularized stochastic learning and online optimization", JMLR 11 (2010), eq. 10.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.zeros(2)
+    >>> opt = ao.Optimizer(x, ao.AdaGradDA(lr=0.5, l1=0.1))
+    >>> opt.step(np.array([1.0, 0.05]))
+    >>> x
+    array([-0.45, -0.  ])
+    """
+
+    lr: float | Callable[[int], float] = 1e-2
+    eps: float = 1e-8
+    l1: float = 0.0
+    l2: float = 0.0
+    from_sums = True
+    slots = ("z", "G")
+    second_moments = ("G",)
+    rule = staticmethod(adagrad_da)
+    rate = staticmethod(adagrad_da_rate)
+    idle = staticmethod(adagrad_da_idle)
+    coefficients = staticmethod(adagrad_da_coefficients)
+    idle_needs_constant_lr = False
+    rates_only_fall = True
+    additive = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_decoupled(self)
+        if self.eps == 0:
+            raise ValueError(
+                "AdaGradDA.eps is 0.0, expected eps > 0: a zero gradient would divide by zero"
+            )
+
+    @property
+    def penalty(self) -> tuple[float, float]:
+        """Its own ``l1`` and ``l2``, and coupled weight decay."""
+        l1, l2 = super().penalty
+        return l1 + self.l1, l2 + self.l2
+
+    @property
+    def takes_tied_maps(self) -> bool:
+        """Without penalties of its own."""
+        return not (self.l1 or self.l2)
+
+
+# A smaller rate counts as 0: one over it, times a root or a point, would overflow in float32.
+FTRL_LEAST_LR = 1e-20
+
+
+def ftrl_carry(t, lr, beta, l1, l2, previous, current):
+    """Keep one over the rate of this step and of the one before, which is 0 before the first.
+
+    For a rate that counts as 0 the last one stays.
+    """
+    return current, 1.0 / lr if lr >= FTRL_LEAST_LR else current
+
+
+def ftrl_coefficients(t, lr, beta, l1, l2, previous, current):
+    """Return one over the rates, and what is the same in all steps."""
+    return lr if lr >= FTRL_LEAST_LR else 0.0, previous, current, beta, l1, l2
+
+
+def ftrl_rate(z, n, lr, previous, current, beta, *penalties):
+    """Effective rate of a coordinate whose squared gradients sum to ``n``."""
+    return over(lr, beta + sqrt(n))
+
+
+def ftrl(x, g, z, n, lr, previous, current, beta, l1, l2):
+    """McMahan et al. (2013), Algorithm 1: the sum of gradients, less what past points pull.
+
+    At rate 0 the point rests, as it does in the limit, and no gradient enters ``z``.
+    """
+    H_before = (beta + sqrt(n)) * previous
+    n = n + g * g
+    root = beta + sqrt(n)
+    H = root * current
+    z = z + (g if lr else lr) - (H - H_before) * x
+    return -soft(z, l1) / (H + l2) if lr else x, over(lr, root), (z, n)
+
+
+@dataclass(frozen=True)
+class FTRL(Method):
+    r"""Follow the regularised leader, proximal: dual averaging around the points of the past.
+
+    Parameters
+    ----------
+    lr : float or callable, default 1e-1
+        Learning rate, the paper's alpha; at least 1e-20, or a function of the step. In steps whose
+        rate a schedule puts below that, the point rests.
+    beta : float, default 1.0
+        At least 0: what is added to the root of the sum of squared gradients.
+    l1, l2 : float, default 0.0
+        At least 0: the penalty ``l1 * abs(x) + l2 / 2 * x**2`` of the sum (not the mean) of the
+        losses, as in the paper.
+
+    Raises
+    ------
+    ValueError
+        Also where ``beta`` and ``l2`` are both 0: a zero gradient would divide by zero. And for
+        decoupled weight decay, as the next step would compute the point anew; when an optimizer is
+        made, for the same reason, for a ``prox`` with a penalty. With ``l1`` or ``l2``, also for
+        maps that tie coordinates together, such as `Simplex`.
+
+    Notes
+    -----
+    With :math:`n_t = \sum g_s^2` and :math:`H_t = (\beta + \sqrt{n_t}) / \alpha`,
+
+    .. math:: z_t = z_{t-1} + g_t - (H_t - H_{t-1}) x_t, \qquad
+              x_{t+1} = -\frac{S(z_t, \lambda_1)}{H_t + \lambda_2}.
+
+    :math:`H_0 = 0`, so the run starts from the given point; from 0, it is the paper's. With
+    ``l1 = l2 = 0`` a step is AdaGrad's, with beta for eps.
+
+    References
+    ----------
+    McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, Algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> x = np.zeros(2)
+    >>> opt = ao.Optimizer(x, ao.FTRL(lr=0.5, l1=0.1))
+    >>> opt.step(np.array([1.0, 0.05]))
+    >>> x
+    array([-0.225, -0.   ])
+    """
+
+    lr: float | Callable[[int], float] = 1e-1
+    beta: float = 1.0
+    l1: float = 0.0
+    l2: float = 0.0
+    from_sums = True
+    slots = ("z", "n")
+    second_moments = ("n",)
+    scalars: ClassVar[Mapping[str, float]] = {"previous": 0.0, "current": 0.0}
+    rule = staticmethod(ftrl)
+    rate = staticmethod(ftrl_rate)
+    coefficients = staticmethod(ftrl_coefficients)
+    carry = staticmethod(ftrl_carry)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_decoupled(self)
+        if not callable(self.lr) and self.lr < FTRL_LEAST_LR:
+            raise ValueError(
+                f"FTRL.lr is {self.lr}, expected at least {FTRL_LEAST_LR}: smaller ones count as 0"
+            )
+        if self.beta == 0 and self.l2 == 0:
+            raise ValueError(
+                "FTRL.beta is 0.0 with l2 0.0, expected one of them > 0: a zero gradient would "
+                "divide by zero"
+            )
+
+    @property
+    def takes_tied_maps(self) -> bool:
+        """Without penalties of its own."""
+        return not (self.l1 or self.l2)

@@ -1,0 +1,36 @@
+"""Methods by name."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from .adagrad import AdaGrad, AdaGradNorm, RowWiseAdaGrad
+from .adam import Adam, Adamax, AdamW, AMSGrad
+from .base import Method
+from .dual_averaging import FTRL, AdaGradDA
+from .momentum import SGD, Momentum
+from .nadam import Nadam
+from .rmsprop import AdaDelta, RMSProp
+
+METHODS: dict[str, type[Method]] = {
+    method.__name__.lower(): method
+    for method in (
+        *(SGD, AMSGrad, AdaDelta, AdaGrad, Adam, AdamW, Adamax, Momentum, Nadam, RMSProp),
+        *(RowWiseAdaGrad, FTRL, AdaGradDA, AdaGradNorm),
+    )
+}
+
+
+def read_named(what: str, method: Any) -> Any:
+    """Return the method of a name, or that a class makes; others as they are."""
+    if isinstance(method, type) and hasattr(method, "coefficients_at"):
+        return method()
+    if not isinstance(method, str):
+        return method
+    name = method.lower()
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{what} is {method!r}, expected one of {', '.join(METHODS)}{hint}")
+    return METHODS[name]()

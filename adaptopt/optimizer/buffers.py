@@ -1,0 +1,273 @@
+"""Which parameters make a group, and the one buffer in which the groups lie."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from .. import placement
+from ..placement import flat_view
+
+# The name of an array that is given without one.
+ALONE = ""
+
+LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+class Views(dict[str, Any]):
+    """Arrays by name, to be written into: another object in a place is refused.
+
+    ``views[name] -= 1`` puts back what it took, which is allowed. ``way`` says what a user can do
+    who wants to replace something; by default, write into the array.
+    """
+
+    def __init__(self, what: str, items: Mapping[str, Any], way: str | None = None) -> None:
+        super().__init__(items)
+        self._what, self._way = what, way
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if self.get(name) is not value:
+            self._refuse(name)
+
+    def _refuse(self, name: Any = "name", *others: Any, **more: Any) -> Any:
+        place = f"{self._what}[{name!r}]"
+        way = self._way or f"to write into it: {place}[...] = value"
+        raise TypeError(f"{place} cannot be replaced, expected {way}")
+
+    __delitem__ = setdefault = pop = popitem = clear = update = __ior__ = _refuse  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
+def label(what: str, name: str) -> str:
+    """Return what error messages call a thing of a parameter."""
+    return f"{what}[{name!r}]" if name != ALONE else what
+
+
+def read_params(params: Any) -> dict[str, np.ndarray]:
+    """Return the arrays by name, checked."""
+    if not isinstance(params, Mapping):
+        return {ALONE: _seen("params", params, writable=True)}
+    if not params:
+        raise ValueError("params is empty, expected at least one array")
+    for name in params:
+        if not (isinstance(name, str) and name):
+            raise TypeError(f"params has the name {name!r}, expected a string that is not empty")
+    given = {
+        name: _seen(label("params", name), array, writable=in_file(array))
+        for name, array in params.items()
+    }
+    _refuse_overlaps(given)
+    first, *others = given
+    for name in others:
+        places = [placement.index_of(given[key]) for key in (first, name)]
+        if places[0] != places[1]:
+            where = ["the host" if at is None else f"CUDA device {at}" for at in places]
+            raise ValueError(
+                f"params[{first!r}] lies on {where[0]} and params[{name!r}] on {where[1]}, "
+                "expected one place: make an Optimizer for each"
+            )
+    return given
+
+
+def _refuse_overlaps(given: Mapping[str, Any]) -> None:
+    """Raise if two arrays share memory, or part of a file: both would be updated there."""
+    spans: list[tuple[Any, int, int, str]] = []
+    for name, array in given.items():
+        if array.size:
+            start, file = placement.address(array), _file_of(array)
+            spans.append((None, start, start + array.nbytes, name))
+            if file is not None:
+                at = file[1]
+                spans.append((file[0], at, at + array.nbytes, name))
+    by_place = sorted(spans, key=lambda span: (repr(span[0]), span[1]))
+    for (place, _, end, one), (other, start, _, two) in pairwise(by_place):
+        if place == other and start < end:
+            first, second = sorted((one, two), key=list(given).index)
+            raise ValueError(
+                f"params[{first!r}] and params[{second!r}] share memory, expected arrays of their "
+                "own: an entry of both would take two steps"
+            )
+
+
+def _file_of(array: Any) -> tuple[tuple[int, int], int] | None:
+    """Return the file in which an array lies and where it starts there, if others see it."""
+    owner = array
+    while isinstance(owner, np.ndarray) and isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if not isinstance(owner, np.memmap) or owner.filename is None or owner.mode == "c":
+        return None
+    try:
+        status = os.stat(owner.filename)
+    except OSError:  # it has been removed
+        return None
+    start = owner.offset + placement.address(array) - placement.address(owner)
+    return (status.st_dev, status.st_ino), start
+
+
+def _seen(name: str, array: Any, writable: bool = False) -> Any:
+    """Return an array of the host as it is, and Numba's view of a CUDA array."""
+    flat = flat_view(name, array, writable=writable)
+    if not placement.is_on_device(array):
+        return np.asarray(array) if isinstance(array, np.matrix) else array
+    return flat.reshape(*array.shape) if tuple(array.shape) else flat.reshape(())
+
+
+def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = None) -> Any:
+    """Return one value for each parameter."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(params, default if value is None and default is not None else value)
+    missing = params.keys() - value.keys() if default is None else set()
+    if missing or not value.keys() <= params.keys():
+        raise ValueError(
+            f"{what} has the names {list(value)}, expected those of params, {list(params)}"
+        )
+    return {name: value.get(name, default) for name in params}
+
+
+def group_names(
+    params: Mapping[str, np.ndarray], methods: Mapping[str, Any], proxes: Mapping[str, Any]
+) -> list[list[str]]:
+    """Put the names whose dtype, method and prox are equal together, in their order.
+
+    What lies in a file stands alone, and so does what has one accumulator a row.
+    """
+    groups: dict[Any, list[str]] = {}
+    for name, array in params.items():
+        alone = name if in_file(array) or methods[name].rowwise else ALONE
+        kind = (array.dtype, _key(methods[name]), _key(proxes[name]), alone)
+        groups.setdefault(kind, []).append(name)
+    return list(groups.values())
+
+
+def _key(value: Any) -> Any:
+    """Return what equal values have in common; one without a hash is equal to itself only."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
+
+
+def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Copy arrays into one buffer; return each group's part, which starts a cache line.
+
+    What lies in a file stays there.
+    """
+    outside = [params[names[0]] if in_file(params[names[0]]) else None for names in groups]
+    groups = [names for names, file in zip(groups, outside, strict=True) if file is None]
+    dtypes = [params[names[0]].dtype for names in groups]
+    sizes = [sum(params[name].size for name in names) for names in groups]
+    room = [
+        -(-size * dtype.itemsize // LINE) * LINE for size, dtype in zip(sizes, dtypes, strict=True)
+    ]
+    near = next(iter(params.values()))  # all lie in one place
+    buffer = placement.empty(sum(room), np.uint8, near)
+    parts, start = [], 0
+    for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):
+        part = buffer[start : start + size * dtype.itemsize].view(dtype)
+        placement.join([params[name].reshape(params[name].size) for name in names], part)
+        parts.append(part)
+        start += width
+    packed = iter(parts)
+    return [next(packed) if file is None else np.asarray(file).reshape(-1) for file in outside]
+
+
+def in_file(array: np.ndarray) -> bool:
+    """Tell whether an array lies in a file."""
+    return isinstance(array, np.memmap)
+
+
+def is_kept(array: np.ndarray) -> bool:
+    """Tell whether what is written to an array gets to its file: not so in mode "c", or a copy."""
+    return isinstance(array, np.memmap) and array.mode in ("r+", "w+")
+
+
+_EXISTS = (
+    "state_dir has {} already, expected a folder without it: it may be the state of another run "
+    "(resume=True goes on from it)"
+)
+
+
+class StateFiles:
+    """The files of a folder in which the state of parameters in files lies.
+
+    As a context, it removes those that it has made if an exception ends it.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where they are.
+    resume : bool
+        Whether they are there already, to go on from; else they are made, full of zeros.
+    """
+
+    def __init__(self, folder: str | PathLike[str], resume: bool) -> None:
+        self.folder, self._resume = Path(folder), resume
+        self._made: list[Path] = []
+
+    @property
+    def rest(self) -> Path:
+        """The file of all that does not lie in files of its own."""
+        return self.folder / "optimizer.npz"
+
+    def __enter__(self) -> StateFiles:
+        if not self._resume and self.rest.exists():
+            raise FileExistsError(_EXISTS.format(self.rest.name))
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        if kind is not None:
+            for path in self._made:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        self._made = []
+
+    def _path(self, parameter: str, name: str) -> Path:
+        return self.folder / f"{quote(parameter, safe='') or 'params'}.{name}.npy"
+
+    def waiting(self, parameter: str, rows: int) -> np.ndarray:
+        """Return the steps up to which the rows of a parameter were brought."""
+        return _opened(self._path(parameter, "last"), rows, np.dtype(np.int64))
+
+    def allocator(self, parameter: str) -> Callable[..., np.ndarray]:
+        """Return what makes, or opens, the arrays of a parameter."""
+
+        def allocate(name: str, n: int, dtype: Any) -> np.ndarray:
+            path, dtype = self._path(parameter, name), np.dtype(dtype)
+            # Rows wait, in "last", from the first step on rows on.
+            if self._resume and (name != "last" or path.exists()):
+                return _opened(path, n, dtype)
+            if path.exists():
+                raise FileExistsError(_EXISTS.format(path.name))
+            self._made.append(path)
+            return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(n,))
+
+        return allocate
+
+
+def _opened(path: Path, n: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an array in a file that is there, which has to be such a one."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r+")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"state_dir has no {path.name}, expected the state from which to go on"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"state_dir has a {path.name} that is no array: {error}") from None
+    if array.dtype != dtype or array.shape != (n,):
+        raise ValueError(
+            f"state_dir has {path.name} of {array.dtype} and shape {array.shape}, expected "
+            f"{dtype} and {(n,)}: it is the state of other parameters"
+        )
+    return array

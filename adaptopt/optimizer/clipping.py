@@ -1,0 +1,133 @@
+"""What is done to gradients before a step: loss scale, clipping, and when to skip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any
+
+from . import clip_rules as gradients
+
+# Of each array, the sum of the squares of a factor times its elements.
+Squares = Callable[[float], Sequence[float]]
+
+# Factors for squares that overflow though the elements do not, and for those that vanish.
+DOWN, UP = 2.0**-700, 2.0**600
+# A smaller sum of squares may have lost some to underflow.
+SMALL = 2.0**-960
+
+
+class Transformation:
+    """The arguments of `Optimizer` under these names, and the scalar function they ask for.
+
+    Attributes
+    ----------
+    function : callable
+        Of `gradients`: what a kernel applies to each entry.
+    count : int
+        How many coefficients it takes.
+    """
+
+    def __init__(self, clip_value: Any, clip_norm: Any, loss_scale: Any) -> None:
+        self._clip_value = _positive("clip_value", clip_value)
+        self._clip_norm = _positive("clip_norm", clip_norm)
+        self._loss_scale = _scale(loss_scale)
+        self.function: Callable[..., Any] = gradients.as_given
+        self.count = 0
+        if self._clip_value is not None:
+            self.function, self.count = gradients.clipped, 3
+        elif self._clip_norm is not None or self._loss_scale is not None:
+            self.function, self.count = gradients.scaled, 2
+
+    @property
+    def loss_scale(self) -> float | None:
+        """What gradients are divided by."""
+        return self._loss_scale
+
+    @loss_scale.setter
+    def loss_scale(self, value: Any) -> None:
+        self._loss_scale = self.read_loss_scale(value)
+
+    def read_loss_scale(self, value: Any) -> float | None:
+        """Return a new loss scale, checked."""
+        if (value is None) != (self._loss_scale is None):
+            raise ValueError(
+                f"loss_scale is {value!r}, expected "
+                + ("None" if self._loss_scale is None else "a number > 0")
+                + f" because the optimizer was made with {self._loss_scale!r}"
+            )
+        return _scale(value)
+
+    @property
+    def looks(self) -> bool:
+        """Whether the coefficients depend on the gradients."""
+        return self._clip_norm is not None or self._loss_scale is not None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What the function of the norm takes: the loss scale and the largest norm."""
+        return (
+            1.0 if self._loss_scale is None else self._loss_scale,
+            math.inf if self._clip_norm is None else self._clip_norm,
+        )
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """What entries are clipped to, if they are."""
+        return () if self._clip_value is None else (self._clip_value,)
+
+    def coefficients(self, squares: Squares) -> tuple[float, ...] | None:
+        """Return what the function takes for some gradients, or None where one is not finite.
+
+        Only where there is a loss scale or a largest norm are they looked at: then it waits for
+        a device on which they lie. ``squares(factor)`` returns the sums of the squares of
+        ``factor`` times the elements of each.
+        """
+        factors = 1.0, 1.0
+        if self.looks:
+            factors = gradients.factors_for(  # type: ignore[no-untyped-call]
+                *_global_norm(squares), *self.bounds
+            )
+            if math.isnan(factors[1]):
+                return None
+        return (*factors, *self.limits)
+
+
+def _global_norm(squares: Squares) -> tuple[float, float]:
+    """Return the Euclidean norm of all elements as two factors, the second a power of two.
+
+    It is the same for any threads and any order of arrays, and not finite where an element is not.
+    """
+    found = total(squares(1.0))
+    if found < SMALL:
+        return math.sqrt(total(squares(UP))), 1.0 / UP
+    if math.isfinite(found):
+        return math.sqrt(found), 1.0
+    return math.sqrt(total(squares(DOWN))), 1.0 / DOWN
+
+
+def total(sums: Sequence[float]) -> float:
+    """Return the sum of sums of squares, in any order."""
+    try:
+        return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
+    except OverflowError:
+        return math.inf
+
+
+def _scale(value: Any) -> float | None:
+    """Return a loss scale that can be divided by."""
+    scale = _positive("loss_scale", value)
+    if scale is not None and math.isinf(1.0 / scale):
+        raise ValueError(f"loss_scale is {value!r}, expected at least 2**-1022")
+    return scale
+
+
+def _positive(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, expected a number > 0 or None")
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{name} is {value!r}, expected a finite number > 0 or None")
+    return float(value)

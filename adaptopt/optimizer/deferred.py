@@ -1,0 +1,258 @@
+"""Steps on a device that depend on its gradients, taken without waiting for them.
+
+The host starts kernels; a thread of the device finds the norm, decides whether the step is taken,
+counts it, and computes the coefficients that the step reads: see `kernels.cuda_verdict`. What the
+host knows of it is read when it is asked for. This is imported for arrays on a device only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core.errors import NumbaError
+
+from .. import placement
+from ..arrays import storage
+from ..cuda.arrays import join
+from ..cuda.launch import DeviceKernel, device_of
+from ..cuda.reductions import wanted_squares
+from ..cuda.verdict import (
+    ALWAYS,
+    BIG,
+    COUNTS,
+    FACTORS,
+    FETCHERS,
+    FOUND,
+    GO,
+    LAST,
+    SKIPPED,
+    SMALL,
+    TRIED,
+    Coefficients,
+    T,
+    Verdict,
+)
+from ..kernels.rate_table import RateTable
+from ..kernels.reductions import BLOCK
+from . import clip_rules as gradients
+from .clipping import Transformation
+from .group import Group
+
+# Learning rates of a schedule that lie on the device: so many steps apart it is waited for.
+RATES = 4096
+
+
+class Counted(NamedTuple):
+    """Where an optimizer stands: steps taken and skipped, and which was skipped last."""
+
+    t: int = 0
+    skipped: int = 0
+    last: int = 0
+
+
+class Deferral:
+    """What stands on the device, and the kernels that go on from it.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+        All parameters, on one device.
+    transformation : Transformation
+        What is done to their gradients.
+
+    Attributes
+    ----------
+    may_skip : bool
+        Whether the device may decide not to take a step.
+    pending : int
+        Steps that were started since the host last knew what stands there.
+    """
+
+    def __init__(self, groups: Sequence[Group], transformation: Transformation) -> None:
+        near = self._near = groups[0].flat
+        self._transformation = transformation
+        self.may_skip = transformation.looks
+        self.pending = 0
+        self._counted = Counted()
+        sizes = [hi - lo for group in groups for lo, hi in group.spans]
+        ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]], dtype=np.int64)
+        self._ends = placement.moved(ends, near)
+        # For sums of squares of blocks, and views of where those of each gradient are.
+        self._sums = [placement.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(3)]
+        self._places = [[sums[lo:hi] for lo, hi in pairwise(ends.tolist())] for sums in self._sums]
+        # Without a norm there are none to look at.
+        self._looked_at = self._ends if self.may_skip else placement.moved(ends[:1].copy(), near)
+        self._factors = placement.moved(np.array([*TRIED, *[1.0] * (FACTORS - FOUND)]), near)
+        counts = np.zeros(COUNTS, np.int64)
+        counts[ALWAYS] = 1
+        self._counts = placement.moved(counts, near)
+        self._verdict = Verdict(gradients.factors_for)
+        firsts = list(accumulate([len(group.spans) for group in groups], initial=0))
+        self._groups = [
+            _Deferred(group, transformation, lo, hi)
+            for group, (lo, hi) in zip(groups, pairwise(firsts), strict=True)
+        ]
+        kernels: list[DeviceKernel] = [self._verdict]
+        for group in groups:
+            group.compile_map()
+        for deferred in self._groups:
+            dtype = deferred.group.flat.dtype
+            kernels += [deferred.kernel, deferred.group.decided_step(dtype)]
+            if self.may_skip or deferred.group.method.measures:
+                kernels.append(wanted_squares(dtype.name))
+        for kernel in kernels:
+            placement.prepare(kernel, near)
+
+    def step(self, gs: Sequence[Sequence[Any]], seed: int) -> None:
+        """Start a step along the flat gradients of each group."""
+        for deferred in self._groups:
+            if not deferred.knows_rate(self._counted.t + self.pending + 1):
+                deferred.look_ahead(self.read().t + 1)
+        self.pending += 1
+        flat = [g for group in gs for g in group]
+        main = flat[0].stream
+        others = [g.stream for g in flat[1:] if not placement.on_one_stream(g, flat[0])]
+        with device_of(self._near):
+            again = larger = self._sums[0]
+            if self.may_skip:
+                self._sum_up(flat, 0, 0, ALWAYS)
+            join(main, others)
+            if self.may_skip and any(g.dtype.itemsize == 8 for g in flat):
+                # Squares of float64 may overflow or vanish where the norm does not; the others'
+                # do not.
+                again, larger = self._sums[1:]
+                self._sum_up(flat, 1, 1, BIG, main)
+                self._sum_up(flat, 2, 2, SMALL, main)
+            self._verdict.launch(
+                (1, FETCHERS), main, self._sums[0], again, larger, self._looked_at,
+                *self._transformation.bounds, _as_signed(seed), self._factors, self._counts,
+            )  # fmt: skip
+            for deferred, group in zip(self._groups, gs, strict=True):
+                if deferred.group.method.measures:
+                    places = slice(deferred.first, deferred.last)
+                    self._sum_up(group, FOUND, 1, GO, main, places)
+                deferred.launch(main, self._sums[1], self._ends, self._counts, self._factors)
+            for other in others:
+                join(other, [main])
+        for deferred, group in zip(self._groups, gs, strict=True):
+            deferred.group.start_decided(group, self._counts, deferred.numbers)
+
+    def _sum_up(
+        self,
+        flat: Sequence[Any],
+        factor: int,
+        into: int,
+        wanted: int,
+        stream: Any = None,
+        places: slice = slice(None),
+    ) -> None:
+        """Sum the squares of gradients, each on its own stream or all on one."""
+        for g, place in zip(flat, self._places[into][places], strict=True):
+            wanted_squares(g.dtype.name)(
+                g.stream if stream is None else stream,
+                *(storage(g), self._factors, factor, place, self._counts, wanted, BIG, SMALL),
+            )
+
+    def read(self) -> Counted:
+        """Wait for the device, and return where it stands; the groups' numbers are read too."""
+        if self.pending:
+            placement.wait(self._near)
+            numbers = placement.on_host(self._counts).tolist()
+            before = self._counted.t
+            self._counted = Counted(*[numbers[k] for k in (T, SKIPPED, LAST)])
+            self.pending = 0
+            if self._counted.t > before:
+                for deferred in self._groups:
+                    deferred.read()
+        return self._counted
+
+    def stand(self, t: int, skipped: int) -> None:
+        """Stand after step ``t``, with the groups' numbers as the host has them."""
+        counts = np.zeros(COUNTS, np.int64)
+        counts[[T, SKIPPED, ALWAYS]] = t, skipped, 1
+        placement.copy(self._counts, counts)
+        self._counted, self.pending = Counted(t, skipped), 0
+        for deferred in self._groups:
+            deferred.write()
+
+
+class _Deferred:
+    """A group, and what of it stands on the device besides its arrays."""
+
+    def __init__(self, group: Group, transformation: Transformation, first: int, last: int) -> None:
+        method, near = group.method, group.flat
+        self.group, self.first, self.last = group, first, last
+        decay_coefs, coefs = method.coefficients_at(1)
+        self._limits = transformation.limits
+        self._counts = transformation.count, len(decay_coefs), len(coefs)
+        self.kernel = Coefficients(method, group.number.name, *self._counts)
+        self._width = FETCHERS if method.measures else 1
+        self.numbers = placement.moved(np.zeros(1 + sum(self._counts), group.number), near)
+        self._scalars = placement.moved(np.array([*group.scalars, 0.0]), near)
+        self._rates = RateTable(method)
+        self._table: Any = None
+        self._start = 0
+
+    def knows_rate(self, t: int) -> bool:
+        """Tell whether the device has the learning rate of a step."""
+        table = self._table
+        if table is None:
+            return False
+        return self._rates.most is None or t < self._start + table.size
+
+    def look_ahead(self, t: int) -> None:
+        """Give the device the learning rates from step ``t`` on, or say what is wrong with it."""
+        table = self._rates.fill(t, RATES)
+        if not table.size:
+            self.group.method.lr_at(t)
+        self._table, self._start = placement.moved(table, self.group.flat), t
+        placement.wait(self.group.flat)  # a copy may go on when it returns: see `Optimizer._go_on`
+
+    def launch(self, stream: Any, sums: Any, ends: Any, counts: Any, factors: Any) -> None:
+        """Have the device compute the coefficients."""
+        method = self.group.method
+        self.kernel.launch(
+            (1, self._width), stream, sums, ends, self.first, self.last, counts, factors,
+            self._table, self._start, method.numbers_after_lr, method.weight_decay, self._limits,
+            self._scalars, self.numbers,
+        )  # fmt: skip
+
+    def read(self) -> None:
+        """Tell the group what the device has computed for the last step."""
+        transforms, decays, coefs = self._counts
+        numbers = placement.on_host(self.numbers).tolist()[transforms + decays :]
+        self.group.coefs = tuple(numbers[:coefs])
+        scalars = placement.on_host(self._scalars).tolist()
+        self.group.scalars = tuple(scalars[: len(self.group.scalars)])
+
+    def write(self) -> None:
+        """Tell the device what the group's scalars are, and forget what rates come next."""
+        placement.copy(self._scalars, np.array([*self.group.scalars, 0.0]))
+        self._table = None
+
+
+def defer(groups: Sequence[Group], transformation: Transformation) -> Deferral | None:
+    """Return what takes steps without waiting, or None where no step waits.
+
+    None too where kernels cannot compute the coefficients, or rows share an accumulator: then the
+    host does, and waits.
+    """
+    if not (transformation.looks or any(group.method.measures for group in groups)):
+        return None
+    if not any(group.flat.size for group in groups):
+        return None
+    if any(group.method.rowwise or group.method.numbers_after_lr is None for group in groups):
+        return None
+    try:
+        return Deferral(groups, transformation)
+    except NumbaError:
+        return None
+
+
+def _as_signed(seed: int) -> int:
+    """Return the lowest 64 bits of a whole number, as a device has them."""
+    low = seed & (2**64 - 1)
+    return low - 2**64 if low >= 2**63 else low

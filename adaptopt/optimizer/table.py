@@ -1,0 +1,322 @@
+"""A table: one parameter of which a step may touch some rows, while the others wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from functools import partial
+from math import log, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import placement
+from ..arrays import storage
+from ..kernels.step import Layout
+from ..kernels.table import scratch_width
+from ..methods.momentum import sgd, sgd_rate, stays
+from ..prox.separable import Box, Proximal
+from .state import LONGEST
+
+_NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
+
+
+class RowGradient(NamedTuple):
+    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.coalesce`.
+
+    The values lie where the table does, the places on the host.
+    """
+
+    rows: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    values: np.ndarray
+
+
+def why_not_exact(method: Any, prox: Proximal) -> str | None:
+    """Return why what a row misses has no closed form, or None where it has one."""
+    name = type(method).__name__
+    if method.idle is None:
+        return f"{name} has no closed form of steps without a gradient"
+    if method.weight_decay and not method.decoupled:
+        return (
+            f"{name}.weight_decay is coupled: it is a gradient for every row in every step, which "
+            "has no closed form (decoupled=True has one)"
+        )
+    penalty = prox.prox not in (Proximal.prox, Box.prox)
+    scheduled = callable(getattr(method, "lr", None))
+    if method.weight_decay and method.idle_moves_x:
+        return f"under {name} a row without a gradient moves, which decay changes in every step"
+    if method.weight_decay and penalty:
+        return "decay and a penalty in turn have no closed form (a penalty with L2 in it has one)"
+    if scheduled and method.idle_needs_constant_lr:
+        inside = " (lr_inside=True has one)" if hasattr(method, "lr_inside") else ""
+        return f"under {name} a row without a gradient moves at rates that change{inside}"
+    if penalty and (method.rate is None or not method.rests):
+        return f"under {name} the rate of a row without a gradient changes, which the penalty takes"
+    if penalty and scheduled:
+        return "a penalty at rates that change has no closed form"
+    if method.rowwise and not method.rests:
+        return f"{name} has one accumulator a row, which changes without a gradient"
+    if method.rate is None and not method.rests:
+        return f"{name} names no rate"
+    return None
+
+
+class Table:
+    """One parameter, by rows.
+
+    Parameters
+    ----------
+    arrays : tuple
+        Coordinates, slots, arrays of the prox, written rates, copies, and where in its group's
+        buffer the parameter starts; as `groups.Part`.
+    shape : tuple of int
+        Of the parameter.
+    method, prox
+        What steps and what follows it.
+    functions, layout, coefs
+        Of the group's kernels, and the coefficients of the prox.
+    allocate : callable
+        ``allocate(name, n, dtype)`` makes an array.
+    kernels : placement.Kernels
+        What makes the kernels that run where it lies.
+
+    Attributes
+    ----------
+    count, width : int
+        Rows, and coordinates in each.
+    lazy : bool
+        Whether rows miss something that is caught up with.
+    last : ndarray
+        Where it is lazy: the step up to which each row has been brought.
+    """
+
+    def __init__(
+        self,
+        arrays: Any,
+        shape: tuple[int, ...],
+        method: Any,
+        prox: Proximal,
+        functions: tuple[Callable[..., Any], ...],
+        layout: Layout,
+        coefs: tuple[float, ...],
+        allocate: Callable[..., np.ndarray],
+        kernels: placement.Kernels,
+    ) -> None:
+        self._arrays, self._prox, self._coefs = arrays, prox, coefs
+        self._allocate, self._kernels = allocate, kernels
+        self._sent = placement.sent_beside(arrays.x)
+        self.count = shape[0] if shape else 1
+        self.width = prod(shape[1:])
+        self.lazy = False
+        self.last = placement.empty(0, np.int64, arrays.x)
+        self._follow(method, functions, layout)
+        self._past = _Past(0)
+        self._scratch = _NO_NUMBERS
+        self._sums: Any = placement.empty(0, self._number, arrays.x)
+        self._no_sums = self._sums
+
+    def _follow(self, method: Any, functions: tuple[Callable[..., Any], ...], layout: Any) -> None:
+        self._method, self._functions, self._layout = method, functions, layout
+        penalty = self._prox.prox not in (Proximal.prox, Box.prox)
+        self._misses = not method.rests or penalty or bool(method.weight_decay)
+        rate = method.rate or sgd_rate
+        self._late = (method.idle or stays, rate, self._prox.repeat)
+        self._steps: dict[tuple[str, bool], Any] = {}
+
+    def with_method(self, arrays: Any, *following: Any) -> Table:
+        """Return it with another method, and its functions and layout, in the same arrays."""
+        new = copy(self)
+        new._arrays = arrays
+        new._follow(*following)
+        return new
+
+    @property
+    def misses(self) -> bool:
+        """Whether rows miss anything in steps without a gradient."""
+        return self._misses
+
+    def wait(self, t: int | None) -> None:
+        """Let rows be lazy from step ``t`` on, where they miss anything.
+
+        Without a step, ``last`` is about to be written to.
+        """
+        if self._misses and not self.lazy:
+            self.last = self._allocate("last", self.count, np.int64)
+            if t is not None:
+                placement.fill(self.last, t)
+                placement.wait(self.last)
+                self._past = _Past(t)
+            self.lazy = True
+
+    def mark(self, t: int, stream: Any = None) -> None:
+        """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""
+        for call in self.marks(t, stream):
+            call()
+        if stream is None:
+            placement.wait(self.last)
+
+    def marks(self, t: int, stream: Any) -> list[Callable[[], object]]:
+        """Return what marks all rows as brought up to step ``t``."""
+        if not self.lazy:
+            return []
+        last = placement.bound(self.last, stream)
+        return [placement.filling(last, t), partial(setattr, self, "_past", _Past(t))]
+
+    def go_on(self) -> None:
+        """Stand where ``last``, which has been written to, says."""
+        self._past = _Past(int(placement.on_host(self.last).min()) if self.count else 0)
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def look_ahead(self, t: int) -> None:
+        """Compute what rows need that miss the steps up to ``t``, before anything is modified."""
+        if self._fades:
+            self._past.extend(t, self._method)
+
+    def waits_long(self, t: int) -> bool:
+        """Tell whether a step ``t`` would be further from the first that a row misses than kept."""
+        return self.lazy and t - self._past.base > LONGEST
+
+    def kernel(self, form: str) -> Any:
+        """Return what steps along gradients of a format, compiled."""
+        kind = (form, self.lazy)
+        if kind not in self._steps:
+            shared, layout = self._method.rowwise, self._layout._replace(gradient=form)
+            made = self._kernels.row_step(
+                self._functions, self._late, sgd, layout, self.lazy, shared, self._fades
+            )
+            placement.prepare(made, self._arrays.x)
+            self._steps[kind] = made
+        return self._steps[kind]
+
+    def call(
+        self,
+        g: RowGradient,
+        t: int,
+        before: tuple[float, ...],
+        noise: tuple[int, ...],
+        coefs: tuple[tuple[float, ...], ...],
+        threads: int,
+    ) -> Callable[[], object]:
+        """Return what takes step ``t`` on the rows of a gradient, or on all if it names none.
+
+        ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
+        of transformation, decay and rule.
+        """
+        stream = placement.stream_of(g.values)
+        count = g.rows.size or (self.count if not g.starts.size else 0)
+        if not count * self.width:
+            return _nothing
+        stride = scratch_width(self.width)
+        lanes = max(threads, 2) * stride
+        if self._scratch.size < lanes:
+            self._scratch = placement.empty(lanes, self._number, self._scratch)
+        x, slots, walls, rates, copies, start, _ = self._arrays
+        noise = (*noise, start) if noise else ()
+        places = self._sent.places((g.rows, g.order, g.starts), stream)
+        made: Callable[[], object] = self.kernel(g.values.dtype.name).call(
+            threads, count * self.width, count, x, storage(g.values), slots, walls, rates, copies,
+            noise, *coefs, self._coefs, *places, self.width, self.last, self._decay_logs(stream),
+            self._past.base, t, before, self._scratch, stride, 0.0,
+        )  # fmt: skip
+        return made
+
+    def sums(self, g: RowGradient) -> RowGradient:
+        """Return the same gradient with each row once."""
+        kernel = self._kernels.row_sums(g.values.dtype.name, self._number.name)
+        n, stream = g.rows.size * self.width, placement.stream_of(g.values)
+        if self._sums.size < n:
+            self._sums = placement.empty(n, self._number, self._arrays.x)
+        out = placement.bound(self._sums[:n] if n else self._no_sums, stream)
+        if n:
+            places = self._sent.places((g.order, g.starts), stream)
+            kernel.run(
+                g.order.size * self.width, g.rows.size, storage(g.values), *places, self.width, out
+            )
+        each = np.arange(g.rows.size + 1)
+        return RowGradient(g.rows, each[:-1], each, out)
+
+    # -- what rows missed --------------------------------------------------------------------------
+
+    def flush(self, t: int, before: tuple[float, ...], noise: tuple[int, ...], stream: Any) -> None:
+        """Bring all rows up to step ``t``."""
+        if self.lazy:
+            self.catch_up(_NO_PLACES, t, before, noise, stream)
+            self._past = _Past(t)
+
+    def catch_up(
+        self,
+        rows: np.ndarray,
+        t: int,
+        before: tuple[float, ...],
+        noise: tuple[int, ...],
+        stream: Any,
+    ) -> None:
+        """Bring distinct rows up to step ``t``, all where there are none."""
+        if not (self.lazy and self.count * self.width):
+            return
+        self.look_ahead(t)
+        x, slots, walls, _, copies, start, _ = self._arrays
+        noise = (*noise, start) if noise else ()
+        count = rows.size or self.count
+        (places,) = self._sent.places((rows,), stream)
+        last = placement.bound(self.last, stream)
+        self.late_kernel().run(
+            count * self.width, count, x, slots, walls, copies, noise, self._coefs, places,
+            self.width, last, self._decay_logs(stream), self._past.base, t + 1, before, 0.0,
+        )  # fmt: skip
+
+    def late_kernel(self) -> Any:
+        """Return what catches up with rows."""
+        return self._kernels.catch_up(self._late, self._layout, self._method.rowwise, self._fades)
+
+    @property
+    def _number(self) -> np.dtype[Any]:
+        return np.dtype(np.float64 if self._layout.x == "float64" else np.float32)
+
+    @property
+    def _fades(self) -> bool:
+        return self.lazy and bool(self._method.weight_decay)
+
+    def _decay_logs(self, stream: Any) -> Any:
+        logs, known, *_ = self._past.sums
+        if not self._fades:
+            return self._sent.growing(_NO_NUMBERS, 0, stream)
+        return self._sent.growing(logs, known, stream)
+
+
+_nothing = partial(bool)
+
+
+class _Past:
+    """What decay has left of a row since a step: sums of logarithms, one for each step."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        # The sums, of how many steps they are known, the last of them and what it has lost: in
+        # one tuple, so that an interrupt finds all of a step or nothing.
+        self.sums = np.zeros(64), 1, 0.0, 0.0
+
+    def extend(self, t: int, method: Any) -> None:
+        """Add the steps up to ``t``."""
+        logs, known, whole, lost = self.sums
+        while known <= t - self.base:
+            if known == logs.size:
+                logs = np.concatenate([logs, np.zeros(logs.size)])
+            lr = method.lr_at(self.base + known)
+            (keep,) = method.decay_coefficients(lr, method.weight_decay)
+            if keep <= 0:
+                raise ValueError(
+                    f"lr * weight_decay is {lr * method.weight_decay:g}, expected less than 1: "
+                    "nothing would be left of a row"
+                )
+            # Neumaier's sum: differences of the sums are as good as the logarithms.
+            change, before = log(keep), whole
+            whole = before + change
+            small, large = sorted((before, change), key=abs)
+            lost += small - (whole - large)
+            logs[known] = whole + lost
+            known += 1
+            self.sums = logs, known, whole, lost

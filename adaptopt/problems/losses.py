@@ -1,0 +1,75 @@
+"""The mathematics of fitting: the loss of one row, and its derivative by the row's prediction.
+
+A loss takes the prediction ``z`` of a row, its target ``y``, and parameters, the same for all
+rows. ``*_slope`` is its derivative by ``z``; in a kink it is the one of least size.
+
+Losses are plain functions without literals, as rules are: a bare ``1`` would make Numba compute
+a float32 kernel in float64. So their constants are parameters. No exponential overflows: they are
+taken of ``-|y z|`` only.
+"""
+
+from __future__ import annotations
+
+from math import exp, log1p
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Losses run on Python floats, in float32 kernels and in float64 kernels: they have no one type.
+
+
+def squared(z, y, half):
+    """Half the square of the residual."""
+    r = z - y
+    return half * r * r
+
+
+def squared_slope(z, y, half):
+    """Return the residual."""
+    return z - y
+
+
+def huber(z, y, half, delta):
+    """Huber (1964): a square up to ``delta``, and its tangent from there on."""
+    r = abs(z - y)
+    return delta * (r - half * delta) if r > delta else half * r * r
+
+
+def huber_slope(z, y, half, delta):
+    """Return the residual, clipped to ``[-delta, delta]``."""
+    r = z - y
+    r = -delta if r < -delta else r
+    return delta if r > delta else r
+
+
+def logistic(z, y, zero, one):
+    """Minus the logarithm of the probability ``1 / (1 + exp(-y z))`` of the label."""
+    m = y * z
+    return log1p(exp(-abs(m))) + (-m if m < zero else zero)
+
+
+def logistic_slope(z, y, zero, one):
+    """Minus the label times the probability of the other label."""
+    m = y * z
+    e = exp(-abs(m))
+    return -y * ((one if m < zero else e) / (one + e))
+
+
+def hinge(z, y, zero, one):
+    """How far the margin falls short of one."""
+    short = one - y * z
+    return zero if short < zero else short
+
+
+def hinge_slope(z, y, zero, one):
+    """Minus the label where the margin is below one."""
+    return zero if one - y * z <= zero else -y
+
+
+def squared_hinge(z, y, zero, half, one):
+    """Half the square of the hinge loss."""
+    short = hinge(z, y, zero, one)
+    return half * short * short
+
+
+def squared_hinge_slope(z, y, zero, half, one):
+    """Minus the label times the hinge loss."""
+    return -y * hinge(z, y, zero, one)

@@ -1,0 +1,1 @@
+"""Proximal maps as values."""

@@ -1,0 +1,57 @@
+"""Scalar functions that several formulas share; plain functions without bare literals."""
+
+from __future__ import annotations
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Scalar functions run on Python floats, in float32 kernels and in float64 kernels: they have no one
+# type. A bare literal in them would make Numba compute a float32 kernel in float64.
+
+
+def over(lr, root):
+    """Return ``lr / root``, and 0 if ``lr`` is 0: 0 over an accumulator that has faded is NaN."""
+    return lr / root if lr else lr
+
+
+def times(rate, g):
+    """Return ``rate * g``, and 0 if ``g`` is 0: an infinite rate times 0 would be NaN."""
+    return rate * g if g else g
+
+
+def _double(n, power, total, block, block_sum):
+    """Take in the lowest bit of ``n``."""
+    odd = n & 1
+    longer, further = power * block, total + power * block_sum
+    power, total = longer if odd else power, further if odd else total
+    return n >> 1, power, total, block * block, block_sum + block * block_sum
+
+
+def _double_five_times(n, power, total, block, block_sum):
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double(n, power, total, block, block_sum)
+    return _double(n, power, total, block, block_sum)
+
+
+def geometric(f, k):
+    """Return ``f**k`` and ``f + f**2 + ... + f**k`` for 1 <= k < 2**20: no exp, no log.
+
+    Nor is there a difference in it, in which digits would cancel where ``f`` is almost 1, nor a
+    branch: all bits of ``k`` are gone through, so that many numbers are computed at once.
+    """
+    n, power, total, block, block_sum = _double_five_times(int(k), k / k, f - f, f, f)
+    n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
+    n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
+    return power, total
+
+
+def clip(v, lo, hi):
+    """Return the number of the interval [lo, hi] that is nearest to ``v``. A NaN stays a NaN."""
+    v = lo if v < lo else v
+    return hi if v > hi else v
+
+
+def soft(v, threshold):
+    """Move ``v`` by ``threshold`` towards zero, and no further."""
+    return v - clip(v, -threshold, threshold)

@@ -1,0 +1,1 @@
+"""The loops and their front ends, with stopping, state, options and reports."""

@@ -1,0 +1,270 @@
+"""A run of minimize whose steps are taken in compiled calls, with no Python between them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import get_num_threads
+from numba.core.errors import NumbaError
+
+from ..kernels.certificate import LANES
+from ..kernels.descent import LOOK, MISFIT, Counts, DescentKinds, Numbers, descent_kernel
+from ..kernels.rate_table import RateTable
+from ..kernels.reductions import BLOCK
+from ..kernels.threads import THREADED_FROM, alone
+from ..objectives.compiled import CompiledFunction, what_numba_says
+from ..objectives.device_function import DeviceObjective
+from ..objectives.function import Objective
+from ..optimizer.group import Group
+from ..optimizer.optimizer import Optimizer
+from ..prox.separable import Domain, Proximal
+from .descent import DescentRun, Evaluated
+from .monitor import Monitor, Stop
+from .options import Options
+
+_descent_kernel = lru_cache(maxsize=64)(descent_kernel)
+
+# Seconds that a call is to take: Ctrl-C and limits of time are seen after it.
+SECONDS = 0.025
+# A call takes at most so many times the steps of the one before, and so many.
+GROWTH, MOST = 16, 2**30
+
+# So few steps are sooner taken in Python: a call costs 60 us (2 variables) more than a step there.
+FEW = 2
+
+_NO_STEPS = np.empty(0)
+
+
+class Begun(NamedTuple):
+    """A call of the kernel: what it records, and what was so before it."""
+
+    counts: np.ndarray
+    numbers: np.ndarray
+    t: int
+    norm: float
+    nit: int
+    nfev: int
+    njev: int
+
+
+class CompiledRun(DescentRun):
+    """The same run; between calls, it stands where that in Python would stand."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        objective: Objective,
+        monitor: Monitor,
+        domain: Domain | None,
+        compiled: CompiledFunction,
+    ) -> None:
+        super().__init__(optimizer, objective, monitor, domain)
+        method, x = self._group.method, self.x
+        self._rates = RateTable(method)
+        self._hyper = method.numbers_after_lr
+        self._functions, self._kinds = loop_parts(self._group, compiled, x.ndim)
+        points = np.empty((3, *x.shape), x.dtype)
+        gradients = np.empty((2, *x.shape), x.dtype)
+        self._points, self._gradients = points.reshape(3, -1), gradients.reshape(2, -1)
+        # Before the first step there is no gradient, and what is left unwritten is not one.
+        gradients.fill(np.nan)
+        spare = np.empty_like(x)
+        self._objective = (*compiled.passed(), compiled.args)
+        self._rows = (points, self._points, gradients, self._gradients, spare)
+        self._scalars = tuple(np.empty(1) for _ in method.scalars)
+        self._ends = x.dtype.type(0), x.dtype.type(np.nan)
+        self._blocks = np.empty(-(-x.size // BLOCK) if method.measures else 0)
+        self._lanes = np.empty(3 * LANES)
+        if domain is not None:
+            self._kinds = self._kinds._replace(memory=6)
+        self._serial = _descent_kernel(self._functions, self._kinds, False)
+        self._chunk = 1
+        self._begun: Begun | None = None
+
+    def evaluate(self) -> Stop | None:
+        """Evaluate the objective where that is still to do, and look at the iterate."""
+        return self._call(0, _NO_STEPS) if self.g is None else super().evaluate()
+
+    def advance(self, most: int | None) -> Stop | None:
+        """Take at most so many steps, as many as a call may take; return why the run has ended."""
+        if most is not None and most <= FEW:
+            return self._advance_in_python()
+        # The first step's rates are part of the diagnosis of dying ones: it is a call of its own.
+        steps = self._chunk if self.t else 1
+        if most is not None:
+            steps = min(steps, most)
+        start = time.perf_counter()
+        table = self._rates.fill(self.t + 1, steps)
+        if not table.size:
+            return self._advance_in_python()  # which says what is wrong with the next rate
+        if self._rates.most is not None:
+            steps = min(steps, table.size)
+        before = self.nit
+        stop = self._call(steps, table)
+        seconds = (time.perf_counter() - start) / max(self.nit - before, 1)
+        self._chunk = int(min(max(SECONDS / seconds, 1), GROWTH * self._chunk, MOST))
+        return stop
+
+    def _advance_in_python(self) -> Stop | None:
+        self._step()
+        return super().evaluate()
+
+    def _call(self, most: int, table: np.ndarray) -> Stop | None:
+        """Evaluate where that is to do, take the steps, and stand where they end."""
+        part, tests = self._group._whole, self.monitor.tests
+        counts, numbers = self._enter()
+        memory = () if self._sums is None else self._sums.memory(self._lanes)
+        zero, nan = self._ends
+
+        def call(kernel: Any, chunks: int) -> int:
+            return kernel(  # type: ignore[no-any-return]
+                *self._objective, *self._rows, part.slots, part.walls, part.rates, self._hyper,
+                self._group.method.weight_decay, self._group._prox_coefs, self._group.cost_coefs,
+                table, self._scalars, self._blocks, memory, tests, counts, numbers, most, chunks,
+                zero, nan,
+            )  # fmt: skip
+
+        calls = self.objective.nfev, self.objective.njev
+        self._begun = Begun(counts, numbers, self.t, self.norm, self.nit, *calls)
+        try:
+            threads = get_num_threads() if self._flat.size >= THREADED_FROM else 1
+            if threads == 1:
+                code = call(self._serial, 1)
+            else:
+                with alone() as free:
+                    code = call(self._threaded, threads) if free else call(self._serial, 1)
+        finally:
+            # What the objective raises, and a Ctrl-C, which arrives when the call returns.
+            self._settle()
+        if code == MISFIT:
+            return super().evaluate()  # Python says what is wrong with the gradient.
+        self._check_written()
+        if code == LOOK:
+            return self.monitor.judge(self.t, self._flat, self.f, self.norm, float(numbers[-1]))
+        return None
+
+    @property
+    def _threaded(self) -> Any:
+        return _descent_kernel(self._functions, self._kinds, True)
+
+    def _enter(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lay out for the kernel where the run stands."""
+        m, points, gradients = self.monitor, self._points, self._gradients
+        points[0], points[1] = self._flat, m.best_x
+        points[2] = np.nan if m.previous_x is None else m.previous_x
+        known = self.g is not None
+        if known:
+            gradients[0] = self.at.g
+            self.at = self.at._replace(g=gradients[0])  # it may lie where the best one goes now
+        gradients[1] = m.best_jac
+        for place, value in zip(self._scalars, self._group.scalars, strict=True):
+            place[0] = value
+        counts = Counts(self.t, known=known, best_t=m.best_t)
+        numbers = Numbers(self.f, self.norm, m.previous_fun, m.best_fun)
+        return np.array(counts, np.int64), np.array(numbers, np.float64)
+
+    def _settle(self) -> None:
+        """Adopt the position recorded by the kernel; this may be repeated."""
+        begun = self._begun
+        if begun is not None:
+            self._adopt(Counts(*begun.counts.tolist()), Numbers(*begun.numbers.tolist()), begun)
+            self._begun = None
+        super()._settle()
+
+    def _adopt(self, counts: Counts, numbers: Numbers, begun: Begun) -> None:
+        m, objective = self.monitor, self.objective
+        points, gradients = self._points, self._gradients
+        self.norm = numbers.norm
+        self.nit = begun.nit + counts.taken
+        objective.nfev = begun.nfev + counts.calls
+        objective.njev = begun.njev + counts.calls
+        if numbers.best_f < m.best_fun:
+            np.copyto(m.best_x, points[counts.best])
+            np.copyto(m.best_jac, gradients[counts.best_gradient])
+            m.best_fun, m.best_t = numbers.best_f, counts.best_t
+        m.previous_fun = numbers.previous_f
+        if m.previous_x is not None:
+            np.copyto(m.previous_x, points[counts.previous])
+        if counts.t != begun.t:
+            np.copyto(self._flat, points[counts.current])
+            self.optimizer._stand(counts.t)
+            self._group.go_on(counts.t, tuple(float(place[0]) for place in self._scalars))
+        if begun.t == 0 and counts.t == 1:
+            self._first = self._median_rate(), begun.norm
+        g = gradients[counts.gradient] if counts.known else None
+        self.at = Evaluated(counts.t, numbers.f, g)
+
+
+def loop_parts(
+    group: Group, compiled: CompiledFunction, dimensions: int
+) -> tuple[tuple[Any, ...], DescentKinds]:
+    """Return what the loop of a group's method and map is made of, and for which types."""
+    method, part, prox = group.method, group._whole, group.prox
+    kinds = DescentKinds(
+        group.number.name,
+        dimensions,
+        compiled.kinds,
+        len(part.slots),
+        len(part.walls),
+        len(part.rates),
+        tuple(type(value) for value in method.numbers_after_lr),
+        len(group._prox_coefs),
+        len(group.cost_coefs),
+        len(method.scalars),
+        compiled.counted,
+    )
+    functions = (
+        compiled.evaluate(),
+        *(method.carry, method.coefficients, method.decay_coefficients),
+        *(method.decay, method.rule),
+        *(prox.prox, group.residual, group.cost),
+        len(method.measures),
+    )
+    return functions, kinds
+
+
+def is_compilable(group: Group) -> bool:
+    """Tell whether a group's method and map are such as the loop can be made of."""
+    prox = group.prox
+    return (
+        prox.is_separable
+        and type(prox).penalty is Proximal.penalty
+        and group.method.numbers_after_lr is not None
+        and not group.method.rowwise
+    )
+
+
+def start_run(
+    optimizer: Optimizer,
+    objective: Objective | DeviceObjective,
+    monitor: Monitor,
+    domain: Domain | None,
+    options: Options,
+    every: int,
+) -> DescentRun:
+    """Return a run: on a device, compiled where the objective, method and map allow it, or not."""
+    if isinstance(objective, DeviceObjective):
+        from .device_descent import DeviceRun
+
+        return DeviceRun(optimizer, objective, monitor, every)
+    compiled, group = objective.compiled, optimizer._groups[0]
+    if compiled is not None and is_compilable(group) and not options.return_all:
+        if every > 1:
+            raise ValueError(
+                f"options['check_every'] is {every} with a compiled fun, expected 1: the compiled "
+                "loop looks at every step as it goes"
+            )
+        try:
+            return CompiledRun(optimizer, objective, monitor, domain, compiled)
+        except NumbaError as error:
+            warnings.warn(
+                f"the loop of {group.method!r} with {group.prox!r} does not compile, and runs in "
+                f"Python: {what_numba_says(error)}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+    return DescentRun(optimizer, objective, monitor, domain, every)

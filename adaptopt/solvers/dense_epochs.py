@@ -1,0 +1,205 @@
+"""Steps along whole gradients in compiled calls: what the loop over batches in Python does."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from functools import lru_cache
+
+import numpy as np
+from numba.core.errors import NumbaError
+
+from ..kernels.dense_epoch import (
+    Evaluation,
+    MethodParts,
+    cleared,
+    dense_epoch,
+    over_rows,
+    work_arrays,
+)
+from ..kernels.evaluate import IN_PLACE
+from ..kernels.rate_table import RateTable
+from ..objectives.compiled import CompiledFunction, what_numba_says
+from ..objectives.finite_sum import FiniteSum
+from ..optimizer.optimizer import Optimizer
+from ..problems.problem import Problem
+from ..prox.separable import Proximal
+from .averaging import Average
+
+_dense_epoch = lru_cache(maxsize=64)(dense_epoch)
+
+# Coordinates from which the loop in Python takes the steps, on threads. On two of them the one
+# thread of a call was still faster, but by less and less: at 115,000 coordinates 2.1 times with a
+# row a batch and 1.13 times with 32, at a million 1.5 and 1.06 times. More threads gain more.
+SERIAL_BELOW = 131_072
+
+# A call lasts about so many seconds, after which Ctrl-C and limits of time are seen.
+SECONDS = 0.03
+# How many times as long the next call may be: a first step may cost less than those after it.
+GROWTH = 8
+
+
+class DenseEpochs:
+    """Steps over batches, to the last bit those of the loop in Python; see `of`.
+
+    Its attributes are those of `epoch_calls.EpochCalls`.
+    """
+
+    keeps_finite = True
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total: FiniteSum,
+        evaluation: Evaluation,
+        average: Average | None,
+        finite: np.ndarray,
+    ) -> None:
+        group = optimizer._groups[0]
+        method, layout = group.method, group._layout
+        self._optimizer, self._group, self._method = optimizer, group, method
+        self._average, self._finite = average, finite
+        self._rates, self._hyper = RateTable(method), method.numbers_after_lr
+        parts = MethodParts(
+            method.carry,
+            method.coefficients,
+            method.decay_coefficients,
+            tuple(type(value) for value in self._hyper),
+            len(method.scalars),
+            len(method.measures),
+        )
+        point = optimizer.params
+        self._kernel = _dense_epoch(
+            evaluation.function,
+            evaluation.types,
+            evaluation.counted,
+            point.ndim,
+            parts,
+            group._functions,
+            layout,
+        )
+        self._total, self._given = total, evaluation.given
+        self._points = (point, optimizer.grads, np.empty_like(point))
+        self._arrays = (group.flat, optimizer.grads.reshape(-1), *group._whole[1:4])
+        self._scalars = tuple(np.zeros(1) for _ in method.scalars)
+        self._work = work_arrays(point.size, parts.measures)
+        self._steps = 1
+        self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
+        self._t = self._count = 0
+
+    @classmethod
+    def of(
+        cls,
+        optimizer: Optimizer,
+        total: FiniteSum,
+        prox: Proximal,
+        average: Average | None,
+        finite: np.ndarray,
+    ) -> DenseEpochs | None:
+        """Return what steps as the loop in Python would, or None where there is no such thing.
+
+        There is one for problems over rows of the dtype of ``x``, and for compiled functions of row
+        numbers; for methods whose coefficients are made of ``lr``, then of numbers; and for
+        separable maps. ``finite`` is where the last iterate of a finite loss is kept.
+        """
+        method = optimizer._groups[0].method
+        n = optimizer.params.size
+        fits = (
+            method.numbers_after_lr is not None
+            and prox.is_separable
+            and not method.rowwise
+            and n < SERIAL_BELOW
+        )
+        evaluation = _evaluation(total, optimizer.params) if fits else None
+        if evaluation is None:
+            return None
+        try:
+            return cls(optimizer, total, evaluation, average, finite)
+        except NumbaError as error:
+            warnings.warn(
+                f"the coefficients or carry of {type(method).__name__} could not be compiled, so "
+                f"every step goes through Python: {what_numba_says(error)}",
+                RuntimeWarning,
+                stacklevel=5,
+            )
+            return None
+
+    def begin(self) -> None:
+        """Stand at the optimizer's step."""
+        self._t = self._optimizer.t
+        self._count = 0 if self._average is None else self._average.count
+        for array, value in zip(self._scalars, self._group.scalars, strict=True):
+            array[0] = value
+        self.taken[:] = 0
+        self.losses[:] = 0
+
+    def rows_a_call(self, batch: int) -> int:
+        """Return how many rows to take at once."""
+        return self._steps * batch
+
+    def run(self, rows: np.ndarray, batch: int) -> bool:
+        """Take the steps over rows, in batches; tell whether all values were finite."""
+        start = time.perf_counter()
+        steps, before = (int(count) for count in self.taken)
+        rates = self._rates.fill(self._t + steps + 1, -(-rows.size // batch))
+        if not rates.size:
+            self._method.lr_at(self._t + steps + 1)  # It says what is wrong.
+        if self._rates.most is not None:
+            rows = rows[: rates.size * batch]
+        mean, eta = np.empty(0), 0.0
+        if self._average is not None:
+            mean, eta = self._average.mean, self._average.eta
+        # A copy of the rows: what a function does to them stays there.
+        fits = self._kernel(
+            *self._given, rows.copy(), batch, *self._points, rates, self._hyper,
+            self._method.weight_decay, self._group._prox_coefs, *self._arrays, self._scalars,
+            self._finite, *self._work, mean, eta, self._count, self._t, self.losses, self.taken,
+            0.0,
+        )  # fmt: skip
+        seconds = (time.perf_counter() - start) / max(1, int(self.taken[0]) - steps)
+        most = GROWTH * self._steps
+        if not fits:
+            # Called from Python, it says what is wrong; but there a row fits a column.
+            done = int(self.taken[1])
+            self._total(self._group.flat, rows[done - before : done - before + batch])
+            raise ValueError(f"the gradient has another shape, expected {self._points[0].shape}")
+        self._steps = int(min(max(1, SECONDS / max(seconds, 1e-9)), most))
+        return int(self.taken[1]) - before == rows.size
+
+    def end(self) -> None:
+        """Let the optimizer and the average stand at the last step."""
+        steps = int(self.taken[0])
+        if not steps:
+            return
+        self._optimizer._stand(self._t + steps)
+        self._group.go_on(self._t + steps, tuple(float(array[0]) for array in self._scalars))
+        if self._average is not None:
+            self._average.advance(self._count + steps - self._average.count)
+
+
+def _evaluation(total: FiniteSum, x: np.ndarray) -> Evaluation | None:
+    """Return how compiled code evaluates a batch, or None where only Python can."""
+    problem = total.problem
+    if total.objective.compiled is not None:
+        return _over_numbers(total.objective.compiled)
+    if (
+        isinstance(problem, Problem)
+        and type(problem).batch is Problem.batch
+        and problem.A.dtype == x.dtype
+        and x.ndim == 1
+    ):
+        return over_rows(problem._rows)
+    return None
+
+
+def _over_numbers(compiled: CompiledFunction) -> Evaluation:
+    """Return how a function of row numbers is evaluated."""
+    evaluate = compiled.evaluate()
+    if compiled.form == IN_PLACE:
+        evaluate = cleared(evaluate)
+    return Evaluation(
+        evaluate,
+        (*compiled.passed(), compiled.args),
+        compiled.kinds,
+        compiled.counted,
+    )

@@ -1,0 +1,569 @@
+"""The loop over the batches of a finite sum: take rows, look, step; after an epoch, judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import placement
+from ..objectives.batches import Batches, position_of, rng_state
+from ..objectives.finite_sum import FiniteSum
+from ..objectives.function import Objective, read_value
+from ..optimizer.optimizer import Optimizer
+from ..problems.problem import is_convex
+from ..prox.separable import Proximal
+from ..regret.tracker import gap
+from .averaging import Average
+from .descend import read_domain
+from .epoch_calls import EpochCalls, choose_calls
+from .epoch_state import EpochState
+from .history import History
+from .judging import Standing, judge
+from .monitor import (
+    CALLBACK,
+    CONVERGED,
+    MAXITER,
+    NONFINITE,
+    SUCCESS,
+    TARGET,
+    Stop,
+    Timer,
+    non_finite,
+)
+from .options import EpochOptions
+from .reporting import display, progress_bar, state_on_error
+from .state import added_to
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+
+# Rows that an evaluation over all data takes at a time, where batch_size is not more: calls are few
+# and memory is bounded.
+FULL_ROWS = 1024
+
+
+def run_epochs(
+    run: EpochRun,
+    epochs: int,
+    callback: Callable[[OptimizeResult], Any] | None,
+    progress: bool,
+) -> OptimizeResult:
+    """Go on for so many epochs, or until there is a reason to stop."""
+    opts = run.options
+    steps = run.batches.left(run.at.done) + (epochs - 1) * run.batches.left(0)
+    name = type(run.optimizer.method).__name__
+    stop: Stop | None = None
+    with (
+        progress_bar(progress, steps, name) as bar,
+        state_on_error(run, "minimize_finite_sum"),
+    ):
+        while stop is None and (stop := run.sweep(bar)) is None:
+            stop = run.close()
+            if callback is not None and run.epochs % opts.callback_every == 0:
+                try:
+                    callback(run.intermediate())
+                except StopIteration:
+                    stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
+            if stop is None and run.epochs >= epochs:
+                stop = Stop(MAXITER, f"All epochs (epochs={epochs}) are done.")
+        run.history.record(run.t, run.f, run.norm, run.optimizer, last=True)
+        result = run.result(stop)
+    if opts.disp:
+        display(result)
+    return result
+
+
+class EpochRun:
+    """The iterate, its place in the data, and what moves and watches it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Of the iterate.
+    total : FiniteSum
+        What is minimised.
+    batches : Batches
+        How its rows are cut.
+    rng : numpy.random.Generator
+        Where the orders come from.
+    shared_rng : bool
+        Whether others may draw from it too.
+    average : str or None
+        Which average of the iterates, one of `AVERAGES`.
+    validation : FiniteSum, callable or None
+        What chooses among the epochs.
+    prox : Proximal
+        For its penalty, and for the set that averages stay in.
+    options : EpochOptions
+        When to stop and what to record.
+    parallel : str or None
+        What threads share.
+    every : int
+        Batches from one that is looked at to the next.
+
+    Attributes
+    ----------
+    at : Standing
+        Where it stands, but for the iterates.
+    epochs, nit : int
+        Epochs and batches of this run.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total: FiniteSum,
+        batches: Batches,
+        rng: np.random.Generator,
+        shared_rng: bool,
+        average: str | None,
+        validation: Any,
+        prox: Proximal,
+        options: EpochOptions,
+        parallel: str | None,
+        every: int,
+    ) -> None:
+        self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
+        self.rng, self._shared_rng = rng, shared_rng
+        self._held: dict[str, Any] | None = None
+        self.x = optimizer.params
+        self._flat = self._view()
+        self._finite, self._start = (placement.duplicate(self._flat) for _ in range(2))
+        self.average = None if average is None else Average(average, self._flat)
+        self._every = every
+        # The first step since the last look whose batch had a loss or gradient that is not finite.
+        self._strange: int | None = None
+        self.validation = validation
+        self.prox = prox
+        self._domain = read_domain(
+            *(optimizer.method, prox, self.x, options.certificate, is_convex(total.problem))
+        )
+        self.history = History(options.history)
+        self._calls: EpochCalls | None = None
+        if not placement.is_on_device(self._flat):
+            self._calls = choose_calls(
+                *(optimizer, total, prox, self.average, self._finite),
+                *(options, parallel, batches.size),
+            )
+        if self._calls is not None and every > 1:
+            raise ValueError(
+                f"options['check_every'] is {every} with a fun whose epochs are compiled, expected "
+                "1: they look at every batch as they go"
+            )
+        self._timer = Timer(options.maxtime)
+        self.f = self.norm = self._judged = math.nan
+        # The last point at which all rows were evaluated, and what came of it.
+        self._measured: tuple[Any, tuple[float, Any, int]] | None = None
+        self.at = Standing()
+        # What has been begun and is still to be settled: a step, or compiled calls from here on.
+        self._begun: tuple[int, int, Standing] | None = None
+        self._swept: Standing | None = None
+        self.epochs = self.nit = 0
+        self._left_out = 0  # batches along which there was no step
+        self.epoch_losses: list[float] = []
+        self.validation_losses: list[float] = []
+
+    @property
+    def t(self) -> int:
+        """Steps taken, over all runs."""
+        return self.optimizer.t
+
+    @property
+    def nfev(self) -> int:
+        """Calls of ``fun``."""
+        held_out = getattr(self.validation, "objective", None)
+        more = 0 if held_out is None else held_out.nfev
+        return self.total.objective.nfev + more
+
+    def _view(self) -> Any:
+        return self.x.reshape(-1)
+
+    # -- an epoch ----------------------------------------------------------------------------------
+
+    def sweep(self, bar: Callable[..., None]) -> Stop | None:
+        """Take the steps that are left of the epoch; return why the run ended within it, if it did.
+
+        A compiled epoch stands in for it where there is one: it too starts where ``at`` says, and
+        leaves all as it is after the last batch that it took.
+        """
+        if self.at.done == 0 and self.at.order is None:
+            order = self._outside(self.batches.order, self.rng, hold=True)
+            self.at = self.at._replace(order=order)
+        if self._calls is not None:
+            return self._sweep_compiled(self._calls, bar)
+        if self._strange is not None:
+            return self._what_follows(math.nan)
+        while (rows := self.batches.rows(self.at.order, self.at.done)) is not None:
+            if (stop := self._timer.limit()) or (stop := self._step(rows)):
+                return stop
+            bar(self.f)
+        return self._settled()
+
+    def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
+        start, size = self.at, self.batches.size
+        end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
+        order = np.arange(end) if start.order is None else start.order[:end]
+        order = np.ascontiguousarray(order[start.done :], np.intp)
+        if not calls.keeps_finite:
+            placement.copy(self._finite, self._flat)
+        calls.begin()
+        calls.losses[1] = start.loss_sum
+        self._swept = start
+        stop, finite, steps = None, True, 0
+        try:
+            while (first := int(calls.taken[1])) < order.size:
+                if stop := self._timer.limit():
+                    break
+                finite = calls.run(order[first : first + calls.rows_a_call(size)], size)
+                bar(float(calls.losses[0]), int(calls.taken[0]) - steps)
+                steps = int(calls.taken[0])
+                if not finite:
+                    break
+        finally:
+            self._settle()
+        self.nit += steps
+        self.total.objective.nfev += steps + (not finite)
+        self.total.objective.njev += steps + (not finite)
+        self.f = float(calls.losses[0])
+        if not finite:
+            return self._what_follows(self.f)
+        if not calls.keeps_finite:
+            placement.copy(self._finite, self._flat)
+        return stop
+
+    def _what_follows(self, f: float) -> Stop | None:
+        """Return what follows where a batch's value or gradient is not finite."""
+        step = self.t
+        if step == 0 and isinstance(self.total.objective, Objective):
+            self.total.objective.check_written(self._flat, *self.total.take(np.arange(1)))
+        if self._strange is not None:
+            what, step = "value or gradient that is not finite", self._strange
+        else:
+            what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
+        return non_finite(
+            f"The objective returned a {what} over a batch after step {step}.",
+            self.options.nan_policy,
+        )
+
+    def _settled(self) -> Stop | None:
+        """Look back at the end of an epoch: something since the last look may not be finite."""
+        return None if self._strange is None else self._what_follows(math.nan)
+
+    def _step(self, rows: np.ndarray) -> Stop | None:
+        """Evaluate a batch and step along its gradient, unless that is seen not to be finite."""
+        seen = self.t % self._every == 0
+        value, g = self._outside(self._evaluate, rows)
+        at, k = self.at, rows.size
+        f = norm = math.nan
+        if seen:
+            f, norm = self._look(value, g)
+            if self._strange is not None or not (math.isfinite(f) and math.isfinite(norm)):
+                if (stop := self._what_follows(f)) is not None:
+                    return stop
+                self.at = at._replace(done=at.done + k)
+                self.nit += 1
+                self._left_out += 1
+                return None
+            placement.copy(self._finite, self._flat)
+        else:
+            self._watch(value, g)
+        count = self.average.count if self.average is not None else 0
+        self._begun = self.t + 1, count + 1, self._after(value, k)
+        self.optimizer.step(self._shaped(g))
+        self._settle()
+        if seen:
+            self.f, self.norm = f, norm
+            self.history.record(self.t, f, norm, self.optimizer, last=False)
+        self.nit += 1
+        return None
+
+    def _evaluate(self, rows: np.ndarray) -> tuple[Any, Any]:
+        """Return the mean loss over a batch, and its flat gradient."""
+        return self.total(self._flat, rows)
+
+    def _shaped(self, g: Any) -> Any:
+        return g.reshape(self.x.shape)
+
+    def _look(self, value: Any, g: Any) -> tuple[float, float]:
+        """Return a batch's loss and how far its gradient is from stationary."""
+        return value, float(self.optimizer.gradient_norm(self._shaped(g)))
+
+    def _watch(self, value: Any, g: Any) -> None:
+        """Remember the step where a batch's loss or gradient is not finite."""
+        if self._strange is None and not (math.isfinite(value) and np.isfinite(g).all()):
+            self._strange = self.t
+
+    def _after(self, value: Any, rows: int) -> Standing:
+        """Return where the run stands once a step along a batch of so many rows is taken."""
+        at = self.at
+        return at._replace(
+            done=at.done + rows,
+            loss_sum=at.loss_sum + value * rows,
+            loss_rows=at.loss_rows + rows,
+        )
+
+    def _count(self) -> None:
+        """Add the loss of the step taken last, where it is not in the standing."""
+
+    def _settle(self) -> None:
+        """Account for the steps begun last, where taken; an interrupted call may be repeated.
+
+        So a Ctrl-C between a step and what belongs to it loses nothing.
+        """
+        if self._swept is not None and self._calls is not None:
+            self._calls.end()
+            rows = int(self._calls.taken[1])
+            self.at = self._swept._replace(
+                done=self._swept.done + rows,
+                loss_sum=float(self._calls.losses[1]),
+                loss_rows=self._swept.loss_rows + rows,
+            )
+            self._swept = None
+        if self._begun is None:
+            return
+        t, count, after = self._begun
+        if self.t == t:
+            if self.average is not None and self.average.count < count:
+                self.average.update(self._flat)
+            self._count()
+            self.at = after
+        self._begun = None
+
+    def close(self) -> Stop | None:
+        """End the epoch: its mean loss, the validation, and what follows from them."""
+        candidate = self.candidate()
+        validation, stop = None, None
+        if self.validation is not None:
+            validation = self._outside(self._validate, candidate)
+            if not math.isfinite(validation):
+                stop = non_finite(
+                    f"The validation returned the value {validation} after step {self.t}.",
+                    self.options.nan_policy,
+                )
+            self.validation_losses.append(validation)
+        self.at = self._counted()
+        loss = self.at.loss_sum / self.at.loss_rows if self.at.loss_rows else math.nan
+        self._judged = loss + self._penalty(self._flat)
+        self.at, verdict = judge(
+            *(self.at, self._judged, validation, candidate, self.options),
+            lambda: self._evaluate_all(candidate)[0] + self._penalty(candidate),
+        )
+        self.epoch_losses.append(loss)
+        self.epochs += 1
+        return stop or verdict
+
+    def _evaluate_all(self, x: Any) -> tuple[float, Any, int]:
+        """Return mean loss and gradient over all rows at a point, and the rows left out."""
+        if self._measured is None or self._measured[0] is not x:
+            self._measured = x, self._outside(self._mean, self.total, x)
+        return self._measured[1]
+
+    def _counted(self) -> Standing:
+        """Return where the run stands, with all losses in it."""
+        return self.at
+
+    def _validate(self, x: Any) -> float:
+        if hasattr(self.validation, "objective"):  # held-out data
+            return self._mean(self.validation, x)[0]
+        return self._read(self.validation(self.shown(x)))
+
+    def _read(self, value: Any) -> float:
+        """Return the number that the validation has returned."""
+        return read_value("validation", value)
+
+    def _mean(self, total: FiniteSum, x: Any) -> tuple[float, Any, int]:
+        size = max(self.batches.size, FULL_ROWS)
+        return total.mean(x, size, omit=self.options.nan_policy == "omit")
+
+    def _outside(self, call: Callable[..., Any], *arguments: Any, hold: bool = False) -> Any:
+        """Call what may draw from the generator; where it fails, the state is that of before."""
+        before = self._held
+        if before is None and (hold or self._shared_rng):
+            self._held = rng_state(self.rng)
+        value = call(*arguments)
+        self._held = before
+        return value
+
+    # -- what comes of it --------------------------------------------------------------------------
+
+    def candidate(self) -> Any:
+        """Return a copy of the last iterate, or of the average where there is one, flat."""
+        if self.average is None or not self.average.count:
+            return placement.duplicate(self._flat)
+        x = placement.narrowed(self.average.mean, self._flat.dtype)
+        # Rounding may carry a mean of points of a convex set beyond its walls.
+        return placement.feasible(self.prox, x, tuple(self.x.shape))
+
+    def shown(self, flat: Any) -> Any:
+        """Return a copy of a flat array as the user is to see it."""
+        return flat.reshape(self.x.shape).copy()
+
+    def intermediate(self) -> OptimizeResult:
+        """Return what a callback is told at the end of an epoch."""
+        from scipy.optimize import OptimizeResult
+
+        return OptimizeResult(
+            x=self.shown(self.candidate()),
+            fun=self._judged,
+            epoch=self.epochs,
+            nit=self.nit,
+            nfev=self.nfev,
+            validation=self.validation_losses[-1] if self.validation_losses else None,
+        )
+
+    def result(self, stop: Stop) -> OptimizeResult:
+        """Evaluate all data where the run has come to, and return all there is to know."""
+        from scipy.optimize import OptimizeResult
+
+        state, opts = self.state(), self.options
+        self._held = state.rng  # fun may draw from the generator again
+        x = self._answer(stop)
+        if stop.status == TARGET and self._measured is not None:
+            x = self._measured[0]
+        fun, jac, omitted = self._evaluate_all(x)
+        if not (math.isfinite(fun) and placement.is_finite(jac)) and stop.status != NONFINITE:
+            what = "The mean loss over all data or its gradient is not finite at the end."
+            stop = non_finite(what, opts.nan_policy) or Stop(NONFINITE, what)
+            x = self._answer(stop)
+            fun, jac, omitted = self._evaluate_all(x)
+        if self._left_out and stop.status == MAXITER:
+            stop = stop._replace(message=f"{stop.message} {self._left_out_of_all()}")
+        rise = self._rise(x, fun, jac) if stop.status in (CONVERGED, MAXITER) else ""
+        if rise:
+            stop = Stop(MAXITER, stop.message + rise)
+        jac = placement.narrowed(jac, self._flat.dtype)
+        asked = opts.tol is not None or opts.f_target is not None or bool(rise)
+        asked = asked or 0 < self.nit == self._left_out
+        fun += self._penalty(x)
+        certificate = self._certificate(x, fun, jac)
+        return OptimizeResult(
+            x=self.shown(x),
+            fun=fun,
+            certificate=certificate,
+            lower_bound=None if certificate is None else fun - certificate,
+            jac=self.shown(jac),
+            omitted=omitted,
+            nit=self.nit,
+            nfev=self.nfev,
+            njev=self.nfev,
+            epochs=self.epochs,
+            epoch_losses=np.array(self.epoch_losses),
+            validation_losses=np.array(self.validation_losses),
+            status=stop.status,
+            success=stop.status in SUCCESS or (stop.status == MAXITER and not asked),
+            message=stop.message,
+            learning_rates=self.optimizer.learning_rates(),
+            state=state,
+            history=self.history.arrays(),
+        )
+
+    def _left_out_of_all(self) -> str:
+        """Return a sentence that says how many steps were left out."""
+        why = "left out: the losses or gradients of their batches are not finite."
+        if self._left_out < self.nit:
+            return f"{self._left_out} of {self.nit} steps were {why}"
+        return f"All {self.nit} steps were {why} Smaller batches may help."
+
+    def _penalty(self, x: Any) -> float:
+        """Return what the proximal map and the method add to the loss at a flat point."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            own: float = self.optimizer.method.penalty_at(x)
+            return own + float(self.prox.penalty(x.reshape(self.x.shape)))
+
+    def _rise(self, x: Any, loss: float, jac: Any) -> str:
+        """Return a sentence that says so if the objective ended above its start, else nothing.
+
+        A convex loss lies above its tangent at the end, so that the start is evaluated only if it
+        lies below the end on it; or if the loss is above the mean of the first epoch.
+        """
+        start, end = self._start, loss + self._penalty(x)
+        x, before, g = (placement.on_host(array).astype(np.float64) for array in (x, start, jac))
+        penalty = self._penalty(start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            tangent = loss + float(((before - x) * g).sum()) + penalty
+        if end <= tangent < math.inf and loss <= self.epoch_losses[0]:
+            return ""
+        first = self._outside(self._mean, self.total, start)[0] + penalty
+        rounding = 8 * float(np.finfo(self._flat.dtype).eps) * max(abs(first), abs(end))
+        if not end > first + rounding:
+            return ""
+        return (
+            f" The objective ended at {end:.6g}, above its start, {first:.6g}: this is no success. "
+            "A lower learning rate may help."
+        )
+
+    def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
+        """Return by how much ``fun`` is above its minimum at most, where that is known."""
+        finite = math.isfinite(fun) and placement.is_finite(jac)
+        return gap(x, fun, jac, self._domain) if self._domain is not None and finite else None
+
+    def _answer(self, stop: Stop) -> Any:
+        """Return the iterate that the run has come to."""
+        if self.at.best_x is not None:
+            return placement.duplicate(self.at.best_x)
+        x = self.candidate()
+        if stop.status == NONFINITE:
+            sound = self.average is not None and self._strange is None and placement.is_finite(x)
+            return x if sound else self._finite
+        return x
+
+    # -- going on ----------------------------------------------------------------------------------
+
+    def state(self) -> EpochState:
+        """Return all that is needed to go on exactly."""
+        self._settle()
+        average, at = self.average, self._counted()
+        if self._strange is not None:
+            at = at._replace(loss_sum=math.nan)  # no part of the run that goes on is a success
+        if at.best_x is not None:
+            at = at._replace(best_x=placement.on_host(at.best_x))
+        return EpochState(
+            optimizer=self.optimizer.state_dict(),
+            rng=self._held or rng_state(self.rng),
+            n=self.batches.n,
+            average=None if average is None else placement.on_host(average.mean),
+            average_kind=None if average is None else average.kind,
+            average_count=0 if average is None else average.count,
+            validated=self.validation is not None,
+            start=placement.on_host(self._start),
+            added=self._added(),
+            **at._asdict(),
+        )
+
+    def _added(self) -> str:
+        """Return a digest of what is added to the loss."""
+        return added_to(self.optimizer.method, self.prox)
+
+    def restore(self, state: EpochState) -> None:
+        """Go on from a state, or say why it does not fit."""
+        state.check(self.batches.n, self._flat)
+        bits = position_of(state.rng, self.rng if self._shared_rng else None)
+        self.optimizer.load_state_dict(state.optimizer)
+        if self._shared_rng:
+            self.rng.bit_generator.state = bits.state
+        else:
+            self.rng = np.random.Generator(bits)
+        same = state.added in (None, self._added())
+        if not same:
+            feasible = placement.feasible(self.prox, self._flat, tuple(self.x.shape))
+            placement.copy(self._flat, feasible)
+        placement.copy(self._finite, self._flat)
+        placement.copy(self._start, state.start if same and state.start is not None else self._flat)
+        if self._calls is None and self.options.nan_policy != "omit":
+            self._strange = None if math.isfinite(state.loss_sum) else state.t
+        self.at = Standing(*(getattr(state, name) for name in Standing._fields))
+        if not same:
+            self.at = self.at._replace(previous_loss=math.nan)
+        if not same or state.validated != (self.validation is not None):
+            # What was best by another measure says nothing here.
+            self.at = self.at._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
+        if self.at.best_x is not None:
+            best_x = placement.moved(self.at.best_x, self._flat)
+            self.at = self.at._replace(best_x=best_x)
+        if self.average is not None and self.average.kind == state.average_kind and same:
+            assert state.average is not None
+            self.average.restore(state.average, state.average_count)

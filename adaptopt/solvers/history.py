@@ -1,0 +1,73 @@
+"""What a run leaves to look at: its course, and a diagnosis where AdaGrad's rates have died."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..placement import is_on_device, on_host
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+# The rates have died where their median fell below this fraction of the first ...
+DYING_FRACTION = 0.1
+# ... while the gradient stayed above this fraction of the first.
+VANISHED_FRACTION = 1e-3
+
+
+class History:
+    """Loss, gradient norm and quantiles of the effective rates, every so many steps."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._rows: list[tuple[Any, ...]] = []
+        self._turn: int | None = None
+
+    def record(self, t: int, f: float, gradient_norm: float, optimizer: Any, last: bool) -> None:
+        """Keep the iterate's figures where a turn has come since, or where it is the last."""
+        if not self._every:
+            return
+        if self._turn is None:
+            self._turn = -(-t // self._every) * self._every
+        if (t < self._turn and not last) or (self._rows and self._rows[-1][0] == t):
+            return
+        self._turn = (t // self._every + 1) * self._every
+        rates = optimizer.learning_rates()
+        if is_on_device(rates):
+            rates = on_host(rates)
+        self._rows.append((t, f, gradient_norm, np.quantile(rates, QUANTILES)))
+
+    def arrays(self) -> dict[str, np.ndarray] | None:
+        """Return the course as arrays, one entry for each iterate kept; None where none was."""
+        if not self._every:
+            return None
+        columns = zip(*self._rows, strict=True)
+        names = ("t", "fun", "gradient_norm", "learning_rate_quantiles")
+        return {
+            **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
+            "quantiles": np.array(QUANTILES),
+        }
+
+
+def dying_rate(first: tuple[float, float], last: tuple[float, float], t: int) -> str:
+    """Say in one sentence that the effective rates have died, or nothing.
+
+    Parameters
+    ----------
+    first, last : tuple of float
+        Median effective rate, divided by the learning rate of its step so that a schedule is not
+        blamed, and gradient norm; of the first step and of the last.
+    t : int
+        Steps taken.
+    """
+    if not (first[0] > 0 and first[1] > 0):
+        return ""
+    rate, gradient = last[0] / first[0], last[1] / first[1]
+    if not (rate < DYING_FRACTION and gradient > VANISHED_FRACTION):
+        return ""
+    return (
+        f" The effective learning rates have died: after {t} steps their median is {rate:.2g} of "
+        f"the first (below {DYING_FRACTION:g}) while the gradient norm is still {last[1]:.2g} "
+        f"({gradient:.2g} of the first); RMSProp, which forgets old gradients, is the way out."
+    )

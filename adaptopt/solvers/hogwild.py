@@ -1,0 +1,126 @@
+"""Compiled epochs over sparse rows on several threads, without locks and not reproducible."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import config, get_num_threads
+
+from ..kernels.hogwild import BLOCK, PAD, SharedEpoch
+from ..kernels.threads import alone
+from ..optimizer.optimizer import Optimizer
+from ..problems.problem import Problem
+from ..prox.separable import Box, Proximal
+from .sparse_epochs import CompiledEpochs
+
+_shared_epoch = lru_cache(maxsize=64)(SharedEpoch)
+
+# Rows of a thread between two exchanges, and how often a block of coordinates is touched in
+# between, at least: that is 6 touches a coordinate, and so an exchange of a coordinate (1 ns) costs
+# little beside the touches (4 ns each).
+EVERY = 64
+TOUCHES = 6 * BLOCK
+
+
+class HogwildEpochs(CompiledEpochs):
+    """Steps of several threads at once, each over its part of the rows; see `of`."""
+
+    def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
+        super().__init__(optimizer, problem, prox)
+        self._threads = threads = get_num_threads()
+        self._kernel = _shared_epoch(self._kernels).run
+        x, slots, walls = self._state
+        numbers, n, number = 1 + len(slots), x.size, x.dtype
+        # No two threads write to one cache line: rows are followed by one that nobody uses.
+        longest = self._rest[2].size + 2 * BLOCK
+        self._copies = tuple(np.zeros((threads, numbers, n), number) for _ in range(3))
+        self._marks = (
+            np.zeros((threads, n), np.int64),
+            np.zeros((threads, n), number),
+            np.zeros((threads, n), np.intp),
+        )
+        self._row = (
+            np.zeros((threads, numbers + len(walls), longest), number),
+            np.zeros((threads, longest), np.int64),
+        )
+        self._popularity = _popularity(problem, n)
+
+    @classmethod
+    def of(  # type: ignore[override]  # it has no average, and refuses instead of returning None
+        cls, optimizer: Optimizer, problem: Any, prox: Proximal
+    ) -> CompiledEpochs:
+        """Return what steps on all threads, or say why nothing does."""
+        method = optimizer._groups[0].method
+        what = f"parallel is 'hogwild' with {type(method).__name__}"
+        if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
+            raise RuntimeError(
+                "NUMBA_DISABLE_JIT is set, expected 0: parallel 'hogwild' runs in compiled threads"
+            )
+        if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
+            raise ValueError(
+                "parallel is 'hogwild', expected None or 'deterministic' for a fun that is not a "
+                "problem on a CSR matrix: where a row touches every coordinate, threads would "
+                "exchange all of them all the time"
+            )
+        if not method.additive:
+            raise ValueError(
+                f"{what}, expected SGD, AdaGrad or AdaGradDA: what steps of different threads do "
+                "to its state does not add up"
+            )
+        if prox.prox not in (Proximal.prox, Box.prox):
+            raise ValueError(
+                f"{what} and prox {prox!r}, expected bounds at most: each thread would apply the "
+                "penalty (the l1 and l2 of AdaGradDA are applied once)"
+            )
+        serial = CompiledEpochs.of(optimizer, problem, prox)
+        if serial is None:
+            raise ValueError(
+                f"{what}, expected a method without weight decay, AdaGradDA with a constant lr, a "
+                "matrix of the dtype of x0 and without repeated entries: use A.sum_duplicates()"
+            )
+        return cls(optimizer, problem, prox) if get_num_threads() > 1 else serial
+
+    def run(self, rows: np.ndarray, batch: int) -> bool:
+        """Take the steps over rows, in batches; tell whether all values were finite."""
+        with alone() as free:
+            return self._run(rows, batch) if free else super().run(rows, batch)
+
+    def _run(self, rows: np.ndarray, batch: int) -> bool:
+        threads, (x, slots, walls) = self._threads, self._state
+        steps = -(-rows.size // batch)
+        first = self._t + int(self.taken[0]) + 1
+        ends = np.array([k * steps // threads * batch for k in range(threads)] + [rows.size])
+        taken, here = np.zeros((2, threads, PAD), np.int64)
+        losses = np.zeros((threads, PAD))
+        rates = self._rates(first, steps)
+        try:
+            self._kernel(
+                max(1, EVERY // batch) * batch, *self._popularity, (x, *slots), *self._copies,
+                taken, *self._marks, slots, ends, *self._rows, self._params, rows, batch, rates,
+                self._hyper, self._prox_coefs, walls, *self._row,
+                self._intercept, first - 1, losses, here, 0.0,
+            )  # fmt: skip
+        finally:
+            # A Ctrl-C arrives when the call returns.
+            self.taken += here[:, :2].sum(0)
+            self.losses[:] = losses[0, 0], self.losses[1] + losses[:, 1].sum()
+        return int(here[:, 1].sum()) == rows.size
+
+
+def _popularity(problem: Problem, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the blocks in the order of their popularity, and how many each level exchanges.
+
+    A block of level v is exchanged every ``2**v * EVERY`` rows.
+    """
+    rows = problem.A.shape[0]
+    touches = np.bincount(problem.A.indices, minlength=n)
+    if problem.intercept:
+        touches[-1] = rows
+    touches = np.add.reduceat(touches, np.arange(0, n, BLOCK))
+    blocks = np.argsort(-touches, kind="stable")[: np.count_nonzero(touches)]
+    share = touches[blocks] * (EVERY / rows)
+    level = np.ceil(np.log2(np.maximum(TOUCHES / share, 1.0))).astype(int)
+    counts = np.searchsorted(level, np.arange(level.max(initial=0) + 1), side="right")
+    return blocks.astype(np.intp), counts.astype(np.intp)

@@ -1,0 +1,218 @@
+"""Watch a run: keep its best iterate and say when it is time to stop, and why."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import placement
+from ..kernels import stopping
+from .options import Options
+
+CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, WORSE = range(8)
+CALLBACK = 99
+SUCCESS = (CONVERGED, TARGET)
+
+# Units in the last place by which a value may differ from another and be equal to it: each is a sum
+# of its own.
+ROUNDING = 64
+
+
+class Stop(NamedTuple):
+    """Why a run ended."""
+
+    status: int
+    message: str
+    here: bool = False
+    """Whether it is the last iterate that met a test, so that it is the answer, not the best."""
+
+
+class Timer:
+    """Says when ``maxtime`` seconds have passed since it was made."""
+
+    def __init__(self, maxtime: float | None) -> None:
+        self._maxtime, self._start = maxtime, time.perf_counter()
+
+    def limit(self) -> Stop | None:
+        """Say whether the time is over."""
+        if self._maxtime is None or time.perf_counter() - self._start < self._maxtime:
+            return None
+        return Stop(MAXTIME, f"Time limit (maxtime={self._maxtime:g} s) reached.")
+
+
+def non_finite(what: str, policy: str) -> Stop | None:
+    """Return what follows from ``nan_policy`` where something that is not finite was returned."""
+    if policy == "raise":
+        raise FloatingPointError(what)
+    return None if policy == "omit" else Stop(NONFINITE, what)
+
+
+class Monitor:
+    """Sees the iterates of a run that are looked at.
+
+    Parameters
+    ----------
+    options : Options
+        The stopping tests.
+    x : ndarray or CUDA array
+        The flat iterate, for its place, shape and dtype.
+    has_objective : bool
+        Whether what the method goes down is the function. Else its gradient says nothing about
+        where the run will end: ``gtol`` is not tested, and the last iterate is the answer.
+
+    Attributes
+    ----------
+    best_x, best_jac, best_fun, best_t
+        The best finite iterate so far, its gradient, value and step.
+    tests : tuple
+        What `stopping.reason` takes last.
+    """
+
+    def __init__(self, options: Options, x: Any, has_objective: bool = True) -> None:
+        self._options, self._has_objective = options, has_objective
+        gtol = options.gtol if has_objective else None
+        self.tests = stopping.read_tests(
+            options.f_target, gtol, options.ftol, options.xtol, options.patience
+        )
+        self._timer = Timer(options.maxtime)
+        self.best_x, self.best_jac = _filled(x, math.nan), _filled(x, math.nan)
+        placement.copy(self.best_x, x)
+        self.best_fun, self.best_t = math.inf, 0
+        self.previous_fun = math.nan
+        self.previous_x = None if options.xtol is None else _filled(x, math.nan)
+        # A new best iterate that is still to be settled, and the step that was left last.
+        self._found: tuple[Any, Any, float, int] | None = None
+        self._left = -1
+
+    def look(
+        self, t: int, x: Any, g: Any, f: float, norm: float, moved: float, strange: int | None
+    ) -> Stop | None:
+        """Take in the iterate of step ``t``; return why the run has ended, if it has.
+
+        ``strange`` is the first step since the last look whose value or gradient was not finite.
+        """
+        if strange is not None:
+            return self._non_finite(f"value or gradient that is not finite at step {strange}")
+        if f < self.best_fun and math.isfinite(f) and math.isfinite(norm):
+            self._found = x, g, f, t
+            self.settle()
+        return self.judge(t, x, f, norm, moved)
+
+    def settle(self) -> None:
+        """Adopt the best iterate found last; one that was interrupted may be repeated."""
+        if self._found is not None:
+            x, g, f, t = self._found
+            placement.copy(self.best_x, x)
+            placement.copy(self.best_jac, g)
+            self.best_fun, self.best_t, self._found = f, t, None
+
+    def judge(self, t: int, x: Any, f: float, norm: float, moved: float) -> Stop | None:
+        """Return why the run has ended at the iterate ``x`` of step ``t``, if it has."""
+        if not math.isfinite(f):
+            return self._non_finite(f"value {f} at step {t}")
+        if not math.isfinite(norm):
+            if placement.is_finite(x):
+                return self._non_finite(f"gradient with a non-finite entry at step {t}")
+            return self._ended(f"The iterate of step {t} has a non-finite entry.")
+        since_best = t - self.best_t
+        why = stopping.reason(f, norm, self.previous_fun, moved, since_best, *self.tests)
+        return self._stop(why, t, x, f, norm, moved) if why else None
+
+    def leave(self, t: int, x: Any, f: float) -> None:
+        """Remember the iterate of step ``t``, that the step to the next look starts from."""
+        self._left = t  # first: until that step is taken, what was before is not known
+        self.previous_fun = f
+        if self.previous_x is not None:
+            placement.copy(self.previous_x, x)
+
+    def before(self, t: int) -> tuple[float, Any]:
+        """Return value and point of the iterate before that of step ``t``, if they are known.
+
+        They are not once it has been left: then it met no test, and need not be tested again.
+        """
+        if self._left == t:
+            return math.nan, None
+        return self.previous_fun, self.previous_x
+
+    def limit(self, nit: int, nfev: int, cost: int) -> Stop | None:
+        """Say whether the budget forbids one more step, which takes ``cost`` evaluations."""
+        o = self._options
+        if o.maxiter is not None and nit >= o.maxiter:
+            message = f"Maximum number of iterations (maxiter={o.maxiter}) reached."
+            if not self._has_objective and o.gtol is not None:
+                message += (
+                    " Decoupled weight decay is the gradient of no function: gtol is not tested, "
+                    "and x is the last iterate."
+                )
+            return Stop(MAXITER, message)
+        if o.maxfev is not None and nfev + cost > o.maxfev:
+            return Stop(
+                MAXFEV, f"Maximum number of function evaluations (maxfev={o.maxfev}) reached."
+            )
+        return self._timer.limit()
+
+    def answers_here(self, stop: Stop) -> bool:
+        """Tell whether the last iterate is the answer; else the best one is, if there is one."""
+        return stop.here or not (self._has_objective or stop.status == NONFINITE)
+
+    def _non_finite(self, what: str) -> Stop | None:
+        return self._ended(f"The objective returned a {what}.")
+
+    def _ended(self, what: str) -> Stop | None:
+        stop = non_finite(what, self._options.nan_policy)
+        if stop is not None and math.isfinite(self.best_fun):
+            best = f" x is the best finite iterate, of step {self.best_t}."
+            return stop._replace(message=stop.message + best)
+        return stop
+
+    def _stop(self, why: int, t: int, x: Any, f: float, norm: float, moved: float) -> Stop:
+        o = self._options
+        best = f"the best f = {self.best_fun:.6g} is of step {self.best_t}"
+        if why == stopping.TARGET:
+            return Stop(TARGET, f"Target reached: f = {f:.6g} <= f_target = {o.f_target:g}.", True)
+        if why == stopping.PATIENCE:
+            return Stop(
+                PATIENCE,
+                f"No improvement for {t - self.best_t} steps (patience={o.patience}); {best}.",
+            )
+        slack = 0.0
+        if why == stopping.GTOL:
+            met = f"gradient norm {norm:.2g} <= gtol = {o.gtol:g}"
+        elif why == stopping.FTOL:
+            change = stopping.relative_change(f, self.previous_fun)
+            met = f"relative change of f {change:.2g} <= ftol = {o.ftol:g}"
+            slack = self.tests[2] * max(abs(f), 1.0)
+        else:
+            met = f"last step {moved:.2g} <= xtol = {o.xtol:g}"
+        if self._has_objective and self._is_above(x, f, norm, slack):
+            return Stop(
+                WORSE,
+                f"Stalled above the best: {met} at step {t}, but f = {f:.6g} there, and {best}: "
+                "x is that iterate, which has not met the test.",
+            )
+        return Stop(CONVERGED, f"Converged: {met}.", True)
+
+    def _is_above(self, x: Any, f: float, norm: float, slack: float) -> bool:
+        """Tell whether ``f`` at ``x`` is above the best by more than its gradient explains.
+
+        A convex function is above another point by at most ``<g, x - best_x>``. Less than rounding
+        is nothing.
+        """
+        above = f - self.best_fun
+        eps = float(np.finfo(x.dtype).eps)
+        slack += ROUNDING * eps * max(abs(f), abs(self.best_fun))
+        if above <= slack:
+            return False
+        x, best_x = (placement.on_host(a).astype(np.float64) for a in (x, self.best_x))
+        with np.errstate(over="ignore"):
+            return not above <= slack + norm * float(np.abs(x - best_x).sum())
+
+
+def _filled(like: Any, value: float) -> Any:
+    """Return a flat array beside another, with one number everywhere."""
+    array = placement.empty(like.size, like.dtype, like)
+    placement.fill(array, value)
+    return array

@@ -1,0 +1,94 @@
+"""What a run tells those outside: its callback, progress, a summary, and its state on an error."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+
+class Run(Protocol):
+    """What stands after step ``t`` and can say where."""
+
+    @property
+    def t(self) -> int:
+        """Steps taken."""
+
+    def state(self) -> Any:
+        """Return a copy of where the run stands."""
+
+
+@contextlib.contextmanager
+def state_on_error(run: Run, front_end: str) -> Iterator[None]:
+    """Attach the state to whatever ends the run, Ctrl-C too, so that nothing is lost."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(AttributeError, TypeError):
+            error.state = run.state()  # type: ignore[attr-defined]
+        if hasattr(error, "add_note"):
+            error.add_note(
+                f"adaptopt: the run stood after step {run.t}; its state is attached to this "
+                f"exception as .state, and {front_end}(..., state=...) goes on from it."
+            )
+        raise
+
+
+def read_callback(callback: Any) -> Callable[[OptimizeResult], Any] | None:
+    """Return the callback in one form, whichever of SciPy's two signatures it has."""
+    if callback is None:
+        return None
+    if not callable(callback):
+        raise TypeError(f"callback is {callback!r}, expected a callable")
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return lambda result: callback(result.x)
+    if set(signature.parameters) == {"intermediate_result"}:
+        return lambda result: callback(intermediate_result=result)
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TypeError(
+            f"callback takes {signature}, expected callback(xk) or "
+            "callback(*, intermediate_result), which holds x, fun, nit and nfev"
+        ) from None
+    return lambda result: callback(result.x)
+
+
+@contextlib.contextmanager
+def progress_bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[..., None]]:
+    """Show a progress bar; yield what to call after each step."""
+    if not progress:
+        yield lambda f, steps=1: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install tqdm") from None
+    with tqdm(total=total, desc=name, unit="step") as bar:
+
+        def advance(f: float, steps: int = 1) -> None:
+            bar.set_postfix(fun=f"{f:.6g}", refresh=False)
+            bar.update(steps)
+
+        yield advance
+
+
+def display(result: OptimizeResult) -> None:
+    """Print a summary; what is no success is a warning, as it is in SciPy."""
+    if result.success:
+        print(result.message)
+    else:
+        from scipy.optimize import OptimizeWarning
+
+        warnings.warn(result.message, OptimizeWarning, stacklevel=4)
+    print(f"         Current function value: {result.fun:f}")
+    print(f"         Iterations: {result.nit}")
+    print(f"         Function evaluations: {result.nfev}")
+    print(f"         Gradient evaluations: {result.njev}")

@@ -1,0 +1,200 @@
+"""Epochs of a problem over CSR rows in compiled calls, where method and proximal map allow it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ..kernels.averages import fold_kernel
+from ..kernels.sparse_epoch import SparseEpoch
+from ..optimizer.optimizer import Optimizer
+from ..problems.problem import Problem
+from ..prox.separable import Box, Proximal
+from .averaging import Average
+
+_sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
+
+# Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
+# time are seen.
+ENTRIES = 2_000_000
+
+# Steps in which a coordinate may be idle, less than the 2**20 that `scalar.geometric` takes.
+LONGEST = 2**19
+
+
+class CompiledEpochs:
+    """Steps over batches of rows at the cost of their nonzeros; see `of`.
+
+    Its attributes are those of `epoch_calls.EpochCalls`.
+    """
+
+    keeps_finite = False
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        problem: Problem,
+        prox: Proximal,
+        average: Average | None = None,
+    ) -> None:
+        group = optimizer._groups[0]
+        method = group.method
+        self._optimizer, self._group, self._method = optimizer, group, method
+        A = problem.A
+        number = group.number
+        hyper = method.numbers_after_lr
+        arrays, scalars = prox.parameters(group.flat.shape, number)
+        has_penalty = prox.prox not in (Proximal.prox, Box.prox)
+        self._lazy = lazy = has_penalty or not method.rests
+        self._kernels = _sparse_epoch(
+            (problem.loss.value, problem.loss.slope),
+            (method.coefficients, method.rule, method.rate, method.idle),
+            (prox.prox, prox.repeat),
+            lazy,
+            (
+                number.name,
+                A.indices.dtype.name,
+                tuple(type(value) for value in hyper),
+                len(problem.loss.params),
+                len(method.slots),
+                len(arrays),
+                len(scalars),
+            ),
+        )
+        self._rows = (A.data, A.indices, A.indptr, problem.targets, problem.weights)
+        self._params = problem.loss.params
+        self._hyper = hyper
+        self._prox_coefs = scalars
+        self._state = (group.flat, group._whole.slots, tuple(w.astype(number) for w in arrays))
+        n = group.flat.size
+        self._last, *self._rest = self._scratch(problem)
+        self._intercept = n - 1 if problem.intercept else -1
+        self._width = max(1, int(A.nnz) // max(1, int(A.shape[0])))
+        self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
+        self._t = self._caught_up = 0
+        self._average, self._count = average, 0
+        # Up to which iterate each coordinate is in the average.
+        self._averaged = np.zeros(n if average is not None else 0, np.int64)
+
+    def _scratch(self, problem: Problem) -> tuple[Any, ...]:
+        """Return what the kernel writes to besides the state.
+
+        Steps at which coordinates were last touched, a gradient and the coordinates that it has,
+        and one row's coordinates, slots, arrays of the map and last steps.
+        """
+        (x, slots, walls), number = self._state, self._group.number
+        longest = int(np.diff(problem.A.indptr).max(initial=0))
+        return (
+            np.zeros(x.size, np.int64),
+            np.zeros(x.size, number),
+            np.zeros(x.size, np.intp),
+            np.zeros(longest, number),
+            tuple(np.zeros(longest, number) for _ in slots),
+            tuple(np.zeros(longest, number) for _ in walls),
+            np.zeros(longest, np.int64),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        optimizer: Optimizer,
+        problem: Any,
+        prox: Proximal,
+        average: Average | None = None,
+    ) -> CompiledEpochs | None:
+        """Return what steps as the optimizer would, or None where there is no such thing.
+
+        There is one for CSR matrices without repeated entries, for SGD, Momentum, AdaGrad, RMSProp
+        and AdaGradDA without weight decay, and for separable maps: penalties only with a constant
+        learning rate, and only where an idle coordinate's rate stays (SGD, AdaGrad). An average
+        takes in what stays where it is, SGD's and AdaGrad's coordinates without a penalty, when it
+        is touched next.
+        """
+        if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
+            return None
+        group = optimizer._groups[0]
+        method = group.method
+        steady = not callable(getattr(method, "lr", None))
+        simple = prox.prox in (Proximal.prox, Box.prox)
+        fits = (
+            method.idle is not None
+            and method.rate is not None
+            and not method.weight_decay
+            and not method.scalars
+            and not method.rowwise
+            and method.numbers_after_lr is not None
+            and prox.is_separable
+            and (simple or (method.rests and steady))
+            and (steady or method.rests)
+            and (average is None or (simple and method.rests))
+            and group.flat.dtype == problem.A.dtype
+            and problem.A.has_canonical_format
+        )
+        return cls(optimizer, problem, prox, average) if fits else None
+
+    def begin(self) -> None:
+        """Stand at the optimizer's step, with all coordinates brought up to it."""
+        self._t = self._optimizer.t
+        self._last.fill(self._t)
+        self.taken[:] = 0
+        self.losses[:] = 0
+        self._caught_up = 0
+        if self._average is not None:
+            self._count = self._average.count
+            self._averaged.fill(self._count)
+
+    def rows_a_call(self, batch: int) -> int:
+        """Return how many rows to take at once."""
+        return max(1, min(ENTRIES // self._width // batch, LONGEST)) * batch
+
+    def run(self, rows: np.ndarray, batch: int) -> bool:
+        """Take the steps over rows, in batches; tell whether all values were finite."""
+        before = int(self.taken[1])
+        if int(self.taken[0]) - self._caught_up + -(-rows.size // batch) > LONGEST:
+            self._catch_up()
+        first = self._t + int(self.taken[0]) + 1
+        rates = self._rates(first, -(-rows.size // batch))
+        here = np.zeros(2, np.int64)
+        averaged, mean, eta = self._count + int(self.taken[0]), np.empty(0), 0.0
+        if self._average is not None:
+            mean, eta = self._average.mean, self._average.eta
+        try:
+            self._kernels.epoch(
+                *self._rows, self._params, rows, batch, rates, self._hyper, self._prox_coefs,
+                *self._state, self._last, *self._rest, self._intercept, first - 1,
+                self.losses, here, mean, self._averaged, averaged, eta, 0.0,
+            )  # fmt: skip
+        finally:
+            # A Ctrl-C arrives when the call returns.
+            self.taken += here
+        return int(self.taken[1]) - before == rows.size
+
+    def _rates(self, first: int, steps: int) -> np.ndarray:
+        """Return the learning rates of steps, or the one that they share."""
+        count = steps if callable(self._method.lr) else 1
+        return np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
+
+    def _catch_up(self) -> None:
+        """Bring all coordinates up to the last step."""
+        self._caught_up = int(self.taken[0])
+        if not self._lazy:
+            return
+        t = self._t + self._caught_up
+        self._kernels.catch_up(
+            self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
+            self._last, t, 0.0,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """Bring all coordinates up to the last step; let optimizer and average stand there."""
+        self._catch_up()
+        t = self._t + int(self.taken[0])
+        self._optimizer._stand(t)
+        if self._average is not None:
+            x, average = self._state[0], self._average
+            count = self._count + int(self.taken[0])
+            fold_kernel(x.dtype.name)(average.mean, self._averaged, x, count, average.eta)
+            average.advance(count - average.count)
+        self._group.go_on(t, self._group.scalars)
