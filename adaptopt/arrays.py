@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+
+# An array of the host or of a CUDA device; Numba's device arrays have no types to name.
+Array: TypeAlias = Any
+DType: TypeAlias = "np.dtype[Any]"
 
 # The dtypes of parameters, by name: bfloat16 is that of ml_dtypes, which need not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")
@@ -13,7 +17,7 @@ FORMATS = ("float16", "bfloat16", "float32", "float64")
 UNMASKED = "expected an array without a mask: use its filled(value), or leave masked entries out"
 
 
-def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def compute_dtype(dtype: DType) -> DType:
     """Return the dtype of the arithmetic and of the state: float64 for float64, else float32."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 

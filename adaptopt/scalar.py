@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+# A plain function of numbers, which kernels are built from: a rule, a map, a loss, a decay.
+ScalarFunction: TypeAlias = Callable[..., Any]
+
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Scalar functions run on Python floats, in float32 kernels and in float64 kernels: they have no one
 # type. A bare literal in them would make Numba compute a float32 kernel in float64.
