@@ -212,7 +212,8 @@ def test_the_same_contents_make_the_same_file(saved):
 def test_ml_dtypes_is_imported_for_bfloat16_alone(path):
     checkpoint.write(path, "optimizer", {}, {"x": np.ones(2, np.float16)})
     code = (
-        "import sys; from adaptopt.optimizer import checkpoint; checkpoint.read(sys.argv[1], 'optimizer'); "
+        "import sys; from adaptopt.optimizer import checkpoint; "
+        "checkpoint.read(sys.argv[1], 'optimizer'); "
         "sys.exit('ml_dtypes' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == 0
