@@ -4,6 +4,8 @@ Rows with the same rule and decay share their kernels, and compiling is what a t
 about kernels is tested once a kernel, with what else it depends on (dtype, map, layout) in turn.
 """
 
+from dataclasses import dataclass
+
 import adaptopt as ao
 
 METHODS = {
@@ -99,3 +101,19 @@ STILL = [
     for name, method in METHODS.items()
     if not (method.weight_decay or isinstance(method, ao.AdaGradDA | ao.FTRL))
 ]
+
+
+def five(x, g, a, b, c, d, e, lr):
+    a = a + g
+    b = b + a
+    c = c + b
+    d = d + c
+    e = e + d
+    return x - lr * e, lr, (a, b, c, d, e)
+
+
+@dataclass(frozen=True)
+class FiveSlots(ao.Method):
+    lr: float = 0.5
+    slots = ("a", "b", "c", "d", "e")
+    rule = staticmethod(five)

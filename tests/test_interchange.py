@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from test_checkpoint import assert_same
-from test_golden import CASES, GOLDEN
+from golden_cases import CASES, GOLDEN
+from states import assert_same
 
 import adaptopt as ao
 from adaptopt.interchange import from_torch, to_torch

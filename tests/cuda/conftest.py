@@ -1,6 +1,10 @@
-"""Tests that need a device: collected in Numba's simulator, or where there is a GPU."""
+"""Tests that need a device are collected in Numba's simulator, or where there is a GPU.
+
+Tests of what kernels compile to, ``test_cuda_*.py``, need none, and no simulator.
+"""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +20,13 @@ def device_is_there():
         return False
 
 
-collect_ignore_glob = [] if SIMULATED or device_is_there() else ["test_*.py"]
+WITHOUT_A_DEVICE = {path.name for path in Path(__file__).parent.glob("test_cuda_*.py")}
+ON_A_DEVICE = {path.name for path in Path(__file__).parent.glob("test_*.py")} - WITHOUT_A_DEVICE
+
+collect_ignore = [
+    *(WITHOUT_A_DEVICE if SIMULATED else ()),
+    *(() if SIMULATED or device_is_there() else ON_A_DEVICE),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +62,14 @@ def launches(monkeypatch):
 
     monkeypatch.setattr(DeviceKernel, "launch", counted)
     return made
+
+
+@pytest.fixture
+def hopper(monkeypatch):
+    """Numba asks the device for its capability whenever a kernel calls a function."""
+    from types import SimpleNamespace
+
+    import numba.cuda.dispatcher
+
+    device = SimpleNamespace(compute_capability=(9, 0))
+    monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: device)

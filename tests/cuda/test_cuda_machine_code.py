@@ -6,15 +6,13 @@ import subprocess
 import numpy as np
 import pytest
 from cuda_tools import tool
-from methods_table import KERNELS, METHODS, RATED
-from test_cuda_code import (
+from device_code import (
     BFLOAT16,
     FLOAT32,
     FLOAT64,
     OPTIONS,
     ROWS,
     decided,
-    hopper,  # noqa: F401  (a fixture)
     maps,
     module,
     needs_numba_cuda,
@@ -23,12 +21,14 @@ from test_cuda_code import (
     step,
     verdicts,
 )
+from methods_table import KERNELS, METHODS, RATED
 
 import adaptopt as ao
 
 missing = [name for name in ("ptxas", "nvdisasm") if tool(name) is None]
 pytestmark = [
     needs_numba_cuda,
+    pytest.mark.usefixtures("hopper"),
     pytest.mark.skipif(
         bool(missing), reason=f'{" and ".join(missing)} missing: pip install "adaptopt[cuda-check]"'
     ),

@@ -12,6 +12,7 @@ import pytest
 import adaptopt as ao
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parents[1]
 
 # Fewer would mean that something was not collected.
 AT_LEAST = {
@@ -30,10 +31,10 @@ def test_in_the_simulator(module):
     run = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"),
-            TESTS / "cuda" / module,
+            TESTS / module,
         ],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
-        cwd=TESTS.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -45,13 +46,14 @@ def test_in_the_simulator(module):
 
 
 def test_every_module_is_run():
-    assert {path.name for path in (TESTS / "cuda").glob("test_*.py")} == AT_LEAST.keys()
+    modules = {path.name for path in TESTS.glob("test_*.py")}
+    assert modules - {path.name for path in TESTS.glob("test_cuda_*.py")} == AT_LEAST.keys()
 
 
 def test_the_check_for_a_gpu_runs(tmp_path):
     """Its plumbing: the figures mean nothing in a simulator."""
     path = tmp_path / "figures.json"
-    script = TESTS.parent / "benchmarks" / "gpu_check.py"
+    script = ROOT / "benchmarks" / "gpu_check.py"
     run = subprocess.run(
         [sys.executable, script, "--skip-tests", "--sizes", "40", "--json", path],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},

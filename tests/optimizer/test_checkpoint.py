@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from methods_table import METHODS, in_turn
+from states import assert_same
 
 import adaptopt as ao
 
@@ -25,15 +26,6 @@ def problem(dtype, layout):
         for _ in range(STEPS + 1)
     ]
     return [draw[""] if layout == "single" else draw for draw in draws]
-
-
-def assert_same(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for key, value in ours.items():
-        if isinstance(value, dict):
-            assert_same(value, theirs[key])
-        else:
-            np.testing.assert_array_equal(value, theirs[key], err_msg=key)
 
 
 def go_on_is_to_go(make, params, gs, path):

@@ -5,8 +5,8 @@ from itertools import pairwise
 import ml_dtypes
 import numpy as np
 import pytest
+from host_code import functions
 from numba import types
-from test_kernels import functions
 
 from adaptopt.kernels import formats
 from adaptopt.kernels.compile import compile_kernel

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from test_checkpoint import assert_same
+from states import assert_same
 
 import adaptopt as ao
 

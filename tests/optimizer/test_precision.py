@@ -6,8 +6,8 @@ import ml_dtypes
 import numba
 import numpy as np
 import pytest
+from host_code import dense_step, functions, multiplies_vectors
 from methods_table import KERNELS, METHODS, in_turn
-from test_kernels import dense_step, functions, multiplies_vectors
 
 import adaptopt as ao
 from adaptopt.kernels.threads import THREADED_FROM

@@ -2,20 +2,19 @@
 
 import ast
 import inspect
-import platform
-import re
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 import pytest
-from methods_table import METHODS, RATED
+from host_code import dense_step, functions, multiplies_vectors
+from methods_table import METHODS, RATED, FiveSlots
 
 import adaptopt as ao
 from adaptopt import scalar
 from adaptopt.kernels import compile as build
 from adaptopt.kernels.reductions import norm_kernel
-from adaptopt.kernels.step import DenseStep, rate_kernel
+from adaptopt.kernels.step import rate_kernel
 from adaptopt.kernels.threads import THREADED_FROM
 from adaptopt.methods import adagrad, adam, dual_averaging, momentum, nadam, rmsprop
 from adaptopt.prox.separable import Proximal
@@ -23,21 +22,8 @@ from adaptopt.prox.separable import Proximal
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def dense_step(method, dtype, prox=None, **options):
-    """Return the method's step, compiled anew."""
-    group = ao.Optimizer(np.zeros(1, dtype), method, prox, **options)._groups[0]
-    return DenseStep(group._functions, group._layout)
-
-
 def layout(method, dtype, prox=None):
     return ao.Optimizer(np.zeros(1, dtype), method, prox)._groups[0]._layout
-
-
-def functions(kernel):
-    """Return the LLVM code of a kernel's functions, without the wrappers that unbox floats."""
-    (code,) = kernel.inspect_llvm().values()
-    bodies = re.findall(r"^define .*?^}", code, re.MULTILINE | re.DOTALL)
-    return [b for b in bodies if not re.search(r"cpython|cfunc|NRT_|pycc", b.split("\n", 1)[0])]
 
 
 @pytest.mark.usefixtures("no_cache")
@@ -91,16 +77,6 @@ def test_bounded_steps_use_vector_instructions(dtype, prox):
     assert multiplies_vectors(dense_step(ao.AdaGrad(), dtype, prox).serial, dtype)
 
 
-def multiplies_vectors(kernel, dtype):
-    (code,) = kernel.inspect_asm().values()
-    single = dtype == FLOAT32
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        vector = r"\bv?mulps\b.*%[xyz]mm" if single else r"\bv?mulpd\b.*%[xyz]mm"
-    else:
-        vector = r"\bfmul(\.4s|\s+v\d+\.4s)" if single else r"\bfmul(\.2d|\s+v\d+\.2d)"
-    return re.search(vector, code)
-
-
 @pytest.mark.usefixtures("no_cache")
 def test_a_kernel_has_one_signature_and_casts_python_floats():
     step = dense_step(ao.AdaGrad(), FLOAT32)
@@ -137,22 +113,6 @@ def test_what_runs_once_a_step_compiles(method):
     assert carried == method.carry(1, *values, *method.initial_scalars())
     coefficients = numba.njit(build.inlinable(method.coefficients))(3, *values, *carried)
     np.testing.assert_allclose(coefficients, method.coefficients(3, *values, *carried), rtol=1e-12)
-
-
-def five(x, g, a, b, c, d, e, lr):
-    a = a + g
-    b = b + a
-    c = c + b
-    d = d + c
-    e = e + d
-    return x - lr * e, lr, (a, b, c, d, e)
-
-
-@dataclass(frozen=True)
-class FiveSlots(ao.Method):
-    lr: float = 0.5
-    slots = ("a", "b", "c", "d", "e")
-    rule = staticmethod(five)
 
 
 @pytest.mark.parametrize("n", [3, THREADED_FROM + 1])
