@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,29 +108,20 @@ def kernels_for(array: Any) -> Kernels:
     return _device_kernels() if is_on_device(array) else _HOST
 
 
-# Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
-_HOST = Kernels(
-    *[
-        lru_cache(maxsize=256)(make)
-        for make in (DenseStep, rate_kernel, norm_kernel, RowStep, CatchUp, RowSums)
-    ]
-)
-_sum_of_squares = lru_cache(maxsize=None)(SumOfSquares)
-_average_kernel = lru_cache(maxsize=None)(average_kernel)
+_HOST = Kernels(DenseStep, rate_kernel, norm_kernel, RowStep, CatchUp, RowSums)
 
 
 @cache
 def _device_kernels() -> Kernels:
     device = _device()
-    kept = lru_cache(maxsize=256)
     return Kernels(
-        dense_step=kept(device.DenseStep),
-        rate_kernel=kept(device.RateKernel),
-        norm_kernel=kept(device.NormKernel),
-        row_step=kept(device.RowStep),
-        catch_up=kept(device.CatchUp),
-        row_sums=kept(device.RowSums),
-        decided_step=kept(device.DecidedStep),
+        dense_step=device.DenseStep,
+        rate_kernel=device.RateKernel,
+        norm_kernel=device.NormKernel,
+        row_step=device.RowStep,
+        catch_up=device.CatchUp,
+        row_sums=device.RowSums,
+        decided_step=device.DecidedStep,
         tying_map=device.TyingMap,
     )
 
@@ -292,7 +283,7 @@ def average(new: Any, mean: Any, x: Any, weight: float) -> None:
     if is_on_device(x):
         _device().average(new, mean, x, weight)
     else:
-        _average_kernel(x.dtype.name)(new, mean, x, weight)
+        average_kernel(x.dtype.name)(new, mean, x, weight)
 
 
 def address(array: Any) -> int:
@@ -321,8 +312,8 @@ def is_same(array: Any, other: Any) -> bool:
 def sum_of_squares(g: Any, factor: float) -> float:
     """Return the sum of the squares of ``factor * g``, the same bits on every device."""
     if is_on_device(g):
-        return float(_device().sum_of_squares(g.dtype.name)(storage(g), factor))
-    return _sum_of_squares(g.dtype.name)(storage(g), factor)
+        return float(_device().SumOfSquares(g.dtype.name)(storage(g), factor))
+    return SumOfSquares(g.dtype.name)(storage(g), factor)
 
 
 def feasible(prox: Proximal, flat: Any, shape: tuple[int, ...]) -> Any:

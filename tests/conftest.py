@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import sys
 
 # Before numba loads OpenMP: threads that spin after a kernel would slow the other workers' tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -17,10 +18,15 @@ def method(request):
 
 @pytest.fixture
 def no_cache(monkeypatch):
-    """Compile without the disk cache: what is loaded from one has no code to look at."""
+    """Compile anew, without the disk cache: a kernel loaded from it has no code to look at."""
     from adaptopt.kernels import compile as build
 
     monkeypatch.setattr(build, "enable_cache", lambda dispatcher: None)
+    modules = [module for name, module in sys.modules.items() if name.startswith("adaptopt.")]
+    for maker in [value for module in modules for value in vars(module).values()]:
+        parameters = getattr(maker, "cache_parameters", dict)()
+        if parameters.get("maxsize") == build.REMEMBERED:
+            maker.cache_clear()
 
 
 @pytest.fixture(params=KERNELS)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cache
 from types import FunctionType
 from typing import Any
 
-from ..kernels.compile import inlinable
+from ..kernels.compile import inlinable, memoised
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return"
 
@@ -48,7 +47,7 @@ _GATHERED: tuple[Callable[..., Any], ...] = (
 )
 
 
-@cache
+@memoised
 def taking(function: Callable[..., Any], count: int) -> Callable[..., Any]:
     """Return a function of so many arguments for one that may have ``*args``."""
     code = getattr(function, "__code__", None)

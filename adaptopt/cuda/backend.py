@@ -20,7 +20,7 @@ from .batches import average
 from .launch import device_of
 from .looks import project
 from .maps import TyingMap
-from .reductions import NormKernel, sum_of_squares
+from .reductions import NormKernel, SumOfSquares
 from .step import DecidedStep, DenseStep, RateKernel, fill, narrow, spread, widen
 from .table import CatchUp, RowStep, RowSums
 from .uploads import Mirror, Upload
@@ -34,6 +34,7 @@ __all__ = [
     "RateKernel",
     "RowStep",
     "RowSums",
+    "SumOfSquares",
     "TyingMap",
     "Upload",
     "average",
@@ -52,7 +53,6 @@ __all__ = [
     "read_stream",
     "rows_in_words",
     "spread",
-    "sum_of_squares",
     "wait",
     "widen",
     "write",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from ..kernels.averages import moved
-from ..kernels.compile import array_type
+from ..kernels.compile import array_type, memoised
 from ..kernels.reductions import from_bits, to_bits
 from ..kernels.step import READ
 from .launch import THREADS, WARP, DeviceKernel, device_of, launch_size
@@ -43,7 +42,7 @@ def make_gather_rows():
     return device_gather
 
 
-@cache
+@memoised
 def gather_kernel(words: str) -> DeviceKernel:
     """Return ``kernel(out, data, order, start, rows, width)`` for words of unsigned numbers."""
     kind = array_type(words)
@@ -83,7 +82,7 @@ def make_count(read_value):
     return device_count
 
 
-@cache
+@memoised
 def count_kernel(form: str | None) -> DeviceKernel:
     """Return ``kernel(value, rows, t, goes_on, figures)``, for one thread."""
     read, kind = value_of(form, types.float64)
@@ -101,7 +100,7 @@ def make_accumulate(read_g):
     return device_accumulate
 
 
-@cache
+@memoised
 def accumulate_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(total, g, factor)`` for the format of ``g``."""
     kinds = (types.float64[::1], array_type(form), types.float64)
@@ -126,7 +125,7 @@ def make_divide():
     return device_divide
 
 
-@cache
+@memoised
 def divide_kernel() -> DeviceKernel:
     """Return ``kernel(total, count)``."""
     return DeviceKernel(make_divide, (), (types.float64[::1], types.float64))
@@ -149,7 +148,7 @@ def make_average(moved):
     return device_average
 
 
-@cache
+@memoised
 def average_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(new, mean, x, weight)`` for arrays ``x`` of a format."""
     means = types.float64[::1]

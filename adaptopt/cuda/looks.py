@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, tuple_of
+from ..kernels.compile import array_type, memoised, tuple_of
 from ..kernels.reductions import BLOCK, LANES, to_bits
 from ..kernels.step import READ, Layout
 from ..kernels.tuples import gather
@@ -41,7 +40,7 @@ def given(value):
     return value
 
 
-@cache
+@memoised
 def first_of(read):
     """Return what reads an array of one number."""
 
@@ -73,7 +72,7 @@ def make_watch(read_value, read_g):
     return device_watch
 
 
-@cache
+@memoised
 def watch_kernel(form: str | None, gradient: str) -> DeviceKernel:
     """Return ``kernel(value, g, t, figures)`` for the format of the value and of the gradient."""
     number = types.float64 if gradient == "float64" else types.float32
@@ -103,7 +102,7 @@ def make_value(read_value):
     return device_value
 
 
-@cache
+@memoised
 def value_kernel(form: str | None) -> DeviceKernel:
     """Return ``kernel(value, costs, figures, place)``, for one thread."""
     read, kind = value_of(form, types.float64)
@@ -137,7 +136,7 @@ def make_device_costs(cost, read_x):
     return device_costs
 
 
-@cache
+@memoised
 def costs_kernel(cost: Callable[..., Any], layout: Layout) -> DeviceKernel:
     """Return ``kernel(x, walls, coefs, sums)``, for `costs_size` of ``x``."""
     kinds = (
@@ -160,7 +159,7 @@ def distance(x, g, before):
     return x - before
 
 
-@cache
+@memoised
 def move_kernel(form: str) -> NormKernel:
     """Return the kernel of the norm whose walls are an earlier point: the largest move."""
     return NormKernel(distance, Layout(x=form, gradient=form, walls=1))
@@ -176,7 +175,7 @@ def make_project(prox):
     return device_project
 
 
-@cache
+@memoised
 def project_kernel(prox: Callable[..., Any], form: str, walls: int, coefs: int) -> DeviceKernel:
     """Return ``kernel(x, zero, walls, coefs)`` for float32 or float64."""
     array = array_type(form)

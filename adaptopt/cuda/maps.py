@@ -7,14 +7,13 @@ them. All arithmetic is float64, and sums have an order of their own: the same b
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, inlinable
+from ..kernels.compile import array_type, inlinable, memoised
 from ..kernels.formats import unchanged
 from ..kernels.step import READ, WRITE, Layout
 from .launch import DeviceKernel, device_of, launch_size
@@ -129,14 +128,14 @@ def make_copied(write):
     return copied
 
 
-@cache
+@memoised
 def look_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(x, strange, stamp)`` for a format."""
     kinds = (array_type(form), types.int64[::1], types.int64)
     return DeviceKernel(make_look, (READ[form],), kinds)
 
 
-@cache
+@memoised
 def map_kernel(
     functions: tuple[Callable[..., Any], ...], place: Callable[..., Any], layout: Layout
 ) -> DeviceKernel:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, inlinable, tuple_of
+from ..kernels.compile import array_type, inlinable, memoised, tuple_of
 from ..kernels.reductions import BLOCK, LANES, to_bits
 from ..kernels.step import READ, Layout
 from ..kernels.tuples import gather
@@ -99,6 +98,7 @@ def make_wanted_squares(read):
     return wanted_squares
 
 
+@memoised
 class WantedSquares(DeviceKernel):
     """``kernel(stream, g, factors, which, sums, counts, wanted, big, small)``, without waiting.
 
@@ -120,6 +120,7 @@ class WantedSquares(DeviceKernel):
             self.launch((sums.size, LANES), stream, g, factors, which, sums, *rest)
 
 
+@memoised
 class SumOfSquares(DeviceKernel):
     """The sum of the squares of an array's elements, in float64.
 
@@ -176,6 +177,7 @@ def make_device_norm(residual, read_x, read_g):
     return device_norm
 
 
+@memoised
 class NormKernel(DeviceKernel):
     """``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
 
@@ -221,18 +223,6 @@ class NormKernel(DeviceKernel):
         """Return the numbers that such bits stand for."""
         narrow = bits.astype(np.int64 if self._wide else np.int32)
         return narrow.view(np.float64 if self._wide else np.float32).tolist()  # type: ignore[no-any-return]
-
-
-@cache
-def wanted_squares(form: str) -> WantedSquares:
-    """Return the kernel for a format."""
-    return WantedSquares(form)
-
-
-@cache
-def sum_of_squares(form: str) -> SumOfSquares:
-    """Return the kernel for a format."""
-    return SumOfSquares(form)
 
 
 def read_back(array: Any) -> np.ndarray:

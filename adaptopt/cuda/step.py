@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, inlinable, number_type, tuple_of
+from ..kernels.compile import array_type, inlinable, memoised, number_type, tuple_of
 from ..kernels.step import READ, Layout, make_element, packed, step_parts, step_types
 from ..kernels.tuples import gather
 from .arity import taking
@@ -45,6 +44,7 @@ def make_device_step(*parts):
     return device_step
 
 
+@memoised
 class DenseStep(DeviceKernel):
     """One method's step on flat arrays of a device; the parameters are those of the CPU's."""
 
@@ -91,6 +91,7 @@ def no_noise(counts, start):
     return ()
 
 
+@memoised
 class DecidedStep(DeviceKernel):
     """The same step, which the device takes or not: see `cuda_verdict`.
 
@@ -134,6 +135,7 @@ def make_device_rates(rate):
     return device_rates
 
 
+@memoised
 class RateKernel(DeviceKernel):
     """``kernel(out, slots, coefs)`` writes every coordinate's effective rate."""
 
@@ -181,26 +183,26 @@ def make_widen(read):
     return device_widen
 
 
-@cache
+@memoised
 def fill_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(out, value)`` for a format."""
     return DeviceKernel(make_fill, (), (array_type(form), number_type(form)))
 
 
-@cache
+@memoised
 def widen_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(out, narrow)``: from a format to float32."""
     kinds = (types.float32[::1], array_type(form))
     return DeviceKernel(make_widen, (READ[form],), kinds)
 
 
-@cache
+@memoised
 def spread_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(out, each, width)`` for a format."""
     return DeviceKernel(make_spread, (), (array_type(form), array_type(form), uintp))
 
 
-@cache
+@memoised
 def narrow_kernel(form: str) -> DeviceKernel:
     """Return ``kernel(out, wide)``: from float64 to float32 or itself."""
     return DeviceKernel(make_widen, (READ["float64"],), (array_type(form), types.float64[::1]))

@@ -13,7 +13,7 @@ import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, inlinable, number_type, tuple_of
+from ..kernels.compile import array_type, inlinable, memoised, number_type, tuple_of
 from ..kernels.idle import make_gap, make_idle_rate, make_missed, make_missed_by_row
 from ..kernels.row_sums import make_sum_at
 from ..kernels.step import READ, Layout, make_coordinate, step_parts, step_types
@@ -257,6 +257,7 @@ def _taking_late(late: tuple[Callable[..., Any], ...], layout: Layout) -> list[C
     return [taking(function, count) for function, count in zip(late, given, strict=True)]
 
 
+@memoised
 class RowStep(DeviceKernel):
     """One method's step on rows of a device's table; the parameters are those of the CPU's."""
 
@@ -299,6 +300,7 @@ class RowStep(DeviceKernel):
                 self.launch(size, g.stream, x, g, *rest, like, count)
 
 
+@memoised
 class CatchUp(DeviceKernel):
     """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
 
@@ -334,6 +336,7 @@ class CatchUp(DeviceKernel):
                 self.launch(size, last.stream, x, *arguments, count)
 
 
+@memoised
 class RowSums(DeviceKernel):
     """The sums of the gradients of each row; the parameters are those of the CPU's."""
 

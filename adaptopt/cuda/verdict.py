@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, inlinable, tuple_of
+from ..kernels.compile import array_type, inlinable, memoised, tuple_of
 from ..kernels.exact_sums import DIGITS, add_exactly, rounded
 from ..kernels.formats import step_key
 from ..kernels.per_step import make_prepare
@@ -124,6 +124,7 @@ def make_verdict(factors_for):
     return verdict
 
 
+@memoised
 class Verdict(DeviceKernel):
     """``kernel(sums, again, larger, ends, scale, limit, seed, factors, counts)``, in one block.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import types
 
-from .compile import array_type, compile_kernel, inlinable
+from .compile import array_type, compile_kernel, inlinable, memoised
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -51,7 +50,7 @@ def make_fold_all():
     return fold_all
 
 
-@cache
+@memoised
 def fold_kernel(form: str) -> Any:
     """Return ``kernel(mean, counts, x, count, eta)`` for arrays ``x`` of a format."""
     fixed = array_type(form).copy(readonly=True)
@@ -70,6 +69,7 @@ def make_average(moved):
     return average
 
 
+@memoised
 def average_kernel(form: str) -> Any:
     """Return ``kernel(new, mean, x, weight)`` for arrays ``x`` of a format."""
     means = types.float64[::1]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 from numba import types
 
-from .compile import array_type, compile_kernel, inlinable
+from .compile import array_type, compile_kernel, inlinable, memoised
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -74,7 +73,7 @@ def count_nothing(x, g, f, memory):
     """Remember nothing."""
 
 
-@cache
+@memoised
 def count_kernel(form: str) -> Callable[..., None]:
     """Return the kernel for points and gradients of one type."""
     given, wide = array_type(form).copy(readonly=True), types.float64[::1]

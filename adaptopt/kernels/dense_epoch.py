@@ -7,14 +7,13 @@ step computes once (`make_prepare`), the step itself (`make_step`) and the runni
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
 from .averages import moved, weight_of
-from .compile import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
 from .matrix import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, misplaced
 from .per_step import make_prepare, narrow
 from .reductions import BLOCK, in_order, is_strange, make_squares_in_lanes
@@ -54,8 +53,8 @@ def make_evaluate_sparse(*parts):
     return evaluate_sparse
 
 
-@cache
-def cleared(evaluate):
+@memoised
+def cleared(evaluate: Callable[..., Any]) -> Callable[..., Any]:
     """Have a function that writes its gradient find NaN there, as it does when called from Python.
 
     So an entry that it leaves unwritten is seen.
@@ -174,7 +173,7 @@ class MethodParts(NamedTuple):
     """Whether the squared norm is measured."""
 
 
-@cache
+@memoised
 def _evaluate_rows(kind: Kind) -> Callable[..., Any]:
     """Return one function for a kind of rows, so that one kernel is found for it."""
     make = make_evaluate_sparse if kind.indices else make_evaluate_dense
@@ -205,6 +204,7 @@ def work_arrays(n: int, measures: int) -> tuple[np.ndarray, np.ndarray]:
     return np.empty(SQUARES_LANES * measures), np.empty(-(-n // BLOCK) * measures)
 
 
+@memoised
 def dense_epoch(
     evaluate: Callable[..., Any],
     kinds: tuple[Any, Any, Any],

@@ -15,7 +15,7 @@ from numba import prange, types
 from numba.core.errors import NumbaError
 
 from .certificate import count_nothing, make_count
-from .compile import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
 from .formats import keep, unchanged
 from .per_step import make_prepare, narrow
 from .reductions import in_order, largest_move, make_costs, make_norm, make_squares
@@ -195,6 +195,7 @@ class DescentKinds(NamedTuple):
     memory: int = 0  # arrays of the memory of a certificate
 
 
+@memoised
 def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bool) -> Any:
     """Compile the loop of one method and proximal map.
 

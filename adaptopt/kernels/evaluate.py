@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from .compile import inlinable
+from .compile import inlinable, memoised
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # These functions are compiled.
@@ -34,7 +33,7 @@ def passed(x, fun, *rest):
     return fun(x, *rest)
 
 
-@lru_cache(maxsize=64)
+@memoised
 def make_in_place(point):
     """Evaluate a function that writes its gradient."""
     point, call = inlinable(point), inlinable(passed)
@@ -45,7 +44,7 @@ def make_in_place(point):
     return evaluate
 
 
-@lru_cache(maxsize=64)
+@memoised
 def make_pair(point):
     """Evaluate a function that returns value and gradient."""
     point, call, take = inlinable(point), inlinable(passed), inlinable(take_gradient)
@@ -57,7 +56,7 @@ def make_pair(point):
     return evaluate
 
 
-@lru_cache(maxsize=64)
+@memoised
 def make_separate(point):
     """Evaluate two functions."""
     point, call, take = inlinable(point), inlinable(passed), inlinable(take_gradient)

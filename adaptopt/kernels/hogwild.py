@@ -12,7 +12,7 @@ from __future__ import annotations
 from numba import prange, types
 from numba.extending import overload
 
-from .compile import compile_kernel, inlinable
+from .compile import compile_kernel, inlinable, memoised
 from .sparse_epoch import SparseEpoch, make_sparse_epoch
 from .tuples import gather
 
@@ -162,6 +162,7 @@ def make_hogwild(*parts):
     return hogwild
 
 
+@memoised
 class SharedEpoch:
     """The kernel of a `SparseEpoch` on several threads.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange, types
 
-from .compile import inlinable, tuple_of
+from .compile import inlinable, memoised, tuple_of
 from .formats import another
 from .loops import Loop
 from .per_step import narrow
@@ -149,6 +149,7 @@ def make_threaded_catch_up(*parts):
     return threaded_catch_up
 
 
+@memoised
 class CatchUp(Loop):
     """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
-from .compile import array_type, inlinable, number_type, tuple_of
+from .compile import array_type, inlinable, memoised, number_type, tuple_of
 from .descent import DONE, LOOK, NORM, TAKEN, DescentKinds, F, T, compile_loop, make_descent
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -60,6 +60,7 @@ def make_many(*parts):
     return many
 
 
+@memoised
 def many_kernel(functions: tuple[Any, ...], kinds: DescentKinds, row_args: Any) -> Any:
     """Compile the loop for rows; the arguments are those of `descent_kernel`.
 

@@ -8,13 +8,12 @@ and target; the gradient is the sum of the rows, each times the slope of its los
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
 
-from .compile import array_type, compile_kernel, inlinable, number_type, tuple_of
+from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
 from .loops import Loop
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -357,7 +356,7 @@ class Blocks(NamedTuple):
     scale: float
 
 
-@cache
+@memoised
 def rows_pass(kind: Kind) -> Loop:
     """Return the pass over blocks of rows."""
     makes = (make_sparse_rows, make_threaded_sparse_rows)
@@ -367,14 +366,14 @@ def rows_pass(kind: Kind) -> Loop:
     return Loop(*makes, parts, (*kind.given, read("intp"), read("intp"), *written))
 
 
-@cache
+@memoised
 def gather_pass(form: str) -> Loop:
     """Return the pass that adds up the blocks' parts of the gradient."""
     arguments = (read(form), types.float64, array_type(form))
     return Loop(make_gather, make_threaded_gather, (), arguments)
 
 
-@cache
+@memoised
 def batch_kernel(kind: Kind) -> Any:
     """Return the pass over some rows."""
     make = make_sparse_batch if kind.indices else make_single_dense_batch

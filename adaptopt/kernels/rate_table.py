@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,6 @@ from numba.core.registry import CPUDispatcher
 from .. import schedules
 from .pointers import address
 from .rates import formula_kernel, function_kernel, given, then
-
-_formula_kernel = lru_cache(maxsize=64)(formula_kernel)
-_function_kernel = lru_cache(maxsize=64)(function_kernel)
 
 # Rates in one table: of those that Python evaluates, what takes a few hundredths of a second at
 # most, so that Ctrl-C and limits of time are seen.
@@ -48,13 +44,13 @@ class RateTable:
             composed = _composed(lr)
             if composed is not None:
                 at, parameters = composed
-                kernel = _formula_kernel(at, typeof(parameters))  # type: ignore[no-untyped-call]
+                kernel = formula_kernel(at, typeof(parameters))  # type: ignore[no-untyped-call]
                 self._fill = lambda first, table: kernel(parameters, float(first), table)
                 self.most = COMPILED
         elif isinstance(lr, CPUDispatcher):
             signature = _compiled(lr)
             if signature is not None:
-                fill, function = _function_kernel(signature), address(lr, signature)
+                fill, function = function_kernel(signature), address(lr, signature)
                 self._fill = lambda first, table: fill(function, first, table)
                 self.most = COMPILED
 

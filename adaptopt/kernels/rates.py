@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from math import isfinite
 from typing import Any
 
 import numpy as np
 from numba import types
 
-from .compile import compile_kernel, inlinable
+from .compile import compile_kernel, inlinable, memoised
 from .pointers import Pointer
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 
-@cache
-def then(inner, formula):
+@memoised
+def then(inner: Callable[..., Any], formula: Callable[..., Any]) -> Callable[..., Any]:
     """Compose a schedule's formula with that of its first parameter, which is one itself."""
     inner, formula = inlinable(inner), inlinable(formula)
 
@@ -51,6 +50,7 @@ def make_fill(at):
     return fill
 
 
+@memoised
 def formula_kernel(at: Callable[..., Any], kind: Any) -> Any:
     """Return ``fill(parameters, first, table)`` for a composed formula; ``kind`` is their type."""
     # As a float64, t is divided and raised to powers as Python does it, by the C library.
@@ -58,6 +58,7 @@ def formula_kernel(at: Callable[..., Any], kind: Any) -> Any:
     return compile_kernel(make_fill, (at,), signature, counted=False)
 
 
+@memoised
 def function_kernel(signature: Any) -> Any:
     """Return ``fill(address, first, table)`` for compiled functions of that signature."""
     fill = types.int64(Pointer(signature), types.int64, types.float64[::1])

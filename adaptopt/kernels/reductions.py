@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compile import array_type, compile_kernel, inlinable, tuple_of
+from .compile import array_type, compile_kernel, inlinable, memoised, tuple_of
 from .loops import Loop
 from .step import READ, Layout
 from .tuples import gather
@@ -86,6 +86,7 @@ def largest_move(x, before, zero):
     return from_bits(largest, zero)
 
 
+@memoised
 def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., float]:
     """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
 
@@ -124,6 +125,7 @@ def make_costs(cost, read_x):
     return costs
 
 
+@memoised
 def cost_kernel(cost: Callable[..., Any], layout: Layout) -> Callable[..., float]:
     """Return ``kernel(x, walls, coefs)``: what a proximal map's penalty comes to."""
     signature = types.float64(
@@ -192,6 +194,7 @@ def in_order(values):
     return total
 
 
+@memoised
 def squares_of_parts(form: str) -> Callable[..., None]:
     """Return ``kernel(g, starts, factor, sums)``: part ``k`` begins at ``starts[k]``.
 
@@ -215,6 +218,7 @@ def make_threaded_squares(read):
     return threaded_squares
 
 
+@memoised
 class SumOfSquares(Loop):
     """The sum of the squares of an array's elements, in float64.
 

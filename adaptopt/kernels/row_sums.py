@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import prange, types
 
-from .compile import array_type, inlinable, number_type
+from .compile import array_type, inlinable, memoised, number_type
 from .loops import Loop
 from .per_step import narrow
 from .step import READ
@@ -84,6 +84,7 @@ def make_threaded_sums(read):
     return threaded_sums
 
 
+@memoised
 class RowSums(Loop):
     """The sums of the gradients of each row of a batch, in the order of their places.
 

@@ -14,7 +14,15 @@ from numba import types
 from numba.extending import register_jitable
 
 from .averages import fold
-from .compile import array_type, compile_kernel, inlinable, number_type, prefetch, tuple_of
+from .compile import (
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    number_type,
+    prefetch,
+    tuple_of,
+)
 from .matrix import sparse_dot
 from .per_step import narrow
 from .tuples import gather, scatter
@@ -203,6 +211,7 @@ def make_catch_up(coefficients, rate, idle, repeat):
     return catch_up
 
 
+@memoised
 class SparseEpoch:
     """The kernels of one loss, method and proximal map over CSR rows of one type.
 

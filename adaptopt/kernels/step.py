@@ -10,7 +10,15 @@ import numpy as np
 from numba import prange, types
 
 from . import formats
-from .compile import array_type, compile_kernel, inlinable, number_type, prefer_vectors, tuple_of
+from .compile import (
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    number_type,
+    prefer_vectors,
+    tuple_of,
+)
 from .formats import draw
 from .loops import Loop
 from .tuples import gather, scatter
@@ -204,6 +212,7 @@ def packed(layout: Layout, kinds: tuple[Any, ...]) -> tuple[tuple[Any, ...], tup
     return (x, g, arrays, numbers, noise), tuple(cuts)
 
 
+@memoised
 class DenseStep(Loop):
     """One method's step on flat arrays.
 
@@ -245,6 +254,7 @@ def make_rates(rate):
     return rates
 
 
+@memoised
 def rate_kernel(rate: Callable[..., Any], layout: Layout) -> Callable[..., None]:
     """Return ``kernel(out, slots, coefs)``, which writes every coordinate's effective rate."""
     number = layout.number

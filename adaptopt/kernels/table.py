@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compile import inlinable, prefer_vectors, prefetch, tuple_of
+from .compile import inlinable, memoised, prefer_vectors, prefetch, tuple_of
 from .idle import make_catch_up_row
 from .loops import Loop
 from .per_step import narrow
@@ -255,6 +255,7 @@ def make_threaded_rows(*parts):
     return threaded_rows
 
 
+@memoised
 class RowStep(Loop):
     """One method's step on rows of a table.
 

@@ -18,7 +18,7 @@ from .. import placement
 from ..arrays import storage
 from ..cuda.arrays import join
 from ..cuda.launch import DeviceKernel, device_of
-from ..cuda.reductions import wanted_squares
+from ..cuda.reductions import WantedSquares
 from ..cuda.verdict import (
     ALWAYS,
     BIG,
@@ -102,7 +102,7 @@ class Deferral:
             dtype = deferred.group.flat.dtype
             kernels += [deferred.kernel, deferred.group.decided_step(dtype)]
             if self.may_skip or deferred.group.method.measures:
-                kernels.append(wanted_squares(dtype.name))
+                kernels.append(WantedSquares(dtype.name))
         for kernel in kernels:
             placement.prepare(kernel, near)
 
@@ -151,7 +151,7 @@ class Deferral:
     ) -> None:
         """Sum the squares of gradients, each on its own stream or all on one."""
         for g, place in zip(flat, self._places[into][places], strict=True):
-            wanted_squares(g.dtype.name)(
+            WantedSquares(g.dtype.name)(
                 g.stream if stream is None else stream,
                 *(storage(g), self._factors, factor, place, self._counts, wanted, BIG, SMALL),
             )

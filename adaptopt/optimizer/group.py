@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
@@ -23,10 +23,6 @@ from .clipping import Transformation, total
 from .precision import Precision
 from .state import Entry
 from .table import RowGradient, Table
-
-# Loading a kernel from the disk takes 10 ms; a program uses few kernels, many times.
-_cost_kernel = lru_cache(maxsize=256)(cost_kernel)
-_squares_of_parts = lru_cache(maxsize=256)(squares_of_parts)
 
 # Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
 # as much as copying so many float32 numbers next to those of the other parameters. On a CUDA device
@@ -533,7 +529,7 @@ class Group:
         ):
             return [placement.sum_of_squares(g, factor) for g in gradients]
         sums = np.empty(len(gradients))
-        kernel = _squares_of_parts(self.flat.dtype.name)
+        kernel = squares_of_parts(self.flat.dtype.name)
         kernel(storage(self._make_buffer()), self._starts, factor, sums)
         found: list[float] = sums.tolist()
         for k in self._large:
@@ -797,7 +793,7 @@ class Group:
         if not self.has_cost:
             return 0.0
         part = self._whole
-        kernel = _cost_kernel(self.cost, self.cost_layout)
+        kernel = cost_kernel(self.cost, self.cost_layout)
         return float(kernel(part.x, part.walls, self.cost_coefs))
 
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +24,6 @@ from ..prox.separable import Domain, Proximal
 from .descent import DescentRun, Evaluated
 from .monitor import Monitor, Stop
 from .options import Options
-
-_descent_kernel = lru_cache(maxsize=64)(descent_kernel)
 
 # Seconds that a call is to take: Ctrl-C and limits of time are seen after it.
 SECONDS = 0.025
@@ -81,7 +78,7 @@ class CompiledRun(DescentRun):
         self._lanes = np.empty(3 * LANES)
         if domain is not None:
             self._kinds = self._kinds._replace(memory=6)
-        self._serial = _descent_kernel(self._functions, self._kinds, False)
+        self._serial = descent_kernel(self._functions, self._kinds, False)
         self._chunk = 1
         self._begun: Begun | None = None
 
@@ -149,7 +146,7 @@ class CompiledRun(DescentRun):
 
     @property
     def _threaded(self) -> Any:
-        return _descent_kernel(self._functions, self._kinds, True)
+        return descent_kernel(self._functions, self._kinds, True)
 
     def _enter(self) -> tuple[np.ndarray, np.ndarray]:
         """Lay out for the kernel where the run stands."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from functools import lru_cache
 
 import numpy as np
 from numba.core.errors import NumbaError
@@ -25,8 +24,6 @@ from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
 from ..prox.separable import Proximal
 from .averaging import Average
-
-_dense_epoch = lru_cache(maxsize=64)(dense_epoch)
 
 # Coordinates from which the loop in Python takes the steps, on threads. On two of them the one
 # thread of a call was still faster, but by less and less: at 115,000 coordinates 2.1 times with a
@@ -69,7 +66,7 @@ class DenseEpochs:
             len(method.measures),
         )
         point = optimizer.params
-        self._kernel = _dense_epoch(
+        self._kernel = dense_epoch(
             evaluation.function,
             evaluation.types,
             evaluation.counted,

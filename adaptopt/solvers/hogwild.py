@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
 from ..prox.separable import Box, Proximal
 from .sparse_epochs import CompiledEpochs
-
-_shared_epoch = lru_cache(maxsize=64)(SharedEpoch)
 
 # Rows of a thread between two exchanges, and how often a block of coordinates is touched in
 # between, at least: that is 6 touches a coordinate, and so an exchange of a coordinate (1 ns) costs
@@ -30,7 +27,7 @@ class HogwildEpochs(CompiledEpochs):
     def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
         super().__init__(optimizer, problem, prox)
         self._threads = threads = get_num_threads()
-        self._kernel = _shared_epoch(self._kernels).run
+        self._kernel = SharedEpoch(self._kernels).run
         x, slots, walls = self._state
         numbers, n, number = 1 + len(slots), x.size, x.dtype
         # No two threads write to one cache line: rows are followed by one that nobody uses.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +48,6 @@ from .options import Options, read_options
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-
-_many_kernel = lru_cache(maxsize=64)(many_kernel)
 
 # Problems that a thread takes on at once, at most. A call takes a step of each at least: with a
 # slow objective, more of them would make Ctrl-C wait.
@@ -192,7 +189,7 @@ class _Problems:
         shared = types.Tuple(compiled.kinds[2].types[len(rows) :])  # type: ignore[no-untyped-call]
         kinds = kinds._replace(objective=(*kinds.objective[:2], shared))
         row_kinds = typeof(rows)  # type: ignore[no-untyped-call]
-        self._kernel = _many_kernel(functions, kinds, row_kinds)
+        self._kernel = many_kernel(functions, kinds, row_kinds)
         self._objective = (*compiled.passed(), compiled.args[len(rows) :])
         self._rates = RateTable(method)
         self._monitor = Monitor(opts, start, method.has_objective)

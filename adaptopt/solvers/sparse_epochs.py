@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
 from ..prox.separable import Box, Proximal
 from .averaging import Average
-
-_sparse_epoch = lru_cache(maxsize=64)(SparseEpoch)
 
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
 # time are seen.
@@ -48,7 +45,7 @@ class CompiledEpochs:
         arrays, scalars = prox.parameters(group.flat.shape, number)
         has_penalty = prox.prox not in (Proximal.prox, Box.prox)
         self._lazy = lazy = has_penalty or not method.rests
-        self._kernels = _sparse_epoch(
+        self._kernels = SparseEpoch(
             (problem.loss.value, problem.loss.slope),
             (method.coefficients, method.rule, method.rate, method.idle),
             (prox.prox, prox.repeat),

@@ -17,7 +17,7 @@ from adaptopt import placement
 from adaptopt.cuda import arrays as device
 from adaptopt.cuda import launch as cuda_launch
 from adaptopt.cuda.launch import launch_size
-from adaptopt.cuda.reductions import sum_of_squares
+from adaptopt.cuda.reductions import SumOfSquares
 from adaptopt.kernels.reductions import BLOCK
 from adaptopt.prox.tying import NonSeparable
 
@@ -375,7 +375,7 @@ def test_sums_of_squares_are_those_of_the_cpu(n, dtype):
     ours = placement.sum_of_squares(there(g), 0.5)
     theirs = placement.sum_of_squares(g, 0.5)
     assert ours == theirs if SIMULATED else ours == pytest.approx(theirs, rel=1e-14)
-    assert sum_of_squares(g.dtype.name) is sum_of_squares(g.dtype.name)
+    assert SumOfSquares(g.dtype.name) is SumOfSquares(g.dtype.name)
 
 
 @pytest.mark.parametrize("prox", [None, ao.Box(0.0, 0.5), ao.L1(0.2).within(ao.Box(0.0, 0.5))])

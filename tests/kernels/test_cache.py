@@ -44,9 +44,9 @@ def fun(x, idx, g_out):
 
 run, data = {run}
 ao.minimize_finite_sum(run, np.zeros(2), data, method=ao.{method}, prox=ao.L1(0.1), epochs=1)
-made, dense_epochs._dense_epoch = dense_epochs._dense_epoch, None
+made, dense_epochs.dense_epoch = dense_epochs.dense_epoch, None
 kernels = []
-dense_epochs._dense_epoch = lambda *arguments: kernels.append(made(*arguments)) or kernels[0]
+dense_epochs.dense_epoch = lambda *arguments: kernels.append(made(*arguments)) or kernels[0]
 ao.minimize_finite_sum(run, np.zeros(2), data, method=ao.{method}, prox=ao.L1(0.1), epochs=1)
 stats = kernels[0].stats
 print(0.0, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))

@@ -542,9 +542,9 @@ def test_the_loop_is_compiled_once_for_all_objectives():
         ao.minimize(f, X0, options={"maxiter": 2})
 
     run(1.0)
-    before = compiled_run._descent_kernel.cache_info().misses
+    before = compiled_run.descent_kernel.cache_info().misses
     run(2.0)
-    assert compiled_run._descent_kernel.cache_info().misses == before
+    assert compiled_run.descent_kernel.cache_info().misses == before
 
 
 def test_an_objective_that_writes_to_its_point_gets_a_copy(spy):

@@ -136,17 +136,17 @@ def test_everything_else_is_as_in_python(options, calls):
 def test_float32_steps_compute_in_float32():
     """But for the mean of the iterates, which needs neither roots nor quotients."""
     from adaptopt.kernels import compile as build
-    from adaptopt.solvers.dense_epochs import _dense_epoch
+    from adaptopt.kernels.dense_epoch import dense_epoch
 
     p = problem(dtype=np.float32)
     x = np.zeros(COLUMNS, np.float32)
     with pytest.MonkeyPatch.context() as patch:
         # Numba shows no code of what it has loaded from the disk.
         patch.setattr(build, "enable_cache", lambda dispatcher: None)
-        _dense_epoch.cache_clear()
+        dense_epoch.cache_clear()
         total = read_sum(p, None, (), x)
         calls = DenseEpochs.of(ao.Optimizer(x, ao.AdaGrad()), total, Proximal(), None, x.copy())
-    _dense_epoch.cache_clear()
+    dense_epoch.cache_clear()
     code = "".join(calls._kernel.inspect_llvm().values())
     assert re.search(r"fdiv <\d+ x float>", code)
     assert re.search(r"@llvm.sqrt.v\d+f32", code)
@@ -534,12 +534,12 @@ def other(x, idx, g_out, A, b):
 
 
 def test_the_kernel_does_not_depend_on_the_function(calls):
-    from adaptopt.solvers.dense_epochs import _dense_epoch
+    from adaptopt.kernels.dense_epoch import dense_epoch
 
     over_numbers(in_place)
-    before = _dense_epoch.cache_info().misses
+    before = dense_epoch.cache_info().misses
     over_numbers(other)
-    assert _dense_epoch.cache_info().misses == before
+    assert dense_epoch.cache_info().misses == before
     assert calls
 
 
