@@ -36,6 +36,11 @@ class _Cache(NullCache):
         files.__class__ = _Files
         self._cache = cache
 
+    @property
+    def cache_path(self) -> Any:
+        """The folder of the files, which Numba's statistics show."""
+        return self._cache.cache_path
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return self._cache.load_overload(sig, target_context)

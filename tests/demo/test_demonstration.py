@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -115,6 +116,14 @@ def test_the_environment_names_the_versions():
     assert all(version in printed for version in versions)
     names = [line.split()[0] for line in printed.splitlines()]
     assert names == ["adaptopt", "versions", "processor", "threads", "CUDA", "kernels"]
+
+
+def test_the_environment_names_the_folder_of_the_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    printed = start("--environment").stdout
+    folder = Path(re.search("^kernels +stored in (.+)$", printed, re.MULTILINE)[1])
+    assert folder.is_relative_to(tmp_path)
+    assert list(folder.glob("*.nbi"))
 
 
 def test_the_environment_imports_no_extra():
