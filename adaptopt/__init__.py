@@ -1,7 +1,7 @@
 """Adaptive optimizers for scientific Python: AdaGrad, RMSProp and their family, compiled.
 
-`minimize` is shaped like SciPy's; `minimize_finite_sum` goes through data in batches; `Optimizer`
-takes one step at a time, in place.
+`minimize` has the interface of SciPy's. `minimize_finite_sum` goes through data in batches.
+`Optimizer` takes one step at a time and updates your arrays in place.
 """
 
 from . import interchange, problems, regret, schedules

@@ -1,4 +1,4 @@
-"""``python -m adaptopt``: print the environment, run the demonstration, and draw it."""
+"""``python -m adaptopt``: print the environment, run the demonstration, and plot the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,50 +30,44 @@ from .demo.demonstration import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# One grid for all methods and problems, so that none gets the better choice.
+# One grid for all methods and problems, so that no method gets a better choice.
 GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 QUICK_GRID = (0.01, 0.1, 1.0)
-# Of the colours that Okabe and Ito chose for all eyes; the dashes tell them apart without.
-STYLES: dict[str, dict[str, Any]] = {
-    "SGD": {"color": "#000000", "linestyle": ":"},
-    "AdaGrad": {"color": "#D55E00", "linestyle": "-"},
-    "RMSProp": {"color": "#0072B2", "linestyle": "--"},
-}
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; dashes differ as well.
+STYLES = {"SGD": ("#000000", ":"), "AdaGrad": ("#D55E00", "-"), "RMSProp": ("#0072B2", "--")}
 COLOURS = ("#AA4499", "#009E73")  # of rare and of frequent words
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line, and return the exit status.
+    """Run the command line, and return the exit status.
 
     Parameters
     ----------
     arguments : list of str, optional
-        What follows the name of the program; by default that of this process.
+        The arguments after the program's name. By default those of this process.
 
     Returns
     -------
     int
-        0 where all was done, 1 where something had to be left out, which is said.
+        0 if everything ran, 1 if something was left out; a message on stderr says what.
     """
     parser = argparse.ArgumentParser(
         prog="python -m adaptopt",
-        description="Print the environment, then train logistic regression with SGD, AdaGrad and "
-        "RMSProp on real and made-up data, and draw what happened.",
-        epilog='Needs pip install "adaptopt[demo]"; without, it does what it can and exits with 1.',
+        description="Print the environment, train logistic regression with SGD, AdaGrad and "
+        "RMSProp on real and synthetic data, and plot the results.",
+        epilog='Needs pip install "adaptopt[demo]". Without it, runs a part and exits with 1.',
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("adaptopt-demo.png"),
         metavar="PATH",
-        help="where the picture goes (default: %(default)s in the current folder)",
+        help="file of the picture (default: %(default)s in the current folder)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a tenth of the rows and steps, and fewer rates"
+        "--quick", action="store_true", help="a tenth of the rows and steps, fewer learning rates"
     )
-    parser.add_argument(
-        "--environment", action="store_true", help="print the environment and nothing else"
-    )
+    parser.add_argument("--environment", action="store_true", help="print only the environment")
     options = parser.parse_args(arguments)
     output = options.output.absolute()
     if not options.environment and (output.is_dir() or not output.parent.is_dir()):
@@ -83,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def demonstrate(output: Path, quick: bool) -> int:
-    """Run every method on every problem, print what came of it, draw it; return the exit status."""
+    """Run every method on every problem, print and plot the results; return the exit status."""
     start = time.perf_counter()
     missing = _missing_extras()
     problems = [] if "sklearn" in missing else real_problems(quick)
@@ -113,7 +107,7 @@ def demonstrate(output: Path, quick: bool) -> int:
 
 
 def _missing_extras() -> list[str]:
-    """Return which optional packages cannot be imported, and say what that means."""
+    """Return the optional packages that cannot be imported, and print what is left out."""
     costs = {
         "sklearn": "scikit-learn is not installed: the problems on real data are left out.",
         "matplotlib": "matplotlib is not installed: there will be no picture.",
@@ -132,13 +126,13 @@ def _missing_extras() -> list[str]:
 
 
 def _search(problem: Problem, grid: tuple[float, ...]) -> dict[str, Run]:
-    """Run every method at every learning rate; print the losses and return the lowest runs."""
+    """Run every method at every learning rate, print the losses, return each method's best run."""
     rows, held_out = len(problem.train[1]), len(problem.held_out[1])
-    print(f"\n{problem.name}: {rows} rows to train on, {held_out} held out")
+    print(f"\n{problem.name}: {rows} training rows, {held_out} held out")
     _print_paragraph(problem.about, "  ")
     pairs = [(name, lr) for name in METHODS for lr in grid]
     runs = [train(problem, name, lr) for name, lr in _with_progress(pairs, problem.name)]
-    print(f"  Training loss after {problem.steps} steps of {BATCH} rows (* the lowest):")
+    print(f"  Training loss after {problem.steps} steps of {BATCH} rows (* marks the lowest):")
     print("  lr      " + " ".join(f"{lr:>8g}" for lr in grid))
     lowest = {}
     for name in METHODS:
@@ -150,7 +144,7 @@ def _search(problem: Problem, grid: tuple[float, ...]) -> dict[str, Run]:
 
 
 def _print_paragraph(text: str, start: str) -> None:
-    """Print at most 98 columns a line, indented by two."""
+    """Print lines of at most 98 columns, indented by two."""
     print(
         textwrap.fill(
             text, 98, initial_indent=start, subsequent_indent="  ", break_on_hyphens=False
@@ -158,18 +152,20 @@ def _print_paragraph(text: str, start: str) -> None:
     )
 
 
-def _with_progress(items: list[Any], label: str) -> Iterable[Any]:
-    """Show a bar on stderr, where that is a terminal and tqdm is there."""
+def _with_progress(pairs: list[tuple[str, float]], label: str) -> Iterable[tuple[str, float]]:
+    """Show a progress bar on stderr if that is a terminal and tqdm is installed."""
     try:
         from tqdm import tqdm
     except ImportError:
-        return items
-    bar: Iterable[Any] = tqdm(items, desc=f"  {label}", unit="run", leave=False, disable=None)
+        return pairs
+    bar: Iterable[tuple[str, float]] = tqdm(
+        pairs, desc=f"  {label}", unit="run", leave=False, disable=None
+    )
     return bar
 
 
 def _print_table(problems: list[Problem], winners: list[dict[str, Run]]) -> None:
-    """Print what each method came to with its best learning rate."""
+    """Print the results of each method at its best learning rate."""
     print("\nEach method at the learning rate with its lowest training loss:")
     print(
         f"  {'problem':<14}{'method':<9}{'lr':>6}{'training loss':>15}{'held-out loss':>15}"
@@ -182,21 +178,23 @@ def _print_table(problems: list[Problem], winners: list[dict[str, Run]]) -> None
                 f"{run.held_out_loss:>15.4f}{run.accuracy:>10.1%}{problem.steps:>7}"
                 f"{run.seconds:>9.3f}{run.update_seconds:>12.4f}"
             )
-    print("  loss: mean over all rows; accuracy: on the rows held out; seconds: gradients (NumPy)")
-    print("  and updates (adaptopt), without compiling kernels and evaluating losses; one run each")
+    print(
+        "  loss: mean over all rows; accuracy: of the held-out rows; seconds: of gradients (NumPy)"
+    )
+    print("  and updates (adaptopt), without compiling kernels or evaluating losses; one run each")
 
 
 def _measure_winners(
     problems: list[Problem], winners: list[dict[str, Run]], grid: tuple[float, ...]
 ) -> Iterator[str]:
-    """Say which method came lowest, and whether the grid was wide enough to say so."""
+    """Report the method with the lowest loss, and whether the grid of rates was wide enough."""
     edges = []
     for problem, lowest in zip(problems, winners, strict=True):
         first, *others = sorted(lowest.values(), key=lambda run: run.loss)
-        behind = ", ".join(f"{run.method}'s is {run.loss / first.loss:.2f}x" for run in others)
+        behind = ", ".join(f"{run.method}'s is {run.loss / first.loss:.2f} times" for run in others)
         held = min(lowest.values(), key=lambda run: run.held_out_loss)
         yield (
-            f"{problem.name}: {first.method} has the lowest training loss ({behind} that), "
+            f"{problem.name}: {first.method} has the lowest training loss ({behind} as large), "
             f"{held.method} the lowest held-out loss."
         )
         edges += [
@@ -213,23 +211,25 @@ def _measure_winners(
 def _draw(
     output: Path, problems: list[Problem], winners: list[dict[str, Run]], rates: dict[str, Rates]
 ) -> None:
-    """Draw the losses of every problem, and below them the effective rates of the words."""
+    """Plot the losses of every problem, and below them the effective rates of the words."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 9), layout="constrained")
     (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, hspace=0.03)
     top.suptitle(f"Training loss: the same batches of {BATCH} rows, each method at its best lr")
     panels = top.subplots(1, len(problems), squeeze=False)[0]
-    panels[0].set_ylabel("mean loss of all rows to train on")
+    panels[0].set_ylabel("mean loss of all training rows")
     for axes, problem, lowest in zip(panels, problems, winners, strict=True):
         for run in lowest.values():
-            label = f"{run.method}, lr {run.lr:g}"
-            axes.plot(run.steps, run.losses, label=label, linewidth=1.8, **STYLES[run.method])
+            label, (colour, dashes) = f"{run.method}, lr {run.lr:g}", STYLES[run.method]
+            axes.plot(
+                run.steps, run.losses, label=label, linewidth=1.8, color=colour, linestyle=dashes
+            )
         axes.set(title=problem.name, xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         _finish(axes)
     panels = bottom.subplots(1, len(rates), sharey=True)
-    panels[0].set_ylabel("rate that multiplies the gradient")
+    panels[0].set_ylabel("effective learning rate")
     for axes, (name, seen) in zip(panels, rates.items(), strict=True):
         for (group, columns), colour in zip(problems[-1].groups.items(), COLOURS, strict=True):
             steps, table = seen.of(columns)
@@ -242,14 +242,14 @@ def _draw(
         _finish(axes)
     panels[-1].get_legend().remove()
     bottom.suptitle(
-        "Effective learning rates in the bag of words: median and middle 80% of the words with a "
-        f"gradient by step {steps[0]}"
+        "Effective learning rates in the bag of words: median and middle 80% of the words that "
+        f"had a gradient by step {steps[0]}"
     )
     figure.savefig(output, dpi=120, format=output.suffix[1:] or "png")
 
 
 def _finish(axes: Axes) -> None:
-    """Give axes a logarithmic scale of plain numbers, a grid and a legend."""
+    """Give the axes a logarithmic scale with plain numbers, a grid and a legend."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set(xlabel="step", yscale="log")

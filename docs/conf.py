@@ -1,4 +1,4 @@
-"""How Sphinx builds the manual: ``sphinx-build -W docs docs/_build``."""
+"""Configuration of Sphinx. Build the manual by ``sphinx-build -W docs docs/_build``."""
 
 import adaptopt
 
@@ -10,13 +10,13 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_pars
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 
-autodoc_typehints = "none"  # numpydoc's Parameters say more
+autodoc_typehints = "none"  # numpydoc's Parameters sections say more
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 
 html_theme = "alabaster"
-html_theme_options = {"description": "Adaptive optimizers, compiled from one formula each"}
+html_theme_options = {"description": "Adaptive optimizers, each compiled from one formula"}
 html_show_copyright = False
 
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!adaptopt).*")]  # what belongs to others
+nitpick_ignore_regex = [("py:.*", r"(?!adaptopt).*")]  # names of other packages

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -13,22 +12,26 @@ from scipy.special import expit
 
 import adaptopt as ao
 
-METHODS: dict[str, Any] = {"SGD": ao.SGD, "AdaGrad": ao.AdaGrad, "RMSProp": ao.RMSProp}
+METHODS: dict[str, Callable[..., ao.Method]] = {
+    "SGD": ao.SGD,
+    "AdaGrad": ao.AdaGrad,
+    "RMSProp": ao.RMSProp,
+}
 BATCH = 32  # rows a step
 
-Data = tuple[Any, np.ndarray]  # features (a row each, dense or CSR) and labels
+Data = tuple[np.ndarray | sparse.csr_array, np.ndarray]  # features, one row each, and labels
 Losses = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def logistic(scores: np.ndarray, labels: np.ndarray) -> Losses:
-    """Return each row's loss, its derivative by the one score, and the predicted label."""
+    """Return each row's loss, its derivative with respect to the score, and the prediction."""
     score = scores[:, 0]
     losses = np.logaddexp(0.0, score) - labels * score
     return losses, (expit(score) - labels)[:, None], score > 0
 
 
 def softmax(scores: np.ndarray, labels: np.ndarray) -> Losses:
-    """Return each row's loss, its derivatives by the classes' scores, and the predicted class."""
+    """Return each row's loss, its derivatives with respect to the scores, and the prediction."""
     shifted = scores - scores.max(axis=1, keepdims=True)
     log_shares = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     own = np.arange(len(labels)), labels
@@ -39,16 +42,16 @@ def softmax(scores: np.ndarray, labels: np.ndarray) -> Losses:
 
 @dataclass(frozen=True)
 class Problem:
-    """Linear scores of labelled rows, and the losses that the scores have."""
+    """Labelled rows, a linear model that scores them, and the loss of its scores."""
 
     name: str
     about: str
     train: Data
     held_out: Data
     losses: Callable[[np.ndarray, np.ndarray], Losses]
-    scores: int  # columns of weights: one for two classes, else one a class
+    scores: int  # columns of weights: one for two classes, otherwise one per class
     steps: int
-    groups: dict[str, np.ndarray] = field(default_factory=dict)  # of columns of the features
+    groups: dict[str, np.ndarray] = field(default_factory=dict)  # masks of the features' columns
 
     def evaluate(self, weights: np.ndarray, data: Data) -> tuple[float, float]:
         """Return the mean loss and the accuracy."""
@@ -57,7 +60,7 @@ class Problem:
         return float(losses.mean()), float((predicted == labels).mean())
 
     def batches(self) -> np.ndarray:
-        """Return the rows of every step: shuffled passes, the same for every method."""
+        """Return the rows of each step: shuffled passes over the data, equal for every method."""
         rng, rows = np.random.default_rng(1), len(self.train[1])
         a_pass = rows // BATCH
         passes = [
@@ -69,44 +72,44 @@ class Problem:
 
 @dataclass
 class Run:
-    """What one run of one method came to."""
+    """The result of one run of one method."""
 
     method: str
     lr: float
     weights: np.ndarray
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0  # in gradients and updates, without the evaluations of the loss
+    seconds: float = 0.0  # of gradients and updates, without evaluations of the loss
     update_seconds: float = 0.0
     held_out_loss: float = np.nan
-    accuracy: float = np.nan  # on the rows held out
+    accuracy: float = np.nan  # on the held-out rows
 
     @property
     def loss(self) -> float:
-        """The last mean loss of all rows to train on."""
+        """The last mean loss of all training rows."""
         return self.losses[-1]
 
 
 def train(
     problem: Problem, method: str, lr: float, watch: Callable[[ao.Optimizer], None] | None = None
 ) -> Run:
-    """Run one method for the problem's steps and record the mean loss of all rows on the way.
+    """Run one method for the problem's steps, and record the mean loss of all rows along the way.
 
     Parameters
     ----------
     problem : Problem
-        Its rows to train on are used, in its batches.
+        Its training rows are used, in its batches.
     method : str
         One of `METHODS`.
     lr : float
-        The learning rate; all else is the method's default.
+        The learning rate. Other hyperparameters keep their defaults.
     watch : callable, optional
-        Shown the optimizer after every step.
+        Called with the optimizer after each step.
 
     Returns
     -------
     Run
-        The weights and the course of the loss, at 40 steps spread evenly over the logarithm.
+        The weights, and the loss at 40 steps that are evenly spaced on a logarithmic scale.
     """
     features, labels = problem.train
     run = Run(method, lr, np.zeros((features.shape[1], problem.scores)))
@@ -132,12 +135,12 @@ def train(
 
 
 class Rates:
-    """The effective learning rates of the first column of weights after every step of a run.
+    """The effective learning rates of the first column of weights after each step of a run.
 
     Notes
     -----
-    Before its first gradient a coordinate's rate is ``lr / eps``, which says nothing about it: it
-    is left out, as NaN.
+    Before its first gradient the rate of a coordinate is ``lr / eps``, which means nothing. It is
+    recorded as NaN.
     """
 
     def __init__(self) -> None:
@@ -149,7 +152,7 @@ class Rates:
         self._rows.append(np.where(squares > 0, optimizer.learning_rates()[:, 0], np.nan))
 
     def of(self, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return steps, and at each the rates of those of a group that have one at the first."""
+        """Return steps, and at each the rates of those of a group that have a rate at the first."""
         start = len(self._rows) // 40
         steps = np.arange(start, len(self._rows)) + 1
         rates = np.array([row[group] for row in self._rows[start:]])
@@ -167,7 +170,7 @@ def real_problems(quick: bool) -> list[Problem]:
         _real(
             "breast cancer",
             "Wisconsin diagnostic data, bundled with scikit-learn: benign or malignant, from 30 "
-            "features, standardised by the mean and standard deviation of the rows to train on.",
+            "features, standardised by the mean and standard deviation of the training rows.",
             (tumours, benign),
             logistic,
             scores=1,
@@ -190,7 +193,7 @@ def _real(
     name: str,
     about: str,
     data: Data,
-    losses: Any,
+    losses: Callable[[np.ndarray, np.ndarray], Losses],
     scores: int,
     steps: int,
     standardise: bool = False,
@@ -208,7 +211,7 @@ def _real(
 
 
 def bag_of_words(quick: bool) -> Problem:
-    """Return made-up documents whose words are as unequally frequent as those of a language."""
+    """Return synthetic documents whose word frequencies follow Zipf's law, as in a language."""
     rng = np.random.default_rng(0)
     words, length, stop_words = 4000, 60, 20
     rows, held_out = (4000, 1000) if quick else (40_000, 10_000)
@@ -224,14 +227,14 @@ def bag_of_words(quick: bool) -> Problem:
     scores -= np.median(scores)
     labels = (rng.random(len(scores)) < expit(scores)).astype(int)
     best = float(((scores > 0) == labels)[rows:].mean())
-    shares = np.append((counts[:rows] > 0).mean(axis=0), np.nan)  # none for the ones
+    shares = np.append((counts[:rows] > 0).mean(axis=0), np.nan)  # the column of ones has no share
     ones = sparse.csr_array(np.ones((rows + held_out, 1)))
     features = sparse.hstack([counts, ones], format="csr")
     about = (
-        f"Made up: {length} words a document, word i of {words} with probability ~ 1/i; features "
-        "are the raw counts. Each word adds its own N(0, 1) weight to the log-odds of the label, "
-        f"but the {stop_words} commonest, which add nothing. The true weights are right on "
-        f"{best:.1%} of the rows held out."
+        f"Synthetic: {length} words per document, word i of {words} with probability ~ 1/i; the "
+        "features are the raw counts. Each word adds its own N(0, 1) weight to the log-odds of the "
+        f"label, except the {stop_words} commonest words, which add nothing. The true weights "
+        f"predict {best:.1%} of the held-out rows correctly."
     )
     return Problem(
         "bag of words",
@@ -249,7 +252,7 @@ def bag_of_words(quick: bool) -> Problem:
 
 
 def measure_words(bag: Problem, winners: dict[str, Run]) -> Iterator[str]:
-    """Say what the rare and the frequent words are worth to each method."""
+    """Report how much the rare and the frequent words lower each method's loss."""
     for group, columns in bag.groups.items():
         costs = []
         for run in winners.values():
@@ -263,7 +266,7 @@ def measure_words(bag: Problem, winners: dict[str, Run]) -> Iterator[str]:
 
 
 def measure_rates(bag: Problem, rates: dict[str, Rates]) -> Iterator[str]:
-    """Say how the effective learning rates of rare and frequent words moved."""
+    """Report how the effective learning rates of rare and frequent words changed."""
     for name, seen in rates.items():
         for group, columns in bag.groups.items():
             steps, table = seen.of(columns)
@@ -274,7 +277,8 @@ def measure_rates(bag: Problem, rates: dict[str, Rates]) -> Iterator[str]:
             yield (
                 f"{name}, {table.shape[1]} {group}: the median effective rate went from "
                 f"{median[0]:.3g} at step {steps[0]} to {median[-1]:.3g} at step {steps[-1]}. It "
-                f"was {np.median(first):.3g} over the first half and {np.median(second):.3g} over "
-                f"the second, where the median word's highest rate was {swing:.3g}x its lowest. "
-                f"A rate rose in {rose.sum():,} of {rose.size:,} cases ({rose.mean():.1%})."
+                f"was {np.median(first):.3g} in the first half and {np.median(second):.3g} in the "
+                f"second. In the second half, a typical word's highest rate was {swing:.3g}x its "
+                f"lowest. From one step to the next, a rate rose in {rose.sum():,} of "
+                f"{rose.size:,} cases ({rose.mean():.1%})."
             )

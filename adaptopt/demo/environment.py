@@ -1,4 +1,4 @@
-"""What the library finds on this machine: versions, SIMD, threads, CUDA, the cache of kernels."""
+"""Describe this machine: versions, SIMD, threads, CUDA, and the cache of compiled kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
+from types import ModuleType
 from typing import Any
 
 import llvmlite
@@ -18,14 +19,14 @@ import adaptopt as ao
 
 from ..kernels.step import Layout, rate_kernel
 
-# Numba exports the names that are used here without saying so to type checkers.
-_numba: Any = numba
-# The widest first; the names on the right are LLVM's.
+# Numba does not declare to type checkers the names that are used here.
+_numba: ModuleType = numba
+# The widest first. The names on the right are LLVM's.
 _SIMD = {"AVX-512": "avx512f", "AVX2": "avx2", "AVX": "avx", "SSE2": "sse2", "NEON": "neon"}
 
 
 def describe() -> str:
-    """Return a few lines about the machine and the libraries that a run depends on.
+    """Return a few lines about the machine and the libraries.
 
     Returns
     -------
@@ -34,8 +35,8 @@ def describe() -> str:
 
     Notes
     -----
-    Numba chooses its threading layer when it starts its threads, so this starts them. It compiles
-    the smallest kernel, or loads it, because that is what finds out where kernels can be kept.
+    Numba chooses its threading layer when it starts its threads, so this function starts them. It
+    also compiles or loads the smallest kernel, because that shows where Numba can store kernels.
     """
     versions = ", ".join(
         f"{module.__name__} {module.__version__}" for module in (np, scipy, numba, llvmlite)
@@ -58,7 +59,7 @@ def _widest_simd() -> str:
     except RuntimeError:
         has = {}
     if not has and platform.machine().lower() in ("arm64", "aarch64"):
-        return "NEON"  # LLVM cannot ask every ARM processor, but all of 64 bits have it.
+        return "NEON"  # LLVM cannot query every ARM processor, but all 64-bit ones have NEON.
     return next((name for name, feature in _SIMD.items() if has.get(feature)), "none known")
 
 
@@ -67,16 +68,16 @@ def _threads() -> str:
         count = _numba.get_num_threads()
         return f"{count}, Numba's threading layer is {_numba.threading_layer()}"
     except ValueError as error:
-        return f"no threading layer of Numba can be loaded ({_first_line(error)})"
+        return f"Numba can load no threading layer ({_first_line(error)})"
 
 
 def _cuda() -> str:
     if importlib.util.find_spec("numba_cuda") is None:
         return 'numba-cuda is not installed (pip install "adaptopt[cuda]")'
     found = f"numba-cuda {importlib.metadata.version('numba-cuda')}"
-    # A driver can fail in many ways, and none of them is a reason not to print the rest.
+    # A driver can fail in many ways. Whatever happens, print the other lines.
     try:
-        cuda: Any = importlib.import_module("numba.cuda")
+        cuda = importlib.import_module("numba.cuda")
         if not cuda.is_available():
             return f"{found}, no device: {_first_line(cuda.cuda_error())}"
         device = cuda.gpus[0]
@@ -90,14 +91,14 @@ def _cuda() -> str:
 
 def _cache() -> str:
     if _numba.config.DISABLE_JIT:
-        return "none: NUMBA_DISABLE_JIT is set, and all that follows is slow"
+        return "none: NUMBA_DISABLE_JIT is set, so kernels run as plain Python and are slow"
     method = ao.SGD()
     kernel: Any = rate_kernel(method.rate, Layout("float64", "float64", coefs=(0, 0, 1, 0)))
     if kernel.stats.cache_path is None:
-        return "nowhere to keep them: every process compiles anew (set NUMBA_CACHE_DIR)"
-    return f"kept in {kernel.stats.cache_path}"
+        return "not stored, no folder is writable: every process compiles (set NUMBA_CACHE_DIR)"
+    return f"stored in {kernel.stats.cache_path}"
 
 
 def _first_line(error: object) -> str:
-    """Return the first line of a message that may have many."""
+    """Return the first line of a message."""
     return next(iter(str(error).strip().splitlines()), "no reason given")
