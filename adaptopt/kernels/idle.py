@@ -77,8 +77,8 @@ def make_catch_up_row(
 ):
     """Compose what brings one row up to the step before ``now``, if it is not there yet.
 
-    Decay, the idle form and the repeated prox follow one another: `tables.why_not_exact` lets
-    through only what commutes.
+    Decay, the idle form and the repeated prox follow one another: `optimizer.table.why_not_exact`
+    lets through only what commutes.
     """
     stored = (read_x, write_x, write_copy, draw, after_x)
     gap = inlinable(make_gap(fades), True)

@@ -99,9 +99,11 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
         done = 0
         while done < order.size:
             now = t + steps[0] + 1
-            lr = rates[min(steps[0], rates.size - 1)]
+            # The first rate is that of the step before this call.
+            previous = rates[min(steps[0], rates.size - 1)]
+            lr = rates[min(steps[0] + 1, rates.size - 1)]
             coefs = narrow(coefficients(now, lr, *hyper), like)
-            before = narrow(coefficients(max(now - 1, 1), lr, *hyper), like)
+            before = narrow(coefficients(max(now - 1, 1), previous, *hyper), like)
             end = min(done + batch, order.size)
             total, strange = 0.0, 0.0
             count = uintp(0)

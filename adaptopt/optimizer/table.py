@@ -14,8 +14,9 @@ from .. import placement
 from ..arrays import storage
 from ..kernels.step import Layout
 from ..kernels.table import scratch_width
+from ..methods.base import Method
 from ..methods.momentum import sgd, sgd_rate, stays
-from ..prox.separable import Box, Proximal
+from ..prox.separable import Proximal
 from .state import LONGEST
 
 _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
@@ -33,8 +34,16 @@ class RowGradient(NamedTuple):
     values: np.ndarray
 
 
-def why_not_exact(method: Any, prox: Proximal) -> str | None:
-    """Return why what a row misses has no closed form, or None where it has one."""
+def misses_steps(method: Method, prox: Proximal) -> bool:
+    """Tell whether a coordinate misses anything in steps without a gradient."""
+    return not (method.rests and prox.is_projection) or bool(method.weight_decay)
+
+
+def why_not_exact(method: Method, prox: Proximal) -> str | None:
+    """Return why what a coordinate misses has no closed form; None if it has one.
+
+    Tables of rows and epochs over sparse rows both ask here.
+    """
     name = type(method).__name__
     if method.idle is None:
         return f"{name} has no closed form of steps without a gradient"
@@ -43,7 +52,7 @@ def why_not_exact(method: Any, prox: Proximal) -> str | None:
             f"{name}.weight_decay is coupled: it is a gradient for every row in every step, which "
             "has no closed form (decoupled=True has one)"
         )
-    penalty = prox.prox not in (Proximal.prox, Box.prox)
+    penalty = not prox.is_projection
     scheduled = callable(getattr(method, "lr", None))
     if method.weight_decay and method.idle_moves_x:
         return f"under {name} a row without a gradient moves, which decay changes in every step"
@@ -119,8 +128,7 @@ class Table:
 
     def _follow(self, method: Any, functions: tuple[Callable[..., Any], ...], layout: Any) -> None:
         self._method, self._functions, self._layout = method, functions, layout
-        penalty = self._prox.prox not in (Proximal.prox, Box.prox)
-        self._misses = not method.rests or penalty or bool(method.weight_decay)
+        self._misses = misses_steps(method, self._prox)
         rate = method.rate or sgd_rate
         self._late = (method.idle or stays, rate, self._prox.repeat)
         self._steps: dict[tuple[str, bool], Any] = {}

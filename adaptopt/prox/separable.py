@@ -232,6 +232,11 @@ class Proximal:
         return (), ()
 
     @property
+    def is_projection(self) -> bool:
+        """Whether it leaves a point within the bounds where it is, at any rate."""
+        return self.prox in (nothing, clip)
+
+    @property
     def has_penalty(self) -> bool:
         """Whether it adds to the objective, beyond keeping the point in a set."""
         return self.cost is not no_cost or type(self).penalty is not Proximal.penalty

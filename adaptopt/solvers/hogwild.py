@@ -11,7 +11,7 @@ from ..kernels.hogwild import BLOCK, PAD, SharedEpoch
 from ..kernels.threads import alone
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
-from ..prox.separable import Box, Proximal
+from ..prox.separable import Proximal
 from .sparse_epochs import CompiledEpochs
 
 # Rows of a thread between two exchanges, and how often a block of coordinates is touched in
@@ -66,7 +66,7 @@ class HogwildEpochs(CompiledEpochs):
                 f"{what}, expected SGD, AdaGrad or AdaGradDA: what steps of different threads do "
                 "to its state does not add up"
             )
-        if prox.prox not in (Proximal.prox, Box.prox):
+        if not prox.is_projection:
             raise ValueError(
                 f"{what} and prox {prox!r}, expected bounds at most: each thread would apply the "
                 "penalty (the l1 and l2 of AdaGradDA are applied once)"
@@ -74,8 +74,8 @@ class HogwildEpochs(CompiledEpochs):
         serial = CompiledEpochs.of(optimizer, problem, prox)
         if serial is None:
             raise ValueError(
-                f"{what}, expected a method without weight decay, AdaGradDA with a constant lr, a "
-                "matrix of the dtype of x0 and without repeated entries: use A.sum_duplicates()"
+                f"{what}, expected a method without weight decay, and a matrix of the dtype of x0 "
+                "without repeated entries: use A.sum_duplicates()"
             )
         return cls(optimizer, problem, prox) if get_num_threads() > 1 else serial
 
@@ -86,12 +86,11 @@ class HogwildEpochs(CompiledEpochs):
 
     def _run(self, rows: np.ndarray, batch: int) -> bool:
         threads, (x, slots, walls) = self._threads, self._state
+        first, rows, rates = self._rated(rows, batch)
         steps = -(-rows.size // batch)
-        first = self._t + int(self.taken[0]) + 1
         ends = np.array([k * steps // threads * batch for k in range(threads)] + [rows.size])
         taken, here = np.zeros((2, threads, PAD), np.int64)
         losses = np.zeros((threads, PAD))
-        rates = self._rates(first, steps)
         try:
             self._kernel(
                 max(1, EVERY // batch) * batch, *self._popularity, (x, *slots), *self._copies,

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..kernels.averages import fold_kernel
+from ..kernels.rate_table import RateTable
 from ..kernels.sparse_epoch import SparseEpoch
 from ..optimizer.optimizer import Optimizer
+from ..optimizer.table import misses_steps, why_not_exact
 from ..problems.problem import Problem
-from ..prox.separable import Box, Proximal
+from ..prox.separable import Proximal
 from .averaging import Average
 
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
@@ -43,8 +45,8 @@ class CompiledEpochs:
         number = group.number
         hyper = method.numbers_after_lr
         arrays, scalars = prox.parameters(group.flat.shape, number)
-        has_penalty = prox.prox not in (Proximal.prox, Box.prox)
-        self._lazy = lazy = has_penalty or not method.rests
+        self._lazy = lazy = misses_steps(method, prox)
+        self._rates = RateTable(method)
         self._kernels = SparseEpoch(
             (problem.loss.value, problem.loss.slope),
             (method.coefficients, method.rule, method.rate, method.idle),
@@ -103,29 +105,24 @@ class CompiledEpochs:
     ) -> CompiledEpochs | None:
         """Return what steps as the optimizer would, or None where there is no such thing.
 
-        There is one for CSR matrices without repeated entries, for SGD, Momentum, AdaGrad, RMSProp
-        and AdaGradDA without weight decay, and for separable maps: penalties only with a constant
-        learning rate, and only where an idle coordinate's rate stays (SGD, AdaGrad). An average
-        takes in what stays where it is, SGD's and AdaGrad's coordinates without a penalty, when it
-        is touched next.
+        There is one for CSR matrices without repeated entries, if what a coordinate misses while it
+        has no gradient has a closed form (`optimizer.table.why_not_exact`): for SGD, Momentum,
+        AdaGrad, RMSProp and AdaGradDA without weight decay. An average takes in what stays where it
+        is, SGD's and AdaGrad's coordinates without a penalty, when it is touched next.
         """
         if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
             return None
         group = optimizer._groups[0]
         method = group.method
-        steady = not callable(getattr(method, "lr", None))
-        simple = prox.prox in (Proximal.prox, Box.prox)
         fits = (
-            method.idle is not None
+            why_not_exact(method, prox) is None
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
             and not method.rowwise
             and method.numbers_after_lr is not None
             and prox.is_separable
-            and (simple or (method.rests and steady))
-            and (steady or method.rests)
-            and (average is None or (simple and method.rests))
+            and (average is None or not misses_steps(method, prox))
             and group.flat.dtype == problem.A.dtype
             and problem.A.has_canonical_format
         )
@@ -151,8 +148,7 @@ class CompiledEpochs:
         before = int(self.taken[1])
         if int(self.taken[0]) - self._caught_up + -(-rows.size // batch) > LONGEST:
             self._catch_up()
-        first = self._t + int(self.taken[0]) + 1
-        rates = self._rates(first, -(-rows.size // batch))
+        first, rows, rates = self._rated(rows, batch)
         here = np.zeros(2, np.int64)
         averaged, mean, eta = self._count + int(self.taken[0]), np.empty(0), 0.0
         if self._average is not None:
@@ -168,10 +164,19 @@ class CompiledEpochs:
             self.taken += here
         return int(self.taken[1]) - before == rows.size
 
-    def _rates(self, first: int, steps: int) -> np.ndarray:
-        """Return the learning rates of steps, or the one that they share."""
-        count = steps if callable(self._method.lr) else 1
-        return np.array([self._method.lr_at(first + k) for k in range(count)], np.float64)
+    def _rated(self, rows: np.ndarray, batch: int) -> tuple[int, np.ndarray, np.ndarray]:
+        """Return the next step, the rows whose steps have a known rate, and the rates.
+
+        These are the rate of the step before and those of the steps; or the one that all share.
+        """
+        first = self._t + int(self.taken[0]) + 1
+        rates = self._rates.fill(first, -(-rows.size // batch))
+        if not rates.size:
+            self._method.lr_at(first)  # It says what is wrong.
+        if self._rates.most is None:
+            return first, rows, rates
+        before = self._method.lr_at(first - 1) if first > 1 else rates[0]
+        return first, rows[: rates.size * batch], np.concatenate([[before], rates])
 
     def _catch_up(self) -> None:
         """Bring all coordinates up to the last step."""

@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 
 import adaptopt as ao
+from adaptopt.prox.separable import Proximal
 from adaptopt.solvers.averaging import Average
 from adaptopt.solvers.sparse_epochs import CompiledEpochs
 
@@ -43,7 +44,7 @@ def both(p, method, prox=None, epochs=3, batch_size=4, x0=0.3, **options):
 
 def is_compiled(p, method, prox=None, average=None):
     x = np.zeros(p.n_features, p.A.dtype)
-    prox = prox or ao.proximal.Proximal()
+    prox = prox or Proximal()
     average = Average(average, x) if average else None
     return CompiledEpochs.of(ao.Optimizer(x, method, prox), p, prox, average) is not None
 
@@ -64,6 +65,12 @@ METHODS = {
     "dual-averaging": ao.AdaGradDA(0.3, eps=1e-2),
     "dual-averaging-l1": ao.AdaGradDA(0.3, eps=1e-2, l1=0.02),
     "dual-averaging-l1-l2": ao.AdaGradDA(0.3, eps=1e-2, l1=0.01, l2=0.05),
+    "rmsprop-schedule": ao.RMSProp(ao.schedules.inverse_time(0.05, 0.1), eps=1e-3),
+    "rmsprop-momentum-schedule": ao.RMSProp(
+        ao.schedules.inverse_time(0.05, 0.1), eps=1e-3, momentum=0.8, lr_inside=True
+    ),
+    "dual-averaging-schedule": ao.AdaGradDA(ao.schedules.inverse_time(0.3, 0.1), eps=1e-2),
+    "dual-averaging-l1-schedule": ao.AdaGradDA(lambda t: 0.3 / t**0.5, eps=1e-2, l1=0.02),
 }
 MAPS = {
     "none": None,
@@ -130,7 +137,6 @@ def test_l1_dual_averaging_leaves_exact_zeros():
         (ao.RMSProp(), ao.L1(0.1)),
         (ao.AdaGrad(ao.schedules.cosine(0.1, 9)), ao.L1(0.1)),
         (ao.AdaGrad(weight_decay=0.1), None),
-        (ao.AdaGradDA(ao.schedules.cosine(0.1, 9)), None),
         (ao.AdaGrad(), ao.L2Ball(1.0)),
         (ao.RMSProp(momentum=0.9), ao.L1(0.1)),
         (ao.Momentum(ao.schedules.cosine(0.1, 9)), None),
@@ -141,6 +147,25 @@ def test_what_has_no_closed_form_goes_the_dense_way(method, prox):
     assert not is_compiled(p, method, prox)
     compiled, plain = both(p, method, prox, epochs=1)
     np.testing.assert_array_equal(compiled.x, plain.x)
+
+
+@pytest.mark.parametrize("method", [ao.RMSProp, ao.AdaGradDA])
+def test_steps_before_a_rate_that_cannot_be_computed_are_taken(method):
+    def lr(t):
+        if t == 9:
+            raise ArithmeticError("no rate")
+        return 0.1 / t
+
+    states = []
+    for fun, data in ((problem(), None), (problem().batch, ROWS)):
+        with pytest.raises(ArithmeticError, match="no rate") as error:
+            ao.minimize_finite_sum(
+                fun, np.zeros(COLUMNS), data, method=method(lr, eps=1e-2), batch_size=4, rng=1
+            )
+        states.append(error.value.state)
+    assert is_compiled(problem(), method(lr, eps=1e-2))
+    assert [state.t for state in states] == [8, 8]
+    np.testing.assert_allclose(states[0].x, states[1].x, rtol=1e-12, atol=1e-15)
 
 
 def test_repeated_entries_go_the_dense_way():
