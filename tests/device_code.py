@@ -64,11 +64,11 @@ def step(method, dtype, gradient=None, **options):
     """Return the device's step for what a host group would run."""
     from adaptopt.cuda.step import DenseStep
 
-    group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
-    layout = group._layout
+    plan = ao.Optimizer(np.zeros(1, dtype), method, **options).plan()
+    layout = plan.layout
     if gradient is not None:
         layout = layout._replace(gradient=gradient.name)
-    return DenseStep(group._functions, layout)
+    return DenseStep(plan.functions, layout)
 
 
 def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", **options):
@@ -94,8 +94,8 @@ def decided(method, dtype, **options):
     """Return the step that a device decides on."""
     from adaptopt.cuda.step import DecidedStep
 
-    group = ao.Optimizer(np.zeros(1, dtype), method, **options)._groups[0]
-    return DecidedStep(group._functions, group._layout)
+    plan = ao.Optimizer(np.zeros(1, dtype), method, **options).plan()
+    return DecidedStep(plan.functions, plan.layout)
 
 
 def reductions():
@@ -104,8 +104,8 @@ def reductions():
     def norm(dtype):
         from adaptopt.cuda.reductions import NormKernel
 
-        group = ao.Optimizer(np.zeros(1, dtype), ao.SGD())._groups[0]
-        return NormKernel(group.residual, group.cost_layout)
+        penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD()).plan().penalty
+        return NormKernel(penalty.residual, penalty.layout)
 
     def squares(dtype):
         from adaptopt.cuda.reductions import SumOfSquares
@@ -130,7 +130,7 @@ def maps():
     def kernel(prox, dtype, **options):
         from adaptopt.cuda.maps import itself, listed, map_kernel
 
-        layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options)._groups[0]._layout
+        layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options).plan().layout
         place = itself if prox.tied(3)[0] is None else listed
         return map_kernel((prox.alone, prox.terms, prox.advance, prox.result), place, layout)
 
@@ -158,7 +158,7 @@ def verdicts():
     def coefficients(method, **options):
         from adaptopt.cuda.verdict import Coefficients
 
-        layout = ao.Optimizer(np.zeros(1, np.float32), method, **options)._groups[0]._layout
+        layout = ao.Optimizer(np.zeros(1, np.float32), method, **options).plan().layout
         return Coefficients(method, "float32", *layout.coefs[:3])
 
     named = {

@@ -11,8 +11,8 @@ from adaptopt.kernels.step import DenseStep
 
 def dense_step(method, dtype, prox=None, **options):
     """Return the method's step, compiled anew."""
-    group = ao.Optimizer(np.zeros(1, dtype), method, prox, **options)._groups[0]
-    return DenseStep(group._functions, group._layout)
+    plan = ao.Optimizer(np.zeros(1, dtype), method, prox, **options).plan()
+    return DenseStep(plan.functions, plan.layout)
 
 
 def functions(kernel):

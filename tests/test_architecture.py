@@ -18,7 +18,8 @@ MODULES = sorted(
 # From the ground up: a room imports rooms of lower floors only, and modules of its own.
 FLOORS = [
     {"scalar", "arrays", "schedules"},
-    {"methods", "prox", "kernels"},
+    {"methods", "prox"},
+    {"kernels"},
     {"cuda", "problems", "regret"},
     {"placement"},
     {"optimizer", "objectives"},

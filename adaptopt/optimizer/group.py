@@ -15,7 +15,8 @@ import numpy as np
 from .. import placement
 from ..arrays import compute_dtype, storage
 from ..kernels.loops import hands
-from ..kernels.reductions import cost_kernel, squares_of_parts
+from ..kernels.plan import Penalty, Plan
+from ..kernels.reductions import squares_of_parts
 from ..kernels.step import Layout
 from ..kernels.threads import THREADED_FROM
 from ..prox.separable import Proximal, check_fits, cost_with_penalty, l1_gradients, with_penalty
@@ -215,15 +216,14 @@ class Group:
 
     def _make_kernels(self) -> None:
         prox, penalty = self.prox, self.method.penalty
+        residual, cost, coefs = prox.residual, prox.cost, self._prox_coefs
         # What is minimised has the penalty that the method itself brings, too.
-        self.residual, self.cost, self.cost_coefs = prox.residual, prox.cost, self._prox_coefs
-        self.has_cost = any(penalty) or prox.cost is not Proximal.cost
         if any(penalty):
-            self.residual, self.cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
-            self.cost_coefs = (*self._prox_coefs, *penalty)
-        self.cost_layout = self._layout._replace(
-            coefs=(*self._layout.coefs[:3], len(self.cost_coefs))
-        )
+            residual, cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
+            coefs = (*coefs, *penalty)
+        layout = self._layout._replace(coefs=(*self._layout.coefs[:3], len(coefs)))
+        is_zero = not any(penalty) and prox.cost is Proximal.cost
+        self._penalty = Penalty(cost, residual, layout, coefs, is_zero)
         # By the dtype of the gradient, whose name takes 2 us to ask for.
         self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
@@ -297,6 +297,25 @@ class Group:
         """Compile what a device maps parameters with after a step."""
         if not self.prox.is_separable:
             self._tying_maps()
+
+    def plan(self) -> Plan:
+        """Return what the steps of a group of one parameter are made of."""
+        (shape,) = self._shapes
+        part = self._whole
+        return Plan(
+            self.method,
+            self.prox,
+            shape,
+            self._functions,
+            self._layout,
+            part.x,
+            part.slots,
+            part.walls,
+            part.rates,
+            part.copies,
+            self._prox_coefs,
+            self._penalty,
+        )
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -752,15 +771,6 @@ class Group:
         placement.wait(out)
         return self.shaped(out)
 
-    def rates_after(
-        self, t: int, slots: tuple[np.ndarray, ...], scalars: tuple[float, ...], count: int
-    ) -> np.ndarray:
-        """Return ``count`` rates of a step ``t`` that led to these slots; NaN where t is 0."""
-        out = np.full(count, np.nan, self.number)
-        if t:
-            self._compute_rates(out, slots, self.method.coefficients_at(t, scalars)[1])
-        return out
-
     def _compute_rates(self, out: np.ndarray, slots: Any, coefs: tuple[float, ...]) -> None:
         by_row = bool(slots) and slots[0].size < out.size  # one for each row
         of_each = placement.empty(slots[0].size, self.number, out) if by_row else out
@@ -780,21 +790,10 @@ class Group:
         x, walls = self._whole.x[lo:hi], tuple(wall[lo:hi] for wall in self._whole.walls)
         kernel = self._norms.get(g.dtype)
         if kernel is None:
-            layout = self.cost_layout._replace(gradient=g.dtype.name)
-            kernel = self._norms[g.dtype] = self._kernels.norm_kernel(self.residual, layout)
-        return float(kernel(x, storage(g), walls, self.cost_coefs, 0.0, np.nan))
-
-    def penalty(self) -> float:
-        """Return what the proximal map and the method add to an objective."""
-        prox = self.prox
-        if type(prox).penalty is not Proximal.penalty:
-            own = float(self.method.penalty_at(self.flat))
-            return own + sum(prox.penalty(array) for array in self.shaped(self.flat))
-        if not self.has_cost:
-            return 0.0
-        part = self._whole
-        kernel = cost_kernel(self.cost, self.cost_layout)
-        return float(kernel(part.x, part.walls, self.cost_coefs))
+            layout = self._penalty.layout._replace(gradient=g.dtype.name)
+            residual = self._penalty.residual
+            kernel = self._norms[g.dtype] = self._kernels.norm_kernel(residual, layout)
+        return float(kernel(x, storage(g), walls, self._penalty.coefs, 0.0, np.nan))
 
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
         """Return how far a step of rate 1 would move a coordinate at most."""

@@ -20,6 +20,7 @@ from .. import placement
 from ..arrays import compute_dtype
 from ..kernels.formats import step_key
 from ..kernels.loops import hands
+from ..kernels.plan import Plan
 from ..methods.names import read_named
 from ..placement import flat_view
 from ..prox.separable import Proximal
@@ -722,9 +723,21 @@ class Optimizer:
             self._settle_count()
         return self._counts.t
 
-    def _stand(self, t: int) -> None:
-        """Count the steps that a compiled loop has taken."""
-        self._counts.t = int(t)
+    def plan(self) -> Plan:
+        """Return what steps are made of, for a loop that takes them itself; of one array only."""
+        (group,) = self._groups
+        return group.plan()
+
+    def _position(self) -> tuple[int, tuple[float, ...]]:
+        """Return how many steps were taken, and the method's scalars after the last; see `plan`."""
+        (group,) = self._groups
+        return self.t, group.scalars
+
+    def _move_to(self, t: int, scalars: tuple[float, ...]) -> None:
+        """Take over the position after the steps that such a loop has taken."""
+        (group,) = self._groups
+        self._counts.t = t
+        group.go_on(t, scalars)
 
     @property
     def skipped(self) -> int:

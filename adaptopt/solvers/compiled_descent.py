@@ -12,13 +12,13 @@ from numba.core.errors import NumbaError
 
 from ..kernels.certificate import LANES
 from ..kernels.descent import LOOK, MISFIT, Counts, DescentKinds, Numbers, descent_kernel
+from ..kernels.plan import Plan
 from ..kernels.rate_table import RateTable
 from ..kernels.reductions import BLOCK
 from ..kernels.threads import THREADED_FROM, alone
 from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.device_function import DeviceObjective
 from ..objectives.function import Objective
-from ..optimizer.group import Group
 from ..optimizer.optimizer import Optimizer
 from ..prox.separable import Domain, Proximal
 from .descent import DescentRun, Evaluated
@@ -60,10 +60,10 @@ class CompiledRun(DescentRun):
         compiled: CompiledFunction,
     ) -> None:
         super().__init__(optimizer, objective, monitor, domain)
-        method, x = self._group.method, self.x
+        method, x = self._plan.method, self.x
         self._rates = RateTable(method)
-        self._hyper = method.numbers_after_lr
-        self._functions, self._kinds = loop_parts(self._group, compiled, x.ndim)
+        self._hyper = self._plan.hyper
+        self._functions, self._kinds = loop_parts(self._plan, compiled, x.ndim)
         points = np.empty((3, *x.shape), x.dtype)
         gradients = np.empty((2, *x.shape), x.dtype)
         self._points, self._gradients = points.reshape(3, -1), gradients.reshape(2, -1)
@@ -112,15 +112,15 @@ class CompiledRun(DescentRun):
 
     def _call(self, most: int, table: np.ndarray) -> Stop | None:
         """Evaluate where that is to do, take the steps, and stand where they end."""
-        part, tests = self._group._whole, self.monitor.tests
+        plan, tests = self._plan, self.monitor.tests
         counts, numbers = self._enter()
         memory = () if self._sums is None else self._sums.memory(self._lanes)
         zero, nan = self._ends
 
         def call(kernel: Any, chunks: int) -> int:
             return kernel(  # type: ignore[no-any-return]
-                *self._objective, *self._rows, part.slots, part.walls, part.rates, self._hyper,
-                self._group.method.weight_decay, self._group._prox_coefs, self._group.cost_coefs,
+                *self._objective, *self._rows, plan.slots, plan.prox_arrays, plan.stored_rates,
+                self._hyper, plan.method.weight_decay, plan.prox_coefs, plan.penalty.coefs,
                 table, self._scalars, self._blocks, memory, tests, counts, numbers, most, chunks,
                 zero, nan,
             )  # fmt: skip
@@ -158,7 +158,7 @@ class CompiledRun(DescentRun):
             gradients[0] = self.at.g
             self.at = self.at._replace(g=gradients[0])  # it may lie where the best one goes now
         gradients[1] = m.best_jac
-        for place, value in zip(self._scalars, self._group.scalars, strict=True):
+        for place, value in zip(self._scalars, self.optimizer._position()[1], strict=True):
             place[0] = value
         counts = Counts(self.t, known=known, best_t=m.best_t)
         numbers = Numbers(self.f, self.norm, m.previous_fun, m.best_fun)
@@ -188,8 +188,8 @@ class CompiledRun(DescentRun):
             np.copyto(m.previous_x, points[counts.previous])
         if counts.t != begun.t:
             np.copyto(self._flat, points[counts.current])
-            self.optimizer._stand(counts.t)
-            self._group.go_on(counts.t, tuple(float(place[0]) for place in self._scalars))
+            scalars = tuple(float(place[0]) for place in self._scalars)
+            self.optimizer._move_to(counts.t, scalars)
         if begun.t == 0 and counts.t == 1:
             self._first = self._median_rate(), begun.norm
         g = gradients[counts.gradient] if counts.known else None
@@ -197,20 +197,20 @@ class CompiledRun(DescentRun):
 
 
 def loop_parts(
-    group: Group, compiled: CompiledFunction, dimensions: int
+    plan: Plan, compiled: CompiledFunction, dimensions: int
 ) -> tuple[tuple[Any, ...], DescentKinds]:
-    """Return what the loop of a group's method and map is made of, and for which types."""
-    method, part, prox = group.method, group._whole, group.prox
+    """Return what the loop of a plan's method and map is made of, and for which types."""
+    method, penalty = plan.method, plan.penalty
     kinds = DescentKinds(
-        group.number.name,
+        plan.number.name,
         dimensions,
         compiled.kinds,
-        len(part.slots),
-        len(part.walls),
-        len(part.rates),
-        tuple(type(value) for value in method.numbers_after_lr),
-        len(group._prox_coefs),
-        len(group.cost_coefs),
+        len(plan.slots),
+        len(plan.prox_arrays),
+        len(plan.stored_rates),
+        tuple(type(value) for value in plan.hyper),
+        len(plan.prox_coefs),
+        len(penalty.coefs),
         len(method.scalars),
         compiled.counted,
     )
@@ -218,20 +218,20 @@ def loop_parts(
         compiled.evaluate(),
         *(method.carry, method.coefficients, method.decay_coefficients),
         *(method.decay, method.rule),
-        *(prox.prox, group.residual, group.cost),
+        *(plan.prox.prox, penalty.residual, penalty.cost),
         len(method.measures),
     )
     return functions, kinds
 
 
-def is_compilable(group: Group) -> bool:
-    """Tell whether a group's method and map are such as the loop can be made of."""
-    prox = group.prox
+def is_compilable(plan: Plan) -> bool:
+    """Tell whether a plan's method and map are such as the loop can be made of."""
+    prox = plan.prox
     return (
         prox.is_separable
         and type(prox).penalty is Proximal.penalty
-        and group.method.numbers_after_lr is not None
-        and not group.method.rowwise
+        and plan.method.numbers_after_lr is not None
+        and not plan.method.rowwise
     )
 
 
@@ -248,8 +248,8 @@ def start_run(
         from .device_descent import DeviceRun
 
         return DeviceRun(optimizer, objective, monitor, every)
-    compiled, group = objective.compiled, optimizer._groups[0]
-    if compiled is not None and is_compilable(group) and not options.return_all:
+    compiled, plan = objective.compiled, optimizer.plan()
+    if compiled is not None and is_compilable(plan) and not options.return_all:
         if every > 1:
             raise ValueError(
                 f"options['check_every'] is {every} with a compiled fun, expected 1: the compiled "
@@ -259,7 +259,7 @@ def start_run(
             return CompiledRun(optimizer, objective, monitor, domain, compiled)
         except NumbaError as error:
             warnings.warn(
-                f"the loop of {group.method!r} with {group.prox!r} does not compile, and runs in "
+                f"the loop of {plan.method!r} with {plan.prox!r} does not compile, and runs in "
                 f"Python: {what_numba_says(error)}",
                 RuntimeWarning,
                 stacklevel=4,

@@ -52,11 +52,10 @@ class DenseEpochs:
         average: Average | None,
         finite: np.ndarray,
     ) -> None:
-        group = optimizer._groups[0]
-        method, layout = group.method, group._layout
-        self._optimizer, self._group, self._method = optimizer, group, method
+        self._plan = plan = optimizer.plan()
+        self._optimizer, self._method = optimizer, (method := plan.method)
         self._average, self._finite = average, finite
-        self._rates, self._hyper = RateTable(method), method.numbers_after_lr
+        self._rates, self._hyper = RateTable(method), plan.hyper
         parts = MethodParts(
             method.carry,
             method.coefficients,
@@ -72,12 +71,15 @@ class DenseEpochs:
             evaluation.counted,
             point.ndim,
             parts,
-            group._functions,
-            layout,
+            plan.functions,
+            plan.layout,
         )
         self._total, self._given = total, evaluation.given
         self._points = (point, optimizer.grads, np.empty_like(point))
-        self._arrays = (group.flat, optimizer.grads.reshape(-1), *group._whole[1:4])
+        self._arrays = (
+            *(plan.x, optimizer.grads.reshape(-1)),
+            *(plan.slots, plan.prox_arrays, plan.stored_rates),
+        )
         self._scalars = tuple(np.zeros(1) for _ in method.scalars)
         self._work = work_arrays(point.size, parts.measures)
         self._steps = 1
@@ -99,7 +101,7 @@ class DenseEpochs:
         numbers; for methods whose coefficients are made of ``lr``, then of numbers; and for
         separable maps. ``finite`` is where the last iterate of a finite loss is kept.
         """
-        method = optimizer._groups[0].method
+        method = optimizer.plan().method
         n = optimizer.params.size
         fits = (
             method.numbers_after_lr is not None
@@ -125,7 +127,7 @@ class DenseEpochs:
         """Stand at the optimizer's step."""
         self._t = self._optimizer.t
         self._count = 0 if self._average is None else self._average.count
-        for array, value in zip(self._scalars, self._group.scalars, strict=True):
+        for array, value in zip(self._scalars, self._optimizer._position()[1], strict=True):
             array[0] = value
         self.taken[:] = 0
         self.losses[:] = 0
@@ -149,7 +151,7 @@ class DenseEpochs:
         # A copy of the rows: what a function does to them stays there.
         fits = self._kernel(
             *self._given, rows.copy(), batch, *self._points, rates, self._hyper,
-            self._method.weight_decay, self._group._prox_coefs, *self._arrays, self._scalars,
+            self._method.weight_decay, self._plan.prox_coefs, *self._arrays, self._scalars,
             self._finite, *self._work, mean, eta, self._count, self._t, self.losses, self.taken,
             0.0,
         )  # fmt: skip
@@ -158,7 +160,7 @@ class DenseEpochs:
         if not fits:
             # Called from Python, it says what is wrong; but there a row fits a column.
             done = int(self.taken[1])
-            self._total(self._group.flat, rows[done - before : done - before + batch])
+            self._total(self._plan.x, rows[done - before : done - before + batch])
             raise ValueError(f"the gradient has another shape, expected {self._points[0].shape}")
         self._steps = int(min(max(1, SECONDS / max(seconds, 1e-9)), most))
         return int(self.taken[1]) - before == rows.size
@@ -168,8 +170,8 @@ class DenseEpochs:
         steps = int(self.taken[0])
         if not steps:
             return
-        self._optimizer._stand(self._t + steps)
-        self._group.go_on(self._t + steps, tuple(float(array[0]) for array in self._scalars))
+        scalars = tuple(float(array[0]) for array in self._scalars)
+        self._optimizer._move_to(self._t + steps, scalars)
         if self._average is not None:
             self._average.advance(self._count + steps - self._average.count)
 

@@ -81,11 +81,11 @@ class DescentRun:
         every: int = 1,
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
-        self._group = optimizer._groups[0]
+        self._plan = optimizer.plan()
         self._every = every
         self.nit = 0
         self.x = optimizer.params
-        self._flat = self._group.flat
+        self._flat = self._plan.x
         # The first step since the last look whose value or gradient was not finite.
         self._strange: int | None = None
         self._domain = domain
@@ -122,7 +122,7 @@ class DescentRun:
     def _evaluate(self) -> None:
         """Evaluate the objective at the iterate."""
         f, g = self.objective(self._flat)
-        f += self._group.penalty()
+        f += self._plan.penalty_at_x()
         rounds = 0 if self._sums is None else self._sums.rounds + _is_finite(f, g)
         self._found = Evaluated(self.t, f, g, rounds)
         self._settle()
@@ -227,7 +227,7 @@ class DescentRun:
 
     def _added(self) -> str:
         """Return a digest of what is added to the function."""
-        return added_to(self._group.method, self._group.prox)
+        return added_to(self._plan.method, self._plan.prox)
 
     def _known(self) -> tuple[float, np.ndarray | None]:
         """Return value and gradient on the host, where they are known.
@@ -267,7 +267,7 @@ class DescentRun:
 
     def _begin_anew(self) -> None:
         """Know nothing about the iterate: what was known is of another objective."""
-        feasible = placement.feasible(self._group.prox, self._flat, tuple(self.x.shape))
+        feasible = placement.feasible(self._plan.prox, self._flat, tuple(self.x.shape))
         placement.copy(self._flat, feasible)
         placement.copy(self.monitor.best_x, feasible)
         self.monitor.best_t = self.t

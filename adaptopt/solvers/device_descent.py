@@ -25,7 +25,7 @@ class DeviceRun(DescentRun):
     ) -> None:
         super().__init__(optimizer, objective, monitor, None, every)  # type: ignore[arg-type]
         self._flat = objective.flat
-        self._figures = Figures(self._group, self._flat, penalised=True)
+        self._figures = Figures(self._plan, self._flat, penalised=True)
         # What the objective returned, while nobody has looked at it: then it is in ``f``.
         self._value: Value | None = None
 

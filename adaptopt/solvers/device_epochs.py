@@ -21,7 +21,7 @@ class DeviceEpochRun(EpochRun):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._figures = Figures(self.optimizer._groups[0], self._flat, penalised=False)
+        self._figures = Figures(self.optimizer.plan(), self._flat, penalised=False)
         # The loss of the batch of the step begun last, and its rows.
         self._loss: tuple[Value, int] | None = None
 

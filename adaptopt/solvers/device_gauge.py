@@ -12,8 +12,8 @@ from ..cuda import batches as cuda_epochs
 from ..cuda import looks
 from ..cuda.launch import device_of
 from ..cuda.reductions import read_back
+from ..kernels.plan import Plan
 from ..objectives.device_function import Value
-from ..optimizer.group import Group
 
 
 class Sight(NamedTuple):
@@ -36,26 +36,28 @@ class Figures:
 
     Parameters
     ----------
-    group : Group
-        Of the iterate.
+    plan : Plan
+        What the steps of the iterate are made of.
     flat : CUDA array
         The flat iterate, bound to the stream to work on.
     penalised : bool
         Whether values come with the penalty at the iterate.
     """
 
-    def __init__(self, group: Group, flat: Any, penalised: bool) -> None:
-        layout = group.cost_layout
-        self._group, self._flat = group, flat
+    def __init__(self, plan: Plan, flat: Any, penalised: bool) -> None:
+        penalty = plan.penalty
+        self._plan, self._flat = plan, flat
         self._point = flat if penalised else None
-        self._norm = group._kernels.norm_kernel(group.residual, layout)
+        self._norm = placement.kernels_for(flat).norm_kernel(penalty.residual, penalty.layout)
         blank = np.zeros(looks.FIGURES, np.int64)
         blank[looks.STRANGE] = looks.NEVER
         blank[[looks.VALUE, looks.PREVIOUS]] = np.float64(np.nan).view(np.int64)
         self._blank, self._kept = (placement.moved(blank, flat) for _ in range(2))
-        self._move = looks.move_kernel(layout.x)
-        self._costs = looks.costs_kernel(group.cost, layout) if group.has_cost else None
-        blocks = looks.costs_size(flat.size)[0] if group.has_cost else 0
+        self._move = looks.move_kernel(plan.layout.x)
+        self._costs, blocks = None, 0
+        if not penalty.is_zero:
+            self._costs = looks.costs_kernel(penalty.cost, penalty.layout)
+            blocks = looks.costs_size(flat.size)[0]
         self._sums = placement.empty(blocks, np.float64, flat)
 
     def watch(self, value: Value, g: Any, t: int) -> None:
@@ -73,7 +75,7 @@ class Figures:
         with device_of(self._flat):
             if self._costs is not None and x is not None and x.size:
                 sums = self._sums
-                walls, coefs = self._group._whole.walls, self._group.cost_coefs
+                walls, coefs = self._plan.prox_arrays, self._plan.penalty.coefs
                 size = looks.costs_size(x.size)
                 self._costs.launch(size, stream, x, walls, coefs, sums)
             kernel = looks.value_kernel(value.form)
@@ -121,9 +123,9 @@ class Figures:
 
     def read(self, value: Value | None, g: Any, previous_x: Any) -> Sight:
         """Measure the iterate and return what there is to see; this waits for the device."""
-        group, flat, kept = self._group, self._flat, self._kept
+        plan, flat, kept = self._plan, self._flat, self._kept
         self._norm.start(
-            *(flat, g, group._whole.walls, group.cost_coefs, 0.0, kept[: looks.SLOPE + 1])
+            *(flat, g, plan.prox_arrays, plan.penalty.coefs, 0.0, kept[: looks.SLOPE + 1])
         )
         if previous_x is not None:
             self._move.start(

@@ -49,7 +49,7 @@ class HogwildEpochs(CompiledEpochs):
         cls, optimizer: Optimizer, problem: Any, prox: Proximal
     ) -> CompiledEpochs:
         """Return what steps on all threads, or say why nothing does."""
-        method = optimizer._groups[0].method
+        method = optimizer.plan().method
         what = f"parallel is 'hogwild' with {type(method).__name__}"
         if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
             raise RuntimeError(

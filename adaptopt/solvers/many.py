@@ -167,8 +167,8 @@ class _Problems:
         m, n = X.shape
         self._fun, self._rows, self._args, self._opts = fun, rows, args, opts
         self._x, self._fixed = start, fixed
-        self._group = group = Optimizer(start, method, prox)._groups[0]
-        if not is_compilable(group):
+        self._plan = plan = Optimizer(start, method, prox).plan()
+        if not is_compilable(plan):
             raise ValueError(
                 f"method is {method!r} and prox {prox!r}, expected a method of numbers and a "
                 "separable map: others are not compiled"
@@ -185,7 +185,7 @@ class _Problems:
             for row, kind in zip(rows, compiled.kinds[2].types, strict=False)
         )
         self._rows = rows
-        functions, kinds = loop_parts(group, compiled, 1)
+        functions, kinds = loop_parts(plan, compiled, 1)
         shared = types.Tuple(compiled.kinds[2].types[len(rows) :])  # type: ignore[no-untyped-call]
         kinds = kinds._replace(objective=(*kinds.objective[:2], shared))
         row_kinds = typeof(rows)  # type: ignore[no-untyped-call]
@@ -200,14 +200,14 @@ class _Problems:
             limits.append(opts.maxfev - 1)  # the first evaluation is that of the start
         self._limit = min(limits)
 
-        part = group._whole
         self._points = np.full((m, 3, n), np.nan, X.dtype)
         self._points[:, 0] = self._points[:, 1] = X
         self._gradients = np.full((m, 2, n), np.nan, X.dtype)
         self._slots, self._written = (
-            tuple(np.tile(array, (m, 1)) for array in arrays) for arrays in (part.slots, part.rates)
+            tuple(np.tile(array, (m, 1)) for array in arrays)
+            for arrays in (plan.slots, plan.stored_rates)
         )
-        self._scalars = tuple(np.full((m, 1), value) for value in group.scalars)
+        self._scalars = tuple(np.full((m, 1), value) for value in method.initial_scalars())
         self._counts, self._numbers = np.zeros((m, 10), np.int64), np.full((m, 5), np.nan)
         self._counts[:, [BEST, BEST_GRADIENT]], self._counts[:, PREVIOUS] = 1, 2
         self._numbers[:, BEST_F] = np.inf
@@ -282,12 +282,12 @@ class _Problems:
             seconds = (time.perf_counter() - start) / max(self._nits[here].sum() - before, 1)
             active = max(np.count_nonzero(~ended), 1)
             steps = int(min(max(SECONDS / seconds / active, 1), GROWTH * steps, MOST))
-            if self._group.method.rates_only_fall and (first := fresh & (counts[:, T] == 1)).any():
+            if self._plan.method.rates_only_fall and (first := fresh & (counts[:, T] == 1)).any():
                 self._first[here, 0][first] = self._median_rates(lo, hi)[first]
         return steps
 
     def _call(self, lo: int, hi: int, spare: Any, sums: Any, most: int) -> None:
-        group, method = self._group, self._group.method
+        plan, method = self._plan, self._plan.method
         first, table = -1, np.zeros(1)
         active = ~self._ended[lo:hi]
         if self._rates.most is not None:
@@ -301,8 +301,8 @@ class _Problems:
         zero = self._x.dtype.type(0)
         self._kernel(
             *self._objective, self._rows, self._points, self._gradients, spare, self._slots,
-            group._whole.walls, self._written, method.numbers_after_lr, method.weight_decay,
-            group._prox_coefs, group.cost_coefs, table, first, self._scalars, sums,
+            plan.prox_arrays, self._written, method.numbers_after_lr, method.weight_decay,
+            plan.prox_coefs, plan.penalty.coefs, table, first, self._scalars, sums,
             self._monitor.tests, self._counts, self._numbers, self._nits, self._codes,
             self._ended, lo, hi, most, self._limit, self._opts.nan_policy == "omit", zero,
             zero * np.nan,
@@ -316,16 +316,16 @@ class _Problems:
             return self._written[0][r]  # type: ignore[no-any-return]
         scalars = tuple(float(value[0]) for value in row_of(self._scalars, r))
         t, n = int(self._counts[r, T]), self._x.size
-        return self._group.rates_after(t, row_of(self._slots, r), scalars, n)
+        return self._plan.rates_after(t, row_of(self._slots, r), scalars, n)
 
     def _median_rates(self, lo: int, hi: int) -> Any:
         """Return the median rates of the first step of some problems."""
-        method, n = self._group.method, self._x.size
+        method, n = self._plan.method, self._x.size
         if self._written or self._scalars:
             rates = np.array([self._learning_rates(r) for r in range(lo, hi)])
         else:
             slots = tuple(slot[lo:hi].reshape(-1) for slot in self._slots)
-            rates = self._group.rates_after(1, slots, (), (hi - lo) * n).reshape(-1, n)
+            rates = self._plan.rates_after(1, slots, (), (hi - lo) * n).reshape(-1, n)
         return median_rates(method, rates, 1)
 
     def _stop(self, r: Any) -> Stop:
@@ -343,7 +343,7 @@ class _Problems:
             stop = m.judge(t, x, *map(float, numbers[[F, NORM, MOVED]]))
         stop = stop or m.limit(int(self._nits[r]), int(counts[CALLS]), 1)
         assert stop is not None
-        method = self._group.method
+        method = self._plan.method
         if stop.status == MAXITER and method.rates_only_fall and t:
             first = float(self._first[r, 0]), float(self._first[r, 1])
             median = float(median_rates(method, self._learning_rates(r), t))

@@ -38,13 +38,13 @@ class CompiledEpochs:
         prox: Proximal,
         average: Average | None = None,
     ) -> None:
-        group = optimizer._groups[0]
-        method = group.method
-        self._optimizer, self._group, self._method = optimizer, group, method
+        plan = optimizer.plan()
+        method = plan.method
+        self._optimizer, self._method = optimizer, method
         A = problem.A
-        number = group.number
-        hyper = method.numbers_after_lr
-        arrays, scalars = prox.parameters(group.flat.shape, number)
+        number = plan.number
+        hyper = plan.hyper
+        arrays, scalars = prox.parameters(plan.x.shape, number)
         self._lazy = lazy = misses_steps(method, prox)
         self._rates = RateTable(method)
         self._kernels = SparseEpoch(
@@ -66,8 +66,8 @@ class CompiledEpochs:
         self._params = problem.loss.params
         self._hyper = hyper
         self._prox_coefs = scalars
-        self._state = (group.flat, group._whole.slots, tuple(w.astype(number) for w in arrays))
-        n = group.flat.size
+        self._state = (plan.x, plan.slots, tuple(w.astype(number) for w in arrays))
+        n = plan.x.size
         self._last, *self._rest = self._scratch(problem)
         self._intercept = n - 1 if problem.intercept else -1
         self._width = max(1, int(A.nnz) // max(1, int(A.shape[0])))
@@ -83,7 +83,7 @@ class CompiledEpochs:
         Steps at which coordinates were last touched, a gradient and the coordinates that it has,
         and one row's coordinates, slots, arrays of the map and last steps.
         """
-        (x, slots, walls), number = self._state, self._group.number
+        (x, slots, walls), number = self._state, self._state[0].dtype
         longest = int(np.diff(problem.A.indptr).max(initial=0))
         return (
             np.zeros(x.size, np.int64),
@@ -112,8 +112,8 @@ class CompiledEpochs:
         """
         if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
             return None
-        group = optimizer._groups[0]
-        method = group.method
+        plan = optimizer.plan()
+        method = plan.method
         fits = (
             why_not_exact(method, prox) is None
             and method.rate is not None
@@ -123,7 +123,7 @@ class CompiledEpochs:
             and method.numbers_after_lr is not None
             and prox.is_separable
             and (average is None or not misses_steps(method, prox))
-            and group.flat.dtype == problem.A.dtype
+            and plan.x.dtype == problem.A.dtype
             and problem.A.has_canonical_format
         )
         return cls(optimizer, problem, prox, average) if fits else None
@@ -193,10 +193,9 @@ class CompiledEpochs:
         """Bring all coordinates up to the last step; let optimizer and average stand there."""
         self._catch_up()
         t = self._t + int(self.taken[0])
-        self._optimizer._stand(t)
+        self._optimizer._move_to(t, ())  # methods with scalars have no such epochs
         if self._average is not None:
             x, average = self._state[0], self._average
             count = self._count + int(self.taken[0])
             fold_kernel(x.dtype.name)(average.mean, self._averaged, x, count, average.eta)
             average.advance(count - average.count)
-        self._group.go_on(t, self._group.scalars)

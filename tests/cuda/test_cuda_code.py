@@ -58,11 +58,11 @@ def test_steps(kernel, dtype):
     assert_rounds_correctly(body)
     read, written = accesses(body)
     # The point and the gradient in their own width; state and rates in that of the arithmetic.
-    group = ao.Optimizer(np.zeros(1, dtype), method)._groups[0]
+    plan = ao.Optimizer(np.zeros(1, dtype), method).plan()
     number = "f64" if dtype == FLOAT64 else "f32"
     state = {number} if method.slots else set()
     assert read == {BITS[dtype]} | state
-    assert written == {BITS[dtype]} | state | ({number} if group._whole.rates else set())
+    assert written == {BITS[dtype]} | state | ({number} if plan.stored_rates else set())
 
 
 @pytest.mark.parametrize(("dtype", "options", "kinds"), OPTIONS.values(), ids=OPTIONS)
@@ -155,7 +155,7 @@ def test_rates(name):
     from adaptopt.cuda.step import RateKernel
 
     method = METHODS[name]
-    layout = ao.Optimizer(np.zeros(1, np.float32), method)._groups[0]._layout
+    layout = ao.Optimizer(np.zeros(1, np.float32), method).plan().layout
     body = ptx(RateKernel(method.rate, layout))
     assert not uses_float64(body)
     assert_stays_in_registers(body)
@@ -169,8 +169,8 @@ def test_rates(name):
 def test_norms(dtype, prox):
     from adaptopt.cuda.reductions import NormKernel
 
-    group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
-    body = ptx(NormKernel(group.residual, group.cost_layout))
+    penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox).plan().penalty
+    body = ptx(NormKernel(penalty.residual, penalty.layout))
     assert uses_float64(body) == (dtype == FLOAT64)
     assert_stays_in_registers(body)
     assert "atom.global.max.s64" in body
@@ -228,8 +228,8 @@ PENALTIES = {
 def test_sums_of_penalties(prox, dtype):
     from adaptopt.cuda.looks import costs_kernel
 
-    group = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._groups[0]
-    body = ptx(costs_kernel(prox.cost, group._layout))
+    layout = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox).plan().layout
+    body = ptx(costs_kernel(prox.cost, layout))
     assert_stays_in_registers(body)
     assert "bar.sync" in body
 
@@ -371,9 +371,9 @@ def rule(x, g, G, lr, other):
     G = G + g * g
     return x - lr / (G + {term}) * g, lr, (G,)
 
-group = ao.Optimizer(np.zeros(1, np.float32), ao.AdaGrad())._groups[0]
-transform, decay, _, prox = group._functions
-step = DenseStep((transform, decay, rule, prox), group._layout._replace(coefs=(0, 0, 2, 0)))
+plan = ao.Optimizer(np.zeros(1, np.float32), ao.AdaGrad()).plan()
+transform, decay, _, prox = plan.functions
+step = DenseStep((transform, decay, rule, prox), plan.layout._replace(coefs=(0, 0, 2, 0)))
 print(sum(step.compiled._cache_hits.values()))
 """
 

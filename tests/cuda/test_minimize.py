@@ -584,8 +584,8 @@ def test_sums_of_penalties_are_the_same_for_any_number_of_blocks(monkeypatch):
     for block in (1000, 64):
         monkeypatch.setattr(cuda_looks, "BLOCK", block)
         out = there(np.zeros(-(-x.size // block)))
-        group = ao.Optimizer(x, ao.SGD(), ao.L1(0.5))._groups[0]
-        kernel = cuda_looks.costs_kernel.__wrapped__(group.prox.cost, group._layout)
+        plan = ao.Optimizer(x, ao.SGD(), ao.L1(0.5)).plan()
+        kernel = cuda_looks.costs_kernel.__wrapped__(plan.prox.cost, plan.layout)
         kernel.launch(cuda_looks.costs_size(x.size), 0, there(x), (), (0.5,), out)
         sums.append(out.copy_to_host().sum())
     assert sums == pytest.approx([0.5 * np.abs(x).sum()] * 2)

@@ -1,0 +1,81 @@
+"""A plan: what the steps of one array are made of, for loops that take them in compiled calls."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, DType, compute_dtype
+from ..methods.base import Method
+from ..prox.separable import Proximal
+from ..scalar import ScalarFunction
+from .reductions import cost_kernel
+from .step import Layout, rate_kernel
+
+
+class Penalty(NamedTuple):
+    """What the map and the method add to the objective, as kernels take it."""
+
+    cost: ScalarFunction
+    """``cost(x, *prox_arrays, *coefs)`` of one coordinate."""
+    residual: ScalarFunction
+    """How far a coordinate is from stationary, the penalty included."""
+    layout: Layout
+    coefs: tuple[float, ...]
+    is_zero: bool
+
+
+class Plan(NamedTuple):
+    """What the steps of one array are made of."""
+
+    method: Method
+    prox: Proximal
+    shape: tuple[int, ...]
+    functions: tuple[ScalarFunction, ...]
+    """Those of transformation, decay, rule and map, as `DenseStep` takes them."""
+    layout: Layout
+    x: Array
+    """The flat parameter, or its wide copy; 16-bit numbers lie in uint16."""
+    slots: tuple[Array, ...]
+    prox_arrays: tuple[Array, ...]
+    stored_rates: tuple[Array, ...]
+    """One array if every step stores its effective learning rates, else none."""
+    copies: tuple[Array, ...]
+    """The 16-bit parameter of which ``x`` is the wide copy, if it is one."""
+    prox_coefs: tuple[float, ...]
+    penalty: Penalty
+
+    @property
+    def number(self) -> DType:
+        """The dtype of the arithmetic."""
+        return compute_dtype(np.dtype(self.layout.x))
+
+    @property
+    def hyper(self) -> tuple[bool | float, ...]:
+        """The hyperparameters after ``lr``, for a method whose coefficients are made of numbers."""
+        numbers = self.method.numbers_after_lr
+        assert numbers is not None
+        return numbers
+
+    def penalty_at_x(self) -> float:
+        """Return what the map and the method add to the objective, for an array of the host."""
+        prox = self.prox
+        if type(prox).penalty is not Proximal.penalty:
+            own = self.method.penalty_at(self.x)
+            return own + float(prox.penalty(self.x.reshape(self.shape)))
+        if self.penalty.is_zero:
+            return 0.0
+        kernel = cost_kernel(self.penalty.cost, self.penalty.layout)
+        return float(kernel(self.x, self.prox_arrays, self.penalty.coefs))
+
+    def rates_after(
+        self, t: int, slots: tuple[np.ndarray, ...], scalars: tuple[float, ...], count: int
+    ) -> np.ndarray:
+        """Return ``count`` rates of a step ``t`` that led to these slots; NaN if ``t`` is 0."""
+        out = np.full(count, np.nan, self.number)
+        if t:
+            assert self.method.rate is not None
+            coefs = self.method.coefficients_at(t, scalars)[1]
+            rate_kernel(self.method.rate, self.layout)(out, slots, coefs)
+        return out
