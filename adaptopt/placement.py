@@ -1,342 +1,479 @@
-"""Where arrays lie: the few operations that `Optimizer` needs, on the host and on a CUDA device.
+"""Where arrays lie: what the host and a CUDA device do differently, behind the same names.
 
-The array decides. Nothing of CUDA is imported before the first CUDA array is seen.
+An optimizer or a run asks `backend_of` once, and passes on what it gets. Nothing of numba.cuda is
+imported before the first CUDA array is seen.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
 from . import arrays
-from .arrays import aligned, storage
+from .arrays import Array, DType, aligned, storage
+from .cuda.libraries import is_on_device as is_on_device
 from .kernels.averages import average_kernel
 from .kernels.idle import CatchUp
 from .kernels.reductions import SumOfSquares, norm_kernel
 from .kernels.row_sums import RowSums
-from .kernels.step import DenseStep, rate_kernel
+from .kernels.step import DenseStep, Layout, rate_kernel
 from .kernels.table import RowStep
 from .prox.separable import Proximal
+from .scalar import ScalarFunction
+
+Stream = object | None
+Functions = tuple[ScalarFunction, ...]
+
+# Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
+# as much as copying so many float32 numbers next to those of the other parameters. On a CUDA device
+# a copy costs a launch, as the call does.
+WORTH_A_CALL = 16_384
 
 
-class Kernels(NamedTuple):
-    """What makes the kernels of a group: each takes scalar functions and a `Layout`."""
+class Kernel(Protocol):
+    """A kernel over rows or coordinates."""
 
-    dense_step: Callable[..., Any]
-    rate_kernel: Callable[..., Any]
-    norm_kernel: Callable[..., Any]
-    row_step: Callable[..., Any]
-    catch_up: Callable[..., Any]
-    row_sums: Callable[..., Any]
-    # On a device only: see `deferral`, and what applies maps that tie coordinates together.
-    decided_step: Callable[..., Any] | None = None
-    tying_map: Callable[..., Any] | None = None
+    @property
+    def run(self) -> Callable[..., None]:
+        """``run(elements, count, *arguments)`` runs it; a device is not waited for."""
+
+    @property
+    def call(self) -> Callable[..., Callable[[], object]]:
+        """``call(threads, elements, count, *arguments)`` returns a run as one call."""
 
 
-class Sent(NamedTuple):
-    """What brings numbers of the host to where a table lies: there, they stay what they are.
+class Backend(Protocol):
+    """What is done where arrays lie.
 
-    ``places(arrays, stream)`` returns whole numbers as the kernels take them;
-    ``growing(array, known, stream)`` does so with an array of which ``known`` numbers are known.
+    Arguments called ``near`` are arrays beside which a new one is to lie. Streams are those of a
+    device; on the host there is one, None.
     """
 
-    places: Callable[..., Any]
-    growing: Callable[..., Any]
+    name: str
+    """What its arrays are called in messages."""
+    is_asynchronous: bool
+    """Whether it starts work without waiting for the result."""
+    worth_a_call: int
+    """Elements from which a parameter's gradient is worth a kernel call of its own."""
+
+    # -- what users hand over ----------------------------------------------------------------------
+
+    def view(self, name: str, array: Array, writable: bool = False) -> Array:
+        """Return an array as the optimizer sees it, in its shape, or say why it cannot take it."""
+
+    def flat_view(
+        self,
+        name: str,
+        array: Array,
+        like: Any = None,
+        writable: bool = False,
+        stream: Stream = None,
+        near: Array = None,
+    ) -> Array:
+        """Return an array as one dimension, without a copy, or say why kernels cannot take it.
+
+        Parameters
+        ----------
+        name : str
+            What the caller calls the array.
+        array : ndarray or CUDA array
+            C-contiguous, aligned, of any shape and of one of the formats of parameters.
+        like : object with ``dtype`` and ``shape``, optional
+            Demand its shape, and its dtype or that of its arithmetic.
+        writable : bool
+            Demand an array that may be written to.
+        stream : object, optional
+            The CUDA stream on which to use it; see `cuda.arrays.view`.
+        near : array, optional
+            Demand the device of this one; by default that of ``like``.
+        """
+
+    def integers(self, name: str, array: Array, stream: Stream) -> Any:
+        """Return whole numbers on the host; those on a device are waited for."""
+
+    def read_stream(self, stream: Stream) -> Stream:
+        """Return a device's stream as Numba's, from any library; that of the host is refused later.
+
+        None stays None: each gradient then names its own.
+        """
+
+    def stream_for(self, stream: Stream) -> Stream:
+        """Return the stream that is meant, by default Numba's default stream."""
+
+    def check_map(self, prox: Proximal) -> None:
+        """Refuse a map that the backend cannot apply."""
+
+    # -- where arrays lie --------------------------------------------------------------------------
+
+    def place(self, array: Array) -> str:
+        """Say on which device an array lies."""
+
+    def address(self, array: Array) -> int:
+        """Return where an array starts in memory."""
+
+    def overlap(self, a: Array, b: Array) -> bool:
+        """Tell whether two contiguous arrays share memory."""
+
+    def is_same(self, array: Array, other: Array) -> bool:
+        """Tell whether two views on a device are of the same numbers.
+
+        There is a new view of an array of another library in every step. On the host, where the
+        same array is the same object, this costs too much: False.
+        """
+
+    def stream_of(self, array: Array) -> Stream:
+        """Return the stream on which an array is used."""
+
+    def bound(self, array: Array, stream: Stream) -> Array:
+        """Return a view of an array that is used on a stream."""
+
+    def on_one_stream(self, a: Array, b: Array) -> bool:
+        """Tell whether two arrays are used on the same stream."""
+
+    def wait(self, array: Array) -> None:
+        """Wait for all work on the device of an array."""
+
+    # -- making and copying ------------------------------------------------------------------------
+
+    def empty(self, n: int, dtype: Any, near: Array) -> Array:
+        """Return a new flat array."""
+
+    def fill(self, array: Array, value: float) -> None:
+        """Write one number everywhere; to bfloat16 in uint16, its bits."""
+
+    def filling(self, array: Array, value: float) -> Callable[[], object]:
+        """Return `fill` as one call, on the host of compiled code."""
+
+    def copy(self, array: Array, values: Array) -> None:
+        """Copy numbers of the same shape and dtype, from where an array lies or from the host."""
+
+    def duplicate(self, array: Array) -> Array:
+        """Return a copy of a flat array where it lies."""
+
+    def from_host(self, array: np.ndarray, near: Array) -> Array:
+        """Return a host array beside another one; on the host, it is the same."""
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """Return a copy on the host."""
+
+    def widen(self, wide: Array, narrow: Array) -> None:
+        """Copy numbers of 16 bits into an array of float32."""
+
+    def rounded(self, wide: Array, dtype: Any) -> Array:
+        """Return a copy of a flat array of float64, rounded to float32 or kept."""
+
+    def join(self, parts: Sequence[Array], out: Array) -> None:
+        """Copy flat arrays into one, one after the other."""
+
+    def spread(self, each: Array, out: Array) -> None:
+        """Write each number to its equal share of places, side by side."""
+
+    def upload(self, near: Array) -> Callable[[tuple[np.ndarray, ...], Stream], tuple[Array, ...]]:
+        """Return what brings up to three arrays of whole numbers of the host to the device."""
+
+    def mirror(self, near: Array) -> Callable[[np.ndarray, int, Stream], Array]:
+        """Return what does so with an array that grows, of which so many numbers are known."""
+
+    # -- kernels -----------------------------------------------------------------------------------
+
+    def is_finite(self, array: Array) -> bool:
+        """Tell whether all numbers of a flat array are finite; it waits for a device."""
+
+    def sum_of_squares(self, g: Array, factor: float) -> float:
+        """Return the sum of the squares of ``factor * g``, the same bits on every device."""
+
+    def average(self, new: Array, mean: Array, x: Array, weight: float) -> None:
+        """Write to ``new`` the mean, in float64, of one array more, which has so large a weight."""
+
+    def feasible(self, prox: Proximal, flat: Array, shape: tuple[int, ...]) -> Array:
+        """Return the flat point of a map's domain that is nearest to one of such a shape.
+
+        It is a new array on the host; on a device, it is the same, and the map is a separable one.
+        """
+
+    def tying_map(
+        self, prox: Any, shape: tuple[int, ...], layout: Layout, near: Array
+    ) -> Callable[..., None]:
+        """Return what applies a map that ties the coordinates of a parameter together.
+
+        ``apply(stream, x, rates, copies, counts=None)``, unless ``counts`` on a device forbid it.
+        """
+
+    def dense_step(self, functions: Functions, layout: Layout) -> Any:
+        """Return the step of all coordinates; see `kernels.step.DenseStep`."""
+
+    def rate_kernel(self, rate: ScalarFunction, layout: Layout) -> Callable[..., None]:
+        """Return ``kernel(out, slots, coefs)``, which writes every coordinate's effective rate."""
+
+    def norm_kernel(self, residual: ScalarFunction, layout: Layout) -> Any:
+        """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary."""
+
+    def row_step(
+        self,
+        functions: Functions,
+        late: Functions,
+        along: ScalarFunction,
+        layout: Layout,
+        lazy: bool,
+        shared: bool,
+        fades: bool,
+    ) -> Kernel:
+        """Return the step of some rows of a table; see `kernels.table.RowStep`."""
+
+    def catch_up(self, late: Functions, layout: Layout, shared: bool, fades: bool) -> Kernel:
+        """Return what brings rows up to a step; see `kernels.idle.CatchUp`."""
+
+    def row_sums(self, gradient: str, number: str) -> Kernel:
+        """Return what sums the gradients of each row; see `kernels.row_sums.RowSums`."""
+
+    def prepare(self, kernel: Any, near: Array) -> None:
+        """Compile a kernel, so that what a device lacks is said before the first step is taken."""
 
 
-def is_on_device(array: Any) -> bool:
-    """Tell whether an array is a CUDA array; the simulator's have another mark."""
-    if isinstance(array, np.ndarray):
+class _Host:
+    """The host: arrays are NumPy's, and kernels have ended when they return."""
+
+    name = "NumPy arrays"
+    is_asynchronous = False
+    worth_a_call = WORTH_A_CALL
+
+    def view(self, name: str, array: Array, writable: bool = False) -> Array:
+        arrays.flat_view(name, array, writable=writable)
+        return np.asarray(array) if isinstance(array, np.matrix) else array
+
+    def flat_view(
+        self,
+        name: str,
+        array: Array,
+        like: Any = None,
+        writable: bool = False,
+        stream: Stream = None,
+        near: Array = None,
+    ) -> Array:
+        if is_on_device(array):
+            raise TypeError(
+                f"{name} is a CUDA array, expected a NumPy array like params: nothing is copied "
+                "between host and device unasked"
+            )
+        if stream is not None:
+            raise ValueError(f"stream is {stream!r} with {name} on the host, expected None")
+        return arrays.flat_view(name, array, like, writable)
+
+    def integers(self, name: str, array: Array, stream: Stream) -> Any:
+        if is_on_device(array):
+            raise TypeError(f"{name} are a CUDA array, expected integers on the host like params")
+        return array
+
+    def read_stream(self, stream: Stream) -> Stream:
+        return stream
+
+    def stream_for(self, stream: Stream) -> Stream:
+        if stream is not None:
+            raise ValueError(f"stream is {stream!r} with params on the host, expected None")
+        return None
+
+    def check_map(self, prox: Proximal) -> None:
+        pass
+
+    def place(self, array: Array) -> str:
+        return "the host"
+
+    def address(self, array: Array) -> int:
+        return int(array.ctypes.data)
+
+    def overlap(self, a: Array, b: Array) -> bool:
+        return np.may_share_memory(a, b)
+
+    def is_same(self, array: Array, other: Array) -> bool:
         return False
-    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+
+    def stream_of(self, array: Array) -> Stream:
+        return None
+
+    def bound(self, array: Array, stream: Stream) -> Array:
+        return array
+
+    def on_one_stream(self, a: Array, b: Array) -> bool:
+        return True
+
+    def wait(self, array: Array) -> None:
+        pass
+
+    def empty(self, n: int, dtype: Any, near: Array) -> Array:
+        return aligned(n, dtype, near)
+
+    def fill(self, array: Array, value: float) -> None:
+        array.fill(value)
+
+    def filling(self, array: Array, value: float) -> Callable[[], object]:
+        return partial(np.ndarray.fill, array, value)
+
+    def copy(self, array: Array, values: Array) -> None:
+        np.copyto(array, values)
+
+    def duplicate(self, array: Array) -> Array:
+        return array.copy()
+
+    def from_host(self, array: np.ndarray, near: Array) -> Array:
+        return array
+
+    def to_host(self, array: Array) -> np.ndarray:
+        copied: np.ndarray = array.copy()
+        return copied
+
+    def widen(self, wide: Array, narrow: Array) -> None:
+        wide[:] = narrow
+
+    def rounded(self, wide: Array, dtype: DType) -> Array:
+        with np.errstate(over="ignore"):
+            return wide.astype(dtype)
+
+    def join(self, parts: Sequence[Array], out: Array) -> None:
+        np.concatenate(parts, out=out)
+
+    def spread(self, each: Array, out: Array) -> None:
+        out[:] = np.repeat(each, out.size // each.size)
+
+    def upload(self, near: Array) -> Callable[[tuple[np.ndarray, ...], Stream], tuple[Array, ...]]:
+        return lambda pieces, stream: pieces
+
+    def mirror(self, near: Array) -> Callable[[np.ndarray, int, Stream], Array]:
+        return lambda array, known, stream: array
+
+    def is_finite(self, array: Array) -> bool:
+        return bool(np.isfinite(array).all())
+
+    def sum_of_squares(self, g: Array, factor: float) -> float:
+        return SumOfSquares(g.dtype.name)(storage(g), factor)
+
+    def average(self, new: Array, mean: Array, x: Array, weight: float) -> None:
+        average_kernel(x.dtype.name)(new, mean, x, weight)
+
+    def feasible(self, prox: Proximal, flat: Array, shape: tuple[int, ...]) -> Array:
+        return prox.feasible(flat.reshape(shape)).reshape(-1)
+
+    def tying_map(
+        self, prox: Any, shape: tuple[int, ...], layout: Layout, near: Array
+    ) -> Callable[..., None]:
+        def apply(
+            stream: Stream,
+            x: np.ndarray,
+            rates: np.ndarray,
+            copies: tuple[np.ndarray, ...],
+            counts: None = None,
+        ) -> None:
+            here = x.view(layout.x)  # 16-bit numbers lie in uint16
+            point = here.astype(np.float64).reshape(shape)
+            if np.isfinite(point).all() and point.size:
+                here[:] = prox.solve(point, rates.reshape(shape)).ravel()
+            for narrow, form in zip(copies, layout.copies, strict=True):
+                narrow.view(form)[:] = here
+
+        return apply
+
+    dense_step = staticmethod(DenseStep)
+    rate_kernel = staticmethod(rate_kernel)
+    norm_kernel = staticmethod(norm_kernel)
+    row_step = staticmethod(RowStep)
+    catch_up = staticmethod(CatchUp)
+    row_sums = staticmethod(RowSums)
+
+    def prepare(self, kernel: Any, near: Array) -> None:
+        pass
 
 
-def flat_view(
-    name: str,
-    array: Any,
-    like: Any = None,
-    writable: bool = False,
-    stream: Any = None,
-    near: Any = None,
-) -> Any:
-    """Return the array as one dimension, without a copy, or say why the kernels cannot take it.
-
-    Parameters
-    ----------
-    name : str
-        What the caller calls the array.
-    array : ndarray or CUDA array
-        C-contiguous, aligned, of any shape and of one of the formats of parameters.
-    like : ndarray or CUDA array, optional
-        Demand this array's place and shape, and its dtype or that of its arithmetic.
-    writable : bool
-        Demand an array that may be written to.
-    stream : object, optional
-        The CUDA stream on which to use it; see `device.view`.
-    near : ndarray or CUDA array, optional
-        Demand this array's place; by default that of ``like``.
-    """
-    near = like if near is None else near
-    if stream is None and isinstance(array, np.ndarray) and isinstance(like, np.ndarray):
-        return arrays.flat_view(name, array, like, writable)  # the short way of a step
-    there = is_on_device(array)
-    if near is not None and there != is_on_device(near):
-        kinds = ("a NumPy array", "a CUDA array")
-        raise TypeError(
-            f"{name} is {kinds[there]}, expected {kinds[not there]} like params: nothing is "
-            "copied between host and device unasked"
-        )
-    if there:
-        return _device().flat_view(name, array, like, writable, stream, near)
-    if stream is not None:
-        raise ValueError(f"stream is {stream!r} with {name} on the host, expected None")
-    return arrays.flat_view(name, array, like, writable)
+HOST: Backend = _Host()
 
 
-def demand_host(name: str, array: Any, why: str) -> None:
+def backend_of(array: Array) -> Backend:
+    """Return what works where an array lies."""
+    if isinstance(array, np.ndarray) or not is_on_device(array):
+        return HOST
+    from .cuda.backend import DEVICE
+
+    return DEVICE
+
+
+def demand_host(name: str, array: object, why: str) -> None:
     """Refuse a CUDA array, which NumPy would copy to the host unasked, and say why."""
     if is_on_device(array):
         raise TypeError(f"{name} is a CUDA array, expected one on the host: {why}")
 
 
-def kernels_for(array: Any) -> Kernels:
+# -- for callers that do not hold a backend yet ------------------------------------------------
+
+
+def kernels_for(array: Array) -> Backend:
     """Return what makes the kernels that run where an array lies."""
-    return _device_kernels() if is_on_device(array) else _HOST
+    return backend_of(array)
 
 
-_HOST = Kernels(DenseStep, rate_kernel, norm_kernel, RowStep, CatchUp, RowSums)
+def flat_view(
+    name: str,
+    array: Array,
+    like: Any = None,
+    writable: bool = False,
+    stream: Stream = None,
+    near: Array = None,
+) -> Array:
+    """Return an array as one dimension; see `Backend.flat_view`."""
+    known = near if near is not None else array if like is None else like
+    return backend_of(known).flat_view(name, array, like, writable, stream, near)
 
 
-@cache
-def _device_kernels() -> Kernels:
-    device = _device()
-    return Kernels(
-        dense_step=device.DenseStep,
-        rate_kernel=device.RateKernel,
-        norm_kernel=device.NormKernel,
-        row_step=device.RowStep,
-        catch_up=device.CatchUp,
-        row_sums=device.RowSums,
-        decided_step=device.DecidedStep,
-        tying_map=device.TyingMap,
-    )
+def empty(n: int, dtype: Any, near: Array) -> Array:
+    """Return a new flat array."""
+    return backend_of(near).empty(n, dtype, near)
 
 
-def sent_beside(near: Any) -> Sent:
-    """Return what brings numbers of the host to where an array lies, for one table."""
-    if is_on_device(near):
-        return Sent(_device().Upload(near), _device().Mirror(near))
-    return Sent(lambda arrays, stream: arrays, lambda array, known, stream: array)
+def fill(array: Array, value: float) -> None:
+    """Write one number everywhere."""
+    backend_of(array).fill(array, value)
 
 
-def prepare(kernel: Any, near: Any) -> None:
-    """Compile a kernel, so that what a device lacks is said before the first step is taken."""
-    if is_on_device(near):
-        with _device().device_of(near):
-            kernel.compiled  # noqa: B018  (compiles)
+def copy(array: Array, values: Array) -> None:
+    """Copy numbers into an array."""
+    backend_of(array).copy(array, values)
 
 
-def on_one_stream(a: Any, b: Any) -> bool:
-    """Tell whether two arrays are used on one stream; those of the host are."""
-    if isinstance(a, np.ndarray):
-        return True
-    handle_of = _device().handle_of
-    return bool(a.stream is b.stream or handle_of(a.stream) == handle_of(b.stream))
+def moved(array: np.ndarray, near: Array) -> Array:
+    """Return a host array beside another one."""
+    return backend_of(near).from_host(array, near)
 
 
-def read_stream(stream: Any, near: Any) -> Any:
-    """Return Numba's stream for that of any library, where arrays lie on a device."""
-    return _device().read_stream(stream) if is_on_device(near) else stream
-
-
-def empty(n: int, dtype: Any, near: Any) -> Any:
-    """Return a flat array beside another."""
-    if is_on_device(near):
-        return _device().empty(n, dtype, near)
-    return aligned(n, dtype, near)
-
-
-def fill(array: Any, value: Any) -> None:
-    """Write one number everywhere; where bfloat16 lies as uint16, its pattern."""
-    if is_on_device(array):
-        _device().fill(array, value)
-    else:
-        array.fill(value)
-
-
-def filling(array: Any, value: Any) -> Callable[[], object]:
-    """Return what writes one number everywhere: on the host, one call of compiled code."""
-    return partial(_device().fill if is_on_device(array) else np.ndarray.fill, array, value)
-
-
-def copy(array: Any, values: Any) -> None:
-    """Copy numbers of the same shape and dtype into an array, from where it lies or the host."""
-    if is_on_device(array):
-        _device().write(array, values)
-    else:
-        np.copyto(array, values)
-
-
-def widen(wide: Any, narrow: Any) -> None:
-    """Copy numbers of 16 bits into an array of float32."""
-    if is_on_device(wide):
-        _device().widen(wide, storage(narrow), narrow.dtype.name)
-    else:
-        wide[:] = narrow
-
-
-def join(parts: Sequence[Any], out: Any) -> None:
-    """Copy flat arrays into one, one after the other."""
-    if not is_on_device(out):
-        np.concatenate(parts, out=out)
-        return
-    start = 0
-    for part in parts:
-        if part.size:
-            _device().write(out[start : start + part.size], part)
-        start += part.size
-
-
-def spread(each: Any, out: Any) -> None:
-    """Write each number to as many places of an array, side by side, as there are for it."""
-    if is_on_device(out):
-        _device().spread(each, out)
-    else:
-        out[:] = np.repeat(each, out.size // each.size)
-
-
-def stream_of(array: Any) -> Any:
-    """Return the stream of a view on a device; None on the host."""
-    return array.stream if is_on_device(array) else None
-
-
-def stream_for(stream: Any, near: Any) -> Any:
-    """Return the stream that is meant, by default Numba's default stream; None on the host."""
-    if is_on_device(near):
-        return 0 if stream is None else _device().read_stream(stream)
-    if stream is not None:
-        raise ValueError(f"stream is {stream!r} with params on the host, expected None")
-    return None
-
-
-def bound(array: Any, stream: Any) -> Any:
-    """Return a view of an array that is used on a stream; on the host, the array."""
-    return array if stream is None else array.bind(stream)
-
-
-def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:
-    """Return the whole numbers of a CUDA array on the host; it waits for them."""
-    numbers: np.ndarray = _device().read_integers(name, array, stream)
-    return numbers
-
-
-def moved(array: np.ndarray, near: Any) -> Any:
-    """Return an array of the host where another one lies."""
-    return _device().moved(array, near) if is_on_device(near) else array
-
-
-def on_host(array: Any) -> np.ndarray:
+def on_host(array: Array) -> np.ndarray:
     """Return a copy on the host."""
-    copied: np.ndarray = _device().on_host(array) if is_on_device(array) else array.copy()
-    return copied
+    return backend_of(array).to_host(array)
 
 
-def wait(array: Any) -> None:
-    """Wait for the device on which an array lies."""
-    if is_on_device(array):
-        _device().wait(array)
+def wait(array: Array) -> None:
+    """Wait for all work on the device of an array."""
+    backend_of(array).wait(array)
 
 
-def duplicate(array: Any) -> Any:
+def duplicate(array: Array) -> Array:
     """Return a copy of a flat array where it lies."""
-    if not is_on_device(array):
-        return array.copy()
-    new = empty(array.size, array.dtype, array)
-    copy(new, array)
-    return new
+    return backend_of(array).duplicate(array)
 
 
-def narrowed(wide: Any, dtype: Any) -> Any:
-    """Return a copy of a flat array of float64, rounded to float32 or kept."""
-    if not is_on_device(wide):
-        with np.errstate(over="ignore"):
-            return wide.astype(dtype)
-    new = empty(wide.size, dtype, wide)
-    _device().narrow(new, wide)
-    return new
+def narrowed(wide: Array, dtype: Any) -> Array:
+    """Return a rounded copy of a flat array of float64."""
+    return backend_of(wide).rounded(wide, dtype)
 
 
-def is_finite(array: Any) -> bool:
-    """Tell whether all numbers of a flat array are finite; it waits for a device."""
-    if is_on_device(array):
-        # So small a factor that no square overflows.
-        return math.isfinite(sum_of_squares(array, 2.0**-700))
-    return bool(np.isfinite(array).all())
+def is_finite(array: Array) -> bool:
+    """Tell whether all numbers of a flat array are finite."""
+    return backend_of(array).is_finite(array)
 
 
-def average(new: Any, mean: Any, x: Any, weight: float) -> None:
-    """Write to ``new`` the mean, in float64, of one array more, which has so large a weight."""
-    if is_on_device(x):
-        _device().average(new, mean, x, weight)
-    else:
-        average_kernel(x.dtype.name)(new, mean, x, weight)
+def average(new: Array, mean: Array, x: Array, weight: float) -> None:
+    """Write to ``new`` the mean of one array more."""
+    backend_of(x).average(new, mean, x, weight)
 
 
-def address(array: Any) -> int:
-    """Return where the array starts in memory."""
-    interface = getattr(array, "__cuda_array_interface__", None)
-    return int(array.ctypes.data if interface is None else interface["data"][0])
-
-
-def overlap(a: Any, b: Any) -> bool:
-    """Tell whether two contiguous arrays share memory."""
-    if isinstance(a, np.ndarray):
-        shared: bool = np.may_share_memory(a, b)
-        return shared
-    start, other = address(a), address(b)
-    return bool(start < other + b.nbytes and other < start + a.nbytes)
-
-
-def is_same(array: Any, other: Any) -> bool:
-    """Tell whether two views of a device are of the same numbers; on the host that costs too much.
-
-    There is a new view of an array of another library in every step.
-    """
-    return is_on_device(array) and array.dtype == other.dtype and address(array) == address(other)
-
-
-def sum_of_squares(g: Any, factor: float) -> float:
-    """Return the sum of the squares of ``factor * g``, the same bits on every device."""
-    if is_on_device(g):
-        return float(_device().SumOfSquares(g.dtype.name)(storage(g), factor))
-    return SumOfSquares(g.dtype.name)(storage(g), factor)
-
-
-def feasible(prox: Proximal, flat: Any, shape: tuple[int, ...]) -> Any:
-    """Return the flat point of a map's domain that is nearest to one of such a shape.
-
-    It is a new array on the host; on a device, it is the same, and the map is a separable one.
-    """
-    if not is_on_device(flat):
-        return prox.feasible(flat.reshape(shape)).reshape(-1)
-    if type(prox).feasible is not Proximal.feasible:
-        arrays, scalars = prox.parameters(shape, flat.dtype)
-        walls = tuple(moved(wall.astype(flat.dtype), flat) for wall in arrays)
-        _device().project(prox.prox, flat, walls, scalars)
-    return flat
-
-
-def index_of(array: Any) -> int | None:
-    """Return the number of the CUDA device on which a view lies; None on the host."""
-    return _device().index_of(array) if is_on_device(array) else None
-
-
-@cache
-def _device() -> Any:
-    from .cuda import backend as device
-
-    return device
+def feasible(prox: Proximal, flat: Array, shape: tuple[int, ...]) -> Array:
+    """Return the nearest flat point of a map's domain."""
+    return backend_of(flat).feasible(prox, flat, shape)

@@ -80,7 +80,8 @@ def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", *
     made = {}
     table = opt._rows[0].admit(0, 0)
     table._steps.clear()  # row-wise methods have one
-    table._kernels = SimpleNamespace(
+    table._backend = SimpleNamespace(
+        prepare=lambda kernel, near: None,
         row_step=lambda *given: made.setdefault("step", RowStep(*given)),
         catch_up=lambda *given: made.setdefault("catch up", CatchUp(*given)),
     )

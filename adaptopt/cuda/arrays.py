@@ -140,6 +140,12 @@ def index_of(array: Any) -> int:
     return 0 if memory is None else int(memory.context.device.id)
 
 
+def address(array: Any) -> int:
+    """Return where a view starts in memory."""
+    interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
+    return int(array.ctypes.data if interface is None else interface["data"][0])
+
+
 def _index(array: Any) -> int:
     """Return the number of the device on which an array of CuPy or torch lies."""
     device = getattr(array, "device", None)
@@ -218,8 +224,7 @@ def rows_in_words(name: str, array: Any, near: Any) -> tuple[Any, int]:
             f"{name} lies on CUDA device {index_of(seen)}, expected {index_of(near)} like x0"
         )
     row = seen.dtype.itemsize * math.prod(seen.shape[1:])
-    interface = getattr(seen, "__cuda_array_interface__", None)
-    start = seen.ctypes.data if interface is None else interface["data"][0]
+    start = address(seen)
     size = next(size for size in (8, 4, 2, 1) if row % size == 0 and start % size == 0)
     return seen.reshape(seen.size).view(np.dtype(f"u{size}")), row // size
 

@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 
 
+def is_on_device(array: object) -> bool:
+    """Tell whether an array is a CUDA array; the simulator's have another mark."""
+    if isinstance(array, np.ndarray):
+        return False
+    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+
+
 def copied(name: str, array: Any, values: Any = None) -> Any:
     """Return a C-contiguous copy of the array's own kind: of torch, of CuPy, else of Numba.
 

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .. import placement
-from ..placement import flat_view
+from ..placement import HOST, Backend, backend_of
 
 # The name of an array that is given without one.
 ALONE = ""
@@ -56,22 +55,21 @@ def label(what: str, name: str) -> str:
 def read_params(params: Any) -> dict[str, np.ndarray]:
     """Return the arrays by name, checked."""
     if not isinstance(params, Mapping):
-        return {ALONE: _seen("params", params, writable=True)}
+        return {ALONE: backend_of(params).view("params", params, writable=True)}
     if not params:
         raise ValueError("params is empty, expected at least one array")
     for name in params:
         if not (isinstance(name, str) and name):
             raise TypeError(f"params has the name {name!r}, expected a string that is not empty")
     given = {
-        name: _seen(label("params", name), array, writable=in_file(array))
+        name: backend_of(array).view(label("params", name), array, writable=in_file(array))
         for name, array in params.items()
     }
     _refuse_overlaps(given)
     first, *others = given
     for name in others:
-        places = [placement.index_of(given[key]) for key in (first, name)]
-        if places[0] != places[1]:
-            where = ["the host" if at is None else f"CUDA device {at}" for at in places]
+        where = [backend_of(given[key]).place(given[key]) for key in (first, name)]
+        if where[0] != where[1]:
             raise ValueError(
                 f"params[{first!r}] lies on {where[0]} and params[{name!r}] on {where[1]}, "
                 "expected one place: make an Optimizer for each"
@@ -84,7 +82,7 @@ def _refuse_overlaps(given: Mapping[str, Any]) -> None:
     spans: list[tuple[Any, int, int, str]] = []
     for name, array in given.items():
         if array.size:
-            start, file = placement.address(array), _file_of(array)
+            start, file = backend_of(array).address(array), _file_of(array)
             spans.append((None, start, start + array.nbytes, name))
             if file is not None:
                 at = file[1]
@@ -110,16 +108,8 @@ def _file_of(array: Any) -> tuple[tuple[int, int], int] | None:
         status = os.stat(owner.filename)
     except OSError:  # it has been removed
         return None
-    start = owner.offset + placement.address(array) - placement.address(owner)
+    start = owner.offset + HOST.address(array) - HOST.address(owner)
     return (status.st_dev, status.st_ino), start
-
-
-def _seen(name: str, array: Any, writable: bool = False) -> Any:
-    """Return an array of the host as it is, and Numba's view of a CUDA array."""
-    flat = flat_view(name, array, writable=writable)
-    if not placement.is_on_device(array):
-        return np.asarray(array) if isinstance(array, np.matrix) else array
-    return flat.reshape(*array.shape) if tuple(array.shape) else flat.reshape(())
 
 
 def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = None) -> Any:
@@ -158,7 +148,9 @@ def _key(value: Any) -> Any:
     return value
 
 
-def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> list[np.ndarray]:
+def pack(
+    params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], backend: Backend
+) -> list[np.ndarray]:
     """Copy arrays into one buffer; return each group's part, which starts a cache line.
 
     What lies in a file stays there.
@@ -171,11 +163,11 @@ def pack(params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]) -> l
         -(-size * dtype.itemsize // LINE) * LINE for size, dtype in zip(sizes, dtypes, strict=True)
     ]
     near = next(iter(params.values()))  # all lie in one place
-    buffer = placement.empty(sum(room), np.uint8, near)
+    buffer = backend.empty(sum(room), np.uint8, near)
     parts, start = [], 0
     for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):
         part = buffer[start : start + size * dtype.itemsize].view(dtype)
-        placement.join([params[name].reshape(params[name].size) for name in names], part)
+        backend.join([params[name].reshape(params[name].size) for name in names], part)
         parts.append(part)
         start += width
     packed = iter(parts)

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core.errors import NumbaError
 
-from .. import placement
-from ..arrays import storage
+from ..arrays import Array, DType, storage
 from ..cuda.arrays import join
+from ..cuda.backend import DEVICE
 from ..cuda.launch import DeviceKernel, device_of
 from ..cuda.reductions import WantedSquares
+from ..cuda.step import DecidedStep
 from ..cuda.verdict import (
     ALWAYS,
     BIG,
@@ -79,16 +80,16 @@ class Deferral:
         self._counted = Counted()
         sizes = [hi - lo for group in groups for lo, hi in group.spans]
         ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]], dtype=np.int64)
-        self._ends = placement.moved(ends, near)
+        self._ends = DEVICE.from_host(ends, near)
         # For sums of squares of blocks, and views of where those of each gradient are.
-        self._sums = [placement.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(3)]
+        self._sums = [DEVICE.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(3)]
         self._places = [[sums[lo:hi] for lo, hi in pairwise(ends.tolist())] for sums in self._sums]
         # Without a norm there are none to look at.
-        self._looked_at = self._ends if self.may_skip else placement.moved(ends[:1].copy(), near)
-        self._factors = placement.moved(np.array([*TRIED, *[1.0] * (FACTORS - FOUND)]), near)
+        self._looked_at = self._ends if self.may_skip else DEVICE.from_host(ends[:1].copy(), near)
+        self._factors = DEVICE.from_host(np.array([*TRIED, *[1.0] * (FACTORS - FOUND)]), near)
         counts = np.zeros(COUNTS, np.int64)
         counts[ALWAYS] = 1
-        self._counts = placement.moved(counts, near)
+        self._counts = DEVICE.from_host(counts, near)
         self._verdict = Verdict(gradients.factors_for)
         firsts = list(accumulate([len(group.spans) for group in groups], initial=0))
         self._groups = [
@@ -100,11 +101,11 @@ class Deferral:
             group.compile_map()
         for deferred in self._groups:
             dtype = deferred.group.flat.dtype
-            kernels += [deferred.kernel, deferred.group.decided_step(dtype)]
+            kernels += [deferred.kernel, deferred.decided_step(dtype)]
             if self.may_skip or deferred.group.method.measures:
                 kernels.append(WantedSquares(dtype.name))
         for kernel in kernels:
-            placement.prepare(kernel, near)
+            DEVICE.prepare(kernel, near)
 
     def step(self, gs: Sequence[Sequence[Any]], seed: int) -> None:
         """Start a step along the flat gradients of each group."""
@@ -114,7 +115,7 @@ class Deferral:
         self.pending += 1
         flat = [g for group in gs for g in group]
         main = flat[0].stream
-        others = [g.stream for g in flat[1:] if not placement.on_one_stream(g, flat[0])]
+        others = [g.stream for g in flat[1:] if not DEVICE.on_one_stream(g, flat[0])]
         with device_of(self._near):
             again = larger = self._sums[0]
             if self.may_skip:
@@ -138,7 +139,7 @@ class Deferral:
             for other in others:
                 join(other, [main])
         for deferred, group in zip(self._groups, gs, strict=True):
-            deferred.group.start_decided(group, self._counts, deferred.numbers)
+            deferred.step(group, self._counts)
 
     def _sum_up(
         self,
@@ -159,8 +160,8 @@ class Deferral:
     def read(self) -> Counted:
         """Wait for the device, and return where it stands; the groups' numbers are read too."""
         if self.pending:
-            placement.wait(self._near)
-            numbers = placement.on_host(self._counts).tolist()
+            DEVICE.wait(self._near)
+            numbers = DEVICE.to_host(self._counts).tolist()
             before = self._counted.t
             self._counted = Counted(*[numbers[k] for k in (T, SKIPPED, LAST)])
             self.pending = 0
@@ -173,7 +174,7 @@ class Deferral:
         """Stand after step ``t``, with the groups' numbers as the host has them."""
         counts = np.zeros(COUNTS, np.int64)
         counts[[T, SKIPPED, ALWAYS]] = t, skipped, 1
-        placement.copy(self._counts, counts)
+        DEVICE.copy(self._counts, counts)
         self._counted, self.pending = Counted(t, skipped), 0
         for deferred in self._groups:
             deferred.write()
@@ -190,8 +191,8 @@ class _Deferred:
         self._counts = transformation.count, len(decay_coefs), len(coefs)
         self.kernel = Coefficients(method, group.number.name, *self._counts)
         self._width = FETCHERS if method.measures else 1
-        self.numbers = placement.moved(np.zeros(1 + sum(self._counts), group.number), near)
-        self._scalars = placement.moved(np.array([*group.scalars, 0.0]), near)
+        self.numbers = DEVICE.from_host(np.zeros(1 + sum(self._counts), group.number), near)
+        self._scalars = DEVICE.from_host(np.array([*group.scalars, 0.0]), near)
         self._rates = RateTable(method)
         self._table: Any = None
         self._start = 0
@@ -208,8 +209,8 @@ class _Deferred:
         table = self._rates.fill(t, RATES)
         if not table.size:
             self.group.method.lr_at(t)
-        self._table, self._start = placement.moved(table, self.group.flat), t
-        placement.wait(self.group.flat)  # a copy may go on when it returns: see `Optimizer._go_on`
+        self._table, self._start = DEVICE.from_host(table, self.group.flat), t
+        DEVICE.wait(self.group.flat)  # a copy may go on when it returns: see `Optimizer._go_on`
 
     def launch(self, stream: Any, sums: Any, ends: Any, counts: Any, factors: Any) -> None:
         """Have the device compute the coefficients."""
@@ -220,17 +221,33 @@ class _Deferred:
             self._scalars, self.numbers,
         )  # fmt: skip
 
+    def decided_step(self, dtype: DType) -> DecidedStep:
+        """Return the step along gradients of a dtype that the device takes or not."""
+        layout = self.group.layout._replace(gradient=dtype.name)
+        return DecidedStep(self.group.functions, layout)
+
+    def step(self, gradients: Sequence[Array], counts: Array) -> None:
+        """Start a step along flat gradients, which the device takes if ``counts`` say so."""
+        group = self.group
+        for part, g in group.stretches(gradients, 0, len(gradients)):
+            self.decided_step(g.dtype)(
+                *(part.x, storage(g), part.arrays, part.start, counts, self.numbers),
+                group.prox_coefs,
+            )
+        if not group.prox.is_separable:
+            group.apply_map(gradients, 0, len(gradients), counts)
+
     def read(self) -> None:
         """Tell the group what the device has computed for the last step."""
         transforms, decays, coefs = self._counts
-        numbers = placement.on_host(self.numbers).tolist()[transforms + decays :]
+        numbers = DEVICE.to_host(self.numbers).tolist()[transforms + decays :]
         self.group.coefs = tuple(numbers[:coefs])
-        scalars = placement.on_host(self._scalars).tolist()
+        scalars = DEVICE.to_host(self._scalars).tolist()
         self.group.scalars = tuple(scalars[: len(self.group.scalars)])
 
     def write(self) -> None:
         """Tell the device what the group's scalars are, and forget what rates come next."""
-        placement.copy(self._scalars, np.array([*self.group.scalars, 0.0]))
+        DEVICE.copy(self._scalars, np.array([*self.group.scalars, 0.0]))
         self._table = None
 
 

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from .. import placement
 from ..arrays import FORMATS, check_csr, compute_dtype
 from ..kernels.coalesce import coalesce
 from ..kernels.formats import step_key
-from ..placement import flat_view, is_on_device
+from ..placement import HOST, Backend
 from ..prox.separable import Proximal
 from .checkpoint import Stored
 from .group import Group
@@ -59,7 +58,9 @@ class _Like(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_row_gradient(name: str, given: Any, params: Any, stream: Any = None) -> RowGradient:
+def read_row_gradient(
+    name: str, given: Any, params: Any, backend: Backend, stream: Any = None
+) -> RowGradient:
     """Return a pair (rows, grads) or a CSR matrix, checked, with its rows in order."""
     if params.ndim == 0:
         raise ValueError(f"{name} is sparse, expected an array for params without rows")
@@ -67,24 +68,20 @@ def read_row_gradient(name: str, given: Any, params: Any, stream: Any = None) ->
         if len(given) != 2:
             raise ValueError(f"{name} is a tuple of {len(given)}, expected a pair (rows, grads)")
         rows, values = given
-    elif is_on_device(params) or getattr(given, "format", None) != "csr":
-        where = "CUDA arrays" if is_on_device(params) else "NumPy arrays"
+    elif backend is not HOST or getattr(given, "format", None) != "csr":
+        way = ": of a sparse tensor g, after g = g.coalesce(), g.indices()[0] and g.values()"
         if hasattr(given, "tocsr"):
-            call = "" if is_on_device(params) else ": use its tocsr()"
-        else:
-            call = ": of a sparse tensor g, after g = g.coalesce(), g.indices()[0] and g.values()"
+            way = ", or a CSR matrix: use its tocsr()" if backend is HOST else ""
         raise TypeError(
             f"{name} is a {type(given).__module__.partition('.')[0]} {type(given).__name__}, "
-            f"expected a pair (rows, grads) of whole rows for {where}"
-            f"{'' if is_on_device(params) or not hasattr(given, 'tocsr') else ', or a CSR matrix'}"
-            f"{call}"
+            f"expected a pair (rows, grads) of whole rows for {backend.name}{way}"
         )
     else:
         rows, values = _rows_of_csr(name, given, params)
-    places = _read_integers(f"rows of {name}", rows, params, stream)
+    places = _read_integers(f"rows of {name}", rows, backend, stream)
     like: Any = _Like(_dtype_like(name, values, params), (places.size, *params.shape[1:]))
-    flat = flat_view(name, values, like=like, stream=stream, near=params)
-    if placement.overlap(flat, params):
+    flat = backend.flat_view(name, values, like=like, stream=stream, near=params)
+    if backend.overlap(flat, params):
         raise ValueError(
             f"{name} overlaps params, expected an array of its own: entries would be read after "
             "they were updated"
@@ -106,10 +103,12 @@ def _dtype_like(name: str, values: Any, params: Any) -> np.dtype[Any]:
     return np.dtype(form)
 
 
-def read_rows(name: str, rows: Any, params: Any, stream: Any = None) -> np.ndarray:
+def read_rows(
+    name: str, rows: Any, params: Any, backend: Backend, stream: Any = None
+) -> np.ndarray:
     """Return distinct rows of a parameter in order, checked."""
     count = params.shape[0] if params.ndim else 0
-    found: np.ndarray = _coalesce(name, _read_integers(name, rows, params, stream), count).rows
+    found: np.ndarray = _coalesce(name, _read_integers(name, rows, backend, stream), count).rows
     return found
 
 
@@ -124,15 +123,11 @@ def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
     return found
 
 
-def _read_integers(name: str, rows: Any, params: Any, stream: Any) -> np.ndarray:
-    if is_on_device(rows):
-        if not is_on_device(params):
-            raise TypeError(f"{name} are a CUDA array, expected integers on the host like params")
-        array = placement.read_integers(name, rows, stream)
-    elif isinstance(rows, np.ma.MaskedArray):
+def _read_integers(name: str, rows: Any, backend: Backend, stream: Any) -> np.ndarray:
+    if isinstance(rows, np.ma.MaskedArray):
         raise TypeError(f"{name} are a MaskedArray, expected integers without a mask")
-    else:
-        array = np.asarray(rows)
+    rows = backend.integers(name, rows, stream)
+    array = np.asarray(rows)
     if array.size == 0 and not isinstance(rows, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype not in (np.int32, np.int64):
@@ -254,7 +249,7 @@ class Members:
         for k, table in self._tables.items():
             g, now = gs[k], self._steps[k]
             if g is not None and (_is_whole(g) or table.waits_long(now)):
-                stream = placement.stream_of(g.values if isinstance(g, RowGradient) else g)
+                stream = self.group.backend.stream_of(g.values if isinstance(g, RowGradient) else g)
                 table.flush(now - 1, self._before[k], self._noise(seed, now), stream)
 
     def calls(
@@ -272,7 +267,7 @@ class Members:
                 made += self.group.calls(gs, first, end, prepared, transform_coefs, key, threads)
         for k, table in self._tables.items():
             if _is_whole(gs[k]):
-                made += table.marks(self._steps[k], placement.stream_of(gs[k]))
+                made += table.marks(self._steps[k], self.group.backend.stream_of(gs[k]))
         return made
 
     def _runs(self, gs: Sequence[Gradient]) -> Iterator[tuple[int, int]]:
@@ -362,8 +357,8 @@ class Members:
                     "one are not stationary either"
                 )
             values = self.group.table(k).sums(g).values
-            placement.wait(values)
-            sums = placement.on_host(values)
+            self.group.backend.wait(values)
+            sums = self.group.backend.to_host(values)
             norms.append(float(np.max(np.abs(sums), initial=0.0)))
             if not np.isfinite(norms[-1]):
                 norms[-1] = math.nan

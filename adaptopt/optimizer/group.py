@@ -12,23 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import placement
 from ..arrays import compute_dtype, storage
 from ..kernels.loops import hands
 from ..kernels.plan import Penalty, Plan
 from ..kernels.reductions import squares_of_parts
 from ..kernels.step import Layout
 from ..kernels.threads import THREADED_FROM
+from ..placement import Backend
 from ..prox.separable import Proximal, check_fits, cost_with_penalty, l1_gradients, with_penalty
 from .clipping import Transformation, total
 from .precision import Precision
 from .state import Entry
 from .table import RowGradient, Table
-
-# Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
-# as much as copying so many float32 numbers next to those of the other parameters. On a CUDA device
-# a copy costs a launch, as the call does.
-WORTH_A_CALL = 16_384
 
 # What is asked of thousands of small gradients in each step, at some 50 ns each.
 _SHAPE, _DTYPE, _BASE = attrgetter("shape"), attrgetter("dtype"), attrgetter("base")
@@ -76,6 +71,8 @@ class Group:
         How to keep parameters and state.
     transformation : Transformation
         What is done to the gradients first.
+    backend : Backend
+        What works where they lie.
     allocate : callable, optional
         ``allocate(name, n, dtype)`` makes the arrays of the state; by default in memory.
     resumed : bool
@@ -90,18 +87,13 @@ class Group:
         prox: Proximal,
         precision: Precision,
         transformation: Transformation,
+        backend: Backend,
         allocate: Callable[..., np.ndarray] | None = None,
         resumed: bool = False,
     ) -> None:
-        if placement.is_on_device(flat) and not _has_kernel(prox):
-            raise ValueError(
-                f"prox is a {type(prox).__name__} with CUDA arrays, expected a map of each "
-                "coordinate alone or one with terms, advance and result: others run on the host"
-            )
-        self.flat = flat
+        backend.check_map(prox)
+        self.flat, self.backend = flat, backend
         self.looks_closely = False  # whether steps ask what a gradient holds
-        self._kernels = placement.kernels_for(flat)
-        self._worth_a_call = 0 if placement.is_on_device(flat) else WORTH_A_CALL
         self.number = compute_dtype(flat.dtype)
         self._lay_out(shapes)
         self.scalars: tuple[float, ...] = method.initial_scalars()
@@ -120,17 +112,17 @@ class Group:
             wide = (
                 allocate("master", n, self.number)
                 if allocate
-                else placement.empty(n, self.number, flat)
+                else backend.empty(n, self.number, flat)
             )
             copies, x = (x,), wide
             if not resumed:
-                placement.widen(x, flat)
+                backend.widen(x, flat)
         narrow_slots = method.second_moments if precision.state_dtype else ()
         slot_forms = tuple(
             "bfloat16" if name in narrow_slots else self.number.name for name in method.slots
         )
         self._slot_forms = slot_forms
-        self._allocate = allocate or (lambda name, n, dtype: placement.empty(n, dtype, x))
+        self._allocate = allocate or (lambda name, n, dtype: backend.empty(n, dtype, x))
         # A method with one accumulator a row has a group for each parameter.
         kept = (self._shapes[0] or (1,))[0] if method.rowwise else n
         slots = []
@@ -139,10 +131,10 @@ class Group:
         # A method without a formula for its rates has every step write them down.
         # So does one whose step a map goes on with after the kernel.
         # Whether a step needs Python on the host, for a map that ties coordinates together.
-        self.is_tied = not (prox.is_separable or placement.is_on_device(flat))
+        self.is_tied = not (prox.is_separable or backend.is_asynchronous)
         written = not method.rate or not prox.is_separable
         rates = tuple(self._allocate("rates", n, self.number) for _ in range(written))
-        walls, self._prox_coefs = self._walls_of(prox)
+        walls, self.prox_coefs = self._walls_of(prox)
         self._whole = _part_of(x, tuple(slots), walls, rates, copies, 0)
         self._parts: dict[tuple[int, int], Part] = {(0, n): self._whole}
         if not resumed:
@@ -150,13 +142,13 @@ class Group:
         self._buffer: np.ndarray | None = None
         self._places: list[np.ndarray] = []  # of gradients in the buffer: flat, and in shape
         self._shaped_places: list[np.ndarray] = []
-        self._maps: list[Any] | None = None
+        self._maps: list[Callable[..., None]] | None = None
 
         stochastic = precision.rounding == "stochastic" and narrow
         self.draws = stochastic or "bfloat16" in slot_forms
         self._transform = transformation.function
-        self._functions = (self._transform, method.decay, method.rule, prox.prox)
-        self._layout = Layout(
+        self.functions = (self._transform, method.decay, method.rule, prox.prox)
+        self.layout = Layout(
             x=self.number.name if copies else flat.dtype.name,
             gradient=flat.dtype.name,
             slots=slot_forms,
@@ -169,7 +161,7 @@ class Group:
                 transformation.count,
                 len(decay_coefs),
                 len(self.coefs),
-                len(self._prox_coefs),
+                len(self.prox_coefs),
             ),
         )
         self._make_kernels()
@@ -190,7 +182,9 @@ class Group:
         self.spans = list(pairwise(ends))
         self._shapes = list(shapes)
         self._starts = np.array(ends)
-        self._large = [k for k, (lo, hi) in enumerate(self.spans) if hi - lo >= self._worth_a_call]
+        self._large = [
+            k for k, (lo, hi) in enumerate(self.spans) if hi - lo >= self.backend.worth_a_call
+        ]
         self._small = sorted(set(range(len(self.spans))) - set(self._large))
 
     def _read_method(self, method: Any) -> tuple[float, ...]:
@@ -216,20 +210,19 @@ class Group:
 
     def _make_kernels(self) -> None:
         prox, penalty = self.prox, self.method.penalty
-        residual, cost, coefs = prox.residual, prox.cost, self._prox_coefs
+        residual, cost, coefs = prox.residual, prox.cost, self.prox_coefs
         # What is minimised has the penalty that the method itself brings, too.
         if any(penalty):
             residual, cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
             coefs = (*coefs, *penalty)
-        layout = self._layout._replace(coefs=(*self._layout.coefs[:3], len(coefs)))
+        layout = self.layout._replace(coefs=(*self.layout.coefs[:3], len(coefs)))
         is_zero = not any(penalty) and prox.cost is Proximal.cost
         self._penalty = Penalty(cost, residual, layout, coefs, is_zero)
         # By the dtype of the gradient, whose name takes 2 us to ask for.
         self._norms: dict[np.dtype[Any], Any] = {}
         self._steps: dict[np.dtype[Any], Any] = {}
-        self._decided: dict[np.dtype[Any], Any] = {}  # steps that a device decides on
         if not self.method.rowwise:
-            self._step = self._kernels.dense_step(self._functions, self._layout)
+            self._step = self.backend.dense_step(self.functions, self.layout)
             self._steps[self.flat.dtype] = self._step
 
     def _fill_state(self, keep_zeros: bool = False) -> None:
@@ -239,9 +232,9 @@ class Group:
         for name, slot, form in zip(self.method.slots, part.slots, self._slot_forms, strict=True):
             value = initial.get(name, 0.0)
             if value or not keep_zeros:
-                placement.fill(slot, _bfloat16_bits(value) if form == "bfloat16" else value)
+                self.backend.fill(slot, _bfloat16_bits(value) if form == "bfloat16" else value)
         for array in part.rates:
-            placement.fill(array, np.nan)
+            self.backend.fill(array, np.nan)
 
     def reset(self) -> None:
         """Stand before the first step."""
@@ -271,14 +264,14 @@ class Group:
             new._places = self._places[first:end]
             new._shaped_places = self._shaped_places[first:end]
         decay_coefs = new._read_method(method)
-        new._functions = (self._transform, method.decay, method.rule, self.prox.prox)
-        before, *_, after = self._layout.coefs
+        new.functions = (self._transform, method.decay, method.rule, self.prox.prox)
+        before, *_, after = self.layout.coefs
         coefs = (before, len(decay_coefs), len(new.coefs), after)
-        new._layout = self._layout._replace(coefs=coefs)
+        new.layout = self.layout._replace(coefs=coefs)
         new._make_kernels()
         new._tables = {
             k - first: table.with_method(
-                new._part(*new.spans[k - first]), method, new._functions, new._layout
+                new._part(*new.spans[k - first]), method, new.functions, new.layout
             )
             for k, table in self._tables.items()
             if first <= k < end
@@ -290,7 +283,7 @@ class Group:
         if self.method.rowwise:
             self.table(0).kernel(self.flat.dtype.name)
         else:
-            placement.prepare(self._step, self.flat)
+            self.backend.prepare(self._step, self.flat)
         self.compile_map()
 
     def compile_map(self) -> None:
@@ -306,14 +299,14 @@ class Group:
             self.method,
             self.prox,
             shape,
-            self._functions,
-            self._layout,
+            self.functions,
+            self.layout,
             part.x,
             part.slots,
             part.walls,
             part.rates,
             part.copies,
-            self._prox_coefs,
+            self.prox_coefs,
             self._penalty,
         )
 
@@ -354,7 +347,7 @@ class Group:
         decay, coefs = prepared
         part = self._whole
         x, arrays, n = part.x, part.arrays, part.x.size
-        numbers = decay + coefs + self._prox_coefs
+        numbers = decay + coefs + self.prox_coefs
         g = g if g.ndim == 1 else g.reshape(-1)
         if n < THREADED_FROM:
             run = self._step.serial
@@ -408,13 +401,13 @@ class Group:
             rest = (transform_coefs, decay_coefs, coefs)
             g = RowGradient(*_ALL_ROWS, gradients[0])
             return [self.row_call(0, g, 0, coefs, rest, key, threads)]
-        numbers = transform_coefs + decay_coefs + coefs + self._prox_coefs
+        numbers = transform_coefs + decay_coefs + coefs + self.prox_coefs
         made = [
             self._call(part, g, numbers, key, threads)
-            for part, g in self._stretches(gradients, first, end)
+            for part, g in self.stretches(gradients, first, end)
         ]
         if not self.prox.is_separable:
-            made.append(partial(self._apply_prox, gradients, first, end))
+            made.append(partial(self.apply_map, gradients, first, end))
         return made
 
     def row_call(
@@ -451,15 +444,15 @@ class Group:
                 self._shapes[k],
                 self.method,
                 self.prox,
-                self._functions,
-                self._layout,
-                self._prox_coefs,
+                self.functions,
+                self.layout,
+                self.prox_coefs,
                 self._allocate,
-                self._kernels,
+                self.backend,
             )
         return self._tables[k]
 
-    def _stretches(self, gradients: Sequence[Any], first: int, end: int) -> list[tuple[Part, Any]]:
+    def stretches(self, gradients: Sequence[Any], first: int, end: int) -> list[tuple[Part, Any]]:
         """Go through some members with few calls: return the part and the gradient of each.
 
         Gradients that lie in the group's own buffer go together, where they are used on one
@@ -473,8 +466,8 @@ class Group:
         found: list[tuple[Part, Any]] = []
         for k in self._elsewhere(gradients, first, end):
             g = gradients[k]
-            together = not g.size or placement.is_same(g, self._places[k])
-            if together and placement.on_one_stream(gradients[first], g):
+            together = not g.size or self.backend.is_same(g, self._places[k])
+            if together and self.backend.on_one_stream(gradients[first], g):
                 continue
             found += self._stretch(gradients, first, k)
             first = k
@@ -502,7 +495,7 @@ class Group:
         if first >= end:
             return []
         lo, hi = self.spans[first][0], self.spans[end - 1][1]
-        g = placement.bound(self._make_buffer()[lo:hi], placement.stream_of(gradients[first]))
+        g = self.backend.bound(self._make_buffer()[lo:hi], self.backend.stream_of(gradients[first]))
         return [(self._part(lo, hi), g)] if lo < hi else []
 
     def together(
@@ -531,7 +524,7 @@ class Group:
         return [
             k
             for k, g in enumerate(given, first)
-            if g.size >= self._worth_a_call or g.dtype != self.flat.dtype
+            if g.size >= self.backend.worth_a_call or g.dtype != self.flat.dtype
         ]
 
     def squares(self, gradients: Sequence[Any], factor: float) -> list[float]:
@@ -546,51 +539,30 @@ class Group:
             and len(gradients) == len(places)
             and all(gradients[k] is places[k] for k in small)
         ):
-            return [placement.sum_of_squares(g, factor) for g in gradients]
+            return [self.backend.sum_of_squares(g, factor) for g in gradients]
         sums = np.empty(len(gradients))
         kernel = squares_of_parts(self.flat.dtype.name)
         kernel(storage(self._make_buffer()), self._starts, factor, sums)
         found: list[float] = sums.tolist()
         for k in self._large:
-            found[k] = placement.sum_of_squares(gradients[k], factor)
+            found[k] = self.backend.sum_of_squares(gradients[k], factor)
         return found
 
-    def _apply_prox(
-        self, gradients: Sequence[Any], first: int, end: int, counts: Any = None
-    ) -> None:
+    def apply_map(self, gradients: Sequence[Any], first: int, end: int, counts: Any = None) -> None:
         """Apply a map that ties the coordinates of a parameter together, in the step's metric.
 
-        A device does so on the streams of the gradients, and where ``counts`` say so.
+        A device does so on the streams of the gradients, if ``counts`` allow it.
         """
-        if placement.is_on_device(self.flat):
-            maps = self._tying_maps()
-            for k in range(first, end):
-                part = self._part(*self.spans[k])
-                maps[k](gradients[k].stream, part.x, part.rates[0], part.copies, counts)
-            return
-        wide = self._whole.x if self.has_master else self.flat
-        for (lo, hi), shape in zip(self.spans[first:end], self._shapes[first:end], strict=True):
-            x = wide[lo:hi].astype(np.float64).reshape(shape)
-            rates = self._whole.rates[0][lo:hi].reshape(shape)
-            if np.isfinite(x).all() and x.size:
-                wide[lo:hi] = self.prox.solve(x, rates).ravel()
-            if self.has_master:
-                self.flat[lo:hi] = wide[lo:hi]
+        maps = self._tying_maps()
+        for k in range(first, end):
+            part, stream = self._part(*self.spans[k]), self.backend.stream_of(gradients[k])
+            maps[k](stream, part.x, part.rates[0], part.copies, counts)
 
-    def _tying_maps(self) -> list[Any]:
-        """Return what a device maps each parameter with."""
+    def _tying_maps(self) -> list[Callable[..., None]]:
+        """Return what maps each parameter."""
         if self._maps is None:
-            make = self._kernels.tying_map
-            prox: Any = self.prox
-            assert make is not None
-            functions = (prox.alone, prox.terms, prox.advance, prox.result)
-            self._maps = [
-                make(
-                    functions, prox.start, prox.number, *prox.tied(hi - lo),
-                    prox.most_steps(hi - lo), self._layout, self.flat,
-                )
-                for lo, hi in self.spans
-            ]  # fmt: skip
+            make = self.backend.tying_map
+            self._maps = [make(self.prox, shape, self.layout, self.flat) for shape in self._shapes]
         return self._maps
 
     def _call(
@@ -600,38 +572,14 @@ class Group:
         dtype = g.dtype
         step = self._steps.get(dtype)
         if step is None:
-            layout = self._layout._replace(gradient=dtype.name)
-            step = self._steps[dtype] = self._kernels.dense_step(self._functions, layout)
+            layout = self.layout._replace(gradient=dtype.name)
+            step = self._steps[dtype] = self.backend.dense_step(self.functions, layout)
         if dtype.itemsize == 2:
             g = storage(g)
         noise = (key, part.start) if self.draws else ()
         n, x = part.x.size, part.x
         made: Callable[[], object] = step.call(threads, n, n, x, g, part.arrays, numbers, noise)
         return made
-
-    # -- a step that a device decides on -----------------------------------------------------------
-
-    def decided_step(self, dtype: np.dtype[Any]) -> Any:
-        """Return the kernel for gradients of a dtype."""
-        step = self._decided.get(dtype)
-        if step is None:
-            make = self._kernels.decided_step
-            assert make is not None
-            layout = self._layout._replace(gradient=dtype.name)
-            step = self._decided[dtype] = make(self._functions, layout)
-        return step
-
-    def start_decided(self, gradients: Sequence[Any], counts: Any, numbers: Any) -> None:
-        """Start a step along flat gradients, where and with what these arrays say."""
-        for part, g in self._stretches(gradients, 0, len(gradients)):
-            self._run_decided(part, g, counts, numbers)
-        if not self.prox.is_separable:
-            self._apply_prox(gradients, 0, len(gradients), counts)
-
-    def _run_decided(self, part: Part, g: Any, counts: Any, numbers: Any) -> None:
-        step = self.decided_step(g.dtype)
-        coefs = self._prox_coefs
-        step(part.x, storage(g), part.arrays, part.start, counts, numbers, coefs)
 
     def _part(self, lo: int, hi: int) -> Part:
         part = self._parts.get((lo, hi))
@@ -647,9 +595,9 @@ class Group:
     def _make_buffer(self) -> np.ndarray:
         """Return the places for all gradients, which are made when they are first wanted."""
         if self._buffer is None:
-            buffer = placement.empty(self.flat.size, self.flat.dtype, self._whole.x)
-            placement.fill(storage(buffer), 0)
-            placement.wait(buffer)
+            buffer = self.backend.empty(self.flat.size, self.flat.dtype, self._whole.x)
+            self.backend.fill(storage(buffer), 0)
+            self.backend.wait(buffer)
             self._remember("opt.grads", (buffer,))
             self._shaped_places = self.shaped(buffer)
             self._places = [buffer[lo:hi] for lo, hi in self.spans]
@@ -681,7 +629,7 @@ class Group:
 
         That of the parameter ``k`` may lie in that parameter's own place.
         """
-        first = placement.address(g) if g.size else 0
+        first = self.backend.address(g) if g.size else 0
         last = first + g.nbytes
         for at, end, what, group, width in self.memory:
             if last <= at or end <= first:
@@ -710,7 +658,7 @@ class Group:
         for array in arrays:
             self.owners.add(id(_owner(array)))
             if array.size:
-                at = placement.address(array)
+                at = self.backend.address(array)
                 self.memory.append((at, at + array.nbytes, what, self, array.dtype.itemsize))
 
     # -- what can be looked at ---------------------------------------------------------------------
@@ -760,23 +708,23 @@ class Group:
     def learning_rates(self, t: int, coefs: tuple[float, ...] | None = None) -> list[np.ndarray]:
         """Return new arrays of the effective rates of the last step ``t``; NaN where t is 0."""
         coefs = self.coefs if coefs is None else coefs
-        out = placement.empty(self.flat.size, self.number, self.flat)
-        placement.wait(self.flat)
+        out = self.backend.empty(self.flat.size, self.number, self.flat)
+        self.backend.wait(self.flat)
         if self._whole.rates:
-            placement.copy(out, self._whole.rates[0])
+            self.backend.copy(out, self._whole.rates[0])
         elif t:
             self._compute_rates(out, self._whole.slots, coefs)
         else:
-            placement.fill(out, np.nan)
-        placement.wait(out)
+            self.backend.fill(out, np.nan)
+        self.backend.wait(out)
         return self.shaped(out)
 
     def _compute_rates(self, out: np.ndarray, slots: Any, coefs: tuple[float, ...]) -> None:
         by_row = bool(slots) and slots[0].size < out.size  # one for each row
-        of_each = placement.empty(slots[0].size, self.number, out) if by_row else out
-        self._kernels.rate_kernel(self.method.rate, self._layout)(of_each, slots, coefs)
+        of_each = self.backend.empty(slots[0].size, self.number, out) if by_row else out
+        self.backend.rate_kernel(self.method.rate, self.layout)(of_each, slots, coefs)
         if by_row:
-            placement.spread(of_each, out)
+            self.backend.spread(of_each, out)
 
     def gradient_norms(self, gradients: Sequence[np.ndarray]) -> list[float]:
         """Return how far each parameter is from stationary along its gradient."""
@@ -792,13 +740,13 @@ class Group:
         if kernel is None:
             layout = self._penalty.layout._replace(gradient=g.dtype.name)
             residual = self._penalty.residual
-            kernel = self._norms[g.dtype] = self._kernels.norm_kernel(residual, layout)
+            kernel = self._norms[g.dtype] = self.backend.norm_kernel(residual, layout)
         return float(kernel(x, storage(g), walls, self._penalty.coefs, 0.0, np.nan))
 
     def _distance(self, lo: int, hi: int, g: np.ndarray) -> float:
         """Return how far a step of rate 1 would move a coordinate at most."""
-        x = placement.on_host(self.flat[lo:hi]).astype(np.float64)
-        g = placement.on_host(g).astype(np.float64)
+        x = self.backend.to_host(self.flat[lo:hi]).astype(np.float64)
+        g = self.backend.to_host(g).astype(np.float64)
         if not (np.isfinite(g).all() and np.isfinite(x).all()):
             return math.nan
         l1, l2 = self.method.penalty
@@ -823,7 +771,7 @@ class Group:
         for value in (*joined, *scalars[0]):
             check_fits(f"a parameter of prox, {type(prox).__name__},", value, self.number)
         walls = (wall.astype(self.number) for wall in joined)
-        return tuple(placement.moved(wall, self.flat) for wall in walls), scalars[0]
+        return tuple(self.backend.from_host(wall, self.flat) for wall in walls), scalars[0]
 
     def _check_hyperparameters(self) -> None:
         for name, value in vars(self.method).items():
@@ -836,11 +784,6 @@ def _owner(array: Any) -> np.ndarray | None:
     while isinstance(array, np.ndarray) and array.base is not None:
         array = array.base
     return array if isinstance(array, np.ndarray) else None
-
-
-def _has_kernel(prox: Proximal) -> bool:
-    """Tell whether a device can apply a map."""
-    return prox.is_separable or getattr(prox, "terms", None) is not None
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import placement
 from ..arrays import compute_dtype
 from ..kernels.formats import step_key
 from ..kernels.loops import hands
 from ..kernels.plan import Plan
 from ..methods.names import read_named
-from ..placement import flat_view
+from ..placement import HOST, backend_of
 from ..prox.separable import Proximal
 from . import state as snapshot
 from .buffers import (
@@ -203,6 +202,7 @@ class Optimizer:
         options = {k: v for k, v in locals().items() if k not in ("self", "params", "method")}
         self._named = isinstance(params, Mapping)
         given = read_params(params)
+        self._backend = backend_of(next(iter(given.values())))
         if isinstance(method, Mapping):
             method = {n: read_named(label("method", n), value) for n, value in method.items()}
         else:
@@ -248,9 +248,9 @@ class Optimizer:
         self._sealed = False  # whether `save` without a path holds for what is in the files
         self._members = group_names(given, methods, proxes)
         for array in given.values():
-            placement.wait(array)
+            self._backend.wait(array)
         flats = {name: array.reshape(array.size) for name, array in given.items()}
-        buffers = pack(given, self._members) if self._named else [flats[ALONE]]
+        buffers = pack(given, self._members, self._backend) if self._named else [flats[ALONE]]
         with self._state_files or contextlib.nullcontext() as state_files:
             self._groups = [
                 Group(
@@ -260,13 +260,14 @@ class Optimizer:
                     proxes[names[0]],
                     precision,
                     self._transformation,
+                    self._backend,
                     state_files.allocator(names[0]) if state_files and names[0] in files else None,
                     resume and names[0] in files,
                 )
                 for buffer, names in zip(buffers, self._members, strict=True)
             ]
         for group in self._groups:
-            placement.wait(group.flat)
+            self._backend.wait(group.flat)
         self._names = list(given)
         self._know_groups()
         self._rows = [
@@ -297,7 +298,7 @@ class Optimizer:
         # What gradients are compared with: params, as Numba sees them on a device.
         self._like = self.params if self._named else given[ALONE]
         self._places: Any = None
-        if placement.is_on_device(self._groups[0].flat):
+        if self._backend.is_asynchronous:
             self._go_to_device()
         if resume:
             self._resume()
@@ -342,7 +343,7 @@ class Optimizer:
             )
         if policy in (None, "propagate") or (policy == "skip" and looks):
             return None
-        if placement.is_on_device(self._groups[0].flat):
+        if self._backend.is_asynchronous:
             raise ValueError(
                 f"nan_policy is {policy!r} for CUDA arrays, expected None: each step would have to "
                 "wait for the device"
@@ -373,7 +374,7 @@ class Optimizer:
         if self._deferral is None:
             for group in self._groups:
                 group.compile()
-        placement.wait(self._groups[0].flat)  # for what was copied there, as in `_go_on`
+        self._backend.wait(self._groups[0].flat)  # for what was copied there, as in `_go_on`
 
     def step(self, grads: Any, *, stream: Any = None) -> None:
         """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
@@ -534,7 +535,7 @@ class Optimizer:
         given = rows if grads is None else (rows, grads)
         if not is_sparse(given):
             raise TypeError(f"grads is None with rows {rows!r}, expected a CSR matrix for rows")
-        g = read_row_gradient("grads", given, params, stream)
+        g = read_row_gradient("grads", given, params, self._backend, stream)
         gs: list[list[Gradient]] = [[None] * len(names) for names in self._members]
         gs[members][k] = g
         if self._sealed:
@@ -563,7 +564,7 @@ class Optimizer:
             return
         if self._transformation.count:
             found = self._transformation.coefficients(
-                lambda factor: [placement.sum_of_squares(g, factor) for g in seen]
+                lambda factor: [self._backend.sum_of_squares(g, factor) for g in seen]
             )
             if found is None:
                 self._skip()
@@ -600,8 +601,8 @@ class Optimizer:
             The CUDA stream on which to work, by default Numba's default stream.
         """
         members, k, params = self._find(name)
-        found = read_rows("rows", rows, params, stream)
-        stream = placement.stream_for(stream, params)
+        found = read_rows("rows", rows, params, self._backend, stream)
+        stream = self._backend.stream_for(stream)
         self._rows[members].catch_up(k, found, self.t, self._seed, stream)
 
     def flush(self, *, stream: Any = None) -> None:
@@ -612,16 +613,16 @@ class Optimizer:
         stream : stream or int, optional
             As for `catch_up`.
         """
-        stream = placement.stream_for(stream, self._groups[0].flat)
+        stream = self._backend.stream_for(stream)
         for rows in self._rows:
             rows.flush(self.t, self._seed, stream)
 
     def _bring_up(self) -> None:
         """Bring all rows up to the last step, once what was started on any stream is done."""
-        placement.wait(self._groups[0].flat)
+        self._backend.wait(self._groups[0].flat)
         if any(rows.lags for rows in self._rows):
             self.flush()
-            placement.wait(self._groups[0].flat)
+            self._backend.wait(self._groups[0].flat)
 
     def _find(self, name: str | None) -> tuple[int, int, Any]:
         """Return the group of a parameter, its place there, and the parameter."""
@@ -705,7 +706,7 @@ class Optimizer:
         gs = self._read_grads(grads)[0]
         self._bring_up()
         if self.loss_scale is not None:
-            gs = [[_divided(g, self.loss_scale) for g in group] for group in gs]
+            gs = [[self._divided(g, self.loss_scale) for g in group] for group in gs]
         norms = [
             norm for rows, g in zip(self._rows, gs, strict=True) for norm in rows.gradient_norms(g)
         ]
@@ -764,7 +765,7 @@ class Optimizer:
 
     def _leaves_out(self, gradients: list[Any]) -> bool:
         """Tell whether a step is left out for its gradients, or say what is wrong with them."""
-        if all(map(placement.is_finite, gradients)):
+        if all(map(self._backend.is_finite, gradients)):
             return False
         if self._nan_policy == "raise":
             raise FloatingPointError(
@@ -861,7 +862,7 @@ class Optimizer:
         first, *others = methods.values()
         several = isinstance(self.method, Mapping) or any(method != first for method in others)
         self._put(method=self._methods_view(methods) if several else first)
-        if placement.is_on_device(self._groups[0].flat):
+        if self._backend.is_asynchronous:
             apart = self._deferral is None
             self._go_to_device()
             if apart:
@@ -884,7 +885,7 @@ class Optimizer:
         self._counts.t = self._counts.skipped = 0
         if self._deferral is not None:
             self._deferral.stand(0, 0)
-        placement.wait(self._groups[0].flat)
+        self._backend.wait(self._groups[0].flat)
 
     # -- copies ------------------------------------------------------------------------------------
 
@@ -895,7 +896,7 @@ class Optimizer:
         )
 
     def __reduce__(self) -> Any:
-        if placement.is_on_device(self._groups[0].flat):
+        if self._backend is not HOST:
             raise TypeError(
                 "params are CUDA arrays, expected arrays of the host to copy or pickle an "
                 "Optimizer: state_dict() returns copies on the host"
@@ -929,7 +930,7 @@ class Optimizer:
             ``state``, ``scalars`` and ``hidden`` (master copies, and the steps up to which rows
             have been brought). Hyperparameters are not in it.
         """
-        return snapshot.take(self._numbers(), self._entries())
+        return snapshot.take(self._numbers(), self._entries(), self._backend)
 
     def _numbers(self) -> dict[str, Any]:
         return {
@@ -965,8 +966,10 @@ class Optimizer:
             self._seal()
             return
         # What lies on a device is copied to the host; what lies there, or in a file, is not.
-        look = snapshot.take if placement.is_on_device(self._groups[0].flat) else snapshot.view
-        snapshot.save(path, look(self._numbers(), self._entries()))
+        if self._backend is HOST:
+            snapshot.save(path, snapshot.view(self._numbers(), self._entries()))
+        else:
+            snapshot.save(path, self.state_dict())
 
     def _seal(self) -> None:
         if self._state_files is None:
@@ -1043,8 +1046,8 @@ class Optimizer:
         copies = snapshot.copies(taken, self._entries_like(by_group, wait=True), source)
         # Nothing is wrong with it: from here on things are modified.
         self._unseal()
-        placement.wait(self._groups[0].flat)
-        snapshot.restore(copies)
+        self._backend.wait(self._groups[0].flat)
+        snapshot.restore(copies, self._backend)
         self._transformation.loss_scale = scale
         self._seed = taken["seed"]
         counts = self._counts
@@ -1055,7 +1058,7 @@ class Optimizer:
             self._deferral.stand(counts.t, counts.skipped)
         # A copy from the host may still go on when it has returned, and the streams of other
         # libraries are not in order with it.
-        placement.wait(self._groups[0].flat)
+        self._backend.wait(self._groups[0].flat)
 
     # -- names outside, groups inside --------------------------------------------------------------
 
@@ -1087,8 +1090,7 @@ class Optimizer:
 
     def _read_grads(self, grads: Any, stream: Any = None) -> tuple[Any, bool]:
         """Return the gradients of each group, flat or of rows, checked; and if any is of rows."""
-        if stream is not None:
-            stream = placement.read_stream(stream, self._groups[0].flat)
+        stream = self._backend.read_stream(stream)
         if not self._named:
             if grads is None:
                 raise TypeError(
@@ -1126,27 +1128,28 @@ class Optimizer:
             )
         return gs, apart
 
+    def _divided(self, g: Gradient, scale: float) -> Gradient:
+        """Return a gradient divided by the loss scale."""
+        if g is None:
+            return None
+        if isinstance(g, RowGradient):
+            values: Any = self._divided(g.values, scale)
+            return g._replace(values=values)
+        numbers = self._backend.to_host(g)
+        quotient = numbers.astype(compute_dtype(numbers.dtype)) / scale
+        return self._backend.from_host(quotient, g)  # type: ignore[no-any-return]
+
     def _read_one(
         self, what: str, given: Any, params: Any, stream: Any, members: int, k: int
     ) -> np.ndarray | RowGradient:
         """Return one gradient, checked."""
         if is_sparse(given):
-            g: Any = read_row_gradient(what, given, params, stream)
+            g: Any = read_row_gradient(what, given, params, self._backend, stream)
             flat = g.values
         else:
-            flat = g = flat_view(what, given, like=params, stream=stream)
+            flat = g = self._backend.flat_view(what, given, like=params, stream=stream)
         self._groups[members].refuse_overlap(what, flat, k if g is flat else None)
         return g  # type: ignore[no-any-return]
-
-
-def _divided(g: Any, scale: float) -> Any:
-    """Return a gradient divided by the loss scale."""
-    if g is None:
-        return None
-    if isinstance(g, RowGradient):
-        return g._replace(values=_divided(g.values, scale))
-    numbers = placement.on_host(g)
-    return placement.moved(numbers.astype(compute_dtype(numbers.dtype)) / scale, g)
 
 
 def _bring_to_disk(array: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import placement
+from ..placement import Backend
 from . import checkpoint
 
 VERSION = 1
@@ -37,16 +37,18 @@ def view(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, 
     return {"version": VERSION, **numbers, "parameters": entries}
 
 
-def take(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
+def take(
+    numbers: Mapping[str, Any], entries: Mapping[str, Entry], backend: Backend
+) -> dict[str, Any]:
     """Return copies of it all, on the host wherever it lies."""
     for entry in entries.values():
-        placement.wait(entry["params"])
+        backend.wait(entry["params"])
     copied = {
         name: {
             **entry,
-            "params": placement.on_host(entry["params"]),
-            "state": {slot: placement.on_host(array) for slot, array in entry["state"].items()},
-            "hidden": {slot: placement.on_host(array) for slot, array in entry["hidden"].items()},
+            "params": backend.to_host(entry["params"]),
+            "state": {slot: backend.to_host(array) for slot, array in entry["state"].items()},
+            "hidden": {slot: backend.to_host(array) for slot, array in entry["hidden"].items()},
         }
         for name, entry in entries.items()
     }
@@ -187,7 +189,7 @@ def copies(
     return found
 
 
-def restore(pairs: Iterable[tuple[Any, Any]]) -> None:
+def restore(pairs: Iterable[tuple[Any, Any]], backend: Backend) -> None:
     """Copy what `copies` paired."""
     for array, new in pairs:
         if isinstance(new, np.ndarray) and _is_same(new, array):
@@ -195,7 +197,7 @@ def restore(pairs: Iterable[tuple[Any, Any]]) -> None:
         if isinstance(new, checkpoint.Stored) and isinstance(array, np.ndarray):
             new.into(array)
         else:
-            placement.copy(array, new.read() if isinstance(new, checkpoint.Stored) else new)
+            backend.copy(array, new.read() if isinstance(new, checkpoint.Stored) else new)
 
 
 def _is_same(new: np.ndarray, array: Any) -> bool:
@@ -203,7 +205,7 @@ def _is_same(new: np.ndarray, array: Any) -> bool:
     return (
         isinstance(array, np.ndarray)
         and new.strides == array.strides
-        and placement.address(new) == placement.address(array)
+        and new.ctypes.data == array.ctypes.data
     )
 
 

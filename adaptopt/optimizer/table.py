@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import placement
 from ..arrays import storage
 from ..kernels.step import Layout
 from ..kernels.table import scratch_width
 from ..methods.base import Method
 from ..methods.momentum import sgd, sgd_rate, stays
+from ..placement import Backend
 from ..prox.separable import Proximal
 from .state import LONGEST
 
@@ -88,8 +88,8 @@ class Table:
         Of the group's kernels, and the coefficients of the prox.
     allocate : callable
         ``allocate(name, n, dtype)`` makes an array.
-    kernels : placement.Kernels
-        What makes the kernels that run where it lies.
+    backend : Backend
+        What works where it lies.
 
     Attributes
     ----------
@@ -111,19 +111,19 @@ class Table:
         layout: Layout,
         coefs: tuple[float, ...],
         allocate: Callable[..., np.ndarray],
-        kernels: placement.Kernels,
+        backend: Backend,
     ) -> None:
         self._arrays, self._prox, self._coefs = arrays, prox, coefs
-        self._allocate, self._kernels = allocate, kernels
-        self._sent = placement.sent_beside(arrays.x)
+        self._allocate, self._backend = allocate, backend
+        self._upload, self._mirror = backend.upload(arrays.x), backend.mirror(arrays.x)
         self.count = shape[0] if shape else 1
         self.width = prod(shape[1:])
         self.lazy = False
-        self.last = placement.empty(0, np.int64, arrays.x)
+        self.last = self._backend.empty(0, np.int64, arrays.x)
         self._follow(method, functions, layout)
         self._past = _Past(0)
         self._scratch = _NO_NUMBERS
-        self._sums: Any = placement.empty(0, self._number, arrays.x)
+        self._sums: Any = self._backend.empty(0, self._number, arrays.x)
         self._no_sums = self._sums
 
     def _follow(self, method: Any, functions: tuple[Callable[..., Any], ...], layout: Any) -> None:
@@ -153,8 +153,8 @@ class Table:
         if self._misses and not self.lazy:
             self.last = self._allocate("last", self.count, np.int64)
             if t is not None:
-                placement.fill(self.last, t)
-                placement.wait(self.last)
+                self._backend.fill(self.last, t)
+                self._backend.wait(self.last)
                 self._past = _Past(t)
             self.lazy = True
 
@@ -163,18 +163,18 @@ class Table:
         for call in self.marks(t, stream):
             call()
         if stream is None:
-            placement.wait(self.last)
+            self._backend.wait(self.last)
 
     def marks(self, t: int, stream: Any) -> list[Callable[[], object]]:
         """Return what marks all rows as brought up to step ``t``."""
         if not self.lazy:
             return []
-        last = placement.bound(self.last, stream)
-        return [placement.filling(last, t), partial(setattr, self, "_past", _Past(t))]
+        last = self._backend.bound(self.last, stream)
+        return [self._backend.filling(last, t), partial(setattr, self, "_past", _Past(t))]
 
     def go_on(self) -> None:
         """Stand where ``last``, which has been written to, says."""
-        self._past = _Past(int(placement.on_host(self.last).min()) if self.count else 0)
+        self._past = _Past(int(self._backend.to_host(self.last).min()) if self.count else 0)
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -192,10 +192,10 @@ class Table:
         kind = (form, self.lazy)
         if kind not in self._steps:
             shared, layout = self._method.rowwise, self._layout._replace(gradient=form)
-            made = self._kernels.row_step(
+            made = self._backend.row_step(
                 self._functions, self._late, sgd, layout, self.lazy, shared, self._fades
             )
-            placement.prepare(made, self._arrays.x)
+            self._backend.prepare(made, self._arrays.x)
             self._steps[kind] = made
         return self._steps[kind]
 
@@ -213,17 +213,17 @@ class Table:
         ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
         of transformation, decay and rule.
         """
-        stream = placement.stream_of(g.values)
+        stream = self._backend.stream_of(g.values)
         count = g.rows.size or (self.count if not g.starts.size else 0)
         if not count * self.width:
             return _nothing
         stride = scratch_width(self.width)
         lanes = max(threads, 2) * stride
         if self._scratch.size < lanes:
-            self._scratch = placement.empty(lanes, self._number, self._scratch)
+            self._scratch = self._backend.empty(lanes, self._number, self._scratch)
         x, slots, walls, rates, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
-        places = self._sent.places((g.rows, g.order, g.starts), stream)
+        places = self._upload((g.rows, g.order, g.starts), stream)
         made: Callable[[], object] = self.kernel(g.values.dtype.name).call(
             threads, count * self.width, count, x, storage(g.values), slots, walls, rates, copies,
             noise, *coefs, self._coefs, *places, self.width, self.last, self._decay_logs(stream),
@@ -233,13 +233,13 @@ class Table:
 
     def sums(self, g: RowGradient) -> RowGradient:
         """Return the same gradient with each row once."""
-        kernel = self._kernels.row_sums(g.values.dtype.name, self._number.name)
-        n, stream = g.rows.size * self.width, placement.stream_of(g.values)
+        kernel = self._backend.row_sums(g.values.dtype.name, self._number.name)
+        n, stream = g.rows.size * self.width, self._backend.stream_of(g.values)
         if self._sums.size < n:
-            self._sums = placement.empty(n, self._number, self._arrays.x)
-        out = placement.bound(self._sums[:n] if n else self._no_sums, stream)
+            self._sums = self._backend.empty(n, self._number, self._arrays.x)
+        out = self._backend.bound(self._sums[:n] if n else self._no_sums, stream)
         if n:
-            places = self._sent.places((g.order, g.starts), stream)
+            places = self._upload((g.order, g.starts), stream)
             kernel.run(
                 g.order.size * self.width, g.rows.size, storage(g.values), *places, self.width, out
             )
@@ -269,8 +269,8 @@ class Table:
         x, slots, walls, _, copies, start, _ = self._arrays
         noise = (*noise, start) if noise else ()
         count = rows.size or self.count
-        (places,) = self._sent.places((rows,), stream)
-        last = placement.bound(self.last, stream)
+        (places,) = self._upload((rows,), stream)
+        last = self._backend.bound(self.last, stream)
         self.late_kernel().run(
             count * self.width, count, x, slots, walls, copies, noise, self._coefs, places,
             self.width, last, self._decay_logs(stream), self._past.base, t + 1, before, 0.0,
@@ -278,7 +278,7 @@ class Table:
 
     def late_kernel(self) -> Any:
         """Return what catches up with rows."""
-        return self._kernels.catch_up(self._late, self._layout, self._method.rowwise, self._fades)
+        return self._backend.catch_up(self._late, self._layout, self._method.rowwise, self._fades)
 
     @property
     def _number(self) -> np.dtype[Any]:
@@ -291,8 +291,8 @@ class Table:
     def _decay_logs(self, stream: Any) -> Any:
         logs, known, *_ = self._past.sums
         if not self._fades:
-            return self._sent.growing(_NO_NUMBERS, 0, stream)
-        return self._sent.growing(logs, known, stream)
+            return self._mirror(_NO_NUMBERS, 0, stream)
+        return self._mirror(logs, known, stream)
 
 
 _nothing = partial(bool)

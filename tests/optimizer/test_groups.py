@@ -118,7 +118,7 @@ def test_views_cannot_be_replaced_by_mistake():
 @pytest.mark.parametrize("worth", [0, 5, 10**9])
 def test_where_gradients_lie_does_not_matter(monkeypatch, worth):
     """In the group's buffer, copied there, or in arrays of their own."""
-    monkeypatch.setattr(groups, "WORTH_A_CALL", worth)
+    monkeypatch.setattr(placement.HOST, "worth_a_call", worth)
     gs = draw(seed=1)
     results = []
     for in_place in ((), ("emb", "v"), tuple(SHAPES)):
@@ -152,7 +152,7 @@ def test_the_places_for_gradients_stay_the_same():
 @pytest.mark.parametrize("options", [{"clip_norm": 0.5}, {"loss_scale": 2.0}])
 @pytest.mark.parametrize("worth", [0, 5, 10**9])
 def test_norms_do_not_depend_on_where_gradients_lie(monkeypatch, worth, options):
-    monkeypatch.setattr(groups, "WORTH_A_CALL", worth)
+    monkeypatch.setattr(placement.HOST, "worth_a_call", worth)
     gs = draw(np.float32, seed=1)
     results = []
     for in_place in ((), ("emb", "v"), tuple(SHAPES)):
@@ -173,7 +173,7 @@ def test_squares_of_small_gradients_are_those_of_each_alone(dtype):
     (group,) = opt._groups
     together = group.together([g.ravel() for g in gs.values()])
     assert group.squares(together, 0.5) == [
-        placement.sum_of_squares(g.ravel(), 0.5) for g in gs.values()
+        placement.HOST.sum_of_squares(g.ravel(), 0.5) for g in gs.values()
     ]
 
 
@@ -183,7 +183,7 @@ def test_gradients_in_place_are_one_kernel_call(monkeypatch):
     monkeypatch.setattr(
         groups.Group, "_call", lambda self, *a: (calls.append(1), original(self, *a))[1]
     )
-    monkeypatch.setattr(groups, "WORTH_A_CALL", 0)
+    monkeypatch.setattr(placement.HOST, "worth_a_call", 0)
     opt = ao.Optimizer(draw(), ao.AdaGrad())
     opt.step(opt.grads)
     assert len(calls) == 1
