@@ -13,8 +13,10 @@ from .methods.momentum import SGD, Momentum
 from .methods.nadam import Nadam
 from .methods.rmsprop import AdaDelta, RMSProp
 from .optimizer.optimizer import Optimizer
-from .prox.separable import L1, L2, Box, ElasticNet, NonNegative
-from .prox.tying import GroupL2, L2Ball, Simplex
+from .prox.base import Box, NonNegative
+from .prox.groups import GroupL2
+from .prox.separable import L1, L2, ElasticNet
+from .prox.tying import L2Ball, Simplex
 from .solvers.finite_sum import minimize_finite_sum
 from .solvers.many import minimize_many
 from .solvers.minimize import minimize

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 # An array of the host or of a CUDA device; Numba's device arrays have no types to name.
 Array: TypeAlias = Any
 DType: TypeAlias = "np.dtype[Any]"
+# A two-dimensional array, or a sparse matrix of SciPy, which has no types to name.
+Matrix: TypeAlias = Any
 
 # The dtypes of parameters, by name: bfloat16 is that of ml_dtypes, which need not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")
@@ -22,17 +27,17 @@ def compute_dtype(dtype: DType) -> DType:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
-def read_array(name: str, value: Any) -> np.ndarray:
-    """Return what a user handed over as NumPy's own array, in native byte order.
+def read_array(name: str, value: ArrayLike) -> np.ndarray:
+    """Return a user's array as NumPy's own, in native byte order.
 
-    It is copied only where it must be. A tensor of torch is detached from its graph.
+    It is copied only if it must be. A tensor of torch is detached from its graph.
 
     Parameters
     ----------
     name : str
         What the caller calls it.
     value : array_like
-        Anything but a masked array: NumPy would take what lies under the mask.
+        Anything but a masked array: NumPy would take the numbers under the mask.
     """
     parts = value if isinstance(value, list | tuple) else (value,)
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
@@ -50,8 +55,8 @@ def read_array(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def read_real(name: str, value: Any, expected: str = "real numbers") -> np.ndarray:
-    """Return likewise an array of real numbers, or say what else it is, and what would help."""
+def read_real(name: str, value: ArrayLike, expected: str = "real numbers") -> np.ndarray:
+    """Return a user's array of real numbers, or say what else it is, and what would help."""
     array = read_array(name, value)
     if array.dtype.kind in "biuf" or array.dtype.name == "bfloat16":
         return array
@@ -67,10 +72,10 @@ def read_real(name: str, value: Any, expected: str = "real numbers") -> np.ndarr
     )
 
 
-def check_csr(name: str, matrix: Any) -> None:
-    """Refuse a CSR matrix that points beside its arrays, or at columns that it does not have.
+def check_csr(name: str, matrix: Matrix) -> None:
+    """Refuse a CSR matrix whose pointers or columns lie outside its arrays.
 
-    SciPy takes both, and reads or writes there.
+    SciPy accepts both, and reads or writes there.
     """
     rows, columns = (1, *matrix.shape)[-2:]
     indices, indptr = matrix.indices, matrix.indptr
@@ -94,7 +99,7 @@ def check_csr(name: str, matrix: Any) -> None:
 
 
 def flat_view(
-    name: str, array: Any, like: np.ndarray | None = None, writable: bool = False
+    name: str, array: Array, like: np.ndarray | None = None, writable: bool = False
 ) -> np.ndarray:
     """Return the array as one dimension, without a copy, or say why the kernels cannot take it.
 
@@ -134,8 +139,8 @@ def flat_view(
     return np.asarray(array).reshape(-1)
 
 
-def check_kind(name: str, array: Any, like: Any = None) -> None:
-    """Raise where the dtype, or the shape, is none that the kernels take, on any device."""
+def check_kind(name: str, array: Array, like: Array = None) -> None:
+    """Raise if the kernels cannot take the dtype or the shape, on any device."""
     if like is None:
         if array.dtype.name not in FORMATS or not array.dtype.isnative:
             raise TypeError(f"{name} has dtype {array.dtype}, expected {_either(FORMATS)}")
@@ -150,7 +155,7 @@ def check_kind(name: str, array: Any, like: Any = None) -> None:
             raise ValueError(f"{name} has shape {array.shape}, expected {like.shape} like params")
 
 
-def _as_numpy(name: str, array: Any) -> np.ndarray:
+def _as_numpy(name: str, array: Array) -> np.ndarray:
     """Return an array of another library on the host, in the same memory if that can be."""
     try:
         return np.asarray(array.detach() if hasattr(array, "detach") else array)
@@ -166,7 +171,7 @@ def storage(array: np.ndarray) -> np.ndarray:
     return array.view(np.uint16) if array.dtype.itemsize == 2 else array
 
 
-def aligned(n: int, dtype: Any, like: np.ndarray | None = None) -> np.ndarray:
+def aligned(n: int, dtype: DTypeLike, like: np.ndarray | None = None) -> np.ndarray:
     """Return a flat array that starts at a multiple of 64 bytes, or as ``like`` does in 64 bytes.
 
     A vector of ``like`` and the one of the state that goes with it then cross the same borders of
@@ -179,6 +184,23 @@ def aligned(n: int, dtype: Any, like: np.ndarray | None = None) -> np.ndarray:
     return buffer[start : start + n * dtype.itemsize].view(dtype)
 
 
-def _either(names: Any) -> str:
+def check_fits(name: str, value: ArrayLike, dtype: DType) -> None:
+    """Raise for a finite number, or one in an array, that is infinite or vanishes in a dtype."""
+    given = np.asarray(value)
+    with np.errstate(over="ignore", under="ignore"):
+        held = given.astype(dtype)
+    wrong = np.isfinite(given) & (np.isinf(held) | ((held == 0) & (given != 0)))
+    if wrong.any():
+        finfo: Any = np.finfo
+        if dtype.name == "bfloat16":  # of which NumPy does not know
+            finfo = importlib.import_module("ml_dtypes").finfo
+        limits = finfo(dtype)
+        first = np.atleast_1d(wrong).argmax()
+        number, kept = given.reshape(-1)[first], held.reshape(-1)[first]
+        expected = f"at most {limits.max}" if kept else f"at least {limits.smallest_subnormal}"
+        raise ValueError(f"{name} is {number}, which is {kept:g} in {dtype}, expected {expected}")
+
+
+def _either(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last

@@ -21,7 +21,7 @@ from .kernels.reductions import SumOfSquares, norm_kernel
 from .kernels.row_sums import RowSums
 from .kernels.step import DenseStep, Layout, rate_kernel
 from .kernels.table import RowStep
-from .prox.separable import Proximal
+from .prox.base import Proximal
 from .scalar import ScalarFunction
 
 Stream = object | None

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arrays import Array, DType, storage
 from ..kernels.step import Layout
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from . import arrays, batches, looks, maps, reductions, step, table
 from .launch import device_of
 from .libraries import is_on_device
@@ -55,7 +55,7 @@ class _Device:
         return 0 if stream is None else arrays.read_stream(stream)
 
     def check_map(self, prox: Proximal) -> None:
-        if not (prox.is_separable or getattr(prox, "terms", None) is not None):
+        if not prox.has_device_kernel:
             raise ValueError(
                 f"prox is a {type(prox).__name__} with CUDA arrays, expected a map of each "
                 "coordinate alone or one with terms, advance and result: others run on the host"

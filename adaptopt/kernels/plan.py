@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import Array, DType, compute_dtype
 from ..methods.base import Method
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from ..scalar import ScalarFunction
 from .reductions import cost_kernel
 from .step import Layout, rate_kernel
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
     def penalty_at_x(self) -> float:
         """Return what the map and the method add to the objective, for an array of the host."""
         prox = self.prox
-        if type(prox).penalty is not Proximal.penalty:
+        if prox.has_penalty and not prox.is_separable:
             own = self.method.penalty_at(self.x)
             return own + float(prox.penalty(self.x.reshape(self.shape)))
         if self.penalty.is_zero:

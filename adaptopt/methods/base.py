@@ -7,33 +7,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
-from numbers import Real
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from . import decay
+from .hyperparameters import as_float, read_hyperparameter
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
-
-
-# What a hyperparameter must be, by its name in the field.
-_EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "lr": ("> 0", lambda v: v > 0),
-    "eps": (">= 0", lambda v: v >= 0),
-    "eps_root": (">= 0", lambda v: v >= 0),
-    "rho": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "beta1": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "beta2": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "momentum": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "momentum_decay": (">= 0", lambda v: v >= 0),
-    "dampening": ("in [0, 1)", lambda v: 0 <= v < 1),
-    "initial_accumulator": (">= 0", lambda v: v >= 0),
-    "l1": (">= 0", lambda v: v >= 0),
-    "l2": (">= 0", lambda v: v >= 0),
-    "beta": (">= 0", lambda v: v >= 0),
-    "weight_decay": (">= 0", lambda v: v >= 0),
-}
 
 
 # What holds for the rates of a rule with its coefficients; and with that, what holds for the rule.
@@ -208,11 +189,12 @@ class Method:
 
     @property
     def takes_tied_maps(self) -> bool:
-        """Whether the point and rates of a step are what a map that ties coordinates goes on from.
+        """Whether proximal maps that tie coordinates together may follow the steps.
 
-        They are not if the method adds penalties of its own to the step.
+        Not if ``l1`` or ``l2`` enters a step from sums: its rates are not the metric then.
         """
-        return True
+        own = [getattr(self, name, None) for name in ("l1", "l2")]
+        return not (self.from_sums and any(own))
 
     @property
     def carry(self) -> Callable[..., Any]:
@@ -340,7 +322,7 @@ class Method:
         if not callable(lr):
             return lr  # type: ignore[no-any-return]
         given = lr(t)
-        value = _as_float(given)
+        value = as_float(given)
         if value is None:
             raise TypeError(f"lr({t}) is {given!r:.60}, expected a number")
         if not (math.isfinite(value) and value >= 0):
@@ -375,10 +357,12 @@ class Method:
                 setattr(cls, name, vars(Method)[name])
 
     def __post_init__(self) -> None:
+        name = type(self).__name__
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(self, field.name, self._checked(field.name, value, field.default))
-        name = type(self).__name__
+            object.__setattr__(
+                self, field.name, read_hyperparameter(name, field.name, value, field.default)
+            )
         if self.decoupled and self.weight_decay and not hasattr(self, "lr"):
             raise ValueError(
                 f"{name}.decoupled is True, expected False: it has no lr to multiply the decay by"
@@ -410,23 +394,6 @@ class Method:
             "a zero gradient would divide by zero"
         )
 
-    def _checked(self, name: str, value: Any, default: Any) -> Any:
-        where = f"{type(self).__name__}.{name} is {value!r}, expected"
-        if isinstance(default, bool):
-            if value not in (True, False):
-                raise TypeError(f"{where} True or False")
-            return bool(value)
-        if (name == "lr" and callable(value)) or not (name in _EXPECTED or type(default) is float):
-            return value
-        expected, holds = _EXPECTED.get(name, ("", math.isfinite))
-        also = " or a function of the step" if name == "lr" else ""
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{where} a number {expected}{also}")
-        if not (math.isfinite(value) and holds(float(value))):
-            raise ValueError(f"{where} a finite number {expected}{also}")
-        # A float32 scalar would make the coefficients float32.
-        return float(value)
-
     def __call__(
         self,
         fun: Callable[..., Any],
@@ -453,14 +420,6 @@ class Method:
             *(self, fun, x0, args, jac, hess, hessp, bounds, constraints, callback, options),
             by_scipy=True,
         )
-
-
-def _as_float(value: Any) -> float | None:
-    """Return a number as a float, None of anything else."""
-    try:
-        return None if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 _Minimiser = TypeVar("_Minimiser", bound=Callable[..., Any])

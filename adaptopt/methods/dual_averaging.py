@@ -126,11 +126,6 @@ class AdaGradDA(Method):
         l1, l2 = super().penalty
         return l1 + self.l1, l2 + self.l2
 
-    @property
-    def takes_tied_maps(self) -> bool:
-        """Without penalties of its own."""
-        return not (self.l1 or self.l2)
-
 
 # A smaller rate counts as 0: one over it, times a root or a point, would overflow in float32.
 FTRL_LEAST_LR = 1e-20
@@ -239,8 +234,3 @@ class FTRL(Method):
                 "FTRL.beta is 0.0 with l2 0.0, expected one of them > 0: a zero gradient would "
                 "divide by zero"
             )
-
-    @property
-    def takes_tied_maps(self) -> bool:
-        """Without penalties of its own."""
-        return not (self.l1 or self.l2)

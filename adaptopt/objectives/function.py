@@ -15,7 +15,7 @@ from ..arrays import read_array, read_real
 from ..cuda.libraries import read_device_start
 from ..placement import demand_host
 from ..problems.problem import Problem, is_convex
-from ..prox.separable import Box, Proximal
+from ..prox.base import Box, Proximal
 from .compiled import (
     CompiledFunction,
     is_compiled,
@@ -290,7 +290,7 @@ def read_start(x0: Any, bounds: Any, prox: Proximal | None) -> tuple[Any, Box | 
     both = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
     if not there:
         return both.feasible(seen), box, both
-    if not both.is_separable or type(both).penalty is not Proximal.penalty:
+    if not both.is_separable:
         raise ValueError(
             f"prox is a {type(both).__name__} with x0 a CUDA array, expected a map of each "
             "coordinate alone whose penalty is the sum of its cost, such as L1"

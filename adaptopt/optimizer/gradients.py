@@ -16,7 +16,7 @@ from ..arrays import FORMATS, check_csr, compute_dtype
 from ..kernels.coalesce import coalesce
 from ..kernels.formats import step_key
 from ..placement import HOST, Backend
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .checkpoint import Stored
 from .group import Group
 from .state import Entry

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import compute_dtype, storage
+from ..arrays import check_fits, compute_dtype, storage
 from ..kernels.loops import hands
 from ..kernels.plan import Penalty, Plan
 from ..kernels.reductions import squares_of_parts
 from ..kernels.step import Layout
 from ..kernels.threads import THREADED_FROM
 from ..placement import Backend
-from ..prox.separable import Proximal, check_fits, cost_with_penalty, l1_gradients, with_penalty
+from ..prox.base import Proximal
+from ..prox.separable import cost_with_penalty, l1_gradients, with_penalty
 from .clipping import Transformation, total
 from .precision import Precision
 from .state import Entry

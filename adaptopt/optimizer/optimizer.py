@@ -22,7 +22,7 @@ from ..kernels.loops import hands
 from ..kernels.plan import Plan
 from ..methods.names import read_named
 from ..placement import HOST, backend_of
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from . import state as snapshot
 from .buffers import (
     ALONE,

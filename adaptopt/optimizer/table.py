@@ -16,7 +16,7 @@ from ..kernels.table import scratch_width
 from ..methods.base import Method
 from ..methods.momentum import sgd, sgd_rate, stays
 from ..placement import Backend
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .state import LONGEST
 
 _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)

@@ -17,5 +17,6 @@ for a moment.
 """
 
 from .problem import Hinge, Huber, LeastSquares, Logistic, SquaredHinge
+from .problem import Problem as Problem
 
 __all__ = ["Hinge", "Huber", "LeastSquares", "Logistic", "SquaredHinge"]

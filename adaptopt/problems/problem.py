@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..arrays import UNMASKED, check_csr, read_array, read_real
+from ..arrays import Array, DType, Matrix, read_array
 from ..kernels.matrix import Loss, Rows
 from . import losses
+from .reading import read_column, read_labels, read_matrix, read_weights
+
+Weights: TypeAlias = ArrayLike | None
+# A pass over rows: of a point and numbers of rows, the loss, gradient, and place of a wrong number.
+_Run: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray, int]]
 
 
 class Problem:
@@ -48,7 +53,7 @@ class Problem:
     """
 
     def __init__(
-        self, A: Any, targets: np.ndarray, loss: Loss, intercept: bool, sample_weight: Any
+        self, A: Matrix, targets: np.ndarray, loss: Loss, intercept: bool, sample_weight: Weights
     ) -> None:
         self.A = A
         self.targets = targets
@@ -57,19 +62,19 @@ class Problem:
             raise TypeError(f"intercept is {intercept!r}, expected True or False")
         self.intercept = bool(intercept)
         self.n_features = int(A.shape[1]) + self.intercept
-        self.weights = _read_weights(sample_weight, A)
+        self.weights = read_weights(sample_weight, A)
 
-    def __call__(self, x: Any) -> tuple[float, np.ndarray]:
+    def __call__(self, x: ArrayLike) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient, of the dtype of ``x``."""
         x, dtype = self._read_x(x)
         value, gradient = self._rows.value_and_gradient(x)
         return value, gradient.astype(dtype, copy=False)
 
-    def value(self, x: Any) -> float:
+    def value(self, x: ArrayLike) -> float:
         """Return the mean loss."""
         return self._rows.value(self._read_x(x)[0])
 
-    def batch(self, x: Any, idx: Any) -> tuple[float, np.ndarray]:
+    def batch(self, x: ArrayLike, idx: ArrayLike) -> tuple[float, np.ndarray]:
         """Return the mean of ``w * loss`` over some rows, and its gradient.
 
         ``w`` is a row's weight, divided by the mean weight of all rows. So the mean over random
@@ -85,7 +90,7 @@ class Problem:
         """
         return self._batch(x, idx, self._rows.batch)
 
-    def shared_batch(self, x: Any, idx: Any) -> tuple[float, np.ndarray]:
+    def shared_batch(self, x: ArrayLike, idx: ArrayLike) -> tuple[float, np.ndarray]:
         """Return what `batch` returns, with the rows shared among threads where they are many.
 
         They are summed in blocks then: the result is the same to the last bit for any number of
@@ -97,7 +102,7 @@ class Problem:
         """Tell whether `shared_batch` sums so many rows in blocks."""
         return self._rows.block_count(rows) > 1
 
-    def _batch(self, x: Any, idx: Any, run: Callable[..., Any]) -> tuple[float, np.ndarray]:
+    def _batch(self, x: ArrayLike, idx: ArrayLike, run: _Run) -> tuple[float, np.ndarray]:
         x, dtype = self._read_x(x)
         idx = read_array("idx", idx)
         if idx.ndim != 1 or idx.size == 0:
@@ -110,7 +115,7 @@ class Problem:
             raise ValueError(f"idx[{wrong}] is {idx[wrong]}, expected 0 <= row < {len(self)}")
         return value, gradient.astype(dtype, copy=False)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Refuse what would have no effect: kernels have what they were made with."""
         given = name in vars(self) or name in ("b", "y", "sample_weight")
         if given and type(self).__module__ == __name__:
@@ -129,14 +134,14 @@ class Problem:
         name = type(self).__name__
         return f"<{name}: {rows} x {columns} {kind} {self.A.dtype}{intercept}>"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_rows"}
 
     @cached_property
     def _rows(self) -> Rows:
         return Rows(self.loss, self.A, self.targets, self.weights, self.n_features)
 
-    def _read_x(self, x: Any) -> tuple[np.ndarray, np.dtype[Any]]:
+    def _read_x(self, x: ArrayLike) -> tuple[np.ndarray, DType]:
         """Return ``x`` as the kernels take it, and its dtype."""
         if type(x) is not np.ndarray or not x.dtype.isnative:
             x = read_array("x", x)
@@ -148,7 +153,7 @@ class Problem:
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(x, self.A.dtype), x.dtype
 
-    def check_shape(self, name: str, x: Any) -> None:
+    def check_shape(self, name: str, x: Array) -> None:
         """Refuse a point of another shape."""
         if x.shape != (self.n_features,):
             more = " (one entry for each column, and the intercept)" if self.intercept else ""
@@ -176,7 +181,7 @@ class LeastSquares(Problem):
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        If an argument is not as said above.
 
     Notes
     -----
@@ -203,11 +208,11 @@ class LeastSquares(Problem):
     """
 
     def __init__(
-        self, A: Any, b: Any, *, intercept: bool = False, sample_weight: Any = None
+        self, A: Matrix, b: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
     ) -> None:
-        A = _read_matrix(A)
+        A = read_matrix(A)
         loss = Loss(losses.squared, losses.squared_slope, (0.5,))
-        super().__init__(A, _read_column("b", b, A), loss, intercept, sample_weight)
+        super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
 
 
 class Huber(Problem):
@@ -228,7 +233,7 @@ class Huber(Problem):
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        If an argument is not as said above.
 
     Notes
     -----
@@ -249,20 +254,20 @@ class Huber(Problem):
 
     def __init__(
         self,
-        A: Any,
-        b: Any,
+        A: Matrix,
+        b: ArrayLike,
         delta: float = 1.0,
         *,
         intercept: bool = False,
-        sample_weight: Any = None,
+        sample_weight: Weights = None,
     ) -> None:
         if not isinstance(delta, Real):
             raise TypeError(f"delta is {delta!r}, expected a number")
         if not 0 < delta < math.inf:
             raise ValueError(f"delta is {delta!r}, expected 0 < delta < inf")
-        A = _read_matrix(A)
+        A = read_matrix(A)
         loss = Loss(losses.huber, losses.huber_slope, (0.5, float(delta)))
-        super().__init__(A, _read_column("b", b, A), loss, intercept, sample_weight)
+        super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
         self.delta = float(delta)
 
 
@@ -281,7 +286,7 @@ class Logistic(Problem):
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        If an argument is not as said above.
 
     Notes
     -----
@@ -305,11 +310,11 @@ class Logistic(Problem):
     """
 
     def __init__(
-        self, A: Any, y: Any, *, intercept: bool = False, sample_weight: Any = None
+        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
     ) -> None:
-        A = _read_matrix(A)
+        A = read_matrix(A)
         loss = Loss(losses.logistic, losses.logistic_slope, (0.0, 1.0))
-        super().__init__(A, _read_labels(y, A), loss, intercept, sample_weight)
+        super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
 
 
 class Hinge(Problem):
@@ -323,7 +328,7 @@ class Hinge(Problem):
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        If an argument is not as said above.
 
     Notes
     -----
@@ -343,11 +348,11 @@ class Hinge(Problem):
     """
 
     def __init__(
-        self, A: Any, y: Any, *, intercept: bool = False, sample_weight: Any = None
+        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
     ) -> None:
-        A = _read_matrix(A)
+        A = read_matrix(A)
         loss = Loss(losses.hinge, losses.hinge_slope, (0.0, 1.0))
-        super().__init__(A, _read_labels(y, A), loss, intercept, sample_weight)
+        super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
 
 
 class SquaredHinge(Problem):
@@ -361,7 +366,7 @@ class SquaredHinge(Problem):
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as said above.
+        If an argument is not as said above.
 
     Notes
     -----
@@ -382,132 +387,13 @@ class SquaredHinge(Problem):
     """
 
     def __init__(
-        self, A: Any, y: Any, *, intercept: bool = False, sample_weight: Any = None
+        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
     ) -> None:
-        A = _read_matrix(A)
+        A = read_matrix(A)
         loss = Loss(losses.squared_hinge, losses.squared_hinge_slope, (0.0, 0.5, 1.0))
-        super().__init__(A, _read_labels(y, A), loss, intercept, sample_weight)
+        super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
 
 
-# -- what the arguments must be --------------------------------------------------------------------
-
-
-def _read_matrix(A: Any) -> Any:
-    """Return the matrix as it is, or say why the kernels cannot take it."""
-    # Whoever holds a sparse matrix has imported scipy.sparse, which takes 0.15 s.
-    sparse = sys.modules.get("scipy.sparse")
-    is_sparse = sparse is not None and sparse.issparse(A)
-    if is_sparse and A.format != "csr":
-        raise TypeError(f"A is a sparse matrix of format {A.format!r}, expected CSR: use A.tocsr()")
-    if isinstance(A, np.ma.MaskedArray):
-        raise TypeError(f"A is a MaskedArray, {UNMASKED}")
-    if not is_sparse and not isinstance(A, np.ndarray):
-        raise TypeError(
-            f"A is a {type(A).__name__}, expected a NumPy array or a SciPy CSR array: "
-            "use numpy.ascontiguousarray(A, numpy.float64)"
-        )
-    if A.dtype.name not in ("float32", "float64") or not A.dtype.isnative:
-        use = ": use A.astype(numpy.float64)" * (A.dtype.kind in "biuf")
-        raise TypeError(f"A has dtype {A.dtype}, expected float32 or float64{use}")
-    if A.ndim != 2 or 0 in A.shape:
-        raise ValueError(f"A has shape {A.shape}, expected (rows, columns), neither of them 0")
-    if is_sparse:
-        _check_csr(A)
-        entries = A.data
-    else:
-        if not (A.flags.c_contiguous and A.flags.aligned):
-            raise ValueError(
-                f"A is not C-contiguous (strides {A.strides}), expected a C-contiguous array: "
-                "use numpy.ascontiguousarray(A)"
-            )
-        entries = A = np.asarray(A)
-    # No numpy.isfinite, which takes a fourth of the memory of A: a NaN is least and greatest.
-    with np.errstate(invalid="ignore"):
-        extremes = (entries.min(initial=0), entries.max(initial=0))
-    for extreme in extremes:
-        if not math.isfinite(extreme):
-            raise ValueError(f"A holds {extreme}, expected finite numbers")
-    return A
-
-
-def is_convex(fun: Any) -> bool:
+def is_convex(fun: object) -> bool:
     """Tell whether a function is one of these problems, which are convex; of others none knows."""
     return type(fun).__module__ == __name__ and isinstance(fun, Problem)
-
-
-def _check_csr(A: Any) -> None:
-    """Refuse what would have a kernel read beside the arrays."""
-    indices, indptr = A.indices, A.indptr
-    if indices.dtype != indptr.dtype or indices.dtype.name not in ("int32", "int64"):
-        raise TypeError(
-            f"A has indices of dtype {indices.dtype} and indptr of {indptr.dtype}, expected "
-            "int32 or int64, the same for both"
-        )
-    for name, array in (("data", A.data), ("indices", indices), ("indptr", indptr)):
-        if array.ndim != 1 or not (array.flags.c_contiguous and array.flags.aligned):
-            raise ValueError(
-                f"A.{name} has shape {array.shape} and strides {array.strides}, expected a "
-                "contiguous array of one dimension: use A.copy()"
-            )
-    if indices.size != A.data.size:
-        raise ValueError(
-            f"A has {A.data.size} entries and {indices.size} indices, expected as many"
-        )
-    check_csr("A", A)
-    if indptr[-1] != indices.size:
-        raise ValueError(
-            f"A has {indices.size} entries, expected {indptr[-1]} like A.indptr[-1]: use A.prune()"
-        )
-
-
-def _read_column(name: str, values: Any, A: Any, dtype: Any = None) -> np.ndarray:
-    """Return a finite number for each row of ``A``, of its dtype or another, as a copy."""
-    given = read_real(name, values)
-    if given.shape != (A.shape[0],):
-        ravel = f", use numpy.ravel({name})" if given.size == A.shape[0] > 1 else ""
-        raise ValueError(
-            f"{name} has shape {given.shape}, expected ({A.shape[0]},): one for each row of A"
-            + ravel
-        )
-    with np.errstate(over="ignore"):
-        column = np.array(given, dtype or A.dtype, order="C")
-    if not np.isfinite(column).all():
-        where = int(np.argmin(np.isfinite(column)))
-        raise ValueError(f"{name}[{where}] is {given[where]}, expected a finite {column.dtype}")
-    return column
-
-
-def _read_labels(y: Any, A: Any) -> np.ndarray:
-    """Return the labels, -1 and +1 only."""
-    given = read_array("y", y)
-    if given.dtype.kind in "OSTU" and any(isinstance(label, str) for label in given.flat):
-        raise TypeError(
-            f"y has dtype {given.dtype}, expected real numbers -1 and +1: use "
-            "numpy.where(y == label, 1, -1) with the label that is to be +1"
-        )
-    labels = _read_column("y", y, A)
-    if not np.isin(labels, (-1, 1)).all():
-        found = np.unique(given)
-        shown = ", ".join(str(value) for value in found[:4]) + ", ..." * (found.size > 4)
-        hint = ""
-        if set(found.tolist()) <= {0, 1} and given.dtype.kind != "u":
-            hint = ": use 2 * y - 1"
-        elif found.size == 2:
-            hint = f": use numpy.where(y == {found[1]}, 1, -1)"
-        raise ValueError(f"y holds {shown}, expected -1 and +1 only{hint}")
-    return labels
-
-
-def _read_weights(sample_weight: Any, A: Any) -> np.ndarray:
-    """Return the weights of the rows, divided by their mean; ones where there are none."""
-    if sample_weight is None:
-        return np.ones(A.shape[0], A.dtype)
-    weights = _read_column("sample_weight", sample_weight, A, np.float64)
-    if (weights < 0).any():
-        where = int(np.argmax(weights < 0))
-        raise ValueError(f"sample_weight[{where}] is {weights[where]}, expected at least 0")
-    if not weights.any():
-        raise ValueError("sample_weight is 0 for all rows, expected a positive weight")
-    # A sum of weights near the largest float would overflow. A power of two rounds nothing.
-    weights = np.ldexp(weights, -np.frexp(weights.max())[1])
-    return np.asarray(weights / weights.mean(), A.dtype)

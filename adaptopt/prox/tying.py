@@ -8,14 +8,14 @@ All arithmetic is float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from ..arrays import read_array, read_real
-from .separable import Box, Parameters, Proximal, check_fits
+from ..arrays import DType, check_fits, read_real
+from ..scalar import ScalarFunction
+from .base import Box, Parameters, Proximal
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # The functions of numbers have no one type.
@@ -101,28 +101,6 @@ def ball_result(v, r, theta, squares, radius):
     return u / norm if norm > 1.0 else u
 
 
-def group_alone(v, r, lam):
-    """Return the norm that is left of a coordinate."""
-    return abs(v) - lam * r
-
-
-def group_terms(v, r, s, lam):
-    """Sum up squares and slopes."""
-    denominator = s + lam * r
-    w = v / denominator
-    return w * w, w**2 / denominator
-
-
-def group_advance(s, squares, slope, lam):
-    """Step towards the norm of what is left; a group with too small a one stays at 0."""
-    return rise(s, sqrt(squares), slope, 1.0)
-
-
-def group_result(v, r, s, squares, lam):
-    """Shrink a coordinate."""
-    return v * (s / (s + lam * r))
-
-
 def anything(v, r, number):
     """Return a bound for roots of which none is known."""
     return -math.inf
@@ -132,29 +110,31 @@ def anything(v, r, number):
 
 
 class NonSeparable(Proximal):
-    """A proximal map that is applied after the kernel, with the rates that it has written down.
+    """A proximal map that ties coordinates together.
 
-    A CUDA device solves it by what ties the coordinates of a group, one number ``theta`` each. It
-    rises from ``start``, at most ``most_steps(size)`` times, to the root of a function of two sums:
+    The kernel of the step stores the coordinates' rates, and `solve` maps the array afterwards. A
+    CUDA device has a kernel for maps with one multiplier ``theta`` for each group of tied
+    coordinates. It rises from ``start``, in at most ``most_steps(size)`` steps, to the root of a
+    function of two sums over the group:
 
     ``alone(v, r, number) -> theta``
-        A number that the root is not below, by one coordinate: ``theta`` starts at the largest.
+        A lower bound of the root, from one coordinate; ``theta`` starts at the largest.
     ``terms(v, r, theta, number) -> (a, b)``
-        What a coordinate adds to the sums.
+        What a coordinate adds to the two sums.
     ``advance(theta, a, b, number) -> theta``
-        The next one; at the root, it does not rise.
+        The next multiplier; at the root, it does not rise.
     ``result(v, r, theta, a, number) -> x``
         The coordinate after the map.
 
-    ``number`` is the map's parameter, and ``tied(size)`` says which coordinates are tied.
+    ``number`` is the map's parameter, and ``tied(size)`` returns which coordinates are tied.
     """
 
     is_separable = False
     start = 0.0
-    alone: Callable[..., Any] = staticmethod(anything)
-    terms: Callable[..., Any] | None = None
-    advance: Callable[..., Any] | None = None
-    result: Callable[..., Any] | None = None
+    alone: ScalarFunction = staticmethod(anything)
+    terms: ScalarFunction | None = None
+    advance: ScalarFunction | None = None
+    result: ScalarFunction | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse to change a map: equality and hash go by its parameters."""
@@ -164,8 +144,13 @@ class NonSeparable(Proximal):
         super().__setattr__(name, value)
 
     @property
+    def has_device_kernel(self) -> bool:
+        """Whether the functions above are there."""
+        return self.terms is not None
+
+    @property
     def number(self) -> float:
-        """What the functions take last."""
+        """The parameter of the map, which the functions take last."""
         raise NotImplementedError
 
     def most_steps(self, size: int) -> int:
@@ -173,11 +158,11 @@ class NonSeparable(Proximal):
         return NEWTON_STEPS
 
     def tied(self, size: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the members of all groups, None for all coordinates, and where each starts."""
+        """Return the coordinates of all groups, None for all, and where each group starts."""
         return None, np.array([0, size], np.int64)
 
     def within(self, box: Box) -> Proximal:
-        """Refuse: the projection onto both is not one after the other."""
+        """Refuse: the projection onto the intersection is not one projection after the other."""
         raise ValueError(
             f"bounds are given with {type(self).__name__}, expected one of them: clipping after "
             "a map that ties coordinates together is not the projection onto both"
@@ -190,14 +175,23 @@ class Simplex(NonSeparable):
     Parameters
     ----------
     total : float, default 1.0
-        Greater than 0.
+        Sum of all coordinates, greater than 0.
 
     Notes
     -----
-    In the metric of the rates :math:`r`: :math:`x = [v - \tau r]_+`. Newton's method finds
-    :math:`\tau` from below, each time among the coordinates that are still positive (Michelot,
-    Journal of Optimization Theory and Applications 50 (1986), for equal rates). It is kept in two
-    float64 numbers, as the point may be many orders of magnitude larger than its total.
+    With :math:`r` the effective learning rates of the step, the point :math:`v` becomes
+
+    .. math:: x_i = \max(v_i - \tau r_i, 0), \qquad \sum_i x_i = \text{total},
+
+    which is the projection in the metric of these rates, not the Euclidean one. Newton's method
+    finds :math:`\tau` from below, each time among the coordinates that are still positive. The
+    multiplier is kept in two float64 numbers, because a point may be many orders of magnitude
+    larger than its total.
+
+    References
+    ----------
+    Michelot, "A finite algorithm for finding the projection of a point onto the canonical simplex
+    of R^n", Journal of Optimization Theory and Applications 50 (1986), for equal rates.
 
     Examples
     --------
@@ -220,14 +214,14 @@ class Simplex(NonSeparable):
 
     @property
     def number(self) -> float:
-        """What the coordinates sum up to."""
+        """The sum of all coordinates."""
         return self.total
 
     def most_steps(self, size: int) -> int:
         """Return how often the multiplier rises: each time one coordinate less is positive."""
         return size + 1
 
-    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
+    def parameters(self, shape: tuple[int, ...], dtype: DType) -> Parameters:
         """Return nothing, if ``dtype`` has such a total."""
         check_fits("Simplex.total", self.total, dtype)
         return (), ()
@@ -269,12 +263,15 @@ class L2Ball(NonSeparable):
     Parameters
     ----------
     radius : float
-        Greater than 0.
+        Largest Euclidean norm of the array, greater than 0.
 
     Notes
     -----
-    In the metric of the rates :math:`r`: :math:`x = v / (1 + \theta r)`, with :math:`\theta` the
-    root of :math:`\|x\| = \text{radius}`.
+    With :math:`r` the effective learning rates of the step, a point :math:`v` outside becomes
+
+    .. math:: x_i = \frac{v_i}{1 + \theta r_i}, \qquad \|x\|_2 = \text{radius},
+
+    which is the projection in the metric of these rates. Newton's method finds :math:`\theta`.
 
     Examples
     --------
@@ -325,158 +322,6 @@ class L2Ball(NonSeparable):
         return nearest.astype(x.dtype)
 
 
-class GroupL2(NonSeparable):
-    r"""The penalty ``lam * sum over groups of sqrt(sum(x**2))``, which makes whole groups zero.
-
-    Parameters
-    ----------
-    lam : float
-        At least 0.
-    groups : array_like of int or sequence of arrays of int
-        A label for each element of the array, or a sequence with the flat indices of each group;
-        elements in no group are not penalised. Groups do not overlap. Labels are a flat sequence,
-        or a NumPy array of the shape of the parameters; every label is that of a group, -1 too.
-
-    Notes
-    -----
-    Group lasso (Yuan & Lin 2006). In the metric of the rates :math:`r` a group becomes 0 where
-    :math:`\|v / r\| \le \lambda`, else :math:`v / (1 + \lambda r / s)` with :math:`s` its own
-    norm, the root of :math:`\|v / (s + \lambda r)\| = 1`.
-
-    Examples
-    --------
-    >>> import numpy as np, adaptopt as ao
-    >>> x = np.array([3.0, 4.0, 0.1, 0.1])
-    >>> opt = ao.Optimizer(x, ao.SGD(lr=1.0), prox=ao.GroupL2(1.0, [0, 0, 1, 1]))
-    >>> opt.step(np.zeros(4))
-    >>> x.round(6)
-    array([2.4, 3.2, 0. , 0. ])
-    """
-
-    alone = staticmethod(group_alone)
-    terms = staticmethod(group_terms)
-    advance = staticmethod(group_advance)
-    result = staticmethod(group_result)
-
-    def __init__(self, lam: float, groups: Any) -> None:
-        if not (np.isfinite(lam) and lam >= 0):
-            raise ValueError(f"GroupL2.lam is {lam!r}, expected a finite number >= 0")
-        self.lam = float(lam)
-        self.groups, self._labels = _read_groups(groups)
-        # Of labels that are no flat array.
-        self._shape = np.shape(groups) if self._labels is not None and np.ndim(groups) > 1 else None
-
-    @property
-    def number(self) -> float:
-        """The weight of the penalty."""
-        return self.lam
-
-    def tied(self, size: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the members of all groups, and where each starts; none without a penalty."""
-        self._check(size)
-        labels, members, count = self.groups
-        if self.lam == 0:
-            return members, np.zeros(1, np.int64)
-        return members, np.searchsorted(labels, np.arange(count + 1))
-
-    def solve(self, x: np.ndarray, rates: np.ndarray) -> np.ndarray:
-        """Return the minimiser."""
-        v, r = x.flatten().astype(np.float64), rates.ravel()
-        self._check(v.size)
-        if self.lam == 0:
-            return x
-        labels, members, count = self.groups
-        with np.errstate(over="ignore"):
-            weights = np.maximum(self.lam * r[members].astype(np.float64), np.finfo(float).tiny)
-        vm = v[members]
-        # The norm s of what is left is the root of norm(v / (s + lam r)) = 1. One over that norm is
-        # concave in s, so Newton's method rises to the root from below.
-        s = np.zeros(count)
-        np.maximum.at(s, labels, np.abs(vm) - weights)
-        scale = np.zeros(count)  # of s, whose inverse may underflow
-        np.maximum.at(scale, labels, np.abs(vm))
-        for _ in range(NEWTON_STEPS):
-            denominators = s[labels] + weights
-            w = vm / denominators
-            norm = _norms(w, labels, count)
-            slope = _sums(w**2 * (scale[labels] / denominators), labels, count)
-            alive = norm > 1.0
-            step = np.where(alive, newton_step(norm, np.where(alive, slope, 1.0), 1.0), 0.0) * scale
-            s += step
-            if (step <= 1e-15 * s).all():
-                break
-        v[members] = vm * (s[labels] / (s[labels] + weights))
-        return v.reshape(x.shape)
-
-    def penalty(self, x: np.ndarray) -> float:
-        """Return ``lam`` times the sum of the groups' norms."""
-        labels, members, count = self.groups
-        self._check(x.size)
-        values = x.ravel()[members].astype(np.float64)
-        unit = float(np.max(np.abs(values), initial=0.0))
-        if not 0.0 < unit < math.inf:
-            return self.lam * unit
-        return self.lam * unit * float(_norms(values / unit, labels, count).sum())
-
-    def parameters(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameters:
-        """Return nothing, if the groups fit the shape."""
-        self._check(int(np.prod(shape)))
-        if self._shape is not None and self._shape != tuple(shape):
-            raise ValueError(
-                f"GroupL2.groups is an array of shape {self._shape}, expected labels of the shape "
-                f"{tuple(shape)} of the parameters; as flat indices of each group, pass "
-                "groups.tolist()"
-            )
-        return (), ()
-
-    def _check(self, size: int) -> None:
-        if self._labels is not None and self._labels != size:
-            raise ValueError(
-                f"GroupL2.groups has {self._labels} labels, expected {size}: one for each element "
-                "of the parameters"
-            )
-        members = self.groups[1]
-        if members.size and int(members.max()) >= size:
-            raise ValueError(
-                f"GroupL2.groups has index {int(members.max())}, expected less than {size}, the "
-                "size of the parameters"
-            )
-
-
-def _read_groups(groups: Any) -> tuple[tuple[np.ndarray, np.ndarray, int], int | None]:
-    """Return the label of each member, its flat index and how many groups there are.
-
-    And how many labels were given, if groups were given by labels.
-    """
-    count = None
-    if isinstance(groups, Sequence) and groups and np.ndim(groups[0]) == 1:
-        parts = [read_array("GroupL2.groups", part) for part in groups]
-    else:
-        labels = read_array("GroupL2.groups", groups)
-        if labels.dtype.kind not in "iu":
-            raise TypeError(f"GroupL2.groups has dtype {labels.dtype}, expected integers")
-        flat = labels.ravel()
-        count = flat.size
-        if labels.ndim > 1 and count > 1 and np.unique(flat).size == count:
-            raise ValueError(
-                f"GroupL2.groups is an array of shape {labels.shape} with another label for each "
-                "element, expected equal labels in a group; as flat indices of each group, pass "
-                "groups.tolist()"
-            )
-        parts = [np.flatnonzero(flat == label) for label in np.unique(flat)]
-    if any(part.dtype.kind not in "iu" for part in parts if part.size):
-        raise TypeError("GroupL2.groups holds numbers that are not integers, expected flat indices")
-    members = np.concatenate([part.astype(np.intp) for part in parts])
-    if count is None and not members.size:
-        raise ValueError("GroupL2.groups has only empty groups, expected flat indices of elements")
-    if members.size and (members.min() < 0 or np.unique(members).size != members.size):
-        raise ValueError(
-            "GroupL2.groups overlap or have negative indices, expected each index at most once"
-        )
-    labels = np.repeat(np.arange(len(parts)), [part.size for part in parts])
-    return (labels, members, len(parts)), count
-
-
 def _metric(rates: np.ndarray) -> np.ndarray:
     """Return flat rates with about 1 for the largest, none of them 0 or infinite."""
     r = rates.flatten().astype(np.float64)
@@ -496,15 +341,6 @@ def _above(v: np.ndarray, r: np.ndarray, tau: float, rest: float) -> np.ndarray:
     lost = ((a_high * high - product) + a_high * low + a_low * high) + a_low * low
     above: np.ndarray = ((v - product) - lost) - rest * r
     return above
-
-
-def _sums(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    return np.bincount(labels, values, count)
-
-
-def _norms(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    norms: np.ndarray = np.sqrt(_sums(values**2, labels, count))
-    return norms
 
 
 def _positive(name: str, value: float) -> float:

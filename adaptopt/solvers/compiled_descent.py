@@ -20,7 +20,7 @@ from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.device_function import DeviceObjective
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
-from ..prox.separable import Domain, Proximal
+from ..prox.base import Domain
 from .descent import DescentRun, Evaluated
 from .monitor import Monitor, Stop
 from .options import Options
@@ -228,10 +228,7 @@ def is_compilable(plan: Plan) -> bool:
     """Tell whether a plan's method and map are such as the loop can be made of."""
     prox = plan.prox
     return (
-        prox.is_separable
-        and type(prox).penalty is Proximal.penalty
-        and plan.method.numbers_after_lr is not None
-        and not plan.method.rowwise
+        prox.is_separable and plan.method.numbers_after_lr is not None and not plan.method.rowwise
     )
 
 

@@ -22,7 +22,7 @@ from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .averaging import Average
 
 # Coordinates from which the loop in Python takes the steps, on threads. On two of them the one

@@ -14,7 +14,7 @@ from ..objectives.device_function import DeviceObjective
 from ..objectives.function import Objective, read_start
 from ..optimizer.optimizer import Optimizer
 from ..placement import is_on_device
-from ..prox.separable import Domain, Proximal
+from ..prox.base import Domain, Proximal
 from .compiled_descent import start_run
 from .descent import FIXED, DescentRun
 from .descent_state import DescentState

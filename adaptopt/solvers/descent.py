@@ -10,8 +10,8 @@ import numpy as np
 from .. import placement
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
-from ..prox.separable import Domain
-from ..regret.tracker import Sums, gap
+from ..prox.base import Domain
+from ..regret.certificate import Sums, gap
 from .descent_state import DescentState
 from .history import dying_rate
 from .monitor import CONVERGED, MAXITER, SUCCESS, Monitor, Stop

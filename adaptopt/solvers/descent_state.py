@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..regret.tracker import Sums
+from ..regret.certificate import Sums
 from .state import RunState
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .averaging import Average
 from .dense_epochs import DenseEpochs
 from .hogwild import HogwildEpochs

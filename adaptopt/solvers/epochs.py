@@ -14,8 +14,8 @@ from ..objectives.finite_sum import FiniteSum
 from ..objectives.function import Objective, read_value
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import is_convex
-from ..prox.separable import Proximal
-from ..regret.tracker import gap
+from ..prox.base import Proximal
+from ..regret.certificate import gap
 from .averaging import Average
 from .descend import read_domain
 from .epoch_calls import EpochCalls, choose_calls

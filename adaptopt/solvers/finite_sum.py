@@ -14,7 +14,7 @@ from ..objectives.finite_sum import read_sum, read_validation
 from ..objectives.function import read_start
 from ..optimizer.optimizer import Optimizer
 from ..placement import is_on_device
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .averaging import AVERAGES
 from .epoch_state import EpochState
 from .epochs import EpochRun, run_epochs

@@ -11,7 +11,7 @@ from ..kernels.hogwild import BLOCK, PAD, SharedEpoch
 from ..kernels.threads import alone
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .sparse_epochs import CompiledEpochs
 
 # Rows of a thread between two exchanges, and how often a block of coordinates is touched in

@@ -37,7 +37,7 @@ from ..objectives.compiled import is_compiled, read_compiled
 from ..objectives.function import Objective, read_point, read_start
 from ..optimizer.optimizer import Optimizer
 from ..placement import demand_host
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .compiled_descent import GROWTH, MOST, SECONDS, is_compilable, loop_parts
 from .descent import FIXED, median_rates
 from .history import dying_rate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..methods.base import Method
 from ..methods.names import read_named
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .descend import descend
 from .descent_state import DescentState
 from .options import with_tol

@@ -12,7 +12,7 @@ from ..kernels.sparse_epoch import SparseEpoch
 from ..optimizer.optimizer import Optimizer
 from ..optimizer.table import misses_steps, why_not_exact
 from ..problems.problem import Problem
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 from .averaging import Average
 
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of

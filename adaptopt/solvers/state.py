@@ -14,7 +14,7 @@ import numpy as np
 
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
-from ..prox.separable import Proximal
+from ..prox.base import Proximal
 
 _State = TypeVar("_State", bound="RunState")
 

@@ -17,7 +17,7 @@ from adaptopt.kernels.reductions import norm_kernel
 from adaptopt.kernels.step import rate_kernel
 from adaptopt.kernels.threads import THREADED_FROM
 from adaptopt.methods import adagrad, adam, dual_averaging, momentum, nadam, rmsprop
-from adaptopt.prox.separable import Proximal
+from adaptopt.prox.base import Proximal
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 

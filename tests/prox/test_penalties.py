@@ -14,7 +14,8 @@ from scipy import optimize
 
 import adaptopt as ao
 from adaptopt.kernels.threads import THREADED_FROM
-from adaptopt.prox import separable as proximal
+from adaptopt.prox.base import then_clip
+from adaptopt.prox.separable import shrink
 
 points = st.floats(-5, 5)
 weights = st.floats(0, 3)
@@ -507,4 +508,4 @@ def test_parameters_that_make_no_sense(make, error, words):
 
 def test_maps_are_composed_once():
     """So that equal compositions share a kernel."""
-    assert proximal.then_clip(proximal.shrink) is proximal.then_clip(proximal.shrink)
+    assert then_clip(shrink) is then_clip(shrink)

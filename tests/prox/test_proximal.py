@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptopt.prox.separable import Box, NonNegative, clip, projected_gradient, round_inwards
+from adaptopt.prox.base import Box, NonNegative, clip, projected_gradient, round_inwards
 
 finite = st.floats(-1e30, 1e30)
 

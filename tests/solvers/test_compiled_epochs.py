@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt.prox.separable import Proximal
+from adaptopt.prox.base import Proximal
 from adaptopt.solvers.averaging import Average
 from adaptopt.solvers.sparse_epochs import CompiledEpochs
 

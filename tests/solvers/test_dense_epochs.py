@@ -16,7 +16,7 @@ from scipy import sparse
 
 import adaptopt as ao
 from adaptopt.objectives.finite_sum import read_sum
-from adaptopt.prox.separable import Proximal
+from adaptopt.prox.base import Proximal
 from adaptopt.solvers.dense_epochs import DenseEpochs
 
 ROWS, COLUMNS = 45, 70  # products in lanes and a rest; a short last batch

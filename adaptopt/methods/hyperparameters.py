@@ -1,0 +1,53 @@
+"""Read the hyperparameters of methods: numbers within the ranges of the papers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Real
+from typing import Any
+
+# The range of a hyperparameter, by its name in the literature: its text, and its test.
+_EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "lr": ("> 0", lambda v: v > 0),
+    "eps": (">= 0", lambda v: v >= 0),
+    "eps_root": (">= 0", lambda v: v >= 0),
+    "rho": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "beta1": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "beta2": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "momentum": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "momentum_decay": (">= 0", lambda v: v >= 0),
+    "dampening": ("in [0, 1)", lambda v: 0 <= v < 1),
+    "initial_accumulator": (">= 0", lambda v: v >= 0),
+    "l1": (">= 0", lambda v: v >= 0),
+    "l2": (">= 0", lambda v: v >= 0),
+    "beta": (">= 0", lambda v: v >= 0),
+    "weight_decay": (">= 0", lambda v: v >= 0),
+}
+
+
+def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> Any:
+    """Return the value of a field of a method, with numbers as floats, or say what is wrong."""
+    where = f"{owner}.{name} is {value!r}, expected"
+    if isinstance(default, bool):
+        if value not in (True, False):
+            raise TypeError(f"{where} True or False")
+        return bool(value)
+    if (name == "lr" and callable(value)) or not (name in _EXPECTED or type(default) is float):
+        return value
+    expected, holds = _EXPECTED.get(name, ("", math.isfinite))
+    also = " or a function of the step" if name == "lr" else ""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{where} a number {expected}{also}")
+    if not (math.isfinite(value) and holds(float(value))):
+        raise ValueError(f"{where} a finite number {expected}{also}")
+    # A float32 scalar would make the coefficients float32.
+    return float(value)
+
+
+def as_float(value: Any) -> float | None:
+    """Return a number as a float, None of anything else."""
+    try:
+        return None if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return None

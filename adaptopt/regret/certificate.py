@@ -1,0 +1,119 @@
+"""Certificates of optimality: bounds on ``f(x) - min f`` from sums over the points evaluated."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels.certificate import LANES, count_kernel
+from ..prox.base import Domain
+
+
+@dataclass(eq=False)
+class Sums:
+    """Sums over all rounds, in float64, from which regret and certificates follow.
+
+    Attributes
+    ----------
+    origin : ndarray, flat
+        The first point. Sums are of differences from it, so that a distant origin costs no digits.
+    moved : ndarray, flat
+        Sum of ``x - origin``.
+    gradient_sum, squared_gradients : ndarray, flat
+        Sums of ``g`` (z) and of ``g * g`` (AdaGrad's G).
+    totals : ndarray, shape (5,)
+        Sums over rounds and coordinates of ``g * (x - origin)``, ``abs(x)`` and ``x * x`` (the last
+        two make any elastic net); the sum of ``f``; and the number of rounds.
+    """
+
+    origin: np.ndarray
+    moved: np.ndarray
+    gradient_sum: np.ndarray
+    squared_gradients: np.ndarray
+    totals: np.ndarray
+
+    @classmethod
+    def before(cls, x: np.ndarray) -> Sums:
+        """Return the sums before the first round, whose point is ``x``."""
+        moved, z, G = np.zeros((3, x.size))
+        return cls(x.astype(np.float64).reshape(-1), moved, z, G, np.zeros(5))
+
+    def add(self, x: np.ndarray, f: float, g: np.ndarray) -> None:
+        """Add a round; an interrupt finds all of it added, or nothing."""
+        form = "float32" if x.dtype == g.dtype == np.float32 else "float64"
+        x, g = (np.ascontiguousarray(array, form).reshape(-1) for array in (x, g))
+        count_kernel(form)(x, g, f, self.memory(np.empty(3 * LANES)))
+
+    def memory(self, lanes: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the arrays that a kernel adds a round to."""
+        sums = self.origin, self.moved, self.gradient_sum, self.squared_gradients
+        return *sums, lanes, self.totals
+
+    @property
+    def linear(self) -> float:
+        """Sum of ``<g, x - origin>``."""
+        return float(self.totals[0])
+
+    @property
+    def loss(self) -> float:
+        """Sum of ``f``."""
+        return float(self.totals[3])
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds."""
+        return int(self.totals[4])
+
+    def copy(self) -> Sums:
+        """Return a copy that shares nothing."""
+        return deepcopy(self)
+
+    def average(self) -> np.ndarray:
+        """Return the mean of the points."""
+        average: np.ndarray = self.origin + self.moved / self.rounds
+        return average
+
+    def linearised_regret(self, u: np.ndarray) -> float:
+        """Return the sum of ``<g, x - u>``."""
+        return self.linear - float((self.gradient_sum * (u - self.origin)).sum())
+
+    def worst_regret(self, domain: Domain) -> float:
+        """Return the largest linearised regret over a domain, with its penalty in every loss."""
+        z, weight, (lo, hi, l1, l2) = self.gradient_sum, self.rounds, domain
+        _, absolute, squares, _, _ = self.totals.tolist()
+        u = _best_response(z, lo, hi, weight * l1, weight * l2)
+        if not np.isfinite(u).all():
+            return math.inf
+        with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
+            penalty = l1 * (absolute - weight * float(np.abs(u).sum()))
+            penalty += 0.5 * l2 * (squares - weight * float((u * u).sum()))
+            regret = self.linearised_regret(u) + penalty
+        return math.inf if math.isnan(regret) else regret
+
+
+def gap(x: np.ndarray, f: float, g: np.ndarray, domain: Domain) -> float:
+    """Return a bound on ``f(x) - min f`` over a domain, for a convex function and the penalty.
+
+    It is the largest regret of one round played at ``x``: the Frank-Wolfe gap (Frank & Wolfe 1956).
+    """
+    sums = Sums.before(x)
+    sums.add(x, f, g)
+    return sums.worst_regret(domain)
+
+
+def _best_response(
+    z: np.ndarray, lo: float | np.ndarray, hi: float | np.ndarray, l1: float, l2: float
+) -> np.ndarray:
+    """Minimise ``z u + l1 |u| + l2 u^2 / 2`` over ``lo <= u <= hi``, each coordinate alone.
+
+    In one dimension the constrained minimiser of a convex function is the unconstrained one,
+    clipped; if there is none, it lies at infinity.
+    """
+    downhill = np.sign(z) * np.maximum(np.abs(z) - l1, 0.0)
+    with np.errstate(divide="ignore", over="ignore"):
+        u = np.divide(-downhill, l2, out=np.zeros_like(z), where=downhill != 0)
+    clipped: np.ndarray = np.clip(u, lo, hi)
+    return clipped

@@ -1,0 +1,196 @@
+"""The rounds of online play: points, losses and gradients, or their sums."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from numbers import Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays import read_array, read_real
+from ..prox.base import Box
+from .certificate import Sums
+
+# The course is kept at rounds whose ratio is at least this, four for each doubling: evenly in the
+# logarithm, where an exponent is fitted, and few enough to forget about.
+SPACING = 2.0**0.25
+
+
+class Rounds:
+    """Points, losses and gradients of all rounds as sums, and at some rounds the regret.
+
+    The parameters are those of `Tracker`, which computes the regret.
+    """
+
+    def __init__(
+        self,
+        domain: Box | None = None,
+        *,
+        lr: float | None = None,
+        window: int = 0,
+        keep: bool = False,
+    ) -> None:
+        if domain is not None and not isinstance(domain, Box):
+            raise TypeError(f"domain is {domain!r}, expected a Box such as Box(-1, 1), or None")
+        self.domain = domain
+        self.lr = None if lr is None else read_positive("lr", lr)
+        if isinstance(window, bool) or not isinstance(window, int) or window < 0:
+            raise ValueError(f"window is {window!r}, expected a whole number >= 0")
+        self._keep = bool(keep)
+        self._kept: list[tuple[np.ndarray, float, np.ndarray]] = []
+        self._window: deque[float] = deque(maxlen=window)
+        self._sums: Sums | None = None
+        self._shape: tuple[int, ...] = ()
+        self._bounds: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0))
+        self._compared, self._comparator = 0, 0.0
+        self._course: list[tuple[int, float, float]] = []
+
+    def play(
+        self, x: ArrayLike, f: float, g: ArrayLike, *, comparator: float | None = None
+    ) -> None:
+        """Add a round.
+
+        Parameters
+        ----------
+        x : array_like
+            The point played: finite, of any one shape.
+        f : float
+            The loss revealed there.
+        g : array_like
+            A (sub)gradient of the loss there, of the shape of ``x``.
+        comparator : float, optional
+            Loss of the comparator in this round: ``f_t(u)`` if it is fixed, ``f_t(u_t)`` if it
+            moves.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not finite or has another shape. The tracker is unchanged then.
+        """
+        x, g = read_finite("x", x), read_finite("g", g)
+        f = read_number("f", f)
+        lost = None if comparator is None else read_number("comparator", comparator)
+        shape = x.shape if self._sums is None else self._shape
+        for name, array in (("x", x), ("g", g)):
+            if array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        if self._sums is None:
+            self._bounds, self._shape = self._read_bounds(shape), shape
+            self._sums = Sums.before(x)
+        self._sums.add(x, f, g)
+        if lost is not None:
+            self._compared += 1
+            self._comparator += lost
+        self._window.append(math.nan if lost is None else f - lost)
+        if self._keep:
+            self._kept.append((x.copy(), f, g.copy()))
+        if not self._course or self._sums.rounds >= SPACING * self._course[-1][0]:
+            self._course.append(self._now())
+
+    # -- sums --------------------------------------------------------------------------------------
+
+    @property
+    def rounds(self) -> int:
+        """T, the number of rounds played."""
+        return 0 if self._sums is None else self._sums.rounds
+
+    @property
+    def cumulative_loss(self) -> float:
+        """The sum of the losses ``f_t(x_t)`` over all rounds."""
+        return 0.0 if self._sums is None else self._sums.loss
+
+    @property
+    def average(self) -> np.ndarray:
+        """The mean of the points played."""
+        return self._played().average().reshape(self._shape)
+
+    @property
+    def gradient_sum(self) -> np.ndarray:
+        """The sum of the gradients, z."""
+        return np.array(self._played().gradient_sum.reshape(self._shape))
+
+    @property
+    def squared_gradients(self) -> np.ndarray:
+        """The sum of the squared gradients of each coordinate: AdaGrad's accumulator G."""
+        return np.array(self._played().squared_gradients.reshape(self._shape))
+
+    @property
+    def points(self) -> np.ndarray:
+        """All points played, along the first axis, with ``keep=True``."""
+        return np.stack([x for x, _, _ in self._all()])
+
+    @property
+    def losses(self) -> np.ndarray:
+        """All losses, with ``keep=True``."""
+        return np.array([f for _, f, _ in self._all()])
+
+    @property
+    def gradients(self) -> np.ndarray:
+        """All gradients, along the first axis, with ``keep=True``."""
+        return np.stack([g for _, _, g in self._all()])
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _played(self) -> Sums:
+        if self._sums is None:
+            raise ValueError("no round has been played yet, expected at least one")
+        return self._sums
+
+    def _all(self) -> list[tuple[np.ndarray, float, np.ndarray]]:
+        if not self._keep:
+            raise ValueError("keep is False, expected Tracker(keep=True)")
+        self._played()
+        return self._kept
+
+    def _read_bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the domain's bounds, flat."""
+        lo, hi = (-np.inf, np.inf) if self.domain is None else (self.domain.lo, self.domain.hi)
+        try:
+            low, high = (np.broadcast_to(bound, shape).flatten() for bound in (lo, hi))
+        except ValueError:
+            raise ValueError(
+                f"domain has bounds of shapes {np.shape(lo)} and {np.shape(hi)}, expected shapes "
+                f"that broadcast to {shape} like x"
+            ) from None
+        return low, high
+
+    def _read_point(self, u: ArrayLike) -> np.ndarray:
+        point = read_finite("u", u)
+        if point.shape != self._shape:
+            raise ValueError(f"u has shape {point.shape}, expected {self._shape} like x")
+        return point
+
+    def _now(self) -> tuple[int, float, float]:
+        """Return the number of rounds, the regret and the linearised regret."""
+        raise NotImplementedError
+
+
+def read_finite(name: str, value: ArrayLike) -> np.ndarray:
+    """Return an array of finite numbers as float64."""
+    numbers: np.ndarray = read_real(name, value).astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} has entries that are not finite, expected finite numbers")
+    return numbers
+
+
+def read_number(name: str, value: ArrayLike) -> float:
+    """Return a finite number as a float."""
+    array = read_array(name, value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    number = float(array.item())
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value!r}, expected a finite number")
+    return number
+
+
+def read_positive(name: str, value: object) -> float:
+    """Return a finite number > 0 as a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, expected a number > 0")
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} is {value!r}, expected a finite number > 0")
+    return number
