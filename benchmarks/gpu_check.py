@@ -1,9 +1,8 @@
 """Check the CUDA kernels on real hardware, and measure them beside other libraries: one command.
 
-It runs the device's tests, measures what a plain copy reaches, every method's step at several
-sizes, torch's optimizers and CuPy's fused kernels where they are installed, what the shortest
-step costs, and steps on rows of a table. It prints one table and writes JSON. Nothing else may use
-the GPU meanwhile.
+It runs the device's tests. Then it measures a plain copy, every method's step at several sizes,
+torch's optimizers and CuPy's fused kernels if they are installed, the shortest step, and steps on
+rows of a table. It prints one table and writes JSON. Nothing else may use the GPU meanwhile.
 """
 
 import argparse
@@ -45,7 +44,7 @@ METHODS = {
     "FTRL": ao.FTRL(1e-3),
 }
 
-# torch: its name, its arguments, which implementation, and the slots that it reads and writes.
+# torch: name, arguments, implementation, and the number of slots that it reads and writes.
 TORCH = [
     *[("Adagrad", {}, flags, 1) for flags in ({"foreach": True},)],
     *[("RMSprop", {}, flags, 1) for flags in ({"foreach": True},)],
@@ -53,7 +52,7 @@ TORCH = [
     *[("SGD", {"momentum": 0.9}, flags, 1) for flags in ({"foreach": True}, {"fused": True})],
 ]
 
-# CuPy: the step as one hand-written fused kernel, and its slots.
+# CuPy: the step as one fused kernel written by hand, and its slots.
 CUPY = {
     "AdaGrad": ("G += g * g; x -= 1e-3f * g / (sqrtf(G) + 1e-8f)", ["G"]),
     "RMSProp": ("E = 0.9f * E + 0.1f * g * g; x -= 1e-3f * g / (sqrtf(E) + 1e-8f)", ["E"]),
@@ -66,7 +65,7 @@ CUPY = {
 
 
 def seconds(run, wait, repeat):
-    """Return the least time of a call, of several series that end when the device is done."""
+    """Return the least time per call over several series. Each ends when the device is idle."""
     run()
     wait()
     best = float("inf")
@@ -80,7 +79,7 @@ def seconds(run, wait, repeat):
 
 
 def repeats(n):
-    """Return how many calls make a series: some 4e9 bytes, but at least 3."""
+    """Return the number of calls in a series: about 4e9 bytes, but at least 3 calls."""
     return int(min(max(2e8 / n, 3), 300)) if n >= SHORT else 3
 
 
@@ -95,13 +94,13 @@ def step(method, n):
     x = cuda.to_device(np.ones(n, np.float32))
     g = cuda.to_device(np.full(n, 1e-3, np.float32))
     opt = ao.Optimizer(x, method)
-    written = 0 if method.rate else 1  # the rates, where there is no formula for them
+    written = 0 if method.rate else 1  # the rates, if there is no formula for them
     streams = 3 + 2 * len(method.slots) + written
     return seconds(lambda: opt.step(g), cuda.synchronize, repeats(n)), 4 * streams * n
 
 
 def torch_step(name, arguments, flags, slots, n):
-    """Return the same of an optimizer of torch."""
+    """Return seconds and bytes of one step of an optimizer of torch."""
     import torch
 
     x = torch.ones(n, device="cuda", requires_grad=True)
@@ -111,7 +110,7 @@ def torch_step(name, arguments, flags, slots, n):
 
 
 def cupy_step(code, slots, n):
-    """Return the same of one fused kernel of CuPy."""
+    """Return seconds and bytes of one fused kernel of CuPy."""
     import cupy
 
     state = [cupy.zeros(n, cupy.float32) for _ in slots]
@@ -123,7 +122,7 @@ def cupy_step(code, slots, n):
 
 
 def candidates():
-    """Yield the library, a name and ``measure(n)`` of all there is to measure."""
+    """Yield the library, a name and ``measure(n)`` of each candidate."""
     yield "device", "copy", copy_ceiling
     for name, method in METHODS.items():
         yield "adaptopt", name, lambda n, method=method: step(method, n)
@@ -153,7 +152,7 @@ def is_missing(library):
 def run_tests():
     """Run the device's tests here, and return their last lines.
 
-    In a process for each module: an illegal access leaves none of the device to those that follow.
+    Each module has its own process: after an illegal access a process cannot use the device.
     """
     outcomes = {}
     on_device = set(TESTS.glob("test_*.py")) - set(TESTS.glob("test_cuda_*.py"))
@@ -170,7 +169,7 @@ def run_tests():
 
 
 def attempt(measured, *given):
-    """Return what is measured, or what went wrong: the rest is worth having."""
+    """Return a measurement, or the error, so that the others still run."""
     try:
         return measured(*given)
     except Exception as error:
@@ -178,7 +177,7 @@ def attempt(measured, *given):
 
 
 def let_go():
-    """Return memory that libraries keep: another may need it next."""
+    """Release memory that libraries hold, because the next one may need it."""
     gc.collect()
     cuda.current_context().deallocations.clear()
     if "torch" in sys.modules:
@@ -188,7 +187,7 @@ def let_go():
 
 
 def measure(sizes):
-    """Return one row for each thing and size."""
+    """Return one row for each candidate and size."""
     rows, missing = [], {library: is_missing(library) for library in ("torch", "cupy")}
     for library, name, timed in candidates():
         if missing.get(library):
@@ -208,12 +207,12 @@ def measure(sizes):
 
 
 def is_simulated():
-    """Tell whether this is Numba's simulator."""
+    """Return whether this is Numba's simulator."""
     return not hasattr(cuda.current_context().device, "name")
 
 
 def row_steps(count, width, indices):
-    """Return what a step on rows of a table costs, and what it moves where it has to."""
+    """Return the time and the bandwidth of steps on rows of a table."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, count, indices)
     values = rng.standard_normal((indices, width)).astype(np.float32)
@@ -221,7 +220,7 @@ def row_steps(count, width, indices):
     repeat = 3 if is_simulated() else 100
     result = {"rows": count, "width": width, "indices": indices, "distinct": distinct}
     g = cuda.to_device(values)
-    # With how many arrays of the table's size are read and written.
+    # Each method with the number of reads and writes of an array like the table.
     methods = {
         "AdaGrad": (ao.AdaGrad(1e-3), 4),
         "RMSProp, exact": (ao.RMSProp(1e-3), 4),
@@ -246,7 +245,7 @@ def row_steps(count, width, indices):
 
 
 def torch_row_step(count, width, rows, values):
-    """Return torch's step along a sparse gradient, which it coalesces in each, and its wait."""
+    """Return torch's step with a sparse gradient, which each step coalesces, and its wait."""
     import torch
 
     x = torch.ones(count, width, device="cuda", requires_grad=True)
@@ -262,7 +261,7 @@ def torch_row_step(count, width, rows, values):
 
 
 def short_step():
-    """Return what a step costs where there is next to nothing to compute, in microseconds."""
+    """Return the time of a step with almost nothing to compute, in microseconds."""
     n = min(SHORT, 64) if is_simulated() else SHORT
     x, g = (cuda.to_device(np.ones(n, np.float32)) for _ in range(2))
     opt = ao.Optimizer(x, ao.AdaGrad())
@@ -294,7 +293,7 @@ def main():
     }
     result["rows"], result["missing"] = measure(given.sizes)
     ceilings = {r["n"]: r.get("gb_per_s") for r in result["rows"] if r["library"] == "device"}
-    print(f"{result['device']}: GB/s, and as a part of a copy's")
+    print(f"{result['device']}: GB/s, fraction of a copy's, time")
     for row in result["rows"]:
         what = f"  {row['library']:<9}{row['name']:<29}{row['n']:>14,}"
         if "error" in row:

@@ -2,5 +2,5 @@
 
 import os
 
-# Read when the OpenMP library is loaded: threads that spin after a kernel disturb the next timing.
+# OpenMP reads this when it is loaded. Threads that wait actively disturb the next timing.
 os.environ["OMP_WAIT_POLICY"] = "passive"

@@ -1,4 +1,4 @@
-"""What is measured with, here and in `comparison`: random, and never constant or zero."""
+"""Data for the measurements, here and in `comparison`: random, never constant or zero."""
 
 from itertools import cycle
 
@@ -8,9 +8,9 @@ from scipy import sparse
 
 
 def fix_threads(count):
-    """Run on so many threads, or have asv skip the benchmark."""
+    """Use this number of threads, or have asv skip the benchmark."""
     if count > numba.config.NUMBA_NUM_THREADS:
-        raise NotImplementedError(f"needs {count} threads")  # asv's word for a skip
+        raise NotImplementedError(f"needs {count} threads")  # asv then skips it
     numba.set_num_threads(count)
 
 
@@ -19,16 +19,16 @@ def point(n, dtype):
 
 
 def gradients(n, dtype):
-    """Return gradients without end, of both signs in turn.
+    """Return an endless series of gradients that alternate in sign.
 
-    So no coordinate drifts away, and no accumulator fades into denormals.
+    So no coordinate drifts away, and no accumulator becomes denormal.
     """
     gradient = np.random.default_rng(1).standard_normal(n, np.float32).astype(dtype, copy=False)
     return cycle((gradient, -gradient))
 
 
 def sparse_rows(rows, columns, entries, seed=0):
-    """Return CSR rows with entries at columns of popularity 1/k, and labels from true weights."""
+    """Return CSR rows with entries in columns of popularity 1/k, and labels from true weights."""
     rng = np.random.default_rng(seed)
     popularity = 1.0 / np.arange(1, columns + 1)
     places = rng.choice(columns, (rows, entries), p=popularity / popularity.sum())
@@ -41,7 +41,7 @@ def sparse_rows(rows, columns, entries, seed=0):
 
 
 def dense_rows(rows, columns, seed=0):
-    """Return normal rows, and labels from true weights."""
+    """Return normally distributed rows, and labels from true weights."""
     rng = np.random.default_rng(seed)
     A = rng.standard_normal((rows, columns)).astype(np.float32)
     scores = A @ rng.standard_normal(columns) + rng.standard_normal(rows)
@@ -51,7 +51,7 @@ def dense_rows(rows, columns, seed=0):
 def signed(rng, shape):
     """Return random numbers of both signs and of size 0.5 to 1.5.
 
-    None is near zero, so the place of eps, which differs between libraries, does not show.
+    None is near zero, so the position of eps, which differs between libraries, has no effect.
     """
     size = rng.random(shape, np.float32)
     size += np.float32(0.5)

@@ -33,7 +33,7 @@ class DenseEpoch:
 
 
 class DenseEpochInPython(DenseEpoch):
-    """The same steps, each batch evaluated and each step taken from Python."""
+    """The same steps, with each batch evaluated and each step taken in Python."""
 
     params = (["adagrad"], [32, 256], [100], [None])
 
@@ -57,7 +57,7 @@ SPARSE = {
 
 
 class SparseEpoch:
-    """Logistic regression over rows of 60 entries; hogwild on two threads, all else on one."""
+    """Logistic regression over rows of 60 entries. Hogwild uses two threads, all else one."""
 
     timeout = 120
     params = (list(SPARSE), [1, 256], [1_000, 100_000])

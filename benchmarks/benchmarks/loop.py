@@ -1,4 +1,4 @@
-"""The compiled loop: nanoseconds a step, and many problems at once."""
+"""The compiled loop: time of a number of steps, and many problems at once."""
 
 import numba
 import numpy as np
@@ -12,7 +12,7 @@ METHODS = {"adagrad": ao.AdaGrad(0.1), "rmsprop": ao.RMSProp(1e-3), "adam": ao.A
 
 @numba.njit
 def rosenbrock(x, g_out):
-    """As a user writes it."""
+    """A function as a user would write it."""
     f = 0.0
     g_out[0] = 0.0
     for i in range(x.size - 1):
@@ -24,13 +24,13 @@ def rosenbrock(x, g_out):
 
 
 def value_and_gradient(x):
-    """The same for the loop in Python."""
+    """The same function for the loop in Python."""
     g = np.empty_like(x)
     return rosenbrock(x, g), g
 
 
 class CompiledLoop:
-    """As many steps as take some milliseconds."""
+    """A number of steps that takes some milliseconds."""
 
     params = (list(METHODS), [2, 100, 10_000])
     param_names = ("method", "n")
@@ -50,7 +50,7 @@ class CompiledLoop:
 
 
 class PythonLoop(CompiledLoop):
-    """The same with an objective that is called from Python."""
+    """The same with an objective in Python."""
 
     params = (["adagrad"], [2, 10_000])
     steps = {2: 1000, 10_000: 300}  # noqa: RUF012
@@ -61,7 +61,7 @@ class PythonLoop(CompiledLoop):
 
 
 class Many:
-    """A thousand starts."""
+    """A thousand starting points."""
 
     params = ([1, 2],)
     param_names = ("threads",)

@@ -1,4 +1,4 @@
-"""Steps on numbers of 16 bits, and with state of 16 bits: less memory to move."""
+"""Steps on 16-bit numbers, and with 16-bit state: less memory to move."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class NarrowStep:
     param_names = ("method", "format", "n")
 
     def setup(self, method, form, n):
-        import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16 by its name)
+        import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 
         fix_threads(1)
         dtype, options = FORMATS[form]

@@ -1,4 +1,4 @@
-"""Many small parameters as one dict."""
+"""Many small parameters in one dict."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from .data import fix_threads
 
 
 class StepOfDict:
-    """One step of AdaGrad on so many parameters of so many elements."""
+    """One step of AdaGrad on a dict of parameters."""
 
     params = ([1, 10, 100, 1000, 10_000], [100, 1000], ["of_their_own", "in_place"], [None, 1.0])
     param_names = ("parameters", "elements", "gradients", "clip_norm")

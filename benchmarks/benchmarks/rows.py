@@ -24,7 +24,7 @@ class StepRows:
 
     def setup(self, method, width, rows):
         if width * rows > 100_000_000:
-            raise NotImplementedError("needs some GB of memory")  # asv's word for a skip
+            raise NotImplementedError("needs some GB of memory")  # asv then skips it
         fix_threads(1)
         rng = np.random.default_rng(0)
         popularity = np.arange(1, rows + 1) ** -0.68

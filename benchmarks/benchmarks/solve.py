@@ -1,4 +1,4 @@
-"""Whole runs of minimize on standard problems, to a value known to be within reach."""
+"""Whole runs of minimize on standard problems, down to a value that can be reached."""
 
 import numpy as np
 from scipy.optimize import rosen, rosen_der
@@ -9,7 +9,7 @@ from .data import dense_rows, fix_threads, sparse_rows
 
 
 def least_squares():
-    """Columns whose scales differ by a factor of 1000."""
+    """Least squares with columns whose scales differ by a factor of 1000."""
     rng = np.random.default_rng(0)
     A = rng.standard_normal((500, 50)) * np.logspace(-1.5, 1.5, 50)
     b = A @ rng.standard_normal(50) + 0.1 * rng.standard_normal(500)
@@ -25,7 +25,7 @@ def sparse_logistic():
 
 
 def huber():
-    """A tenth of the rows are far off."""
+    """Huber's loss; a tenth of the rows are outliers."""
     rng = np.random.default_rng(0)
     A = rng.standard_normal((1000, 50))
     b = A @ rng.standard_normal(50)
@@ -34,7 +34,7 @@ def huber():
 
 
 def valley():
-    """Rosenbrock's function, as SciPy has it."""
+    """Rosenbrock's function, from SciPy."""
     return lambda x: (rosen(x), rosen_der(x)), np.full(10, -0.5)
 
 
@@ -48,7 +48,7 @@ METHODS = {
 
 
 class Minimize:
-    """From the start to 99.9 % of the way to the least value that SciPy's L-BFGS-B finds."""
+    """A run that covers 99.9 % of the way down to the minimum that SciPy's L-BFGS-B finds."""
 
     timeout = 120
     params = (list(METHODS), list(PROBLEMS))
@@ -77,7 +77,7 @@ class Minimize:
         self.time_minimize(method, problem)
 
     def track_evaluations(self, method, problem):
-        """Evaluations of the objective, which no noise of a machine changes."""
+        """The number of evaluations, which does not depend on the machine's noise."""
         result = self.time_minimize(method, problem)
         if not result.success:
             raise RuntimeError(result.message)

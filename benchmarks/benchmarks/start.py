@@ -1,4 +1,4 @@
-"""What a new process pays: the import, and the first step with and without kernels on the disk."""
+"""Start-up of a new process: the import, and the first step with and without cached kernels."""
 
 IMPORT = "import adaptopt"
 STEP = """
@@ -14,7 +14,7 @@ NO_CACHE = "import os, tempfile; os.environ['NUMBA_CACHE_DIR'] = tempfile.mkdtem
 
 
 class Start:
-    """From the start of a process to its end, but for the interpreter's own."""
+    """The time of a process from start to end, without that of the interpreter."""
 
     timeout = 120
     number, repeat = 1, 5

@@ -1,4 +1,4 @@
-"""One step of an optimizer: its time, the memory bandwidth that it reaches, and its memory."""
+"""One step of an optimizer: time, memory bandwidth, and memory."""
 
 import time
 
@@ -60,7 +60,7 @@ class Step:
         self.time_step()
 
     def track_bandwidth(self, *params):
-        """Bytes that a step must move, over the median time of one."""
+        """The bytes that a step must move, divided by its median time."""
         seconds = []
         while len(seconds) < 10 or sum(seconds) < 0.1:
             start = time.perf_counter()
@@ -74,13 +74,13 @@ class Step:
 
 
 class ThreadedStep(Step):
-    """The step on two threads, where it takes more than one."""
+    """The step on two threads, for arrays that are long enough."""
 
     threads = 2
     params = (list(METHODS), [10**k for k in range(5, 9)], ["float32", "float64"])
 
 
 class OtherSteps(Step):
-    """The other methods and what is fused with a step, in and beyond the caches."""
+    """Other methods, and operations fused with a step, for arrays within and beyond the caches."""
 
     params = (list(OTHERS), [1000, 1_000_000, 10_000_000], ["float32"])

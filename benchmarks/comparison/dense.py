@@ -1,4 +1,4 @@
-"""One step on one array, by its length: time, bandwidth, and the part of the limit."""
+"""One step on one array, by its length: time, bandwidth, and comparison with the limit."""
 
 import numpy as np
 from benchmarks.data import signed
@@ -9,7 +9,7 @@ from .timing import compare
 TITLE = "A step on one array"
 PEERS = steppers.PEERS
 THREADS = ("all", "one")
-# How many arrays of the length all take at most, and how many times the slots.
+# The memory of all candidates together, in arrays: this many, and this many per slot.
 COPIES, STATES = 19, 11
 
 
@@ -25,7 +25,7 @@ def run(plan):
 
 def contest(method, n, slots, plan):
     case = {"method": method, "n": n}
-    facts = {"bytes": 4 * (3 + 2 * slots) * n}  # x and g read, x written; each slot both
+    facts = {"bytes": 4 * (3 + 2 * slots) * n}  # x and g are read, x is written, each slot is both
     needed = 4 * n * (COPIES + STATES * slots)
     if needed > machine.available_bytes():
         return {"case": case, **facts, "entries": [], "left_out": f"needs {needed / 1e9:.0f} GB"}
@@ -42,9 +42,9 @@ def contest(method, n, slots, plan):
 
 
 REASONS = {
-    "torch compiled": "one kernel is made of the same streams: both run at the memory's speed",
-    "torch fused": "the same streams through one vectorised kernel: both run at the memory's speed",
-    "DeepSpeed": "the same streams through one vectorised kernel: both run at the memory's speed",
-    "JAX + optax": "XLA fuses the update into one loop over the same streams, and queues the calls",
+    "torch compiled": "one kernel for the same arrays: both run at the speed of memory",
+    "torch fused": "one vectorised kernel for the same arrays: both run at the speed of memory",
+    "DeepSpeed": "one vectorised kernel for the same arrays: both run at the speed of memory",
+    "JAX + optax": "XLA fuses the update into one loop over the same arrays, and queues the calls",
     "NumPy": "a few ufuncs on so few elements cost as little as one call",
 }

@@ -1,4 +1,4 @@
-"""An epoch of logistic regression over dense rows, by batch size: what a step costs."""
+"""An epoch of logistic regression over dense rows, by batch size: the time per step."""
 
 import numba
 import numpy as np
@@ -12,12 +12,12 @@ from .timing import Entry, compare, marginal
 TITLE = "An epoch over dense rows"
 THREADS = ("all",)
 LR, EPS = 0.1, 1e-10
-SLOW_STEPS = 600  # of what is driven from Python, scaled to an epoch
-TOLERANCE = 1e-3  # of weights after an epoch in float32: thousands of steps, sums in other orders
+SLOW_STEPS = 600  # of loops in Python, whose time is scaled to an epoch
+TOLERANCE = 1e-3  # of float32 weights after an epoch: thousands of steps, with sums in other orders
 
 
 def ours(p, batch, method, average=None, shuffle=True):
-    """Return a run of so many epochs: compiled for a problem, from Python for its ``batch``."""
+    """Return a function that runs epochs: compiled for a problem, in Python for its ``batch``."""
     fun, data = (p, None) if isinstance(p, ao.problems.Logistic) else p
 
     def run(epochs):

@@ -10,7 +10,7 @@ TITLE = "A step on a dict of parameters"
 PEERS = steppers.PEERS
 THREADS = ("all",)
 SIZE = 1_000
-# They make one program for all parameters, in a time that grows faster than their number.
+# These compile one program for all parameters, in a time that grows faster than their number.
 MOST = {"JAX + optax": 1_000, "torch compiled": 10}
 
 

@@ -1,4 +1,4 @@
-"""How time and memory of ours grow with each size that a problem has, and the exponents fitted."""
+"""How our time and memory grow with each size of a problem, with fitted exponents."""
 
 import time
 import tracemalloc
@@ -16,11 +16,11 @@ TITLE = "How cost grows"
 PEERS = ()
 THREADS = ("all",)
 REASONS = {}
-FITTED = 3  # the exponent is fitted to so many of the largest sizes, where fixed costs have faded
+FITTED = 3  # the exponent is fitted to this many of the largest sizes, where fixed costs are small
 
 
 def run(plan):
-    """Yield the time and the memory by every size."""
+    """Yield time and memory as functions of each size."""
     quick = plan.quick
     decades = [10**k for k in ((2, 3, 4) if quick else range(2, 9))]
     yield growth("elements of an array", decades, step_on_array, plan)
@@ -37,11 +37,11 @@ def run(plan):
 def growth(what, sizes, make, plan):
     """Return the points, and the exponents over the largest sizes.
 
-    ``make(size)`` makes the data, and returns the size as it is counted and ``build``, which makes
-    what is measured. The memory is what ``build`` and a first call take at most, data left out.
+    ``make(size)`` makes the data. It returns the size to report and ``build``, which prepares the
+    measurement. The memory is the most that ``build`` and a first call take, without the data.
     """
     measures, points = {}, []
-    make(sizes[0])[1]()(1)  # loads the kernels, which is not to be counted
+    make(sizes[0])[1]()(1)  # loads the kernels, so that this is not measured
     for size in sizes:
         scale, build = make(size)
         tracemalloc.start()
@@ -62,7 +62,7 @@ def growth(what, sizes, make, plan):
 
 
 def exponent(points, name):
-    """Return the slope of the logarithms over the largest sizes."""
+    """Return the slope of the logarithms, fitted to the largest sizes."""
     last = points[-FITTED:]
     slope, _ = np.polyfit(*(np.log([point[key] for point in last]) for key in ("size", name)), 1)
     return digits(slope)
@@ -130,7 +130,7 @@ def many_groups(count):
 
 
 def threads(plan):
-    """Return the speed by the number of threads, at a size beyond the caches of a core."""
+    """Return the time for each number of threads, for an array larger than the caches of a core."""
     n = 10**4 if plan.quick else 2 * 10**7
     step = step_on_array(n)[1]()
 

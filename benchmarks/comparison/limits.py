@@ -1,4 +1,4 @@
-"""What the machine allows: plain kernels that read and write what a step must, and little else."""
+"""The limit of the machine: plain kernels that read and write what a step must, with few sums."""
 
 import numba
 import numpy as np
@@ -9,7 +9,7 @@ _options = {"error_model": "numpy", "nogil": True}
 
 
 def _five(x, g, s):
-    # A difference of the two, so that nothing grows under gradients of one sign after another.
+    # Differences, so that no number grows when the gradients alternate in sign.
     for i in prange(x.size):
         s[i] = g[i] - s[i]
         x[i] = s[i] - x[i]
@@ -26,13 +26,13 @@ _BODIES = {1: _five, 2: _seven}
 
 
 def plain_kernel(slots, threaded):
-    """Return the kernel for a number of slots, float32."""
+    """Return the float32 kernel for a number of slots."""
     signature = types.void(*[types.float32[::1]] * (2 + slots))
     return njit(signature, parallel=threaded, **_options)(_BODIES[slots])
 
 
 class PlainStep:
-    """Steps of a plain kernel: x, g and the slots are read, x and the slots are written."""
+    """Steps of a plain kernel, which reads x, g and the slots, and writes x and the slots."""
 
     def __init__(self, slots, x, gradients, threaded):
         self.kernel = plain_kernel(slots, threaded)
@@ -50,7 +50,7 @@ class PlainStep:
 
 
 def plain_steps(slots, x, gradients):
-    """Return plain steps by name, serial and on all threads."""
+    """Return plain steps by name: serial, and on all threads."""
     made = {"plain kernel, serial": PlainStep(slots, x, gradients, False)}
     if numba.get_num_threads() > 1:
         made["plain kernel, threads"] = PlainStep(slots, x, gradients, True)
@@ -59,8 +59,8 @@ def plain_steps(slots, x, gradients):
 
 @njit(**_options)
 def add_rows(x, s, g, rows, order, starts, width):
-    """Add gradients to the rows of two tables, given in order."""
-    # Unsigned, as in ours: a test for negative indices prevents SIMD.
+    """Add gradients to the rows of two tables. The rows are sorted."""
+    # Unsigned indices, as in our kernels: a test for negative ones prevents SIMD.
     for u in range(uintp(rows.size)):
         row = uintp(uintp(rows[u]) * uintp(width))
         for q in range(uintp(starts[u]), uintp(starts[u + uintp(1)])):
@@ -72,7 +72,7 @@ def add_rows(x, s, g, rows, order, starts, width):
 
 @njit(**_options)
 def gather_epoch(order, indptr, columns, values, x, s, small):
-    """Go through the rows: a dot product with each, then two numbers changed for each nonzero."""
+    """For each row, compute a dot product, then change two numbers per nonzero."""
     for i in order:
         total = small
         for k in range(uintp(indptr[i]), uintp(indptr[i + 1])):

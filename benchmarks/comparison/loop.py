@@ -1,6 +1,6 @@
-"""The compiled loop: a step on Rosenbrock's function, and what a process waits for first.
+"""The compiled loop: a step on Rosenbrock's function, and the first calls of a new process.
 
-AdaGrad, float64.
+The method is AdaGrad, in float64.
 """
 
 import inspect
@@ -35,7 +35,7 @@ from numba.core.registry import cpu_target
 from objective import rosenbrock
 
 start = time.perf_counter()
-# The first kernel of a process, whatever it is, has Numba import its implementations of NumPy.
+# With the first kernel of a process, Numba imports its implementations of NumPy.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 imported = time.perf_counter()
@@ -50,7 +50,7 @@ ao.Optimizer(x, ao.AdaGrad()).step(x.copy())
 """
 
 
-# The same in a module of its own, cached on the disk.
+# The same function in its own module, cached on the disk.
 OBJECTIVE = "from numba import njit\n\n" + inspect.getsource(rosenbrock.py_func).replace(
     "@numba.njit", "@njit(cache=True)"
 )
@@ -125,7 +125,7 @@ PEERS = (
 
 
 def run(plan):
-    """Yield steps by the number of variables, then many starts, then what a process waits for."""
+    """Yield steps by the number of variables, then many starts, then the first calls."""
     for n, steps in STEPS.items():
         yield compare_steps(n, min(steps, 2_000) if plan.quick else steps, plan)
     yield many(plan)
@@ -151,7 +151,7 @@ def compare_steps(n, steps, plan):
         kind = "ours" if name.startswith("adaptopt") else "peer"
         check, same = "", True
         if kind == "peer":
-            # Ours gives the best point so far, here the last: the function falls in each step.
+            # Ours returns the best point, here the last: the function falls in each step.
             difference = np.max(np.abs(run(CHECKED) - reached.x))
             check, same = peers.judge(difference, TOLERANCE)
         against = "adaptopt" if name != "adaptopt" else None
@@ -170,7 +170,7 @@ def per_step(run, steps):
 
 
 def many(plan):
-    """Return what threads gain in many starts."""
+    """Return the time of many starts on all threads and on one."""
     X = np.random.default_rng(0).standard_normal((1000, 10))
     steps = 100 if plan.quick else 10_000
 
@@ -194,7 +194,7 @@ def many(plan):
 
 
 def first_calls(plan):
-    """Return what a process waits for that finds its kernels on the disk."""
+    """Return how long a new process takes for its first calls, with its kernels on the disk."""
     rounds = 2 if plan.quick else 4
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "objective.py").write_text(OBJECTIVE)
@@ -216,7 +216,7 @@ def first_calls(plan):
         "process: import adaptopt, take a step": steps[1:],
         "Numba's own imports at its first kernel": imports[1:],
         "first minimize of a compiled function, its kernels on the disk": calls[1:],
-        "the same where they are compiled (or less, if the loop was kept)": calls[:1],
+        "the same, with its kernels compiled (or less, if the loop is cached)": calls[:1],
     }
     entries = [
         {"name": name, "kind": "ours", "check": "", "seconds": spread(times), "rounds": len(times)}
@@ -236,6 +236,6 @@ def _output(folder, *arguments):
 
 
 REASONS = {
-    "JAX + optax": "XLA makes the function a part of its loop and computes it in vectors, where "
-    "ours is called, a loop over the variables as it was written",
+    "JAX + optax": "XLA compiles the function into its loop and vectorises it; ours calls the "
+    "user's loop over the variables",
 }

@@ -1,4 +1,4 @@
-"""What a measurement ran on."""
+"""The machine and the versions of a measurement."""
 
 import datetime
 import importlib.metadata
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe(packages=()):
-    """Return the date, the machine, and the versions of packages that are installed."""
+    """Return the date, the machine, and the versions of the installed packages."""
     return {
         "date": datetime.date.today().isoformat(),
         "machine": {
@@ -25,7 +25,7 @@ def describe(packages=()):
 
 
 def version(package):
-    """Return the version of what is installed, or None."""
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -33,7 +33,7 @@ def version(package):
 
 
 def available_bytes():
-    """Return how much memory may be taken; a lot, where the system does not say."""
+    """Return the available memory, or a large number if the system does not report it."""
     return _memory("MemAvailable") or 1 << 40
 
 
@@ -57,7 +57,7 @@ def _simd():
 
 
 def _caches():
-    """Return what the first processor has, such as ``{"L2": "2048K"}``."""
+    """Return the caches of the first processor, such as ``{"L2": "2048K"}``."""
     found = {}
     for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         kind, level, size = (

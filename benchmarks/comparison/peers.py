@@ -1,4 +1,4 @@
-"""Libraries to compare with: what is there, how it is set, and whether it computes what we do."""
+"""Libraries to compare with: which are installed, their settings, and checks of their results."""
 
 import importlib
 import os
@@ -11,23 +11,23 @@ import numpy as np
 
 from . import machine
 
-TOLERANCE = 1e-6  # of float32 results, relative to max(1, abs(x)): some roundings
+TOLERANCE = 1e-6  # of float32 results, relative to max(1, abs(x)): some rounding errors
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A library, what of it is needed, and how it is set to be at its fastest."""
+    """A library, the part of it that is needed, and its fastest setting."""
 
     name: str
     package: str
     setting: str
-    needs: str  # the module whose import tells whether it is there
+    needs: str  # the module whose import shows whether it is installed
     make: Callable | None = None
-    methods: tuple[str, ...] = ()  # which it has, of the steppers'
+    methods: tuple[str, ...] = ()  # those of the steppers' methods that it has
 
 
 def found(peer):
-    """Return what the JSON says of a peer: version, setting, and why it is missing, or None."""
+    """Return a peer's entry for the JSON: version, setting, and why it is missing, or None."""
     return {
         "package": peer.package,
         "version": machine.version(peer.package),
@@ -43,14 +43,14 @@ def why_missing(module):
         importlib.import_module(module)
         if module == "deepspeed":
             deepspeed_optimizers()
-    except Exception as error:  # a peer can fail in its own ways, and all of them are reported
+    except Exception as error:  # a peer can fail in any way, and each is reported
         first = next(iter(str(error).strip().splitlines()), "no reason given")
         return f"{type(error).__name__}: {first}"
     return None
 
 
 def largest_difference(theirs, ours):
-    """Return the largest difference of results, relative to max(1, abs(x)), in little memory."""
+    """Return the largest difference of results, relative to max(1, abs(x)), using little memory."""
     worst = 0.0
     for a, b in zip(theirs, ours, strict=True):
         a, b = np.asarray(a).ravel(), np.asarray(b).ravel()
@@ -61,15 +61,15 @@ def largest_difference(theirs, ours):
 
 
 def judge(difference, tolerance=TOLERANCE):
-    """Return what the check says, and whether the result is ours."""
+    """Return the verdict of the check, and whether the result agrees with ours."""
     same = difference <= tolerance  # false for NaN
     return f"{'equal' if same else 'differs'}, largest difference {difference:.1e}", same
 
 
 def deepspeed_optimizers():
-    """Return DeepSpeed's optimizers by method; their code is built when they are first asked for.
+    """Return DeepSpeed's optimizers by method. The first call builds their code.
 
-    It logs to the standard output what it finds.
+    DeepSpeed logs to the standard output.
     """
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     bin_folder = os.path.dirname(sys.executable)  # where pip puts ninja

@@ -1,4 +1,4 @@
-"""The plots, from the JSON."""
+"""The plots, drawn from the JSON."""
 
 import matplotlib as mpl
 
@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 
 from . import shown
 
-# Of the colours that Okabe and Ito chose for all eyes; markers tell them apart without.
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; markers differ as well.
 STYLES = {
     "adaptopt": {"color": "#D55E00", "marker": "o", "linewidth": 2.4, "zorder": 5},
     "NumPy": {"color": "#999999", "marker": "s"},
@@ -23,7 +23,7 @@ DPI = 110
 
 
 def draw(found, folder):
-    """Draw what there is."""
+    """Draw the plots of all measured sections."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     for section, pictures in {
         "dense": {"bandwidth": bandwidth, "time": time_of_steps},

@@ -13,29 +13,30 @@ UNEXPLAINED = "no reason is known"
 HEAD = """\
 # Performance
 
-This page is made by `benchmarks/compare.py` from `benchmarks/results/compare.json`; to repeat it,
-see `benchmarks/README.md`.
+`benchmarks/compare.py` makes this page from `benchmarks/results/compare.json`.
+`benchmarks/README.md` says how to repeat the measurements.
 
-A ratio is the time of the other over ours: above 1, ours is faster. It is the ratio of the medians,
-and in brackets are the quartiles of the ratios within the rounds. All that is compared runs in one
-process, in turns, in an order that is shuffled anew each round. Before it is timed, its result is
-checked to be ours; where an algorithm is another, the table says what was compared.
+A ratio is the time of the other library over ours: above 1, ours is faster. It is the ratio of the
+medians. The brackets give the quartiles of the ratios within the rounds. All candidates of a
+comparison run in one process, by turns, in an order that is shuffled in each round. Before a
+candidate is timed, its result is checked against ours. If its algorithm is another one, the table
+says what was compared.
 """
 
 SETTINGS = """\
-## How each is set
+## Settings of each library
 
-All take float32 where nothing else is said, the same arrays, and the same number of threads, to
-which the process is bound; and OMP_WAIT_POLICY=passive, so that none takes the processor in
-another's turn. Gradients are random, of both signs and of size 0.5 to 1.5, and change their sign
-every round. Of options that differ between libraries, those are taken that make the formulas equal
-(see [Matching other libraries](matching.rst)).
+Unless noted, all use float32. All get the same arrays and the same number of threads, and the
+process is bound to as many processors. OMP_WAIT_POLICY=passive keeps the threads of one from taking
+processor time in another's turn. The gradients are random, of both signs and of size 0.5 to 1.5,
+and change their sign in every round. If options differ between libraries, they are chosen so that
+the formulas are equal (see [Matching other libraries](matching.rst)).
 """
 
 NO_GPU = """\
-Nothing has been measured on a GPU yet. The CUDA kernels have run in a simulator, and have been
-compiled for devices; no figure of theirs exists. `benchmarks/gpu_check.py` checks and measures them
-where there is a device.
+Nothing has been measured on a GPU yet. The CUDA kernels have run in a simulator and have been
+compiled for devices, but there are no figures. On a machine with a device,
+`benchmarks/gpu_check.py` checks and measures them.
 """
 
 
@@ -57,7 +58,7 @@ def write(found, docs, readme=None):
 
 
 def gpu_results(path=ROOT / "benchmarks" / "results" / "gpu_check.json"):
-    """Return what ``gpu_check.py`` found on a GPU, where it was kept; else None."""
+    """Return the results of ``gpu_check.py`` on a GPU, or None if there are none."""
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -89,11 +90,11 @@ def in_order(found):
 
 
 def warnings(found):
-    """Return what is to be known before a figure is believed."""
+    """Return what a reader must know before trusting a figure."""
     lines, notes = [], {}
     for name, part in found["sections"].items():
         if part["settings"]["quick"]:
-            lines = ["**This was a quick run, of tiny sizes: it says nothing about speed.**", ""]
+            lines = ["**This was a quick run with tiny sizes: it says nothing about speed.**", ""]
         if "note" in part:
             notes.setdefault(part["note"], []).append(name)
     for note, names in notes.items():
@@ -123,7 +124,7 @@ def wins(found):
     """Return every case where a peer is faster, with the reason."""
     groups, level = {}, []
     for name, contest, entry in peers_of(found):
-        if "ratio" not in entry:  # no way of ours got there
+        if "ratio" not in entry:  # none of ours reached the precision
             text = f"{shown.case(contest)}: {shown.seconds(entry['seconds']['median'])}, ours not"
         else:
             text = f"{shown.case(contest)}: {shown.ratio(entry)}"
@@ -137,15 +138,15 @@ def wins(found):
         reason = sections.module(name).REASONS.get(peer, UNEXPLAINED)
         lines += [f"- **{peer}**, {title}: {reason}.", *[f"  - {text}" for text in cases]]
     if not groups:
-        lines.append("Nowhere.")
+        lines.append("No peer is faster.")
     if level:
-        lines += ["", "Slower by the medians, but within the spread:", ""]
+        lines += ["", "Faster than ours by the medians, but within the spread:", ""]
         lines += [f"- {text}" for text in level]
     return [*lines, ""]
 
 
 def not_timed(found):
-    """Return which peers are missing, and which results differ."""
+    """Return the peers that are missing, and those whose results differ."""
     missing, differ, cases = {}, [], {}
     for part in found["sections"].values():
         for peer in part["peers"].values():
@@ -188,7 +189,7 @@ def where_it_ran(found):
 
 
 def settings(found):
-    """Return how each peer is set, once a sentence."""
+    """Return the settings of each peer, each sentence once."""
     rows = {}
     for name, part in found["sections"].items():
         for peer, facts in part["peers"].items():
@@ -225,7 +226,7 @@ def headlines(found):
             if (wanted | {"threads": most}).items() <= contest["case"].items():
                 rows.append(headline(label, name, contest))
     rows = [row for row in rows if row is not None]
-    return shown.table(["", "ours", "fastest peer", "its time over ours", "the limit's"], rows)
+    return shown.table(["", "ours", "fastest peer", "peer / ours", "limit / ours"], rows)
 
 
 def headline(label, name, contest):

@@ -8,13 +8,13 @@ SCHEMA = 1
 
 
 def read(path):
-    """Return what was found before; nothing, where there is no file."""
+    """Return the stored results, or an empty structure if there is no file."""
     path = Path(path)
     return json.loads(path.read_text()) if path.exists() else {"schema": SCHEMA, "sections": {}}
 
 
 def merge(path, piece, note=None):
-    """Put newly measured sections into the file; what was measured at other threads stays."""
+    """Add new sections to the file. Results for other numbers of threads are kept."""
     found = read(path)
     for name, section in piece.items():
         threads = {contest["case"]["threads"] for contest in section["contests"]}

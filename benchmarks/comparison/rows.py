@@ -1,4 +1,4 @@
-"""A step on some rows of an embedding table, sorting and summing of repeated rows included."""
+"""A step on some rows of an embedding table, including sorting and summing of repeated rows."""
 
 import time
 from functools import partial
@@ -17,14 +17,14 @@ from .timing import Entry, compare
 TITLE = "A step on rows of a table"
 THREADS = ("all",)
 INDICES, BATCHES = 4_096, 5
-POPULARITY = 0.68  # of the k-th row it is k ** -POPULARITY
+POPULARITY = 0.68  # the k-th row has popularity k ** -POPULARITY
 LR, EPS = 1e-2, 1e-8
 PLAIN = "plain kernel, rows sorted before"
-TOLERANCE = 1e-5  # sums of repeated rows, in other orders
+TOLERANCE = 1e-5  # repeated rows are summed in another order
 
 
 class Table:
-    """Numbers of rows by popularity, one gradient for each, and steps on them."""
+    """Row numbers drawn by popularity, a gradient for each, and the steps on them."""
 
     def __init__(self, rows, width, exponent, indices):
         rng = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def torch_sparse(table):
 
 
 class Backward:
-    """FBGEMM's backward pass, which takes the step; the forward pass is not timed."""
+    """FBGEMM's backward pass, which takes the step. The forward pass is not timed."""
 
     def __init__(self, bags, places, offsets, g):
         self.bags, self.places, self.offsets, self.g = bags, places, offsets, g
@@ -130,7 +130,7 @@ AGAINST = {"torch, sparse Adagrad": "AdaGrad", "FBGEMM, row-wise AdaGrad": "RowW
 
 
 def turning(steps, between=None):
-    """Return ``measure`` of one step after the other, each on its batch."""
+    """Return ``measure`` for steps in sequence, each on its own batch."""
     taken = 0
 
     def measure(calls):
@@ -169,7 +169,7 @@ def run(plan):
 
 
 def moved(table):
-    """Return the bytes of a step: each gradient read, x and G of each distinct row both ways."""
+    """Return the bytes of a step: gradients are read, distinct rows of x and G read and written."""
     return round((len(table.grads) + 4 * table.distinct()) * table.width * 4)
 
 

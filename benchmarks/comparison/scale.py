@@ -1,4 +1,4 @@
-"""The page on sizes beyond one machine: arithmetic on what was measured."""
+"""The page on sizes beyond one machine, computed from the measurements."""
 
 from . import shown
 
@@ -8,64 +8,69 @@ SLOTS = {
     "AdaGrad, state in bfloat16": 2,
     "Adam": 8,
 }
-MEMORY, NETWORK, DISK = 512e9, 12.5e9, 5e9  # of one machine: bytes, bytes a second, bytes a second
+MEMORY, NETWORK, DISK = (
+    512e9,
+    12.5e9,
+    5e9,
+)  # of one machine: bytes, bytes per second, bytes per second
 
 
 PAGE = """\
 # Beyond one machine
 
-What the optimizer needs at sizes that do not fit one machine, by arithmetic. This page is made by
-`benchmarks/compare.py`. Nothing of it has been run at these sizes.
+This page estimates what the optimizer needs for problems that do not fit one machine. The estimates
+are computed from measurements on one machine; nothing has been run at these sizes.
+`benchmarks/compare.py` makes this page.
 
 ## What is known
 
-- A step moves bytes and does little else. {measured}
+- A step on a long array takes the time that its bytes take to move. {measured}
 - Time and memory grow in proportion to the number of parameters{exponents}
   ([Performance](performance.md)).
-- Each coordinate is computed alone. A split of the parameters over machines changes no bit of a
-  step; only `clip_norm` needs a number from all of them, one sum a step.
+- Each coordinate is computed independently. Splitting the parameters over machines changes no bit
+  of a step. Only `clip_norm` needs a number from all machines: one sum per step.
 
 ## Bytes
 
-float32 parameters and gradients; a step reads parameter, gradient and state, and writes parameter
-and state.
+Parameters and gradients are float32. A step reads parameter, gradient and state, and writes
+parameter and state.
 
 {bytes}
-The last column is for {rate} GB/s. It is by arithmetic: a trillion parameters fit no machine's
+The last column assumes {rate} GB/s. It is an estimate: no machine can hold a trillion parameters in
 memory.
 
 ## Machines
 
-Assumed: machines with {memory} of memory, of which half is for this, at the bandwidth measured
-here, on a network of {network} each way. Each holds a part of the parameters and of the state. When
-every machine computes gradients of all parameters on its own rows, it sends and receives close to
-`4 n` bytes of gradients (a reduce-scatter) and `4 n` bytes of parameters (an all-gather) in every
-step, whatever their number.
+Assume machines with {memory} of memory, half of it for the optimizer, with the bandwidth measured
+here, on a network of {network} in each direction. Each machine holds a part of the parameters and
+of the state. It computes the gradients of all parameters from its own data. In each step it then
+sends and receives nearly `4 n` bytes of gradients (a reduce-scatter) and `4 n` bytes of parameters
+(an all-gather), however many machines there are.
 
 {machines}
-The network is the limit, by far: the optimizer's own time falls with the number of machines, that
-of the exchange does not. What helps is to send less: gradients in bfloat16 (half), a step for the
-mean of several batches, and above all sparse rows.
+The network is by far the bottleneck: the optimizer's own time falls with the number of machines,
+but the time of the exchange does not. It helps to send less: gradients in bfloat16 (half the
+bytes), one step for the mean of several batches, and above all sparse rows.
 
 ## Sparse rows
 
-A table of 1e12 numbers is 1e10 rows of 100. A batch that touches 1e5 of them moves {touched} in
-memory and {sent} on the network: {touched_time} and {sent_time} for one machine that does it all.
-The rows are split by number over the machines, the state lies beside them, and a step needs nothing
-from other machines but the gradients of its rows. `RowWiseAdaGrad` has one number of state for a
-row: {row_wise} instead of {full}.
+A table of 1e12 numbers has 1e10 rows of 100. A batch with 1e5 of these rows moves {touched} in
+memory and {sent} on the network. This takes {touched_time} and {sent_time} if one machine does it
+all. Each machine holds a range of the rows and their state. From the other machines a step needs
+only the gradients of its rows. `RowWiseAdaGrad` has one number of state per row: {row_wise} instead
+of {full}.
 
-Where the memory is too small, a table may be a file (`numpy.memmap`, see
-[Sparse rows](sparse_rows.rst)): on a disk of {disk} (assumed), 1e5 rows of 100 with their state are
-read and written in {disk_time} at best. But such a row, 400 bytes, is less than a page of 4,096: at
-a page a row for each of the two arrays, it is {page_time}.
+If the memory is too small, a table may be a file (`numpy.memmap`, see
+[Sparse rows](sparse_rows.rst)). A disk of {disk} (assumed) reads and writes 1e5 rows of 100 with
+their state in {disk_time} at best. But such a row has 400 bytes, less than a page of 4,096. If each
+row of both arrays takes one page, the time is {page_time}.
 
-## What is there, and what is not
+## What the library offers, and what it does not
 
-- There: steps on rows, tables and state in files, accumulators in bfloat16, 16-bit parameters,
-  gradients that are written in place (`opt.grads`), and a result that no split changes.
-- Not there: the exchange itself. A program on many machines makes an `Optimizer` of its own part on
-  each, and brings the gradients there with what it uses to talk (MPI, NCCL, Dask).
+- It offers steps on rows, tables and state in files, accumulators in bfloat16, 16-bit parameters,
+  gradients that you write in place (`opt.grads`), and results that do not depend on the split.
+- It does not exchange data. A program on many machines makes an `Optimizer` for each machine's
+  part, and moves the gradients by its own communication (MPI, NCCL, Dask).
 """
 
 
@@ -108,7 +113,7 @@ def page(found):
 
 
 def measured(found):
-    """Return the bytes a second of the longest AdaGrad step, and a sentence on it."""
+    """Return the bandwidth of the longest AdaGrad step, bytes per second, and a sentence on it."""
     contests = found["sections"].get("dense", {"contests": ()})["contests"]
     fitting = [c for c in contests if c["case"]["method"] == "AdaGrad" and c["entries"]]
     if not fitting:
@@ -124,7 +129,7 @@ def measured(found):
 
 
 def exponents(found):
-    """Return what the fit says, where there is one."""
+    """Return the fitted exponents, if there is a fit."""
     for contest in found["sections"].get("growth", {"contests": ()})["contests"]:
         if contest["case"]["what"] == "elements of an array":
             fitted = contest["exponents"]

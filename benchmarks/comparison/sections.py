@@ -1,4 +1,4 @@
-"""The sections of the comparison, and how one is measured."""
+"""The sections of the comparison, and their measurement."""
 
 import importlib
 import time
@@ -23,12 +23,12 @@ OWN = ("numba", "llvmlite", "numpy", "scipy")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """How much to measure."""
 
     quick: bool
     seconds: float
     threads: int
-    brief: bool = False  # fewer sizes, where a section is measured on one thread too
+    brief: bool = False  # fewer sizes, for sections that are also measured on one thread
 
 
 def module(name):
@@ -37,7 +37,7 @@ def module(name):
 
 
 def jobs(names, threads, quick):
-    """Yield for each process the sections, the number of threads, and whether it is brief."""
+    """Yield for each process its sections, its number of threads, and whether it is brief."""
     if quick:
         yield list(names), threads, False
         return
@@ -48,7 +48,7 @@ def jobs(names, threads, quick):
 
 
 def measure(names, plan):
-    """Return what was found, by section."""
+    """Return the measurements by section."""
     return {name: _measure(name, plan) for name in names}
 
 
@@ -74,7 +74,7 @@ def _measure(name, plan):
 
 
 def _show(contest):
-    """Print a line while the others wait."""
+    """Print the result of a contest in one line."""
     case = ", ".join(f"{key} {value}" for key, value in contest["case"].items())
     cells = [
         f"{entry['name']} {entry['seconds']['median']:.3g} s"

@@ -1,8 +1,8 @@
-"""How numbers, cases and tables are written."""
+"""Format numbers, cases and tables."""
 
 
 def seconds(value):
-    """Return a time with three digits in its unit."""
+    """Return a time with three digits and a unit."""
     for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= 0.9995 * size:
             return f"{three(value / size)} {unit}"
@@ -10,7 +10,7 @@ def seconds(value):
 
 
 def three(value):
-    """Return a number with three digits that count, without an exponent."""
+    """Return a number with three significant digits, without an exponent."""
     if value >= 99.95:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
@@ -23,13 +23,13 @@ def ratio(entry):
 
 
 def size(value):
-    """Return a count: a power of ten as one."""
+    """Return a count, with a power of ten in the form 1e6."""
     text = f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
     return text if value >= 1e5 and float(text) == value else f"{value:,}"
 
 
 def amount(number_of_bytes):
-    """Return bytes in the unit that fits."""
+    """Return bytes in a suitable unit."""
     for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
         if number_of_bytes >= 10**power:
             return f"{three(number_of_bytes / 10**power)} {unit}"
@@ -60,6 +60,6 @@ WORDS = ("check", "date", "versions", "section", "setting", "fastest peer")
 
 
 def table(header, rows):
-    """Return the lines of a Markdown table: words to the left, numbers to the right."""
+    """Return the lines of a Markdown table: words aligned left, numbers right."""
     rule = ["---:" if k and name not in WORDS else "---" for k, name in enumerate(header)]
     return [f"| {' | '.join(map(str, row))} |" for row in (header, rule, *rows)] + [""]

@@ -1,4 +1,4 @@
-"""Logistic regression with an L2 penalty, solved to the same precision by each."""
+"""Logistic regression with an L2 penalty, solved by each library to the same precision."""
 
 import warnings
 from itertools import product
@@ -15,8 +15,8 @@ from .timing import Entry, compare, repeated, single
 TITLE = "A convex problem to a given precision"
 THREADS = ("all",)
 LAM = 1e-4
-PRECISIONS = (1e-2, 1e-4)  # of the loss that there is to lose between zero and the minimum
-RATES = (0.03, 0.1, 0.3, 1.0)  # of batches
+PRECISIONS = (1e-2, 1e-4)  # relative to the loss at zero minus the minimum
+RATES = (0.03, 0.1, 0.3, 1.0)  # for batches
 WHOLE_RATES = (0.3, 1.0, 3.0, 10.0)
 EPOCHS = (1, 2, 4, 8, 16, 32)
 
@@ -45,12 +45,12 @@ class Problem:
 
 
 def fewest(p, precision, solve, efforts):
-    """Return the least effort that is enough; None, where none is."""
+    """Return the smallest effort that suffices, or None."""
     return next((k for k in efforts if p.solves(solve(k), precision)), None)
 
 
 def bisected(p, precision, solve, most):
-    """Return the same of all efforts up to ``most``: more of it is never worse."""
+    """Return the smallest effort up to ``most``, by bisection: more effort is never worse."""
     low, high = 0, 1
     while not p.solves(solve(high), precision):
         if high == most:
@@ -80,7 +80,7 @@ def scipy_lbfgs(p, precision, quick):
 
 
 def adagrad(p, precision, quick):
-    """Along whole gradients, at the best rate of a grid."""
+    """Use whole gradients, with the best rate of a grid."""
     best = None
     for lr in WHOLE_RATES:
         options = {"f_target": p.target(precision), "gtol": None, "maxiter": 500}
@@ -98,7 +98,7 @@ def adagrad(p, precision, quick):
 
 
 def stochastic(p, precision, quick):
-    """In batches of 32 rows, at the best rate of a grid, with and without an average."""
+    """Use batches of 32 rows, with the best rate of a grid, with and without an average."""
     best = None
     for lr, average in product(RATES, (None, "polynomial")):
 
@@ -126,7 +126,7 @@ def logistic_regression(p, precision, quick):
             max_iter=iterations,
         )  # fmt: skip
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it stops before its own precision
+            warnings.simplefilter("ignore")  # about stopping before its own precision
             return model.fit(p.loss.A, p.loss.targets).coef_.ravel().astype(np.float64)
 
     iterations = bisected(p, precision, solve, 1_000)
@@ -229,9 +229,12 @@ def contest(name, p, precision, plan):
     return compare(case, entries, plan.seconds / 2, least=3)
 
 
-_CURVATURE = "the problem is smooth and its gradients exact: who learns the curvature needs few"
+_CURVATURE = (
+    "the problem is smooth and its gradients are exact, so a method that learns the curvature "
+    "needs few"
+)
 REASONS = {
     "SciPy L-BFGS-B": _CURVATURE,
     "LogisticRegression": _CURVATURE,
-    "SGDClassifier": "a plain rate is enough on columns of one scale, and it keeps no state",
+    "SGDClassifier": "on columns of one scale a plain rate is enough, and it keeps no state",
 }

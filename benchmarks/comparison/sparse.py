@@ -1,4 +1,4 @@
-"""An epoch of logistic regression over sparse rows, a row a step: what a nonzero costs."""
+"""An epoch of logistic regression over sparse rows, one row per step: the time per nonzero."""
 
 import tempfile
 import weakref
@@ -16,7 +16,7 @@ from .timing import Entry, compare, marginal, repeated
 TITLE = "An epoch over sparse rows"
 THREADS = ("all",)
 LR = 0.1
-RIVER_ROWS = 200  # it takes some 1000 times as long as the others a nonzero
+RIVER_ROWS = 200  # river takes about 1000 times as long per nonzero as the others
 CHECKED = 3  # epochs before the losses are compared
 
 
@@ -45,7 +45,7 @@ def sgd_classifier(p):
 
 
 class VowpalWabbit:
-    """Passes of its driver over the cache file that it makes of the text."""
+    """Passes of its driver over the cache file that it makes from a text file."""
 
     def __init__(self, p):
         from vowpalwabbit import Workspace
@@ -81,7 +81,7 @@ class VowpalWabbit:
 
 
 class River:
-    """Rows as dicts, which is what it takes, made before."""
+    """River takes rows as dicts. They are made before the timing."""
 
     def __init__(self, p):
         self.rows = []
@@ -136,7 +136,7 @@ PEERS = (
 
 
 def run(plan):
-    """Yield what an epoch costs."""
+    """Yield the time of an epoch."""
     A, y = sparse_rows(*((300, 2_000, 20) if plan.quick else (20_000, 47_236, 60)))
     p = ao.problems.Logistic(A, y)
     adagrad, more = ao.AdaGrad(LR), 2 if plan.quick else 5
@@ -182,7 +182,7 @@ def run(plan):
 
 
 def river_entry(p, more):
-    """Return the entry of river: a few rows, scaled to all."""
+    """Return the entry of river: the time for a few rows, scaled to all rows."""
     few = ao.problems.Logistic(p.A[:RIVER_ROWS], p.targets[:RIVER_ROWS])
     river, theirs = River(few), ao.AdaGrad(LR, eps=1e-8, eps_inside=True)
     wide = ao.problems.Logistic(few.A.astype(np.float64), few.targets)

@@ -1,8 +1,8 @@
-"""Steps on arrays, ours and the peers': each by its fastest documented path, from the same start.
+"""Steps on arrays, by us and by the peers: each in its fastest documented form, from equal starts.
 
 A stepper takes lists of starting arrays and two lists of gradients, one the negative of the other.
-``flip`` makes the other list the one in use, as a backward pass would leave it; ``step(calls)``
-takes so many steps; ``result`` returns the parameters. What is timed is ``step`` alone.
+``flip`` switches to the other list, as a backward pass would leave it. ``step(calls)`` takes that
+many steps, and ``result`` returns the parameters. Only ``step`` is timed.
 """
 
 import numba
@@ -22,14 +22,14 @@ METHODS = {
     "Adam": ao.Adam(LR, *BETAS, eps=EPS),
 }
 SLOTS = {"AdaGrad": 1, "RMSProp": 1, "Adam": 2}
-BLOCK = 16_384  # elements of NumPy's blocks: five arrays of it fit a cache of 512 KB
+BLOCK = 16_384  # elements of NumPy's blocks: five such arrays fit a cache of 512 KB
 
 
 class Ours:
     """``ao.Optimizer`` on one array, or on a dict whose gradients lie in ``opt.grads``."""
 
     def __init__(self, method, starts, gradients, in_place=True, says=None, **options):
-        self.says = says  # instead of the check, where the result is meant to be another
+        self.says = says  # instead of the check, if the result is expected to differ
         self.alone = len(starts) == 1
         names = [f"p{k}" for k in range(len(starts))]
         self.gradients = [dict(zip(names, each, strict=True)) for each in gradients]
@@ -55,7 +55,7 @@ class Ours:
 
 
 class NumPy:
-    """Ufuncs into arrays made before, in blocks that stay in the cache."""
+    """Ufuncs that write to existing arrays, in blocks that stay in the cache."""
 
     def __init__(self, method, starts, gradients):
         self.update = getattr(self, method.lower())
@@ -64,7 +64,7 @@ class NumPy:
         state = [[np.zeros(x.size, x.dtype) for _ in range(slots)] for x in starts]
         longest = min(max(x.size for x in starts), BLOCK)
         scratch = np.empty((2, longest), np.float32)
-        # All views are made before: what is timed is the ufuncs.
+        # All views are made beforehand: only the ufuncs are timed.
         self.blocks = [
             [
                 tuple(array[low : low + BLOCK] for array in (x.ravel(), g.ravel(), *slots))
@@ -129,7 +129,7 @@ class NumPy:
 
 
 class Torch:
-    """An optimizer of ``torch.optim``, or one of its shape; gradients lie in ``.grad``."""
+    """An optimizer of ``torch.optim``, or one with its interface; gradients lie in ``.grad``."""
 
     def __init__(self, method, starts, gradients, make=None, **flags):
         import torch
@@ -171,7 +171,7 @@ class Compiled(Torch):
         import torch
 
         super().__init__(*given, foreach=True)
-        torch.compiler.reset()  # after a few compilations of one function it gives up in silence
+        torch.compiler.reset()  # torch silently stops compiling a function after a few times
         self.take = torch.compile(self.opt.step)
 
     def step(self, calls):
@@ -185,7 +185,7 @@ def _make_deepspeed(method, starts, gradients):
 
 
 class Jax:
-    """optax, jitted, with the buffers of parameters and state given away; waits at the end."""
+    """optax, jitted, with donated buffers of parameters and state. It waits at the end."""
 
     def __init__(self, method, starts, gradients):
         import jax
@@ -276,10 +276,10 @@ PEERS = (
 
 
 def entries(method, starts, gradients, ours, leave_out):
-    """Return those to compare: ours, the peers that are here and have the method, plain kernels.
+    """Return the candidates: ours, the installed peers that have the method, and plain kernels.
 
-    ``ours`` holds other ways of ours by name, ``leave_out`` the reason for peers that are not run.
-    All take a few steps, and those whose result is another are not timed.
+    ``ours`` holds other variants of ours by name, ``leave_out`` the reason for each peer that is
+    not run. All take a few steps, and those whose result differs from ours are not timed.
     """
     made = {"adaptopt": Ours(method, starts, gradients), **ours}
     found = []
@@ -303,7 +303,7 @@ def entries(method, starts, gradients, ours, leave_out):
 
 
 def checked(made, reference, steps=3):
-    """Take a few steps with all, and return what the check says of each, and whether to time it."""
+    """Take a few steps with each, and return for each the verdict and whether to time it."""
     for stepper in made.values():
         for _ in range(steps):
             stepper.flip()

@@ -3,7 +3,10 @@
 from . import sections, shown
 
 UNITS = {"sparse": ("nonzeros", "a nonzero"), "dense-epochs": ("steps", "a step")}
-GRIDS = {"dense": "n", "dict": "parameters"}  # sections of one contest a row, and what tells rows
+GRIDS = {
+    "dense": "n",
+    "dict": "parameters",
+}  # sections with one contest per row, and the key of the rows
 PICTURES = {
     "dense": (
         ("bandwidth", "GB/s over the number of elements, with what a plain kernel reaches"),
@@ -14,14 +17,14 @@ PICTURES = {
     "growth": (("growth", "time over each size"),),
 }
 LIMIT = """\
-The limit is a plain kernel that reads and writes as much, and does nothing but sums and
-differences. Beyond the caches nothing can be faster; within them it leaves out what a step must
-compute, a root and a division.
+The limit is a plain kernel that reads and writes as much memory, and computes only sums and
+differences. For arrays larger than the caches, no step can be faster. Within the caches, a step
+takes longer, because it also computes a root and a division.
 """
 
 GROWTH = """\
-Time and memory grow as the size to the power of the exponent, fitted to the three largest sizes.
-The memory is what an optimizer and a call take at most, the data left out.
+Time and memory grow as the size to the power of the exponent, which is fitted to the three largest
+sizes. The memory is the most that an optimizer and a call take, without the data.
 """
 
 
@@ -41,7 +44,7 @@ def section(name, part, pictures=True):
 
 
 def grids(part, key):
-    """Return a table for each method and number of threads: a row a size, a column a peer."""
+    """Return a table for each method and number of threads: a row per size, a column per peer."""
     groups = {}
     for contest in part["contests"]:
         title = shown.case(contest, leave_out=(key,))
@@ -73,7 +76,7 @@ def grids(part, key):
 
 
 def variants(contests, key):
-    """Return a line for every other way of ours, with its times by size."""
+    """Return a line for each other variant of ours, with its times by size."""
     times = {}
     for contest in contests:
         for entry in contest["entries"]:
@@ -81,7 +84,7 @@ def variants(contests, key):
                 size, median = shown.size(contest["case"][key]), entry["seconds"]["median"]
                 ratio = shown.three(entry["ratio"]["median"])
                 times.setdefault(entry["name"], []).append(
-                    f"{size}: {shown.seconds(median)}, {ratio} of ours without"
+                    f"{size}: {shown.seconds(median)}, {ratio} times the time without"
                 )
     return [
         line
@@ -99,7 +102,7 @@ def cell(entry):
 
 
 def part_of_limit(contest):
-    """Return the time of the fastest plain kernel over ours."""
+    """Return the ratio of the fastest plain kernel's time to ours."""
     found = limit(contest)
     return "" if found is None else shown.ratio(found)
 
@@ -110,7 +113,7 @@ def limit(contest):
 
 
 def listing(contest, unit, what):
-    """Return a table of all entries, with what one unit costs."""
+    """Return a table of all entries, with the time per unit."""
     count = contest.get(unit, 1)
     rows = []
     for entry in contest["entries"]:

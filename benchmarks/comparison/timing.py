@@ -1,4 +1,4 @@
-"""Measure several things in turns, so that a slow moment of the machine meets all alike."""
+"""Measure several candidates by turns, so that a slow moment of the machine affects all alike."""
 
 import gc
 import random
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST = 2e-4  # seconds that a timed series lasts at least: some thousand times the clock's error
-SHORT = 1e-2  # before a series of calls shorter than this, one that is not timed fills the caches
+LEAST = 2e-4  # least seconds of a timed series: about a thousand times the error of the clock
+SHORT = 1e-2  # if calls are shorter than this, an untimed call first fills the caches
 
 
 @dataclass
 class Entry:
-    """One of those that are compared.
+    """One candidate of a comparison.
 
-    ``measure(calls)`` makes a series of calls and returns the seconds that one took. ``kind`` is
-    "ours", "peer" or "limit"; ``against`` names the entry of ours that it is compared with;
-    ``check`` says what was found before anything was timed.
+    ``measure(calls)`` makes a series of calls and returns the seconds per call. ``kind`` is "ours",
+    "peer" or "limit". ``against`` names the entry of ours for the ratio. ``check`` is the verdict
+    on its result, reached before the timing.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Entry:
 
 
 def repeated(call, prepare=None):
-    """Return ``measure`` of a function that is called again and again."""
+    """Return ``measure`` of a function that is called repeatedly."""
 
     def measure(calls):
         if prepare is not None:
@@ -43,7 +43,7 @@ def repeated(call, prepare=None):
 
 
 def stepping(stepper):
-    """Return ``measure`` of what takes many steps in one call (see ``peers``)."""
+    """Return ``measure`` of a stepper, which takes many steps in one call (see ``steppers``)."""
     spent = float("inf")
 
     def measure(calls):
@@ -60,7 +60,7 @@ def stepping(stepper):
 
 
 def marginal(run, more):
-    """Return ``measure`` of what one more epoch costs, so that what happens once does not count."""
+    """Return ``measure`` of one additional epoch, so that one-time costs do not count."""
 
     def measure(_):
         seconds = []
@@ -68,20 +68,20 @@ def marginal(run, more):
             start = time.perf_counter()
             run(epochs)
             seconds.append(time.perf_counter() - start)
-        # Where an epoch is next to nothing, noise can outweigh it.
+        # If an epoch is very short, noise can outweigh it.
         return max(seconds[0] - seconds[1], 1e-9) / more
 
     return measure
 
 
 def single(measure):
-    """Return about what one call takes; of a short one, the least of three."""
+    """Return roughly the time of one call; for a short call, the least of three."""
     first = measure(1)
     return first if first > SHORT else min(first, measure(1), measure(1))
 
 
 def in_turns(measures, seconds, least=5, most=51):
-    """Return the times of every round, in an order that is shuffled anew each round."""
+    """Return the times of every round. Each round has a new random order."""
     singles = {name: single(measure) for name, measure in measures.items()}
     calls = {
         name: int(np.clip(np.ceil(LEAST / max(single, 1e-9)), 1, 10_000))
@@ -104,22 +104,22 @@ def in_turns(measures, seconds, least=5, most=51):
 
 
 def spread(values):
-    """Return the median and the quartiles, with four digits that count."""
+    """Return the median and the quartiles, with four significant digits."""
     low, median, high = np.percentile(values, (25, 50, 75))
     return {"median": digits(median), "low": digits(low), "high": digits(high)}
 
 
 def digits(value):
-    """Return a number with four significant digits: the rest is noise."""
+    """Return a number with four significant digits; further digits are noise."""
     return float(f"{value:.4g}")
 
 
 def compare(case, entries, seconds, least=5, **facts):
-    """Return one comparison as it stands in the JSON.
+    """Return one comparison in the form of the JSON.
 
-    ``case`` says what was done, ``facts`` holds what a unit is (bytes, nonzeros, ...). A ratio is
-    the entry's time over that of ours: the ratio of medians, with the quartiles of the ratios
-    within the rounds. An entry without ``measure`` is listed with its check, and not timed.
+    ``case`` describes the problem, ``facts`` holds the number of units (bytes, nonzeros, ...). A
+    ratio is the entry's time over that of ours: the ratio of the medians, with the quartiles of the
+    ratios within the rounds. An entry without ``measure`` is listed with its check, but not timed.
     """
     timed = {entry.name: entry.measure for entry in entries if entry.measure is not None}
     times = in_turns(timed, seconds, least)
