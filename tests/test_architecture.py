@@ -1,6 +1,7 @@
 """The layers: imports point downward only, and optional parts are imported where they are used."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -72,6 +73,17 @@ def test_rooms_import_only_rooms_of_lower_floors(module):
 def test_modules_of_a_room_import_each_other_in_no_circle():
     graph = {m: {n.removeprefix("adaptopt.") for n in imports(m)} & set(MODULES) for m in MODULES}
     TopologicalSorter(graph).prepare()  # raises where there is a circle
+
+
+def test_the_guide_lists_the_floors():
+    guide = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", guide, re.MULTILINE)
+    listed = {
+        room: int(floor) - 1
+        for floor, cell in rows
+        for room in re.findall(r"`(\w+)(?:\.py|/)`", cell)
+    }
+    assert listed == FLOOR
 
 
 @pytest.mark.parametrize("module", MODULES)
