@@ -20,6 +20,11 @@ def device_is_there():
         return False
 
 
+if SIMULATED:
+    import simulator
+
+    simulator.install()
+
 WITHOUT_A_DEVICE = {path.name for path in Path(__file__).parent.glob("test_cuda_*.py")}
 ON_A_DEVICE = {path.name for path in Path(__file__).parent.glob("test_*.py")} - WITHOUT_A_DEVICE
 

@@ -444,6 +444,7 @@ def test_memory_of_the_host_is_written_to_again_once_its_copy_is_done(monkeypatc
 
 
 class CSR:
+    __module__ = "theirs"
     format = "csr"
     shape = (ROWS, WIDTH)
 
@@ -467,7 +468,7 @@ BAD = {
     "grads-dtype": ([0], there(np.ones((1, WIDTH))), TypeError, "grads has dtype float64, exp"),
     "host-grads": ([0], np.ones((1, WIDTH), np.float32), TypeError,
                    "grads is a NumPy array, expected a CUDA array like params"),
-    "csr": (CSR(), None, TypeError, "grads is a test_rows CSR, expected a pair (rows, grads)"),
+    "csr": (CSR(), None, TypeError, "grads is a theirs CSR, expected a pair (rows, grads)"),
     "tensor": (SparseTensor(), None, TypeError, "SparseTensor, expected a pair (rows, grads)"),
 }  # fmt: skip
 
