@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cuda_tools import show_numba_the_compiler
-from methods_table import KERNELS, METHODS
+from methods_table import EACH_SHAPE, KERNELS, METHODS, in_turn
 
 import adaptopt as ao
 
@@ -176,6 +176,7 @@ def verdicts():
     return {"verdict": verdict, **made}
 
 
+STEPS = in_turn(KERNELS, [FLOAT32, BFLOAT16, FLOAT64])
 OPTIONS = {
     "float16": (FLOAT16, {}, {"b16", "f32"}),
     "bfloat16-stochastic": (BFLOAT16, {"rounding": "stochastic"}, {"b16", "f32"}),
@@ -193,7 +194,7 @@ OPTIONS = {
 }  # fmt: skip
 
 ROWS = {
-    **{f"touched-{name}": (METHODS[name], {"lazy": "touched"}) for name in KERNELS},
+    **{f"touched-{name}": (METHODS[name], {"lazy": "touched"}) for name in EACH_SHAPE},
     "rmsprop": (ao.RMSProp(), {}),
     "rmsprop-centered-nesterov": (ao.RMSProp(centered=True, momentum=0.9, nesterov=True), {}),
     "momentum": (ao.Momentum(), {}),

@@ -69,6 +69,22 @@ KERNEL_OF = {name: _FIRST[m.rule, m.decay] for name, m in METHODS.items()}
 KERNELS = list(dict.fromkeys(KERNEL_OF.values()))
 
 
+def _first_of_each(feature):
+    """Return the first of the kernels for every value of a feature of a method."""
+    first = {}
+    for name in KERNELS:
+        first.setdefault(feature(METHODS[name]), name)
+    return set(first.values())
+
+
+# One kernel of each shape: of how many arrays and numbers, how its rate comes about, each decay.
+# What the code around the rules does is tested with these; what the rules do, with all.
+_OF_A_SHAPE = _first_of_each(
+    lambda m: (len(m.slots), len(m.scalars), m.rate is None, m.from_sums)
+) | _first_of_each(lambda m: m.decay)
+EACH_SHAPE = [name for name in KERNELS if name in _OF_A_SHAPE]
+
+
 def in_turn(names, *choices):
     """Give each name one of every list of choices, so that each choice meets many names.
 

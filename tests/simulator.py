@@ -2,7 +2,8 @@
 
 Numba starts all threads of a block at once, and asks in a loop which of them wait at a barrier.
 Here one runs at a time, up to a barrier or to its end. The order is another one in each block and
-after each barrier, so that a kernel whose result depends on it is found out.
+after each barrier, and shared memory begins with NaN in each block: a kernel that lacks a barrier
+comes to another result.
 """
 
 import contextvars
@@ -79,6 +80,7 @@ def _locked():
 
 def run_block(manager, block, *arguments):
     """Run one block, in the place of ``BlockManager.run``."""
+    kernel._get_kernel_context().shared._allocations.clear()
     turns = [Turn(manager, block, thread) for thread in np.ndindex(*manager._block_dim)]
     _order.shuffle(turns)
     if not has_barriers(manager._f):
@@ -121,8 +123,9 @@ def shared_array(shared, shape, dtype):
     frame = sys._getframe(1)
     place = frame.f_code, frame.f_lineno
     if place not in shared._allocations:
-        dtype = getattr(dtype, "name", dtype)  # Numba's types are named as NumPy's
-        shared._allocations[place] = np.empty(shape, dtype)
+        dtype = np.dtype(getattr(dtype, "name", dtype))  # Numba's types are named as NumPy's
+        nothing = np.nan if dtype.kind == "f" else np.iinfo(dtype).max
+        shared._allocations[place] = np.full(shape, nothing, dtype)
     return shared._allocations[place]
 
 

@@ -17,6 +17,7 @@ from device_code import (
     FLOAT64,
     OPTIONS,
     ROWS,
+    STEPS,
     accesses,
     decided,
     maps,
@@ -26,7 +27,7 @@ from device_code import (
     step,
     verdicts,
 )
-from methods_table import METHODS, RATED, FiveSlots
+from methods_table import EACH_SHAPE, METHODS, RATED, FiveSlots
 
 import adaptopt as ao
 
@@ -49,9 +50,9 @@ def assert_rounds_correctly(body):
 BITS = {BFLOAT16: "b16", FLOAT16: "b16", FLOAT32: "f32", FLOAT64: "f64"}
 
 
-@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT32, FLOAT64], ids=str)
-def test_steps(kernel, dtype):
-    method = kernel
+@pytest.mark.parametrize(("name", "dtype"), STEPS)
+def test_steps(name, dtype):
+    method = METHODS[name]
     body = ptx(step(method, dtype))
     assert uses_float64(body) == (dtype == FLOAT64)
     assert_stays_in_registers(body)
@@ -74,8 +75,9 @@ def test_steps_with_options(dtype, options, kinds):
     assert set().union(*accesses(body)) == kinds
 
 
-def test_steps_that_the_device_decides_on(kernel):
-    body = ptx(decided(kernel, FLOAT32, clip_norm=1.0))
+@pytest.mark.parametrize("name", EACH_SHAPE)
+def test_steps_that_the_device_decides_on(name):
+    body = ptx(decided(METHODS[name], FLOAT32, clip_norm=1.0))
     assert not uses_float64(body)
     assert_stays_in_registers(body)
     assert_rounds_correctly(body)

@@ -12,6 +12,7 @@ from device_code import (
     FLOAT64,
     OPTIONS,
     ROWS,
+    STEPS,
     decided,
     maps,
     module,
@@ -21,7 +22,7 @@ from device_code import (
     step,
     verdicts,
 )
-from methods_table import KERNELS, METHODS, RATED
+from methods_table import EACH_SHAPE, METHODS, RATED
 
 import adaptopt as ao
 
@@ -92,7 +93,7 @@ def assert_in_registers(frames, instructions):
     ids=["float32", "float64", "bfloat16"],
 )
 def test_steps(dtype, width, state, tmp_path):
-    modules = [module(step(METHODS[name], dtype)) for name in KERNELS]
+    modules = [module(step(METHODS[name], each)) for name, each in STEPS if each == dtype]
     frames, instructions = assembled(modules, tmp_path)
     assert_in_registers(frames, instructions)
     assert widths(instructions, "LDG") == widths(instructions, "STG") == {width, state}
@@ -108,7 +109,7 @@ def test_steps_with_options(tmp_path):
 
 
 def test_steps_that_the_device_decides_on(tmp_path):
-    modules = [module(decided(METHODS[name], FLOAT32, clip_norm=1.0)) for name in KERNELS]
+    modules = [module(decided(METHODS[name], FLOAT32, clip_norm=1.0)) for name in EACH_SHAPE]
     frames, instructions = assembled(modules, tmp_path)
     assert_in_registers(frames, instructions)
     assert not float64_operations(instructions)

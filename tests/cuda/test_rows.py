@@ -5,7 +5,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from methods_table import METHODS
+from methods_table import EACH_SHAPE, METHODS
 from numba import cuda
 from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
 
@@ -99,20 +99,13 @@ def test_exact_steps_are_those_of_the_cpu(method, prox):
     assert_same_steps(method, prox=prox)
 
 
-# One for each rule, with each kind of decay.
-TOUCHED = {
-    (method.rule, method.decay): (name, method)
-    for name, method in {**METHODS, "row-wise": ao.RowWiseAdaGrad(0.1, weight_decay=0.1)}.items()
-}
+TOUCHED = {name: METHODS[name] for name in EACH_SHAPE}
+TOUCHED["row-wise"] = ao.RowWiseAdaGrad(0.1, weight_decay=0.1)
 
 
 # The rate of a row never touched may be infinite, and in the simulator's threads NumPy warns.
 @pytest.mark.filterwarnings("ignore:.*divide by zero:RuntimeWarning")
-@pytest.mark.parametrize(
-    "method",
-    [method for _, method in TOUCHED.values()],
-    ids=[name for name, _ in TOUCHED.values()],
-)
+@pytest.mark.parametrize("method", TOUCHED.values(), ids=TOUCHED)
 def test_touched_steps_are_those_of_the_cpu(method):
     assert_same_steps(method, lazy="touched")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from methods_table import KERNELS, METHODS, STILL
+from methods_table import KERNELS, METHODS, STILL, in_turn
 
 import adaptopt as ao
 
@@ -32,8 +32,7 @@ def run(method, x, gs):
     return [x, *opt.state.values(), opt.learning_rates()]
 
 
-@pytest.mark.parametrize("name", STILL)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "dtype"), in_turn(STILL, DTYPES))
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
 def test_a_zero_gradient_moves_nothing_where_slots_are_zero(name, dtype, data):
@@ -42,8 +41,7 @@ def test_a_zero_gradient_moves_nothing_where_slots_are_zero(name, dtype, data):
     np.testing.assert_array_equal(after, x)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "dtype"), in_turn(KERNELS, DTYPES))
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
 def test_permuting_the_elements_commutes_with_a_step(name, dtype, data):
@@ -55,8 +53,7 @@ def test_permuting_the_elements_commutes_with_a_step(name, dtype, data):
         np.testing.assert_array_equal(a[order], b)
 
 
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "dtype"), in_turn(KERNELS, DTYPES))
 @given(data=st.data())
 @settings(max_examples=10, deadline=None)
 def test_a_coordinate_does_not_see_the_others(name, dtype, data):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from methods_table import KERNELS, METHODS
+from methods_table import EACH_SHAPE, METHODS
 
 import adaptopt as ao
 from adaptopt import placement
@@ -189,7 +189,7 @@ def test_gradients_in_place_are_one_kernel_call(monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", EACH_SHAPE)
 @given(cut=st.integers(0, 40), seed=st.integers(0, 9))
 @settings(max_examples=20, deadline=None)
 def test_one_group_of_two_arrays_is_two_groups_of_one(name, cut, seed):
