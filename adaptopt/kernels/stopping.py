@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 TARGET, GTOL, FTOL, XTOL, PATIENCE = 1, 2, 3, 4, 5
+
+
+class Measurement(NamedTuple):
+    """What a check measures of an iterate. What is not known is NaN."""
+
+    f: float
+    """The value, with the penalty."""
+    norm: float
+    """Largest distance of a coordinate from stationary; NaN if the gradient is not finite."""
+    moved: float
+    """Largest move of a coordinate since the iterate before."""
+    previous_f: float
+    """The value of the iterate before, if it has been measured only now."""
 
 
 def reason(

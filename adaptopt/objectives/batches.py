@@ -53,13 +53,10 @@ class Batches:
         """Draw the order of an epoch; None is that of the data."""
         return rng.permutation(self.n) if self.shuffle else None
 
-    def rows(self, order: np.ndarray | None, done: int) -> np.ndarray | None:
-        """Return the next batch where ``done`` rows have gone before, None where there is none."""
-        stop = min(done + self.size, self.n)
-        if done >= self.n or (self.drop_last and stop - done < self.size):
-            return None
-        # A copy: what fun does to it stays there.
-        return np.arange(done, stop) if order is None else order[done:stop].copy()
+    def next(self, done: int) -> int:
+        """Return how many rows the batch after ``done`` rows of the epoch has, 0 at its end."""
+        rows = min(self.size, self.n - done)
+        return 0 if self.drop_last and rows < self.size else max(rows, 0)
 
     def left(self, done: int) -> int:
         """Return how many batches there are still in an epoch."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from ..arrays import check_csr, read_array
-from ..placement import demand_host
+from ..arrays import Array, read_array
+from ..placement import HOST, backend_of
 from ..problems.problem import Problem
-from .function import UNASKED, Objective
-
-_Take = Callable[[np.ndarray], tuple[Any, ...]]
+from .compiled import is_compiled
+from .exchange import RowsOfData
+from .function import Objective
 
 
 class FiniteSum:
@@ -23,96 +21,84 @@ class FiniteSum:
     Parameters
     ----------
     objective : Objective
-        Takes a flat point and what ``take`` returns.
-    take : callable
-        Turns row numbers into the arguments of ``fun``.
-    n : int
-        Number of rows.
+        Takes a flat point and what ``rows`` give.
+    rows : RowsOfData
+        Gives ``fun`` its arguments for a batch.
     problem : object, optional
-        What has its data with it, where that is what is summed.
+        What has its data with it, if that is what is summed.
     shared : bool
         Whether threads may share the rows of a batch of a problem.
     """
 
     def __init__(
-        self,
-        objective: Objective,
-        take: _Take,
-        n: int,
-        problem: Any = None,
-        shared: bool = False,
+        self, objective: Objective, rows: RowsOfData, problem: Any = None, shared: bool = False
     ) -> None:
-        self.objective, self.take, self.n = objective, take, n
+        self.objective, self.rows, self.n = objective, rows, rows.n
         self.problem, self.shared = problem, shared
 
-    def __call__(self, x: np.ndarray, rows: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the mean loss over rows and its flat gradient at the flat point ``x``."""
-        return self.objective(x, *self.take(rows))
+    def over(self, x: Array, order: np.ndarray | None, start: int, count: int) -> tuple[Any, Array]:
+        """Return the mean loss over so many rows of an order, and its flat gradient.
+
+        None stands for the rows' own order.
+        """
+        return self.objective(x, *self.rows.take(order, start, count))
 
     def shares(self, rows: int) -> bool:
         """Tell whether threads may share the evaluation of so many rows."""
         return self.shared and isinstance(self.problem, Problem) and self.problem.shares(rows)
 
-    def mean(self, x: np.ndarray, size: int, omit: bool) -> tuple[float, np.ndarray, int]:
+    def mean(self, x: Array, size: int, omit: bool) -> tuple[float, Array, int]:
         """Return mean loss and gradient over all rows in their order, and how many are left out.
 
         Sums are in float64, of so many rows at a time. With ``omit``, rows whose loss or gradient
         is not finite are left out.
         """
-        total, count, gradient = 0.0, 0, np.zeros(x.shape)
-        parts = cut(self.n, size)
+        mean = self.objective.exchange.mean()
+        # A stack of parts to evaluate, the first part on top.
+        parts = [(start, min(start + size, self.n)) for start in range(0, self.n, size)][::-1]
         while parts:
             start, stop = parts.pop()
-            rows = np.arange(start, stop)
-            f, g = self(x, rows)
-            if omit and not (math.isfinite(f) and np.isfinite(g).all()):
-                parts += halved(start, stop)
+            value, g = self.over(x, None, start, stop - start)
+            if omit and not mean.is_finite(value, g):
+                middle = (start + stop) // 2
+                if middle > start:
+                    parts += [(middle, stop), (start, middle)]
                 continue
-            total += f * rows.size
-            count += rows.size
-            with np.errstate(invalid="ignore", over="ignore"):
-                gradient += g * np.float64(rows.size)
-        if not count:
-            return math.nan, np.full(x.shape, math.nan), self.n
-        return total / count, gradient / count, self.n - count
+            mean.add(value, g, stop - start)
+        f, gradient, count = mean.result()
+        return f, gradient, self.n - count
 
 
-def cut(n: int, size: int) -> list[tuple[int, int]]:
-    """Return the ends of parts of so many rows, the first part last: a stack of what is to do."""
-    return [(start, min(start + size, n)) for start in range(0, n, size)][::-1]
-
-
-def halved(start: int, stop: int) -> list[tuple[int, int]]:
-    """Return the halves of a part, likewise; none of a single row."""
-    middle = (start + stop) // 2
-    return [(middle, stop), (start, middle)] if middle > start else []
-
-
-def is_problem(fun: Any) -> bool:
+def is_problem(fun: object) -> bool:
     """Tell whether ``fun`` has its data with it, as those of `adaptopt.problems` do."""
     return callable(getattr(fun, "batch", None)) and hasattr(fun, "__len__")
 
 
-def read_sum(fun: Any, data: Any, args: Any, x: np.ndarray, shared: bool = False) -> FiniteSum:
+def read_sum(fun: Any, data: Any, args: Any, x: Array, shared: bool = False) -> FiniteSum:
     """Return ``fun`` over ``data`` as one sum, or say what does not fit."""
     if data is None:
         return _sum_of_problem("fun", fun, args, x, shared)
-    if isinstance(fun, Problem):
+    if isinstance(fun, Problem) and backend_of(x) is HOST:
         raise ValueError(f"data is {_kind(data)}, expected None: fun has its data with it")
     if _is_int(data):
-        n = int(data)
-        if n < 1:
-            raise ValueError(f"data is {n}, expected at least 1 row")
-        return FiniteSum(_of_numbers(fun, args, x), lambda rows: (rows,), n)
-    return _sum_of_arrays("data", Objective(fun, True, args, x, "2-point", None), data)
+        if data < 1:
+            raise ValueError(f"data is {data}, expected at least 1 row")
+        return _sum_of_numbers(fun, args, x, int(data))
+    return _sum_of_arrays("data", Objective(fun, True, args, x), data)
 
 
 def read_validation(
-    validation: Any, total: FiniteSum, fun: Any, data: Any, args: Any, x: np.ndarray
+    validation: Any, total: FiniteSum, fun: Any, data: Any, args: Any, x: Array
 ) -> Any:
     """Return the validation: a callable as it is, data as a sum, or None."""
     if validation is None:
         return None
+    on_device = total.objective.on_device
+    if on_device and (is_problem(validation) or is_compiled(validation)):
+        raise TypeError(
+            f"validation is {validation!r} with x0 a CUDA array, expected a Python function, or "
+            "data like data"
+        )
     if is_problem(validation):
         return _sum_of_problem("validation", validation, (), x)
     if callable(validation):
@@ -122,12 +108,13 @@ def read_validation(
             f"validation is {_kind(validation)}, expected a callable or a problem like fun"
         )
     if not _is_int(data):
-        objective = Objective(fun, True, args, x, "2-point", None)
-        found = _sum_of_arrays("validation", objective, validation)
-        count, expected = (len(s.take(np.arange(0))) for s in (found, total))
+        found = _sum_of_arrays("validation", Objective(fun, True, args, x), validation)
+        count, expected = (len(s.rows.arrays or ()) for s in (found, total))
         if count != expected:
             raise ValueError(f"validation has {count} arrays, expected {expected} like data")
         return found
+    if backend_of(validation) is not HOST:
+        raise TypeError("validation is a CUDA array of row numbers, expected one on the host")
     numbers = read_array("validation", validation)
     if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
         raise TypeError(
@@ -136,17 +123,27 @@ def read_validation(
         )
     if numbers.min() < 0:
         raise ValueError(f"validation holds {numbers.min()}, expected row numbers >= 0")
-    return FiniteSum(_of_numbers(fun, args, x), lambda rows: (numbers[rows],), numbers.size)
+    return _sum_of_numbers(fun, args, x, numbers.size, numbers)
 
 
-def _of_numbers(fun: Any, args: Any, x: np.ndarray) -> Objective:
-    """Return what takes row numbers; compiled, it may take a gradient to write to as well."""
-    return Objective(fun, True, args, x, "2-point", None, batch=(np.zeros(1, np.intp),))
+def _sum_of_numbers(
+    fun: Any, args: Any, x: Array, n: int, numbers: np.ndarray | None = None
+) -> FiniteSum:
+    """Return the sum of what takes row numbers; compiled, it may take a gradient to write to."""
+    objective = Objective(fun, True, args, x, batch=(np.zeros(1, np.intp),))
+    return FiniteSum(objective, objective.exchange.rows(n, None, numbers))
 
 
 def _sum_of_problem(
-    name: str, problem: Any, args: Any, x: np.ndarray, shared: bool = False
+    name: str, problem: Any, args: Any, x: Array, shared: bool = False
 ) -> FiniteSum:
+    if backend_of(x) is not HOST:
+        is_one = is_problem(problem)
+        what = "a problem of data on the host" if is_one else f"{problem!r} with data None"
+        raise TypeError(
+            f"fun is {what} with x0 a CUDA array, expected a function, and data: CUDA arrays or a "
+            "number of rows"
+        )
     if not is_problem(problem):
         raise TypeError(
             f"data is None and {name} is {_kind(problem)}, expected data, or a problem with "
@@ -162,18 +159,19 @@ def _sum_of_problem(
     if isinstance(problem, Problem):
         problem.check_shape("x0", x)
     batch = problem.shared_batch if shared and isinstance(problem, Problem) else problem.batch
-    objective = Objective(batch, True, (), x, "2-point", None)
-    return FiniteSum(objective, lambda rows: (rows,), n, problem, shared=shared)
+    objective = Objective(batch, True, (), x)
+    return FiniteSum(objective, objective.exchange.rows(n, None), problem, shared=shared)
 
 
 def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:
     """Return the sum over the rows of one array or of several."""
     if isinstance(data, list) and all(getattr(array, "ndim", 0) for array in data):
         data = tuple(data)
+    exchange = objective.exchange
     if isinstance(data, tuple):
-        arrays = [_read_array(f"{name}[{i}]", array) for i, array in enumerate(data)]
+        arrays = tuple(exchange.array(f"{name}[{k}]", array) for k, array in enumerate(data))
     else:
-        arrays = [_read_array(name, data)]
+        arrays = (exchange.array(name, data),)
     if not arrays:
         raise ValueError(f"{name} is (), expected at least one array")
     lengths = [array.shape[0] for array in arrays]
@@ -181,28 +179,13 @@ def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:
         raise ValueError(f"{name} has arrays of {lengths} rows, expected as many in each")
     if not lengths[0]:
         raise ValueError(f"{name} has 0 rows, expected at least 1")
-    return FiniteSum(objective, lambda rows: tuple(a[rows] for a in arrays), lengths[0])
+    return FiniteSum(objective, exchange.rows(int(lengths[0]), arrays))
 
 
-def _read_array(name: str, array: Any) -> Any:
-    """Return what gives rows by their numbers: a NumPy array, or a sparse one in CSR."""
-    from scipy.sparse import issparse
-
-    if issparse(array):
-        if array.format in ("csr", "csc"):
-            check_csr(name, array if array.format == "csr" else array.T)
-        return array.tocsr()
-    demand_host(name, array, UNASKED)
-    array = read_array(name, array)
-    if not array.ndim:
-        raise TypeError(f"{name} is {array.item()!r}, expected an array of at least one dimension")
-    return array
-
-
-def _is_int(value: Any) -> bool:
+def _is_int(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"

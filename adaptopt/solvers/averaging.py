@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .. import placement
+from ..arrays import Array
 from ..kernels.averages import weight_of
+from ..placement import backend_of
 
 # Iterate t has a weight that grows like t**eta.
 AVERAGES = {"uniform": 0.0, "polynomial": 3.0}
@@ -33,14 +32,14 @@ class Average:
     point as the first iterate; here the first is the one after the first step.
     """
 
-    def __init__(self, kind: str, x: Any) -> None:
-        self.kind = kind
-        mean, spare = (placement.empty(x.size, np.float64, x) for _ in range(2))
-        placement.fill(mean, 0.0)
+    def __init__(self, kind: str, x: Array) -> None:
+        self.kind, self._backend = kind, backend_of(x)
+        mean, spare = (self._backend.empty(x.size, np.float64, x) for _ in range(2))
+        self._backend.fill(mean, 0.0)
         self._kept = (mean, spare, 0)
 
     @property
-    def mean(self) -> Any:
+    def mean(self) -> Array:
         """The average, to be read only."""
         return self._kept[0]
 
@@ -54,11 +53,11 @@ class Average:
         """The exponent of the weights."""
         return AVERAGES[self.kind]
 
-    def update(self, x: Any) -> None:
+    def update(self, x: Array) -> None:
         """Take in the next iterate; an interrupt finds the old average or the new one."""
         mean, spare, count = self._kept
         weight = weight_of(count + 1, self.eta)  # type: ignore[no-untyped-call]
-        placement.average(spare, mean, x, weight)
+        self._backend.average(spare, mean, x, weight)
         self._kept = spare, mean, count + 1
 
     def advance(self, count: int) -> None:
@@ -69,5 +68,5 @@ class Average:
     def restore(self, mean: np.ndarray, count: int) -> None:
         """Go on from an average that has been kept elsewhere."""
         ours, spare, _ = self._kept
-        placement.copy(ours, mean)
+        self._backend.copy(ours, mean)
         self._kept = ours, spare, count

@@ -17,7 +17,6 @@ from ..kernels.rate_table import RateTable
 from ..kernels.reductions import BLOCK
 from ..kernels.threads import THREADED_FROM, alone
 from ..objectives.compiled import CompiledFunction, what_numba_says
-from ..objectives.device_function import DeviceObjective
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
@@ -60,7 +59,7 @@ class CompiledRun(DescentRun):
         compiled: CompiledFunction,
     ) -> None:
         super().__init__(optimizer, objective, monitor, domain)
-        method, x = self._plan.method, self.x
+        method, x = self._plan.method, optimizer.params
         self._rates = RateTable(method)
         self._hyper = self._plan.hyper
         self._functions, self._kinds = loop_parts(self._plan, compiled, x.ndim)
@@ -234,17 +233,13 @@ def is_compilable(plan: Plan) -> bool:
 
 def start_run(
     optimizer: Optimizer,
-    objective: Objective | DeviceObjective,
+    objective: Objective,
     monitor: Monitor,
     domain: Domain | None,
     options: Options,
     every: int,
 ) -> DescentRun:
-    """Return a run: on a device, compiled where the objective, method and map allow it, or not."""
-    if isinstance(objective, DeviceObjective):
-        from .device_descent import DeviceRun
-
-        return DeviceRun(optimizer, objective, monitor, every)
+    """Return a run, compiled if the objective, method and map allow it."""
     compiled, plan = objective.compiled, optimizer.plan()
     if compiled is not None and is_compilable(plan) and not options.return_all:
         if every > 1:

@@ -160,7 +160,7 @@ class DenseEpochs:
         if not fits:
             # Called from Python, it says what is wrong; but there a row fits a column.
             done = int(self.taken[1])
-            self._total(self._plan.x, rows[done - before : done - before + batch])
+            self._total.over(self._plan.x, rows, done - before, batch)
             raise ValueError(f"the gradient has another shape, expected {self._points[0].shape}")
         self._steps = int(min(max(1, SECONDS / max(seconds, 1e-9)), most))
         return int(self.taken[1]) - before == rows.size

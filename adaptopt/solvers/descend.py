@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..methods.base import Method, minimise_by
-from ..objectives.device_function import DeviceObjective
-from ..objectives.function import Objective, read_start
+from ..objectives.function import Objective
+from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
-from ..placement import is_on_device
 from ..prox.base import Domain, Proximal
 from .compiled_descent import start_run
 from .descent import FIXED, DescentRun
@@ -66,20 +65,14 @@ def descend(
     if overrides_eps and by_scipy and jac is not None:
         warn_of_eps(method, stacklevel=5)
     method, opts = read_options(method, options)
-    every = opts.looks_every(is_on_device(x0))
     x, box, prox = read_start(x0, bounds, prox)
     optimizer = Optimizer(x, method, prox)
-    objective: Objective | DeviceObjective
-    if is_on_device(x):
-        objective = DeviceObjective(fun, jac, args, x)
-        flat = objective.flat
-    else:
-        objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
-        flat = x.reshape(-1)
-        if overrides_eps and objective.cost > 1:
-            warn_of_eps(method, stacklevel=4)
-    domain = read_domain(method, prox, x, opts.certificate, objective.is_convex)
-    monitor = Monitor(opts, flat, method.has_objective)
+    objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
+    every = opts.checks_every(objective.on_device)
+    if overrides_eps and objective.cost > 1:
+        warn_of_eps(method, stacklevel=4)
+    domain = read_domain(method, prox, objective, opts.certificate, objective.is_convex)
+    monitor = Monitor(opts, objective.flat, method.has_objective)
     run = start_run(optimizer, objective, monitor, domain, opts, every)
     if state is not None:
         run.restore(state)
@@ -120,10 +113,10 @@ def descend(
 
 
 def read_domain(
-    method: Any, prox: Proximal, x: Any, wanted: bool | None, convex: bool
+    method: Method, prox: Proximal, objective: Objective, wanted: bool | None, convex: bool
 ) -> Domain | None:
     """Return the bounded domain of a certificate, if the function is known or said to be convex."""
-    if is_on_device(x):
+    if objective.on_device:
         if wanted:
             raise ValueError(
                 "options['certificate'] is True with x0 a CUDA array, expected None: every iterate "
@@ -134,7 +127,7 @@ def read_domain(
         return None
     domain = prox.domain()
     if domain is not None and domain.is_bounded:
-        return domain.plus(*method.penalty).flat(x.shape)
+        return domain.plus(*method.penalty).flat(objective.shape)
     if wanted and domain is None:
         raise ValueError(
             f"options['certificate'] is True with prox {prox!r}, expected bounds and at most a "

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import placement
+from ..arrays import Array
+from ..methods.base import Method
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from ..regret.certificate import Sums, gap
 from .descent_state import DescentState
+from .gauge import Gauge, gauge_of, is_finite
 from .history import dying_rate
 from .monitor import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 from .state import added_to
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 FIXED = Stop(CONVERGED, "All independent variables were fixed by bounds.")
 
 
-def median_rates(method: Any, rates: np.ndarray, t: int) -> Any:
+def median_rates(method: Method, rates: np.ndarray, t: int) -> Any:
     """Return the medians of effective rates along the last axis, over a schedule's learning rate.
 
     Coordinates that have not seen a gradient do not count: their rate is lr / eps or the like. NaN
@@ -42,10 +44,11 @@ def median_rates(method: Any, rates: np.ndarray, t: int) -> Any:
     return np.where(nothing, np.nan, median) / (lr or np.nan)
 
 
-def _rate_of_nothing(method: Any, t: int) -> float:
+def _rate_of_nothing(method: Method, t: int) -> float:
     """Return the effective rate of a coordinate that has seen no gradient."""
     initial = method.initial_state()
     slots = [initial.get(name, 0.0) for name in method.slots]
+    assert method.rate is not None
     try:
         return float(method.rate(*slots, *method.coefficients_at(t)[1]))
     except ZeroDivisionError:
@@ -59,8 +62,8 @@ class Evaluated(NamedTuple):
     """The step of the iterate: after one more, nothing is known."""
     f: float = math.nan
     """Value there, with penalties."""
-    g: Any = None
-    """Gradient there; None where it is to be evaluated (again)."""
+    g: Array = None
+    """Gradient there; None if it is to be evaluated (again)."""
     rounds: int = 0
     """Rounds of the certificate, this one included."""
 
@@ -82,12 +85,10 @@ class DescentRun:
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
         self._plan = optimizer.plan()
+        self.gauge: Gauge = gauge_of(optimizer, objective, penalised=True)
         self._every = every
         self.nit = 0
-        self.x = optimizer.params
-        self._flat = self._plan.x
-        # The first step since the last look whose value or gradient was not finite.
-        self._strange: int | None = None
+        self._flat, self._backend = objective.flat, objective.backend
         self._domain = domain
         self._sums = None if domain is None else Sums.before(self._flat)
         self.norm = math.nan
@@ -106,24 +107,24 @@ class DescentRun:
         return self.at.f
 
     @property
-    def g(self) -> Any:
-        """Gradient at the iterate; None where it is to be evaluated."""
+    def g(self) -> Array:
+        """Gradient at the iterate; None if it is to be evaluated."""
         return self.at.g if self.at.t == self.t else None
 
     def evaluate(self) -> Stop | None:
-        """Evaluate the objective where that is still to do, and look at the iterate."""
+        """Evaluate the objective if that is still to do, and check the iterate."""
         if self.g is None:
             self._evaluate()
-        moved = self._look()
+        moved = self._measure()
         self._check_written()
         t, f, g, _ = self.at
-        return self.monitor.look(t, self._flat, g, f, self.norm, moved, self._strange)
+        return self.monitor.check(t, self._flat, g, f, self.norm, moved, self.gauge.nonfinite)
 
     def _evaluate(self) -> None:
         """Evaluate the objective at the iterate."""
-        f, g = self.objective(self._flat)
-        f += self._plan.penalty_at_x()
-        rounds = 0 if self._sums is None else self._sums.rounds + _is_finite(f, g)
+        value, g = self.objective(self._flat)
+        f = self.gauge.value(value)
+        rounds = 0 if self._sums is None else self._sums.rounds + is_finite(f, g)
         self._found = Evaluated(self.t, f, g, rounds)
         self._settle()
 
@@ -138,45 +139,46 @@ class DescentRun:
             self._first = (self._median_rate(), self.norm)
 
     def _check_written(self) -> None:
-        """Say so where the first gradient is not one because nothing was written to it."""
-        if self.t == 0 and math.isnan(self.norm) and isinstance(self.objective, Objective):
+        """Say so if the first gradient is not one because nothing was written to it."""
+        if self.t == 0 and math.isnan(self.norm):
             self.objective.check_written(self._flat)
 
-    def _look(self) -> float:
-        """Measure the iterate; return how far the last step has moved it, where that is asked."""
-        self.norm = float(self.optimizer.gradient_norm(self._shaped(self.at.g)))
-        before = self.monitor.previous_x
-        return math.nan if before is None else float(np.max(np.abs(self._flat - before)))
-
-    def _watch(self) -> None:
-        """Remember the iterate's step where its value or gradient is not finite."""
-        if self._strange is None and not self._finite():
-            self._strange = self.t
+    def _measure(self) -> float:
+        """Measure the iterate; return how far the last step has moved it, if that is asked."""
+        m = self.monitor
+        found = self.gauge.measure(self.at.f, self.at.g, m.previous_x)
+        self.norm = found.norm
+        if found.f != self.at.f:
+            self.at = self.at._replace(f=found.f)
+        self.gauge.settle()
+        if not math.isnan(found.previous_f):
+            m.previous_fun = found.previous_f
+        return found.moved
 
     def keep_gradient(self) -> None:
         """Copy the gradient: a callback may call ``fun``, which may use its array again."""
         if self.g is not None:
-            self.at = self.at._replace(g=placement.duplicate(self.g))
+            self.at = self.at._replace(g=self._backend.duplicate(self.g))
 
-    def _finite(self) -> bool:
-        return self.g is not None and _is_finite(self.f, self.g)
+    def _is_finite(self) -> bool:
+        return self.g is not None and is_finite(self.f, self.g)
 
     def limit(self) -> Stop | None:
         """Say whether the budget forbids one more step."""
         return self.monitor.limit(self.nit, self.objective.nfev, self.objective.cost)
 
     def advance(self, most: int | None) -> Stop | None:
-        """Take steps up to the next look, at most so many; return why the run has ended, if so."""
+        """Take steps up to the next check, at most so many; return why the run has ended, if so."""
         steps = self._every - self.t % self._every
         for _ in range(min(steps, most or steps) - 1):
-            self._step(seen=False)
+            self._step(checked=False)
             self._evaluate()
-            self._watch()
+            self.gauge.watch(self.at.f, self.at.g, self.t)
         self._step()
         return self.evaluate()
 
-    def _step(self, seen: bool = True) -> None:
-        """Take a step, to an iterate that is looked at, or not.
+    def _step(self, checked: bool = True) -> None:
+        """Take a step, to an iterate that is checked, or not.
 
         One along a gradient that is known not to be finite is left out.
         """
@@ -184,23 +186,17 @@ class DescentRun:
         if self._every == 1 and not (math.isfinite(self.f) and math.isfinite(self.norm)):
             self.at = self.at._replace(g=None)
             return
-        if seen:
-            self._leave()
-        self.optimizer.step(self._shaped(self.at.g))
+        if checked:
+            self.monitor.leave(self.t, self._flat, self.f)
+            self.gauge.leave()
+        self.optimizer.step(self.objective.exchange.shaped(self.at.g))
         self._settle()
-
-    def _shaped(self, g: Any) -> Any:
-        return g.reshape(self.x.shape)
-
-    def _leave(self) -> None:
-        """Remember the iterate that the step to the next look starts from."""
-        self.monitor.leave(self.t, self._flat, self.f)
 
     def _median_rate(self) -> float:
         """Return the median effective rate, over the learning rate that a schedule gives."""
         method = self.optimizer.method
-        if not method.rates_only_fall:
-            return math.nan
+        if not method.rates_only_fall or self.objective.on_device:
+            return math.nan  # a device would have to sort all rates
         return float(median_rates(method, self.optimizer.learning_rates().reshape(-1), self.t))
 
     def state(self) -> DescentState:
@@ -214,12 +210,12 @@ class DescentRun:
             optimizer=self.optimizer.state_dict(),
             fun=f,
             jac=g,
-            best_x=placement.on_host(m.best_x),
-            best_jac=placement.on_host(m.best_jac),
+            best_x=self._backend.to_host(m.best_x),
+            best_jac=self._backend.to_host(m.best_jac),
             best_fun=m.best_fun,
             best_t=m.best_t,
             previous_fun=previous_fun,
-            previous_x=None if previous_x is None else placement.on_host(previous_x),
+            previous_x=None if previous_x is None else self._backend.to_host(previous_x),
             first=self._first,
             sums=None if self._sums is None else self._sums.copy(),
             added=self._added(),
@@ -230,14 +226,18 @@ class DescentRun:
         return added_to(self._plan.method, self._plan.prox)
 
     def _known(self) -> tuple[float, np.ndarray | None]:
-        """Return value and gradient on the host, where they are known.
+        """Return value and gradient on the host, if they are known.
 
         Once something was not finite, they are not: no part of the run that goes on is a success.
         """
-        if self._strange is not None:
+        if self.g is not None and self.gauge.pending:
+            self._measure()
+        elif self.gauge.nonfinite is None:
+            self.gauge.update()
+        if self.gauge.nonfinite is not None:
             return math.nan, np.full(self._flat.shape, np.nan, self._flat.dtype)
         g = self.g
-        return (math.nan, None) if g is None else (self.f, placement.on_host(g))
+        return (math.nan, None) if g is None else (self.f, self._backend.to_host(g))
 
     def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit; then nothing has been modified."""
@@ -247,29 +247,31 @@ class DescentRun:
         self.optimizer.load_state_dict(state.optimizer)
         if state.added not in (None, self._added()):
             self._begin_anew()
+            self._backend.wait(self._flat)
             return
         if state.jac is not None:
-            g = placement.moved(state.jac.copy(), self._flat)
+            g = self._backend.from_host(state.jac.copy(), self._flat)
             self.at = Evaluated(self.t, state.fun, g)
         m = self.monitor
-        placement.copy(m.best_x, state.best_x)
-        placement.copy(m.best_jac, state.best_jac)
+        self._backend.copy(m.best_x, state.best_x)
+        self._backend.copy(m.best_jac, state.best_jac)
         m.best_fun, m.best_t, m.previous_fun = state.best_fun, state.best_t, state.previous_fun
         if m.previous_x is not None and state.previous_x is not None:
-            placement.copy(m.previous_x, state.previous_x)
+            self._backend.copy(m.previous_x, state.previous_x)
         self._first = state.first
         if self._sums is not None and state.sums is not None:
             self._sums = state.sums.copy()
         elif self._sums is not None:
             self._sums = Sums.before(self._flat)
-            if self._finite():
+            if self._is_finite():
                 self._sums.add(self._flat, self.f, self.g)
+        self._backend.wait(self._flat)
 
     def _begin_anew(self) -> None:
         """Know nothing about the iterate: what was known is of another objective."""
-        feasible = placement.feasible(self._plan.prox, self._flat, tuple(self.x.shape))
-        placement.copy(self._flat, feasible)
-        placement.copy(self.monitor.best_x, feasible)
+        feasible = self._backend.feasible(self._plan.prox, self._flat, self._plan.shape)
+        self._backend.copy(self._flat, feasible)
+        self._backend.copy(self.monitor.best_x, feasible)
         self.monitor.best_t = self.t
         if self._sums is not None:
             self._sums = Sums.before(self._flat)
@@ -283,9 +285,9 @@ class DescentRun:
         if stop.status == MAXITER:
             message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
         return OptimizeResult(
-            x=self.shown(x),
+            x=self.objective.exchange.shown(x),
             fun=fun,
-            jac=self.shown(self.objective.known(jac)),
+            jac=self.objective.shown_gradient(jac),
             nit=self.nit,
             nfev=self.objective.nfev,
             njev=self.objective.njev,
@@ -297,20 +299,16 @@ class DescentRun:
             **self._certified(fun),
         )
 
-    def _answer(self, stop: Stop) -> tuple[Any, float, Any]:
+    def _answer(self, stop: Stop) -> tuple[Array, float, Array]:
         """Return the point that the run has come to, and value and gradient there."""
         m = self.monitor
         if m.answers_here(stop) or not math.isfinite(m.best_fun):
             return self._flat, self.f, self.g
         return m.best_x, m.best_fun, m.best_jac
 
-    def iterate(self) -> Any:
+    def iterate(self) -> Array:
         """Return a copy of the iterate, as the user is to see it."""
-        return self.shown(self._flat)
-
-    def shown(self, flat: Any) -> Any:
-        """Return a copy of a flat array as the user is to see it."""
-        return flat.reshape(self.x.shape).copy()
+        return self.objective.exchange.shown(self._flat)
 
     def _certified(self, fun: float) -> dict[str, Any]:
         """Return what is known of the minimum over a bounded domain, and of the value found."""
@@ -323,16 +321,12 @@ class DescentRun:
         tangent = m.best_fun - gap(m.best_x, m.best_fun, m.best_jac, domain)
         bound = None
         # Where it has seen the whole run, and the gradients are all that there is.
-        if sums.rounds == self.t + self._finite() and not (domain.l1 or domain.l2):
+        if sums.rounds == self.t + self._is_finite() and not (domain.l1 or domain.l2):
             with np.errstate(over="ignore"):  # of bounds near the largest number
                 widths = domain.hi - domain.lo
             bound = self.optimizer.method.regret_bound(sums.squared_gradients, widths)
-        average = sums.average().reshape(self.x.shape).astype(self.x.dtype)
+        average = sums.average().reshape(self._plan.shape).astype(self._flat.dtype)
         lower_bound = max(sums.loss / sums.rounds - certificate, tangent)
         # The last iterate may be above the best by what rounding and its gradient explain.
         certificate = max(certificate, fun - lower_bound)
         return dict(zip(names, (average, certificate, lower_bound, bound), strict=True))
-
-
-def _is_finite(f: float, g: np.ndarray) -> bool:
-    return math.isfinite(f) and bool(np.isfinite(g).all())

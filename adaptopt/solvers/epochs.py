@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import placement
+from ..arrays import Array
 from ..objectives.batches import Batches, position_of, rng_state
 from ..objectives.finite_sum import FiniteSum
-from ..objectives.function import Objective, read_value
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import is_convex
 from ..prox.base import Proximal
@@ -20,6 +19,7 @@ from .averaging import Average
 from .descend import read_domain
 from .epoch_calls import EpochCalls, choose_calls
 from .epoch_state import EpochState
+from .gauge import Gauge, gauge_of
 from .history import History
 from .judging import Standing, judge
 from .monitor import (
@@ -130,21 +130,21 @@ class EpochRun:
         self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
         self.rng, self._shared_rng = rng, shared_rng
         self._held: dict[str, Any] | None = None
-        self.x = optimizer.params
-        self._flat = self._view()
-        self._finite, self._start = (placement.duplicate(self._flat) for _ in range(2))
+        self._exchange = total.objective.exchange
+        self._flat, self._backend = self._exchange.flat, self._exchange.backend
+        self.gauge: Gauge = gauge_of(optimizer, total.objective, penalised=False)
+        self._finite, self._start = (self._backend.duplicate(self._flat) for _ in range(2))
         self.average = None if average is None else Average(average, self._flat)
         self._every = every
-        # The first step since the last look whose batch had a loss or gradient that is not finite.
-        self._strange: int | None = None
         self.validation = validation
         self.prox = prox
         self._domain = read_domain(
-            *(optimizer.method, prox, self.x, options.certificate, is_convex(total.problem))
+            *(optimizer.method, prox, total.objective),
+            *(options.certificate, is_convex(total.problem)),
         )
         self.history = History(options.history)
         self._calls: EpochCalls | None = None
-        if not placement.is_on_device(self._flat):
+        if not self._exchange.on_device:
             self._calls = choose_calls(
                 *(optimizer, total, prox, self.average, self._finite),
                 *(options, parallel, batches.size),
@@ -175,12 +175,8 @@ class EpochRun:
     @property
     def nfev(self) -> int:
         """Calls of ``fun``."""
-        held_out = getattr(self.validation, "objective", None)
-        more = 0 if held_out is None else held_out.nfev
-        return self.total.objective.nfev + more
-
-    def _view(self) -> Any:
-        return self.x.reshape(-1)
+        held_out = self.validation.objective.nfev if isinstance(self.validation, FiniteSum) else 0
+        return self.total.objective.nfev + held_out
 
     # -- an epoch ----------------------------------------------------------------------------------
 
@@ -195,13 +191,14 @@ class EpochRun:
             self.at = self.at._replace(order=order)
         if self._calls is not None:
             return self._sweep_compiled(self._calls, bar)
-        if self._strange is not None:
+        if self.gauge.nonfinite is not None:
             return self._what_follows(math.nan)
-        while (rows := self.batches.rows(self.at.order, self.at.done)) is not None:
+        while rows := self.batches.next(self.at.done):
             if (stop := self._timer.limit()) or (stop := self._step(rows)):
                 return stop
             bar(self.f)
-        return self._settled()
+        self._counted()
+        return None if self.gauge.nonfinite is None else self._what_follows(math.nan)
 
     def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
         start, size = self.at, self.batches.size
@@ -209,7 +206,7 @@ class EpochRun:
         order = np.arange(end) if start.order is None else start.order[:end]
         order = np.ascontiguousarray(order[start.done :], np.intp)
         if not calls.keeps_finite:
-            placement.copy(self._finite, self._flat)
+            self._backend.copy(self._finite, self._flat)
         calls.begin()
         calls.losses[1] = start.loss_sum
         self._swept = start
@@ -232,16 +229,16 @@ class EpochRun:
         if not finite:
             return self._what_follows(self.f)
         if not calls.keeps_finite:
-            placement.copy(self._finite, self._flat)
+            self._backend.copy(self._finite, self._flat)
         return stop
 
     def _what_follows(self, f: float) -> Stop | None:
-        """Return what follows where a batch's value or gradient is not finite."""
+        """Return what follows if a batch's value or gradient is not finite."""
         step = self.t
-        if step == 0 and isinstance(self.total.objective, Objective):
-            self.total.objective.check_written(self._flat, *self.total.take(np.arange(1)))
-        if self._strange is not None:
-            what, step = "value or gradient that is not finite", self._strange
+        if step == 0:
+            self.total.objective.check_written(self._flat, *self.total.rows.take(None, 0, 1))
+        if self.gauge.nonfinite is not None:
+            what, step = "value or gradient that is not finite", self.gauge.nonfinite
         else:
             what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
         return non_finite(
@@ -249,65 +246,38 @@ class EpochRun:
             self.options.nan_policy,
         )
 
-    def _settled(self) -> Stop | None:
-        """Look back at the end of an epoch: something since the last look may not be finite."""
-        return None if self._strange is None else self._what_follows(math.nan)
-
-    def _step(self, rows: np.ndarray) -> Stop | None:
-        """Evaluate a batch and step along its gradient, unless that is seen not to be finite."""
-        seen = self.t % self._every == 0
-        value, g = self._outside(self._evaluate, rows)
-        at, k = self.at, rows.size
-        f = norm = math.nan
-        if seen:
-            f, norm = self._look(value, g)
-            if self._strange is not None or not (math.isfinite(f) and math.isfinite(norm)):
+    def _step(self, rows: int) -> Stop | None:
+        """Evaluate a batch and step along its gradient, unless a check finds that not finite."""
+        checked = self.t % self._every == 0
+        at, gauge = self.at, self.gauge
+        value, g = self._outside(self.total.over, self._flat, at.order, at.done, rows)
+        f, norm = gauge.value(value), math.nan
+        if checked:
+            f, norm, *_ = gauge.measure(f, g, None)
+            if gauge.nonfinite is not None or not (math.isfinite(f) and math.isfinite(norm)):
                 if (stop := self._what_follows(f)) is not None:
                     return stop
-                self.at = at._replace(done=at.done + k)
+                self.at = at._replace(done=at.done + rows)
                 self.nit += 1
                 self._left_out += 1
                 return None
-            placement.copy(self._finite, self._flat)
+            self._backend.copy(self._finite, self._flat)
         else:
-            self._watch(value, g)
+            gauge.watch(f, g, self.t)
         count = self.average.count if self.average is not None else 0
-        self._begun = self.t + 1, count + 1, self._after(value, k)
-        self.optimizer.step(self._shaped(g))
+        after = at._replace(
+            done=at.done + rows,
+            loss_sum=gauge.add(at.loss_sum, value, rows),
+            loss_rows=at.loss_rows + rows,
+        )
+        self._begun = self.t + 1, count + 1, after
+        self.optimizer.step(self._exchange.shaped(g))
         self._settle()
-        if seen:
+        if checked:
             self.f, self.norm = f, norm
             self.history.record(self.t, f, norm, self.optimizer, last=False)
         self.nit += 1
         return None
-
-    def _evaluate(self, rows: np.ndarray) -> tuple[Any, Any]:
-        """Return the mean loss over a batch, and its flat gradient."""
-        return self.total(self._flat, rows)
-
-    def _shaped(self, g: Any) -> Any:
-        return g.reshape(self.x.shape)
-
-    def _look(self, value: Any, g: Any) -> tuple[float, float]:
-        """Return a batch's loss and how far its gradient is from stationary."""
-        return value, float(self.optimizer.gradient_norm(self._shaped(g)))
-
-    def _watch(self, value: Any, g: Any) -> None:
-        """Remember the step where a batch's loss or gradient is not finite."""
-        if self._strange is None and not (math.isfinite(value) and np.isfinite(g).all()):
-            self._strange = self.t
-
-    def _after(self, value: Any, rows: int) -> Standing:
-        """Return where the run stands once a step along a batch of so many rows is taken."""
-        at = self.at
-        return at._replace(
-            done=at.done + rows,
-            loss_sum=at.loss_sum + value * rows,
-            loss_rows=at.loss_rows + rows,
-        )
-
-    def _count(self) -> None:
-        """Add the loss of the step taken last, where it is not in the standing."""
 
     def _settle(self) -> None:
         """Account for the steps begun last, where taken; an interrupted call may be repeated.
@@ -329,7 +299,7 @@ class EpochRun:
         if self.t == t:
             if self.average is not None and self.average.count < count:
                 self.average.update(self._flat)
-            self._count()
+            self.gauge.count(t, self.at.loss_rows > 0)
             self.at = after
         self._begun = None
 
@@ -347,10 +317,10 @@ class EpochRun:
             self.validation_losses.append(validation)
         self.at = self._counted()
         loss = self.at.loss_sum / self.at.loss_rows if self.at.loss_rows else math.nan
-        self._judged = loss + self._penalty(self._flat)
+        self._judged = loss + self.gauge.penalty(self._flat)
         self.at, verdict = judge(
             *(self.at, self._judged, validation, candidate, self.options),
-            lambda: self._evaluate_all(candidate)[0] + self._penalty(candidate),
+            lambda: self._evaluate_all(candidate)[0] + self.gauge.penalty(candidate),
         )
         self.epoch_losses.append(loss)
         self.epochs += 1
@@ -364,16 +334,14 @@ class EpochRun:
 
     def _counted(self) -> Standing:
         """Return where the run stands, with all losses in it."""
-        return self.at
+        at = self.at
+        return at._replace(loss_sum=self.gauge.losses(at.loss_sum, at.loss_rows, self.t))
 
-    def _validate(self, x: Any) -> float:
-        if hasattr(self.validation, "objective"):  # held-out data
+    def _validate(self, x: Array) -> float:
+        if isinstance(self.validation, FiniteSum):  # held-out data
             return self._mean(self.validation, x)[0]
-        return self._read(self.validation(self.shown(x)))
-
-    def _read(self, value: Any) -> float:
-        """Return the number that the validation has returned."""
-        return read_value("validation", value)
+        returned = self.validation(self._exchange.shown(x))
+        return self.gauge.number(self._exchange.value("validation", returned))
 
     def _mean(self, total: FiniteSum, x: Any) -> tuple[float, Any, int]:
         size = max(self.batches.size, FULL_ROWS)
@@ -393,21 +361,17 @@ class EpochRun:
     def candidate(self) -> Any:
         """Return a copy of the last iterate, or of the average where there is one, flat."""
         if self.average is None or not self.average.count:
-            return placement.duplicate(self._flat)
-        x = placement.narrowed(self.average.mean, self._flat.dtype)
+            return self._backend.duplicate(self._flat)
+        x = self._backend.rounded(self.average.mean, self._flat.dtype)
         # Rounding may carry a mean of points of a convex set beyond its walls.
-        return placement.feasible(self.prox, x, tuple(self.x.shape))
-
-    def shown(self, flat: Any) -> Any:
-        """Return a copy of a flat array as the user is to see it."""
-        return flat.reshape(self.x.shape).copy()
+        return self._backend.feasible(self.prox, x, self.total.objective.shape)
 
     def intermediate(self) -> OptimizeResult:
         """Return what a callback is told at the end of an epoch."""
         from scipy.optimize import OptimizeResult
 
         return OptimizeResult(
-            x=self.shown(self.candidate()),
+            x=self._exchange.shown(self.candidate()),
             fun=self._judged,
             epoch=self.epochs,
             nit=self.nit,
@@ -425,7 +389,7 @@ class EpochRun:
         if stop.status == TARGET and self._measured is not None:
             x = self._measured[0]
         fun, jac, omitted = self._evaluate_all(x)
-        if not (math.isfinite(fun) and placement.is_finite(jac)) and stop.status != NONFINITE:
+        if not (math.isfinite(fun) and self._backend.is_finite(jac)) and stop.status != NONFINITE:
             what = "The mean loss over all data or its gradient is not finite at the end."
             stop = non_finite(what, opts.nan_policy) or Stop(NONFINITE, what)
             x = self._answer(stop)
@@ -435,17 +399,17 @@ class EpochRun:
         rise = self._rise(x, fun, jac) if stop.status in (CONVERGED, MAXITER) else ""
         if rise:
             stop = Stop(MAXITER, stop.message + rise)
-        jac = placement.narrowed(jac, self._flat.dtype)
+        jac = self._backend.rounded(jac, self._flat.dtype)
         asked = opts.tol is not None or opts.f_target is not None or bool(rise)
         asked = asked or 0 < self.nit == self._left_out
-        fun += self._penalty(x)
+        fun += self.gauge.penalty(x)
         certificate = self._certificate(x, fun, jac)
         return OptimizeResult(
-            x=self.shown(x),
+            x=self._exchange.shown(x),
             fun=fun,
             certificate=certificate,
             lower_bound=None if certificate is None else fun - certificate,
-            jac=self.shown(jac),
+            jac=self._exchange.shown(jac),
             omitted=omitted,
             nit=self.nit,
             nfev=self.nfev,
@@ -468,21 +432,16 @@ class EpochRun:
             return f"{self._left_out} of {self.nit} steps were {why}"
         return f"All {self.nit} steps were {why} Smaller batches may help."
 
-    def _penalty(self, x: Any) -> float:
-        """Return what the proximal map and the method add to the loss at a flat point."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            own: float = self.optimizer.method.penalty_at(x)
-            return own + float(self.prox.penalty(x.reshape(self.x.shape)))
-
     def _rise(self, x: Any, loss: float, jac: Any) -> str:
         """Return a sentence that says so if the objective ended above its start, else nothing.
 
         A convex loss lies above its tangent at the end, so that the start is evaluated only if it
         lies below the end on it; or if the loss is above the mean of the first epoch.
         """
-        start, end = self._start, loss + self._penalty(x)
-        x, before, g = (placement.on_host(array).astype(np.float64) for array in (x, start, jac))
-        penalty = self._penalty(start)
+        start, end = self._start, loss + self.gauge.penalty(x)
+        to_host = self._backend.to_host
+        x, before, g = (to_host(array).astype(np.float64) for array in (x, start, jac))
+        penalty = self.gauge.penalty(start)
         with np.errstate(over="ignore", invalid="ignore"):
             tangent = loss + float(((before - x) * g).sum()) + penalty
         if end <= tangent < math.inf and loss <= self.epoch_losses[0]:
@@ -498,17 +457,17 @@ class EpochRun:
 
     def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
         """Return by how much ``fun`` is above its minimum at most, where that is known."""
-        finite = math.isfinite(fun) and placement.is_finite(jac)
+        finite = math.isfinite(fun) and self._backend.is_finite(jac)
         return gap(x, fun, jac, self._domain) if self._domain is not None and finite else None
 
     def _answer(self, stop: Stop) -> Any:
         """Return the iterate that the run has come to."""
         if self.at.best_x is not None:
-            return placement.duplicate(self.at.best_x)
+            return self._backend.duplicate(self.at.best_x)
         x = self.candidate()
         if stop.status == NONFINITE:
-            sound = self.average is not None and self._strange is None and placement.is_finite(x)
-            return x if sound else self._finite
+            sound = self.average is not None and self.gauge.nonfinite is None
+            return x if sound and self._backend.is_finite(x) else self._finite
         return x
 
     # -- going on ----------------------------------------------------------------------------------
@@ -517,19 +476,19 @@ class EpochRun:
         """Return all that is needed to go on exactly."""
         self._settle()
         average, at = self.average, self._counted()
-        if self._strange is not None:
+        if self.gauge.nonfinite is not None:
             at = at._replace(loss_sum=math.nan)  # no part of the run that goes on is a success
         if at.best_x is not None:
-            at = at._replace(best_x=placement.on_host(at.best_x))
+            at = at._replace(best_x=self._backend.to_host(at.best_x))
         return EpochState(
             optimizer=self.optimizer.state_dict(),
             rng=self._held or rng_state(self.rng),
             n=self.batches.n,
-            average=None if average is None else placement.on_host(average.mean),
+            average=None if average is None else self._backend.to_host(average.mean),
             average_kind=None if average is None else average.kind,
             average_count=0 if average is None else average.count,
             validated=self.validation is not None,
-            start=placement.on_host(self._start),
+            start=self._backend.to_host(self._start),
             added=self._added(),
             **at._asdict(),
         )
@@ -549,12 +508,13 @@ class EpochRun:
             self.rng = np.random.Generator(bits)
         same = state.added in (None, self._added())
         if not same:
-            feasible = placement.feasible(self.prox, self._flat, tuple(self.x.shape))
-            placement.copy(self._flat, feasible)
-        placement.copy(self._finite, self._flat)
-        placement.copy(self._start, state.start if same and state.start is not None else self._flat)
+            feasible = self._backend.feasible(self.prox, self._flat, self.total.objective.shape)
+            self._backend.copy(self._flat, feasible)
+        self._backend.copy(self._finite, self._flat)
+        start = state.start if same and state.start is not None else self._flat
+        self._backend.copy(self._start, start)
         if self._calls is None and self.options.nan_policy != "omit":
-            self._strange = None if math.isfinite(state.loss_sum) else state.t
+            self.gauge.nonfinite = None if math.isfinite(state.loss_sum) else state.t
         self.at = Standing(*(getattr(state, name) for name in Standing._fields))
         if not same:
             self.at = self.at._replace(previous_loss=math.nan)
@@ -562,8 +522,10 @@ class EpochRun:
             # What was best by another measure says nothing here.
             self.at = self.at._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
         if self.at.best_x is not None:
-            best_x = placement.moved(self.at.best_x, self._flat)
+            best_x = self._backend.from_host(self.at.best_x, self._flat)
             self.at = self.at._replace(best_x=best_x)
         if self.average is not None and self.average.kind == state.average_kind and same:
             assert state.average is not None
             self.average.restore(state.average, state.average_count)
+        self.gauge.begin(self.at.loss_sum)
+        self._backend.wait(self._flat)

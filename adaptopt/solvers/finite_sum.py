@@ -11,9 +11,8 @@ import numpy as np
 from ..methods.base import Method
 from ..objectives.batches import Batches, read_count, read_flag, read_rng
 from ..objectives.finite_sum import read_sum, read_validation
-from ..objectives.function import read_start
+from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
-from ..placement import is_on_device
 from ..prox.base import Proximal
 from .averaging import AVERAGES
 from .epoch_state import EpochState
@@ -271,20 +270,16 @@ def minimize_finite_sum(
     callback = read_callback(callback)
     _check_choices(parallel, average)
     method, opts = read_epoch_options(method, options, tol)
-    there = is_on_device(x0)
-    if there and parallel is not None:
+    x, _, prox = read_start(x0, bounds, prox)
+    total = read_sum(fun, data, args, x, parallel == "deterministic")
+    on_device = total.objective.on_device
+    if on_device and parallel is not None:
         raise ValueError(
             f"parallel is {parallel!r} with x0 a CUDA array, expected None: it is about threads of "
             "the host"
         )
-    every = opts.looks_every(there)
-    x, _, prox = read_start(x0, bounds, prox)
-    if there:
-        kind, total, held_out = _read_device(fun, data, args, x, validation)
-    else:
-        kind, total = EpochRun, read_sum(fun, data, args, x, parallel == "deterministic")
-        held_out = read_validation(validation, total, fun, data, args, x)
-    run = kind(
+    held_out = read_validation(validation, total, fun, data, args, x)
+    run = EpochRun(
         Optimizer(x, method, prox),
         total,
         Batches(total.n, batch_size, shuffle, drop_last),
@@ -295,20 +290,11 @@ def minimize_finite_sum(
         prox,
         opts,
         parallel,
-        every,
+        opts.checks_every(on_device),
     )
     if state is not None:
         run.restore(EpochState.read(state))
     return run_epochs(run, epochs, callback, progress)
-
-
-def _read_device(fun: Any, data: Any, args: Any, x: Any, validation: Any) -> tuple[Any, Any, Any]:
-    """Return the kind of run, the sum and the validation, for a point on a CUDA device."""
-    from ..objectives.device_finite_sum import read_device_sum, read_device_validation
-    from .device_epochs import DeviceEpochRun
-
-    total = read_device_sum(fun, data, args, x)
-    return DeviceEpochRun, total, read_device_validation(validation, total, fun, args, x)
 
 
 def _check_choices(parallel: Any, average: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..placement import is_on_device, on_host
+from ..placement import backend_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -34,8 +34,7 @@ class History:
             return
         self._turn = (t // self._every + 1) * self._every
         rates = optimizer.learning_rates()
-        if is_on_device(rates):
-            rates = on_host(rates)
+        rates = backend_of(rates).to_host(rates)
         self._rows.append((t, f, gradient_norm, np.quantile(rates, QUANTILES)))
 
     def arrays(self) -> dict[str, np.ndarray] | None:

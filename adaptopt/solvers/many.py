@@ -34,7 +34,8 @@ from ..kernels.rate_table import RateTable
 from ..kernels.reductions import BLOCK
 from ..methods.base import Method
 from ..objectives.compiled import is_compiled, read_compiled
-from ..objectives.function import Objective, read_point, read_start
+from ..objectives.function import Objective
+from ..objectives.start import read_point, read_start
 from ..optimizer.optimizer import Optimizer
 from ..placement import demand_host
 from ..prox.base import Proximal
@@ -124,7 +125,7 @@ def minimize_many(
                 f"options[{name!r}] is {getattr(opts, name)!r}, expected False: minimize_many "
                 "records nothing on the way"
             )
-    if opts.looks_every(on_device=False) > 1:
+    if opts.checks_every(on_device=False) > 1:
         raise ValueError(
             f"options['check_every'] is {opts.check_every!r}, expected 1: the compiled loop looks "
             "at every step as it goes"
@@ -357,11 +358,11 @@ class _Problems:
 
         for r in np.flatnonzero(self._codes == MISFIT):  # Python says what is wrong
             args = (*row_of(self._rows, r), *self._args)
-            Objective(self._fun, True, args, self._x, "2-point", None)(self._points[r, 0])
+            Objective(self._fun, True, args, self._x)(self._points[r, 0])
         nowhere = np.isnan(self._numbers[:, NORM]) & (self._counts[:, T] == 0)
         for r in np.flatnonzero(nowhere)[:1]:
             args = (*row_of(self._rows, r), *self._args)
-            objective = Objective(self._fun, None, args, self._x, "2-point", None, batch=())
+            objective = Objective(self._fun, None, args, self._x, batch=())
             objective.check_written(self._points[r, 0])
         every, counts = np.arange(len(self._nits)), self._counts
         stops = [self._stop(r) for r in every]

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import placement
+from ..arrays import Array
 from ..kernels import stopping
+from ..placement import backend_of
 from .options import Options
 
 CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, WORSE = range(8)
@@ -73,29 +74,30 @@ class Monitor:
 
     def __init__(self, options: Options, x: Any, has_objective: bool = True) -> None:
         self._options, self._has_objective = options, has_objective
+        self._backend = backend_of(x)
         gtol = options.gtol if has_objective else None
         self.tests = stopping.read_tests(
             options.f_target, gtol, options.ftol, options.xtol, options.patience
         )
         self._timer = Timer(options.maxtime)
-        self.best_x, self.best_jac = _filled(x, math.nan), _filled(x, math.nan)
-        placement.copy(self.best_x, x)
+        self.best_x, self.best_jac = _unknown(x), _unknown(x)
+        self._backend.copy(self.best_x, x)
         self.best_fun, self.best_t = math.inf, 0
         self.previous_fun = math.nan
-        self.previous_x = None if options.xtol is None else _filled(x, math.nan)
+        self.previous_x = None if options.xtol is None else _unknown(x)
         # A new best iterate that is still to be settled, and the step that was left last.
         self._found: tuple[Any, Any, float, int] | None = None
         self._left = -1
 
-    def look(
-        self, t: int, x: Any, g: Any, f: float, norm: float, moved: float, strange: int | None
+    def check(
+        self, t: int, x: Any, g: Any, f: float, norm: float, moved: float, nonfinite: int | None
     ) -> Stop | None:
         """Take in the iterate of step ``t``; return why the run has ended, if it has.
 
-        ``strange`` is the first step since the last look whose value or gradient was not finite.
+        ``nonfinite`` is the first step since the last check whose value or gradient was not finite.
         """
-        if strange is not None:
-            return self._non_finite(f"value or gradient that is not finite at step {strange}")
+        if nonfinite is not None:
+            return self._non_finite(f"value or gradient that is not finite at step {nonfinite}")
         if f < self.best_fun and math.isfinite(f) and math.isfinite(norm):
             self._found = x, g, f, t
             self.settle()
@@ -105,8 +107,8 @@ class Monitor:
         """Adopt the best iterate found last; one that was interrupted may be repeated."""
         if self._found is not None:
             x, g, f, t = self._found
-            placement.copy(self.best_x, x)
-            placement.copy(self.best_jac, g)
+            self._backend.copy(self.best_x, x)
+            self._backend.copy(self.best_jac, g)
             self.best_fun, self.best_t, self._found = f, t, None
 
     def judge(self, t: int, x: Any, f: float, norm: float, moved: float) -> Stop | None:
@@ -114,7 +116,7 @@ class Monitor:
         if not math.isfinite(f):
             return self._non_finite(f"value {f} at step {t}")
         if not math.isfinite(norm):
-            if placement.is_finite(x):
+            if self._backend.is_finite(x):
                 return self._non_finite(f"gradient with a non-finite entry at step {t}")
             return self._ended(f"The iterate of step {t} has a non-finite entry.")
         since_best = t - self.best_t
@@ -126,7 +128,7 @@ class Monitor:
         self._left = t  # first: until that step is taken, what was before is not known
         self.previous_fun = f
         if self.previous_x is not None:
-            placement.copy(self.previous_x, x)
+            self._backend.copy(self.previous_x, x)
 
     def before(self, t: int) -> tuple[float, Any]:
         """Return value and point of the iterate before that of step ``t``, if they are known.
@@ -206,13 +208,14 @@ class Monitor:
         slack += ROUNDING * eps * max(abs(f), abs(self.best_fun))
         if above <= slack:
             return False
-        x, best_x = (placement.on_host(a).astype(np.float64) for a in (x, self.best_x))
+        x, best_x = (self._backend.to_host(a).astype(np.float64) for a in (x, self.best_x))
         with np.errstate(over="ignore"):
             return not above <= slack + norm * float(np.abs(x - best_x).sum())
 
 
-def _filled(like: Any, value: float) -> Any:
-    """Return a flat array beside another, with one number everywhere."""
-    array = placement.empty(like.size, like.dtype, like)
-    placement.fill(array, value)
+def _unknown(like: Array) -> Array:
+    """Return a flat array beside another, NaN everywhere."""
+    backend = backend_of(like)
+    array = backend.empty(like.size, like.dtype, like)
+    backend.fill(array, math.nan)
     return array

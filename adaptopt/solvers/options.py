@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from ..objectives.function import FD_METHODS
+from ..objectives.differences import FD_METHODS
 
 _Kind = TypeVar("_Kind", bound="Common")
 
-# Steps between two looks at a run on a device, each of which waits for it.
+# Steps between two checks of a run on a device, each of which waits for it.
 CHECK_EVERY = 10
 NAN_POLICIES = ("stop", "raise", "omit")
 
@@ -48,8 +48,8 @@ class Common:
                 raise ValueError(f"options[{field.name!r}] is {value!r}, expected {expected}{off}")
             object.__setattr__(self, field.name, converted)
 
-    def looks_every(self, on_device: bool) -> int:
-        """Return how many steps there are from one look at the run to the next."""
+    def checks_every(self, on_device: bool) -> int:
+        """Return how many steps there are from one check of the run to the next."""
         omits = self.nan_policy == "omit"
         if self.check_every is None:
             return CHECK_EVERY if on_device and not omits else 1

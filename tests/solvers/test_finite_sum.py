@@ -683,10 +683,13 @@ def test_an_exception_arrives_as_itself_with_the_state_so_far(at, error, tmp_pat
 @pytest.mark.parametrize(
     ("where", "method"),
     [
-        ("groups.Group.step_alone", ao.AdaGrad(0.5)),
-        ("optimizer.Optimizer._take", ao.AdaGradNorm(0.5)),  # its step needs more than the kernel
-        ("averaging.Average.update", ao.AdaGrad(0.5)),
-        ("epochs.EpochRun._settle", ao.AdaGrad(0.5)),
+        ("optimizer.group.Group.step_alone", ao.AdaGrad(0.5)),
+        (
+            "optimizer.optimizer.Optimizer._take",
+            ao.AdaGradNorm(0.5),
+        ),  # its step needs more than the kernel
+        ("solvers.averaging.Average.update", ao.AdaGrad(0.5)),
+        ("solvers.epochs.EpochRun._settle", ao.AdaGrad(0.5)),
     ],
     ids=["step-alone", "step", "average", "settle"],
 )
@@ -694,7 +697,7 @@ def test_an_interrupt_right_after_part_of_a_step_loses_nothing(where, method, mo
     """As a Ctrl-C during a kernel, which Python raises when it returns."""
     others = {"average": "uniform", "method": method}
     whole = solve(**others)
-    module, owner, name = where.split(".")
+    module, owner, name = where.rsplit(".", 2)
     owner = getattr(importlib.import_module(f"adaptopt.{module}"), owner)
     original, calls = getattr(owner, name), []
 
