@@ -32,8 +32,7 @@ from scipy import sparse
 
 import adaptopt as ao
 from adaptopt.optimizer import checkpoint
-from adaptopt.solvers.descent_state import DescentState
-from adaptopt.solvers.epoch_state import EpochState
+from adaptopt.solvers.state import DescentState, EpochState
 
 HANGS = 8  # seconds
 ALLOWED = 3  # times the size of a file, and what any reading takes

@@ -21,8 +21,8 @@ from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from .descent import DescentRun, Evaluated
-from .monitor import Monitor, Stop
 from .options import Options
+from .stopping import Monitor, Stop
 
 # Seconds that a call is to take: Ctrl-C and limits of time are seen after it.
 SECONDS = 0.025

@@ -13,11 +13,10 @@ from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from ..regret.certificate import Sums, gap
-from .descent_state import DescentState
 from .gauge import Gauge, gauge_of, is_finite
 from .history import dying_rate
-from .monitor import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
-from .state import added_to
+from .state import DescentState, added_to
+from .stopping import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

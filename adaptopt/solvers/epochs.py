@@ -16,26 +16,23 @@ from ..problems.problem import is_convex
 from ..prox.base import Proximal
 from ..regret.certificate import gap
 from .averaging import Average
-from .descend import read_domain
 from .epoch_calls import EpochCalls, choose_calls
-from .epoch_state import EpochState
 from .gauge import Gauge, gauge_of
 from .history import History
-from .judging import Standing, judge
-from .monitor import (
-    CALLBACK,
+from .options import EpochOptions, read_domain
+from .state import EpochState, added_to
+from .stopping import (
     CONVERGED,
     MAXITER,
     NONFINITE,
     SUCCESS,
     TARGET,
+    Standing,
     Stop,
     Timer,
+    judge,
     non_finite,
 )
-from .options import EpochOptions
-from .reporting import display, progress_bar, state_on_error
-from .state import added_to
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -44,37 +41,6 @@ if TYPE_CHECKING:
 # Rows that an evaluation over all data takes at a time, where batch_size is not more: calls are few
 # and memory is bounded.
 FULL_ROWS = 1024
-
-
-def run_epochs(
-    run: EpochRun,
-    epochs: int,
-    callback: Callable[[OptimizeResult], Any] | None,
-    progress: bool,
-) -> OptimizeResult:
-    """Go on for so many epochs, or until there is a reason to stop."""
-    opts = run.options
-    steps = run.batches.left(run.at.done) + (epochs - 1) * run.batches.left(0)
-    name = type(run.optimizer.method).__name__
-    stop: Stop | None = None
-    with (
-        progress_bar(progress, steps, name) as bar,
-        state_on_error(run, "minimize_finite_sum"),
-    ):
-        while stop is None and (stop := run.sweep(bar)) is None:
-            stop = run.close()
-            if callback is not None and run.epochs % opts.callback_every == 0:
-                try:
-                    callback(run.intermediate())
-                except StopIteration:
-                    stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
-            if stop is None and run.epochs >= epochs:
-                stop = Stop(MAXITER, f"All epochs (epochs={epochs}) are done.")
-        run.history.record(run.t, run.f, run.norm, run.optimizer, last=True)
-        result = run.result(stop)
-    if opts.disp:
-        display(result)
-    return result
 
 
 class EpochRun:

@@ -15,11 +15,12 @@ from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
 from .averaging import AVERAGES
-from .epoch_state import EpochState
-from .epochs import EpochRun, run_epochs
+from .epochs import EpochRun
 from .minimize import read_method
 from .options import read_epoch_options
-from .reporting import read_callback
+from .reporting import display, progress_bar, read_callback, state_on_error
+from .state import EpochState
+from .stopping import CALLBACK, MAXITER, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -294,7 +295,38 @@ def minimize_finite_sum(
     )
     if state is not None:
         run.restore(EpochState.read(state))
-    return run_epochs(run, epochs, callback, progress)
+    return _run(run, epochs, callback, progress)
+
+
+def _run(
+    run: EpochRun,
+    epochs: int,
+    callback: Callable[[OptimizeResult], Any] | None,
+    progress: bool,
+) -> OptimizeResult:
+    """Go on for so many epochs, or until there is a reason to stop."""
+    opts = run.options
+    steps = run.batches.left(run.at.done) + (epochs - 1) * run.batches.left(0)
+    name = type(run.optimizer.method).__name__
+    stop: Stop | None = None
+    with (
+        progress_bar(progress, steps, name) as bar,
+        state_on_error(run, "minimize_finite_sum"),
+    ):
+        while stop is None and (stop := run.sweep(bar)) is None:
+            stop = run.close()
+            if callback is not None and run.epochs % opts.callback_every == 0:
+                try:
+                    callback(run.intermediate())
+                except StopIteration:
+                    stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
+            if stop is None and run.epochs >= epochs:
+                stop = Stop(MAXITER, f"All epochs (epochs={epochs}) are done.")
+        run.history.record(run.t, run.f, run.norm, run.optimizer, last=True)
+        result = run.result(stop)
+    if opts.disp:
+        display(result)
+    return result
 
 
 def _check_choices(parallel: Any, average: Any) -> None:

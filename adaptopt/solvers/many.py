@@ -43,8 +43,8 @@ from .compiled_descent import GROWTH, MOST, SECONDS, is_compilable, loop_parts
 from .descent import FIXED, median_rates
 from .history import dying_rate
 from .minimize import read_method
-from .monitor import MAXITER, SUCCESS, Monitor, Stop
 from .options import Options, read_options
+from .stopping import MAXITER, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

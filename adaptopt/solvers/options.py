@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from ..methods.base import Method
 from ..objectives.differences import FD_METHODS
+from ..objectives.function import Objective
+from ..prox.base import Domain, Proximal
 
 _Kind = TypeVar("_Kind", bound="Common")
 
@@ -166,7 +169,7 @@ _ARGUMENTS: dict[type[Common], tuple[str, ...]] = {
 }
 
 
-def read_options(method: Any, given: Mapping[str, Any] | None) -> tuple[Any, Options]:
+def read_options(method: Method, given: Mapping[str, Any] | None) -> tuple[Method, Options]:
     """Split options into the method with its overridden hyperparameters and those of minimize.
 
     ``tol`` stands for ``gtol`` where that is not given. Unknown names give an OptimizeWarning, as
@@ -184,8 +187,8 @@ def with_tol(given: Any, tol: float | None) -> dict[str, Any]:
 
 
 def read_epoch_options(
-    method: Any, given: Mapping[str, Any] | None, tol: float | None
-) -> tuple[Any, EpochOptions]:
+    method: Method, given: Mapping[str, Any] | None, tol: float | None
+) -> tuple[Method, EpochOptions]:
     """Split options likewise into the method and those of minimize_finite_sum."""
     return _split(method, with_tol(given, tol), EpochOptions, stacklevel=5)
 
@@ -197,8 +200,8 @@ def _read_mapping(given: Any) -> dict[str, Any]:
 
 
 def _split(
-    method: Any, rest: dict[str, Any], kind: type[_Kind], stacklevel: int
-) -> tuple[Any, _Kind]:
+    method: Method, rest: dict[str, Any], kind: type[_Kind], stacklevel: int
+) -> tuple[Method, _Kind]:
     hyper = {f.name: rest.pop(f.name) for f in fields(method) if f.name in rest}
     known = {f.name: rest.pop(f.name) for f in fields(kind) if f.name in rest}
     if rest:
@@ -207,7 +210,7 @@ def _split(
     return replace(method, **hyper), kind(**known)
 
 
-def warn_of_eps(method: Any, stacklevel: int) -> None:
+def warn_of_eps(method: Method, stacklevel: int) -> None:
     """Warn of options["eps"] where it may be meant for finite differences, as in SciPy."""
     from scipy.optimize import OptimizeWarning
 
@@ -249,3 +252,32 @@ def _warn_unknown(
             OptimizeWarning,
             stacklevel=stacklevel,
         )
+
+
+def read_domain(
+    method: Method, prox: Proximal, objective: Objective, wanted: bool | None, convex: bool
+) -> Domain | None:
+    """Return the bounded domain of a certificate, if the function is known or said to be convex."""
+    if objective.on_device:
+        if wanted:
+            raise ValueError(
+                "options['certificate'] is True with x0 a CUDA array, expected None: every iterate "
+                "and gradient would be copied to the host, where it is summed"
+            )
+        return None
+    if not (convex if wanted is None else wanted):
+        return None
+    domain = prox.domain()
+    if domain is not None and domain.is_bounded:
+        return domain.plus(*method.penalty).flat(objective.shape)
+    if wanted and domain is None:
+        raise ValueError(
+            f"options['certificate'] is True with prox {prox!r}, expected bounds and at most a "
+            "penalty L1, L2 or ElasticNet of one strength: the certificate knows no others"
+        )
+    if wanted:
+        raise ValueError(
+            "options['certificate'] is True without finite bounds on every variable, expected "
+            "bounds such as Bounds(-10, 10)"
+        )
+    return None

@@ -1,8 +1,9 @@
-"""Where a run stands, in memory and on the disk: what the states of all loops have."""
+"""The state of a run, to go on exactly: of `minimize` and of `minimize_finite_sum`."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from numbers import Integral, Real
@@ -15,6 +16,11 @@ import numpy as np
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
 from ..prox.base import Proximal
+from ..regret.certificate import Sums
+from .averaging import AVERAGES
+
+# Counts beyond it are none of a run, and kernels count in int64.
+MOST = 2**53
 
 _State = TypeVar("_State", bound="RunState")
 
@@ -111,6 +117,160 @@ class RunState:
         return state
 
 
+@dataclass(eq=False)
+class DescentState(RunState):
+    """Where a run stands, to go on exactly: pass it as ``state`` with the same problem.
+
+    Attributes
+    ----------
+    optimizer : dict
+        What `Optimizer.state_dict` returned.
+    fun, jac : float and ndarray, or None
+        Value, with penalties, and gradient at ``x``; NaN and None until they are evaluated.
+    best_x, best_jac, best_fun, best_t
+        The best iterate so far, its gradient, value and step.
+    previous_fun, previous_x, first
+        What the stopping tests and the diagnosis look back at.
+    sums : Sums or None
+        What the certificate is made of, with the option.
+    added : str or None
+        A digest of the bounds and penalties that the values are of; None if it is not known.
+    """
+
+    kind: ClassVar[str] = "minimize state"
+
+    fun: float
+    jac: np.ndarray | None
+    best_x: np.ndarray
+    best_jac: np.ndarray
+    best_fun: float
+    best_t: int
+    previous_fun: float
+    previous_x: np.ndarray | None
+    first: tuple[float, float]
+    sums: Sums | None = None
+    added: str | None = None
+
+    parts: ClassVar[Mapping[str, type]] = {"sums": Sums}
+
+    def check(self, size: int, dtype: np.dtype[Any]) -> None:
+        """Raise where a field is not one of a run over so many variables of a dtype."""
+        for name in ("jac", "best_x", "best_jac", "previous_x"):
+            if (array := getattr(self, name)) is not None:
+                _check_array(name, array, size, dtype)
+        if not -math.inf < self.best_fun:  # NaN too
+            raise ValueError(f"state.best_fun is {self.best_fun}, expected a finite value, or inf")
+        for name in ("best_x", "best_jac"):
+            if self.best_fun < math.inf and not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"state.{name} is not finite, expected so with a finite best_fun")
+        if not 0 <= self.best_t <= self.t:
+            raise ValueError(
+                f"state.best_t is {self.best_t}, expected one of the steps 0 to {self.t}"
+            )
+        if self.sums is None:
+            return
+        for name, array in vars(self.sums).items():
+            kept = 5 if name == "totals" else size
+            _check_array(f"sums.{name}", array, kept, np.dtype(np.float64))
+        rounds = float(self.sums.totals[-1])
+        if not (rounds.is_integer() and 0 <= rounds <= self.t + 1):
+            raise ValueError(
+                f"state.sums has {rounds} rounds, expected a whole number from 0 to {self.t + 1}"
+            )
+
+
+@dataclass(eq=False)
+class EpochState(RunState):
+    """Where a run stands, to go on exactly: pass it as ``state`` with the same data.
+
+    Attributes
+    ----------
+    optimizer : dict
+        What `Optimizer.state_dict` returned.
+    rng : dict
+        Where the generator stands.
+    n : int
+        Rows of the data.
+    epoch : int
+        Epochs done, over all runs.
+    done, order : int and ndarray, or None
+        Rows that have been taken of the epoch after them, and the order of its rows where it is
+        shuffled.
+    loss_sum, loss_rows : float, int
+        What the mean loss of that epoch is made of.
+    average, average_kind, average_count : ndarray, str, int
+        The average of the iterates, if there is one.
+    previous_loss : float
+        Mean loss of the epoch before, with the penalty at its end.
+    validated : bool
+        Whether what follows is of the validation; else it is of the epochs' mean loss, with the
+        penalty.
+    best_fun, best_epoch, best_x : float, int, ndarray
+        The best so far, its epoch, and its iterate where there is a validation.
+    start : ndarray or None
+        Where the first run began; None if it is not known.
+    added : str or None
+        A digest of the bounds and penalties that the values are of; None if it is not known.
+    """
+
+    kind: ClassVar[str] = "minimize_finite_sum state"
+
+    rng: dict[str, Any]
+    n: int
+    epoch: int
+    done: int
+    order: np.ndarray | None
+    loss_sum: float
+    loss_rows: int
+    average: np.ndarray | None
+    average_kind: str | None
+    average_count: int
+    previous_loss: float
+    validated: bool
+    best_fun: float
+    best_epoch: int
+    best_x: np.ndarray | None
+    start: np.ndarray | None = None
+    added: str | None = None
+
+    def check(self, n: int, x: Any) -> None:
+        """Raise if the state is not that of a run over ``n`` rows from a flat point like ``x``.
+
+        A kernel would follow the row numbers of ``order`` wherever they lead. `read` has checked
+        the types.
+        """
+        if self.n != n:
+            raise ValueError(f"data has {n} rows, expected {self.n} like state")
+        counts = {"epoch": MOST, "done": n, "loss_rows": n, "average_count": MOST}
+        for name, most in {**counts, "best_epoch": self.epoch}.items():
+            fits = 0 <= getattr(self, name) <= most
+            self._demand(fits, name, f"a whole number from 0 to {most}")
+        for name in ("loss_sum", "previous_loss", "best_fun"):
+            self._demand(isinstance(getattr(self, name), float), name, "a float")
+        kinds = (None,) if self.average is None else (*AVERAGES,)
+        self._demand(self.average_kind in kinds, "average_kind", f"one of {kinds}")
+        for name, dtype in (
+            ("average", np.dtype(np.float64)),
+            ("best_x", x.dtype),
+            ("start", x.dtype),
+        ):
+            array = getattr(self, name)
+            fits = array is None or (array.shape == (x.size,) and array.dtype == dtype)
+            self._demand(fits, name, f"None or an array of {dtype} and shape ({x.size},)")
+        order = self.order
+        self._demand(
+            order is None or (order.shape == (n,) and order.dtype.kind == "i" and _permutes(order)),
+            "order",
+            f"None or a permutation of the numbers of {n} rows",
+        )
+
+    def _demand(self, fits: bool, name: str, expected: str) -> None:
+        if not fits:
+            text = repr(getattr(self, name))
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            raise ValueError(f"state.{name} is {shown}, expected {expected}")
+
+
 def added_to(method: Any, prox: Proximal) -> str:
     """Return a digest of what a run adds to its function: bounds and penalties.
 
@@ -184,3 +344,15 @@ def _single(optimizer: dict[str, Any], source: str) -> None:
     names = list(optimizer["parameters"])
     if names != [""]:
         raise ValueError(f"{source} has the parameters {names}, expected the one of a run")
+
+
+def _check_array(name: str, array: Any, size: int, dtype: np.dtype[Any]) -> None:
+    if not (type(array) is np.ndarray and array.shape == (size,) and array.dtype == dtype):
+        given = f"of {array.dtype} and shape {array.shape}" if type(array) is np.ndarray else array
+        raise ValueError(f"state.{name} is {given}, expected {dtype} and shape ({size},)")
+
+
+def _permutes(order: np.ndarray) -> bool:
+    """Tell whether every number from 0 to below the size is there once."""
+    inside = order.min() >= 0 and order.max() < order.size
+    return bool(inside and (np.bincount(order, minlength=order.size) == 1).all())

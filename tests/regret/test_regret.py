@@ -10,7 +10,7 @@ from scipy.optimize import minimize as scipy_minimize
 
 import adaptopt as ao
 from adaptopt.regret.tracker import Tracker
-from adaptopt.solvers.descent_state import DescentState
+from adaptopt.solvers.state import DescentState
 
 BOX = ao.Box(-1.0, 1.0)
 
