@@ -1,4 +1,4 @@
-"""What an array must be before a kernel sees it, checked once, at the edge."""
+"""Checks of arrays, made once, before any kernel gets them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-# An array of the host or of a CUDA device; Numba's device arrays have no types to name.
+# An array on the host or on a CUDA device. Numba's device arrays have no types to name.
 Array: TypeAlias = Any
 DType: TypeAlias = "np.dtype[Any]"
 # A two-dimensional array, or a sparse matrix of SciPy, which has no types to name.
 Matrix: TypeAlias = Any
 
-# The dtypes of parameters, by name: bfloat16 is that of ml_dtypes, which need not be installed.
+# The dtypes of parameters, by name: bfloat16 is from ml_dtypes, which may not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")
 
-# What is said of masked arrays, whatever they are handed over for.
+# The end of every message about a masked array.
 UNMASKED = "expected an array without a mask: use its filled(value), or leave masked entries out"
 
 
@@ -28,16 +28,16 @@ def compute_dtype(dtype: DType) -> DType:
 
 
 def read_array(name: str, value: ArrayLike) -> np.ndarray:
-    """Return a user's array as NumPy's own, in native byte order.
+    """Return a user's array as a NumPy array in native byte order.
 
-    It is copied only if it must be. A tensor of torch is detached from its graph.
+    It is copied only if necessary. A torch tensor is detached from its graph.
 
     Parameters
     ----------
     name : str
-        What the caller calls it.
+        The caller's name for it.
     value : array_like
-        Anything but a masked array: NumPy would take the numbers under the mask.
+        Any array except a masked one, because NumPy would use the numbers under the mask.
     """
     parts = value if isinstance(value, list | tuple) else (value,)
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
@@ -56,7 +56,7 @@ def read_array(name: str, value: ArrayLike) -> np.ndarray:
 
 
 def read_real(name: str, value: ArrayLike, expected: str = "real numbers") -> np.ndarray:
-    """Return a user's array of real numbers, or say what else it is, and what would help."""
+    """Return a user's array of real numbers, or raise an error that says how to convert it."""
     array = read_array(name, value)
     if array.dtype.kind in "biuf" or array.dtype.name == "bfloat16":
         return array
@@ -73,9 +73,9 @@ def read_real(name: str, value: ArrayLike, expected: str = "real numbers") -> np
 
 
 def check_csr(name: str, matrix: Matrix) -> None:
-    """Refuse a CSR matrix whose pointers or columns lie outside its arrays.
+    """Raise an error if a CSR matrix has pointers or columns outside its arrays.
 
-    SciPy accepts both, and reads or writes there.
+    SciPy accepts such matrices, and reads or writes outside the arrays.
     """
     rows, columns = (1, *matrix.shape)[-2:]
     indices, indptr = matrix.indices, matrix.indptr
@@ -101,18 +101,18 @@ def check_csr(name: str, matrix: Matrix) -> None:
 def flat_view(
     name: str, array: Array, like: np.ndarray | None = None, writable: bool = False
 ) -> np.ndarray:
-    """Return the array as one dimension, without a copy, or say why the kernels cannot take it.
+    """Return a one-dimensional view of an array, or raise an error if kernels cannot use it.
 
     Parameters
     ----------
     name : str
-        What the caller calls the array.
+        The caller's name for the array.
     array : ndarray
         A C-contiguous, aligned array of any shape and of one of the `FORMATS`.
     like : ndarray, optional
-        Demand this array's shape, and its dtype or that of its arithmetic.
+        Require the shape of this array, and its dtype or that of its arithmetic.
     writable : bool
-        Demand an array that may be written to.
+        Require a writable array.
     """
     if like is not None and not isinstance(array, np.ndarray) and hasattr(array, "__array__"):
         array = _as_numpy(name, array)
@@ -140,7 +140,7 @@ def flat_view(
 
 
 def check_kind(name: str, array: Array, like: Array = None) -> None:
-    """Raise if the kernels cannot take the dtype or the shape, on any device."""
+    """Raise an error if kernels cannot use the dtype or the shape, on the host or a device."""
     if like is None:
         if array.dtype.name not in FORMATS or not array.dtype.isnative:
             raise TypeError(f"{name} has dtype {array.dtype}, expected {_either(FORMATS)}")
@@ -156,7 +156,7 @@ def check_kind(name: str, array: Array, like: Array = None) -> None:
 
 
 def _as_numpy(name: str, array: Array) -> np.ndarray:
-    """Return an array of another library on the host, in the same memory if that can be."""
+    """Return an array of another library as a NumPy array, in the same memory if possible."""
     try:
         return np.asarray(array.detach() if hasattr(array, "detach") else array)
     except TypeError as error:
@@ -167,15 +167,15 @@ def _as_numpy(name: str, array: Array) -> np.ndarray:
 
 
 def storage(array: np.ndarray) -> np.ndarray:
-    """Return the array as the kernels see it: 16-bit floats as uint16."""
+    """Return the array in the form that kernels take: 16-bit floats as uint16."""
     return array.view(np.uint16) if array.dtype.itemsize == 2 else array
 
 
 def aligned(n: int, dtype: DTypeLike, like: np.ndarray | None = None) -> np.ndarray:
-    """Return a flat array that starts at a multiple of 64 bytes, or as ``like`` does in 64 bytes.
+    """Return a flat array with a start that is a multiple of 64 bytes, or aligned like ``like``.
 
-    A vector of ``like`` and the one of the state that goes with it then cross the same borders of
-    cache lines: 1.05 to 1.5 times as fast as a state that starts elsewhere.
+    SIMD vectors of ``like`` and of the array then cross cache lines at the same elements. This is
+    1.05 to 1.5 times as fast as another alignment.
     """
     dtype = np.dtype(dtype)
     offset = 0 if like is None or like.dtype.itemsize != dtype.itemsize else like.ctypes.data
@@ -185,14 +185,14 @@ def aligned(n: int, dtype: DTypeLike, like: np.ndarray | None = None) -> np.ndar
 
 
 def check_fits(name: str, value: ArrayLike, dtype: DType) -> None:
-    """Raise for a finite number, or one in an array, that is infinite or vanishes in a dtype."""
+    """Raise if a finite number, or an entry of an array, becomes infinite or 0 in a dtype."""
     given = np.asarray(value)
     with np.errstate(over="ignore", under="ignore"):
         held = given.astype(dtype)
     wrong = np.isfinite(given) & (np.isinf(held) | ((held == 0) & (given != 0)))
     if wrong.any():
         finfo: Any = np.finfo
-        if dtype.name == "bfloat16":  # of which NumPy does not know
+        if dtype.name == "bfloat16":  # NumPy does not know it
             finfo = importlib.import_module("ml_dtypes").finfo
         limits = finfo(dtype)
         first = np.atleast_1d(wrong).argmax()

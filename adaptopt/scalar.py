@@ -1,11 +1,11 @@
-"""Scalar functions that several formulas share; plain functions without bare literals."""
+"""Scalar functions that several formulas share: plain functions without bare literals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-# A plain function of numbers, which kernels are built from: a rule, a map, a loss, a decay.
+# A plain function of numbers from which kernels are built: a rule, a map, a loss, a decay.
 ScalarFunction: TypeAlias = Callable[..., Any]
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -14,7 +14,7 @@ ScalarFunction: TypeAlias = Callable[..., Any]
 
 
 def over(lr, root):
-    """Return ``lr / root``, and 0 if ``lr`` is 0: 0 over an accumulator that has faded is NaN."""
+    """Return ``lr / root``, and 0 if ``lr`` is 0: 0 over an accumulator of 0 would be NaN."""
     return lr / root if lr else lr
 
 
@@ -24,7 +24,7 @@ def times(rate, g):
 
 
 def _double(n, power, total, block, block_sum):
-    """Take in the lowest bit of ``n``."""
+    """Process the lowest bit of ``n``."""
     odd = n & 1
     longer, further = power * block, total + power * block_sum
     power, total = longer if odd else power, further if odd else total
@@ -40,10 +40,10 @@ def _double_five_times(n, power, total, block, block_sum):
 
 
 def geometric(f, k):
-    """Return ``f**k`` and ``f + f**2 + ... + f**k`` for 1 <= k < 2**20: no exp, no log.
+    """Return ``f**k`` and ``f + f**2 + ... + f**k`` for 1 <= k < 2**20, without exp or log.
 
-    Nor is there a difference in it, in which digits would cancel where ``f`` is almost 1, nor a
-    branch: all bits of ``k`` are gone through, so that many numbers are computed at once.
+    It subtracts nothing, so no digits cancel when ``f`` is near 1. It has no branches: it processes
+    all bits of ``k``, so that SIMD can compute many numbers at once.
     """
     n, power, total, block, block_sum = _double_five_times(int(k), k / k, f - f, f, f)
     n, power, total, block, block_sum = _double_five_times(n, power, total, block, block_sum)
@@ -53,11 +53,11 @@ def geometric(f, k):
 
 
 def clip(v, lo, hi):
-    """Return the number of the interval [lo, hi] that is nearest to ``v``. A NaN stays a NaN."""
+    """Return the number in [lo, hi] that is nearest to ``v``. A NaN stays NaN."""
     v = lo if v < lo else v
     return hi if v > hi else v
 
 
 def soft(v, threshold):
-    """Move ``v`` by ``threshold`` towards zero, and no further."""
+    """Move ``v`` towards zero by ``threshold``, and stop at zero."""
     return v - clip(v, -threshold, threshold)

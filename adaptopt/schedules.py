@@ -1,7 +1,7 @@
 """Learning rates that change with the step: ``schedule(t)`` is the rate of step t, from t = 1.
 
-Any function of ``t`` will do as a method's ``lr``. Those made here are values: they compare, print
-and pickle, and a parameter of a schedule may itself be a schedule.
+Any function of ``t`` can be a method's ``lr``. The schedules made here can be compared, printed and
+pickled, and a parameter of a schedule may itself be a schedule.
 
 Examples
 --------
@@ -39,8 +39,8 @@ class Schedule:
     formula : callable
         ``formula(t, *parameters) -> float``, a plain scalar function.
     parameters : tuple
-        What the formula takes after ``t``. A parameter that is itself callable is evaluated at
-        ``t`` first.
+        The arguments of the formula after ``t``. A parameter that is callable is first evaluated
+        at ``t``.
     """
 
     formula: Callable[..., float]
@@ -51,7 +51,7 @@ class Schedule:
         parameters = [p(t) if callable(p) else p for p in self.parameters]
         try:
             return self.formula(t, *parameters)
-        except OverflowError:  # of a power: what compiled code comes to
+        except OverflowError:  # of a power: compiled code gives infinity
             return math.inf
 
     def __repr__(self) -> str:
@@ -60,12 +60,12 @@ class Schedule:
 
 
 def constant(lr: float) -> Schedule:
-    """Keep the rate: ``lr``."""
+    """Keep the rate constant: ``lr``."""
     return Schedule(_constant, (_rate("lr", lr),))
 
 
 def inverse_time(lr: float | Schedule, decay: float) -> Schedule:
-    """Divide the rate by a line: ``lr / (1 + decay * (t - 1))``, torch's ``lr_decay``."""
+    """Let the rate fall like 1 / t: ``lr / (1 + decay * (t - 1))``, torch's ``lr_decay``."""
     return Schedule(_inverse_time, (_rate("lr", lr), _at_least_zero("decay", decay)))
 
 
@@ -77,9 +77,10 @@ def exponential(lr: float | Schedule, decay: float, steps: int = 1) -> Schedule:
 
 
 def cosine(lr: float | Schedule, steps: int, final: float = 0.0) -> Schedule:
-    """Fall from ``lr`` at t = 1 to ``final`` after ``steps`` steps along half a cosine; stay there.
+    """Fall along half a cosine from ``lr`` at t = 1 to ``final``, reached after ``steps`` steps.
 
-    Loshchilov & Hutter, SGDR, ICLR 2017, eq. 5, one period.
+    The rate then stays at ``final``. This is one period of Loshchilov & Hutter, SGDR, ICLR 2017,
+    eq. 5.
     """
     return Schedule(
         _cosine, (_rate("lr", lr), _count("steps", steps), _at_least_zero("final", final))
@@ -87,17 +88,18 @@ def cosine(lr: float | Schedule, steps: int, final: float = 0.0) -> Schedule:
 
 
 def linear_warmup(lr: float | Schedule, steps: int) -> Schedule:
-    """Rise in a line over the first ``steps`` steps: ``lr * min(1, t / steps)``.
+    """Rise linearly over the first ``steps`` steps: ``lr * min(1, t / steps)``.
 
-    ``lr`` may be the schedule to follow: it counts the steps of the warm-up too.
+    ``lr`` may be a schedule. It counts its steps from the start of the warm-up.
     """
     return Schedule(_linear_warmup, (_rate("lr", lr), _count("steps", steps)))
 
 
 def piecewise(boundaries: Sequence[int], values: Sequence[float]) -> Schedule:
-    """Take ``values[k]`` after ``k`` boundaries: ``values[0]`` up to and with ``boundaries[0]``.
+    """Use ``values[k]`` after ``k`` boundaries: ``values[0]`` is used up to ``boundaries[0]``.
 
-    ``values`` has one entry more than ``boundaries``, which rise strictly.
+    The boundaries are the last steps of the values, and increase strictly. ``values`` has one entry
+    more than ``boundaries``.
     """
     for name, numbers in (("boundaries", boundaries), ("values", values)):
         if hasattr(numbers, "filled"):
@@ -150,7 +152,7 @@ def _piecewise(t: int, boundaries: tuple[int, ...], values: tuple[float, ...]) -
     return values[k]
 
 
-# -- what a schedule may be made of ----------------------------------------------------------------
+# -- checks of the parameters ----------------------------------------------------------------------
 
 
 def _rate(name: str, lr: float | Schedule) -> float | Schedule:

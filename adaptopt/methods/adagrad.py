@@ -1,4 +1,4 @@
-"""AdaGrad: a rate for each coordinate, for each row, or for all of them by the norm."""
+"""AdaGrad: one learning rate for each coordinate, for each row, or for all coordinates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def adagrad_coefficients(t, lr, eps, initial_accumulator, eps_inside):
 
 
 def adagrad_rate(G, lr, eps_in, eps_out):
-    """Effective rate of a coordinate whose squared gradients sum to ``G``."""
+    """Return the effective rate of a coordinate whose squared gradients sum to ``G``."""
     return over(lr, sqrt(G + eps_in) + eps_out)
 
 
@@ -37,62 +37,62 @@ def adagrad(x, g, G, lr, eps_in, eps_out):
 
 
 def adagrad_idle(k, x, G, *coefs):
-    """Without a gradient, nothing happens."""
+    """Without a gradient, nothing changes."""
     return x, (G,)
 
 
 def adagrad_bound(root: Any, metric: Any, diameters: Any, lr: float) -> float:
-    """Return what AdaGrad's regret is at most, ``sum(D^2 H / (2 lr) + lr sqrt(G))``.
+    """Return the bound on AdaGrad's regret, ``sum(D^2 H / (2 lr) + lr sqrt(G))``.
 
     Parameters
     ----------
     root : ndarray
-        ``sqrt(G)``, of the sum of the squared gradients.
+        ``sqrt(G)``, the root of the sum of the squared gradients.
     metric : ndarray
-        H, what the last step was divided by: ``root``, but for eps and a first accumulator.
+        H, the divisor of the last step: ``root``, with eps and the initial accumulator.
     diameters : ndarray
-        D, how far the comparator was at most, in each coordinate.
+        D, the largest distance to the comparator in each coordinate.
     lr : float
         The learning rate.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
+    with np.errstate(over="ignore", invalid="ignore"):  # from bounds near the largest number
         bound = float((diameters * diameters * metric / (2.0 * lr) + lr * root).sum())
     return math.inf if math.isnan(bound) else bound
 
 
 @dataclass(frozen=True)
 class AdaGrad(Method):
-    r"""Divide each gradient by the root of the sum of all its squares so far.
+    r"""Divide each gradient by the root of the sum of its squares so far.
 
     Parameters
     ----------
     lr : float or callable, default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
     eps : float, default 1e-8
-        At least 0; keeps a coordinate without gradients from dividing by zero.
+        At least 0. Prevents a division by zero for coordinates without gradients.
     initial_accumulator : float, default 0.0
-        What the sum starts at, at least 0.
+        The initial value of the sum, at least 0.
     eps_inside : bool, default False
         Put eps under the root.
 
     Raises
     ------
     ValueError
-        Also where ``eps`` and ``initial_accumulator`` are both 0: a zero gradient would divide by
-        zero.
+        If a value is out of range. Also if ``eps`` and ``initial_accumulator`` are both 0: a zero
+        gradient would divide by zero.
 
     See Also
     --------
-    RMSProp : forgets the distant past, where AdaGrad's rates die.
+    RMSProp : forgets old gradients, for problems in which AdaGrad's rates become too small.
 
     Notes
     -----
     .. math:: G_t = G_{t-1} + g_t^2, \qquad
               x_{t+1} = x_t - \frac{\eta}{\sqrt{G_t} + \epsilon} g_t
 
-    or, with ``eps_inside``, :math:`\eta / \sqrt{G_t + \epsilon}`. torch has eps outside (1e-10);
-    optax and Keras have it inside (1e-7) and start at 0.1. The effective rate
-    :math:`\eta / \sqrt{G_t}` can only fall.
+    With ``eps_inside`` the rate is :math:`\eta / \sqrt{G_t + \epsilon}`. torch has eps outside the
+    root (1e-10). optax and Keras have it inside (1e-7), and start the sum at 0.1. The effective
+    rate :math:`\eta / \sqrt{G_t}` can only fall.
 
     References
     ----------
@@ -136,7 +136,7 @@ class AdaGrad(Method):
         return {"G": self.initial_accumulator}
 
     def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
-        """Return Duchi, Hazan & Singer's bound (theorem 5); None under a schedule or decay."""
+        """Return Duchi, Hazan & Singer's bound (theorem 5), or None with a schedule or decay."""
         if callable(self.lr) or self.weight_decay:
             return None
         inside, outside = (self.eps, 0.0) if self.eps_inside else (0.0, self.eps)
@@ -146,7 +146,7 @@ class AdaGrad(Method):
 
 @dataclass(frozen=True)
 class RowWiseAdaGrad(AdaGrad):
-    r"""AdaGrad with one accumulator for each row of a table: the mean of the row's squares.
+    r"""AdaGrad with one accumulator per row of a table: the sum of the row's mean squares.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class RowWiseAdaGrad(AdaGrad):
 
     See Also
     --------
-    AdaGrad : with an accumulator for each coordinate.
+    AdaGrad : has an accumulator for each coordinate.
 
     Notes
     -----
@@ -165,8 +165,9 @@ class RowWiseAdaGrad(AdaGrad):
               x_{t+1,r} = x_{t,r} - \frac{\eta}{\sqrt{G_{t,r}} + \epsilon} g_{t,r}
 
     This is the formula of FBGEMM's row-wise AdaGrad, with eps outside the root. The state is D
-    times smaller. An array of one dimension has rows of one coordinate, which is `AdaGrad`. The
-    root of the mean is taken and squared again, which rounds once more.
+    times smaller than that of `AdaGrad`. The rows of a one-dimensional array have one coordinate,
+    so the method is then `AdaGrad`. The root of the mean is computed and squared again, which adds
+    a rounding error.
 
     References
     ----------
@@ -186,23 +187,23 @@ class RowWiseAdaGrad(AdaGrad):
     rowwise = True
 
     def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
-        """Return None: the bound is that of an accumulator for each coordinate."""
+        """Return None: the bound needs an accumulator for each coordinate."""
         return None
 
 
 def adagrad_norm_carry(t, lr, eps, initial_accumulator, G, squared_norm):
-    """Sum up the squared norms of the gradients."""
+    """Sum the squared norms of the gradients."""
     return (G + squared_norm,)
 
 
 def adagrad_norm_coefficients(t, lr, eps, initial_accumulator, G):
-    """Ward, Wu & Bottou (2019), Algorithm 1: one AdaGrad rate, with which to step as `sgd` does."""
+    """Ward, Wu & Bottou (2019), Algorithm 1: one AdaGrad rate, for a step like that of `sgd`."""
     return (lr / (sqrt(G) + eps),)
 
 
 @dataclass(frozen=True)
 class AdaGradNorm(Method):
-    r"""Divide the rate of all coordinates by the root of the sum of all squared gradient norms.
+    r"""Divide the rate of all coordinates by the root of the sum of squared gradient norms.
 
     Parameters
     ----------
@@ -211,22 +212,22 @@ class AdaGradNorm(Method):
     eps : float, default 1e-8
         At least 0.
     initial_accumulator : float, default 0.0
-        What the sum starts at, at least 0; the paper's :math:`b_0^2`.
+        The initial value of the sum, at least 0; the paper's :math:`b_0^2`.
 
     Raises
     ------
     ValueError
-        Also where ``eps`` and ``initial_accumulator`` are both 0, and for coupled weight decay,
-        whose part of the gradient would not be in the norm.
+        If a value is out of range. Also if ``eps`` and ``initial_accumulator`` are both 0, and for
+        coupled weight decay, because the norm would not include its part of the gradient.
 
     Notes
     -----
     .. math:: G_t = G_{t-1} + \|g_t\|^2, \qquad
               x_{t+1} = x_t - \frac{\eta}{\sqrt{G_t} + \epsilon} g_t
 
-    The norm is over all parameters of one group: those that share the method, the proximal map and
-    the dtype, and do not lie in files. One scalar is kept, no slot: a step moves 12 bytes an
-    element of float32, and reads the gradient once more for its norm.
+    The norm is over all parameters of one group: those with equal method, proximal map and dtype
+    that do not lie in files. The state is one number, without slots. A step moves 12 bytes per
+    float32 element, and reads the gradient once more for its norm.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Adam and its variants: momentum and scaling joined."""
+"""Adam and its variants: momentum and scaling combined."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .rmsprop import scaled_rate, second_moment
 
 
 def correction(beta, t):
-    """Return what makes the weights of a mean over t steps that started at zero sum to one."""
+    """Return the factor that corrects a running mean over t steps for its start at zero."""
     return 1.0 / (1.0 - beta**t)
 
 
 def uncorrected(lr, c2, eps_root, eps):
-    """Let the rate be ``lr / (sqrt(v + eps_in) + eps_out)`` for a ``v`` that is not corrected.
+    """Return ``lr, eps_in, eps_out`` for the rate ``lr / (sqrt(v + eps_in) + eps_out)``.
 
-    A corrected one overflows in float32 from a first gradient of 2e19 on.
+    Here ``v`` is not corrected. A corrected ``v`` would overflow in float32 if the first gradient
+    is 2e19 or more.
     """
     return lr / sqrt(c2), eps_root / c2, eps / sqrt(c2)
 
@@ -35,14 +36,14 @@ def running_mean(g, m, beta, one_minus_beta):
 
 
 def adam_coefficients(t, lr, beta1, beta2, eps, eps_hat, eps_root):
-    """Correct both means for their start at zero; eps-hat is added before that, so it grows too."""
+    """Correct both means for their start at zero. eps-hat is added before the correction."""
     c1, c2 = correction(beta1, t), correction(beta2, t)
     lr, eps_in, eps_out = uncorrected(lr, c2, eps_root, eps * sqrt(c2) if eps_hat else eps)
     return lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, c1, eps_in, eps_out
 
 
 def adam_rate(m, v, lr, *rest):
-    """Effective rate of a coordinate whose running second moment is ``v``; Nadam's is the same."""
+    """Return the effective rate of a coordinate with second moment ``v``; also for Nadam."""
     eps_in, eps_out = rest[-2:]
     return scaled_rate(v, eps_in, eps_out, lr)
 
@@ -57,18 +58,18 @@ def adam(x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c1, eps
 
 @dataclass(frozen=True)
 class Adam(Method):
-    r"""Divide the running mean of the gradients by the root of that of their squares.
+    r"""Divide the running mean of the gradients by the root of the running mean of their squares.
 
     Parameters
     ----------
     lr : float or callable, default 1e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     beta1 : float, default 0.9
-        What is kept of the mean at each step, in [0, 1).
+        Decay factor of the mean per step, in [0, 1).
     beta2 : float, default 0.999
-        What is kept of the mean of the squares at each step, in [0, 1).
+        Decay factor of the mean of the squares per step, in [0, 1).
     eps : float, default 1e-8
-        At least 0; keeps a coordinate without gradients from dividing by zero.
+        At least 0. Prevents a division by zero for coordinates without gradients.
     eps_hat : bool, default False
         Add eps to the root before the root is corrected for its start at zero.
     eps_root : float, default 0.0
@@ -77,11 +78,12 @@ class Adam(Method):
     Raises
     ------
     ValueError
-        Also where ``eps`` and ``eps_root`` are both 0: a zero gradient would divide by zero.
+        If a value is out of range. Also if ``eps`` and ``eps_root`` are both 0: a zero gradient
+        would divide by zero.
 
     See Also
     --------
-    AdamW : with decoupled weight decay.
+    AdamW : has decoupled weight decay.
     AMSGrad : never forgets a large gradient.
 
     Notes
@@ -93,10 +95,10 @@ class Adam(Method):
               \hat v_t = \frac{v_t}{1 - \beta_2^t}, \qquad
               x_{t+1} = x_t - \frac{\eta}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon} \hat m_t
 
-    This is the paper's Algorithm 1 and torch's. Keras and TensorFlow take the form below it in
-    the paper, :math:`\eta \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \cdot m_t / (\sqrt{v_t} +
-    \hat\epsilon)`, which ``eps_hat`` gives: eps counts for more in the first steps. ``eps_root`` is
-    optax's. The effective rate is what multiplies :math:`\hat m_t`.
+    This is Algorithm 1 of the paper, and torch's form. Keras and TensorFlow use the form that the
+    paper gives below it, :math:`\eta \sqrt{1 - \beta_2^t} / (1 - \beta_1^t) \cdot m_t / (\sqrt{v_t}
+    + \hat\epsilon)`. ``eps_hat`` selects it; eps then has more effect in the first steps.
+    ``eps_root`` is an option of optax. The effective rate is the factor of :math:`\hat m_t`.
 
     References
     ----------
@@ -141,12 +143,12 @@ class AdamW(Adam):
     weight_decay : float, default 1e-2
         At least 0.
     decoupled : bool, default True
-        With False it is `Adam` with the coupled decay.
+        False gives `Adam` with coupled decay.
 
     Notes
     -----
-    The decay is multiplied by the learning rate, as in torch (1e-2), optax (1e-4) and Keras (4e-3);
-    in the paper only by the schedule's factor on it.
+    The decay is multiplied by the learning rate, as in torch (1e-2), optax (1e-4) and Keras (4e-3).
+    In the paper it is multiplied only by the schedule's factor.
 
     References
     ----------
@@ -174,15 +176,15 @@ def adamax_coefficients(t, lr, beta1, beta2, eps, eps_inside):
 
 
 def adamax_rate(m, u, lr, *rest):
-    """Effective rate of a coordinate whose fading maximum is ``u``."""
+    """Return the effective rate of a coordinate whose decaying maximum is ``u``."""
     return over(lr, u + rest[-1])
 
 
 def adamax(x, g, m, u, lr, beta1, one_minus_beta1, beta2, c1, eps_in, eps_out):
-    """Kingma & Ba (2015), Algorithm 2: the largest gradient of late in the place of the root."""
+    """Kingma & Ba (2015), Algorithm 2: Adam with a decaying maximum in place of the root."""
     m = running_mean(g, m, beta1, one_minus_beta1)
     faded, size = beta2 * u, abs(g) + eps_in
-    # Where g is NaN the comparison is false and u becomes NaN; m stays NaN, and so does x.
+    # If g is NaN the comparison is false and u becomes NaN. m stays NaN, and so does x.
     u = faded if faded > size else size
     rate = over(lr, u + eps_out)
     return x - times(rate, c1 * m), rate, (m, u)
@@ -190,25 +192,25 @@ def adamax(x, g, m, u, lr, beta1, one_minus_beta1, beta2, c1, eps_in, eps_out):
 
 @dataclass(frozen=True)
 class Adamax(Method):
-    r"""Divide the running mean of the gradients by a fading maximum of their magnitudes.
+    r"""Divide the running mean of the gradients by a decaying maximum of their magnitudes.
 
     Parameters
     ----------
     lr : float or callable, default 2e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     beta1 : float, default 0.9
-        What is kept of the mean at each step, in [0, 1).
+        Decay factor of the mean per step, in [0, 1).
     beta2 : float, default 0.999
-        What is kept of the maximum at each step, in [0, 1).
+        Decay factor of the maximum per step, in [0, 1).
     eps : float, default 1e-8
-        Greater than 0; keeps a coordinate without gradients from dividing by zero.
+        Greater than 0. Prevents a division by zero for coordinates without gradients.
     eps_inside : bool, default True
-        Put eps inside the maximum, with the magnitude of the gradient. Otherwise it is added to the
-        maximum where that divides.
+        Add eps to the magnitude of the gradient, inside the maximum. Otherwise add it to the
+        maximum in the denominator.
 
     See Also
     --------
-    Adam : with the root of a running mean of squares in the place of the maximum.
+    Adam : has the root of a running mean of squares in place of the maximum.
 
     Notes
     -----
@@ -217,7 +219,7 @@ class Adamax(Method):
               x_{t+1} = x_t - \frac{\eta}{1 - \beta_1^t} \frac{m_t}{u_t}
 
     This is the formula of torch and optax. Keras has eps outside, :math:`u_t + \epsilon` (1e-7),
-    and a rate of 1e-3; the paper has no eps. The effective rate is :math:`\eta / u_t`.
+    and a rate of 1e-3. The paper has no eps. The effective rate is :math:`\eta / u_t`.
 
     References
     ----------
@@ -253,7 +255,7 @@ class Adamax(Method):
 def amsgrad_coefficients(
     t, lr, beta1, beta2, eps, eps_hat, eps_root, corrected_max, bias_correction
 ):
-    """Correct v before its maximum is taken, or the maximum: one of two factors is one."""
+    """Correct v before its maximum, or the maximum itself: one of the two factors is one."""
     c1, c2 = (correction(beta1, t), correction(beta2, t)) if bias_correction else (1.0, 1.0)
     before, after = (c2, 1.0) if corrected_max else (1.0, c2)
     lr, eps_in, eps_out = uncorrected(lr, after, eps_root, eps * sqrt(c2) if eps_hat else eps)
@@ -261,7 +263,7 @@ def amsgrad_coefficients(
 
 
 def amsgrad_rate(m, v, v_max, lr, *rest):
-    """Effective rate of a coordinate whose largest running second moment is ``v_max``."""
+    """Return the effective rate of a coordinate whose largest second moment is ``v_max``."""
     eps_in, eps_out = rest[-2:]
     return scaled_rate(v_max, eps_in, eps_out, lr)
 
@@ -274,7 +276,7 @@ def amsgrad(
     m = running_mean(g, m, beta1, one_minus_beta1)
     v = second_moment(g, v, beta2, one_minus_beta2)
     v_now = before * v
-    # Where v is NaN the comparison is false and v_max becomes NaN; v stays NaN.
+    # If v is NaN the comparison is false and v_max becomes NaN. v stays NaN.
     v_max = v_max if v_max > v_now else v_now
     rate = scaled_rate(v_max, eps_in, eps_out, lr)
     return x - times(rate, c1 * m), rate, (m, v, v_max)
@@ -282,18 +284,18 @@ def amsgrad(
 
 @dataclass(frozen=True)
 class AMSGrad(Method):
-    r"""Adam with the largest mean of the squares so far in the place of the last.
+    r"""Adam with the largest running mean of the squares so far instead of the current one.
 
     Parameters
     ----------
     lr : float or callable, default 1e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     beta1 : float, default 0.9
-        What is kept of the mean at each step, in [0, 1).
+        Decay factor of the mean per step, in [0, 1).
     beta2 : float, default 0.999
-        What is kept of the mean of the squares at each step, in [0, 1).
+        Decay factor of the mean of the squares per step, in [0, 1).
     eps : float, default 1e-8
-        At least 0; keeps a coordinate without gradients from dividing by zero.
+        At least 0. Prevents a division by zero for coordinates without gradients.
     eps_hat : bool, default False
         Add eps to the root before the root is corrected for its start at zero.
     eps_root : float, default 0.0
@@ -306,11 +308,12 @@ class AMSGrad(Method):
     Raises
     ------
     ValueError
-        Also where ``eps`` and ``eps_root`` are both 0: a zero gradient would divide by zero.
+        If a value is out of range. Also if ``eps`` and ``eps_root`` are both 0: a zero gradient
+        would divide by zero.
 
     See Also
     --------
-    Adam : forgets, and need not converge where rare gradients are the large ones.
+    Adam : forgets, and may not converge if large gradients are rare.
 
     Notes
     -----
@@ -320,10 +323,11 @@ class AMSGrad(Method):
               x_{t+1} = x_t - \frac{\eta}
               {\sqrt{v^{max}_t / (1 - \beta_2^t) + \epsilon_{root}} + \epsilon} \hat m_t
 
-    or, with ``corrected_max``, :math:`v^{max}_t = \max(v^{max}_{t-1}, v_t / (1 - \beta_2^t))`
-    without the later correction. torch has the first form, Keras too, with ``eps_hat``; optax has
-    the second. The paper has no corrections, ``bias_correction=False``, and no eps; with either of
-    these two and a constant learning rate, the effective rate can only fall.
+    With ``corrected_max``, :math:`v^{max}_t = \max(v^{max}_{t-1}, v_t / (1 - \beta_2^t))`, without
+    the later correction. torch uses the first form, and so does Keras, with ``eps_hat``. optax uses
+    the second. The paper has no eps and no corrections (``bias_correction=False``). With
+    ``corrected_max`` or without corrections, and with a constant learning rate, the effective rate
+    can only fall.
 
     References
     ----------
@@ -356,7 +360,7 @@ class AMSGrad(Method):
 
     @property
     def state_name(self) -> str:
-        """The maximum is that of corrected means, or of means as they are."""
+        """The maximum is that of corrected or of uncorrected means."""
         corrects = self.corrected_max and self.bias_correction
         return super().state_name + "(corrected_max=True)" * corrects
 

@@ -1,4 +1,4 @@
-"""What every optimizer has: its hyperparameters, checked, and its scalar functions, named."""
+"""The base class of all optimizers: checked hyperparameters, and names of scalar functions."""
 
 from __future__ import annotations
 
@@ -49,67 +49,69 @@ def _keep_none(t, *values):  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True)
 class Method:
-    """What every optimizer has; subclass it as a frozen dataclass to add one.
+    """The base class of all optimizers. Subclass it as a frozen dataclass to add your own.
 
-    A subclass declares its hyperparameters as fields and names its scalar functions, plain Python
-    functions that import nothing but ``math``:
+    A subclass declares its hyperparameters as fields, and names its scalar functions. These are
+    plain Python functions that use only the module ``math``:
 
     ``rule(x, g, *slots, *coefficients) -> (x, rate, slots)``
-        One step of one coordinate. A class with a rule of its own inherits no ``rate``, ``idle``,
-        ``rests`` or ``additive``, which speak of its parent's.
+        One step of one coordinate. A class with its own rule does not inherit ``rate``, ``idle``,
+        ``rests`` and ``additive``, which belong to the rule of its parent.
     ``slots``
-        Names of the numbers kept for each coordinate; they start at ``initial_state()``, else 0.
+        Names of the numbers kept for each coordinate. They start at ``initial_state()``, by
+        default 0.
     ``coefficients(t, *hyperparameters) -> tuple``
-        What is the same for all coordinates in step ``t`` (from 1), computed in float64. It gets
-        the subclass's fields in their order, ``lr`` evaluated at ``t``. By default it returns them.
+        The numbers that all coordinates share in step ``t`` (counted from 1), computed in float64.
+        The arguments are the fields of the subclass in their order, with ``lr`` evaluated at ``t``.
+        By default these are the coefficients.
     ``rate(*slots, *coefficients) -> rate``
-        The effective learning rate as a function of the new slots. Without it, every step writes
-        the rates to an array, which costs one more stream of memory.
+        The effective learning rate as a function of the new slots. Without it, each step writes
+        the rates to an array, which means more memory traffic.
     ``scalars`` and ``carry(t, *hyperparameters, *scalars) -> scalars``
-        Numbers that go through the run, one each for all coordinates, in float64: a mapping of
-        their names to what they are before the first step, and what takes them to step ``t`` at its
-        start. ``coefficients`` gets the new ones after the hyperparameters. By default there are
-        none, and where there are some they stay as they are.
+        Numbers that the run carries along, each for all coordinates, in float64. ``scalars`` maps
+        their names to their values before the first step. ``carry`` computes their values for step
+        ``t``, at its start, and ``coefficients`` gets them after the hyperparameters. By default
+        there are no scalars, and ``carry`` leaves them unchanged.
     ``measures``
-        What ``carry`` gets after the scalars: so far "squared_norm", the sum of the squares of the
-        gradients of all parameters of the group. By default nothing.
+        Further arguments of ``carry``, after the scalars. The only one so far is "squared_norm",
+        the sum of the squared gradients of all parameters of the group. By default none.
     ``idle(k, x, *slots, *coefficients) -> (x, slots)``
-        The exact effect of ``k`` steps without a gradient, where there is a closed form; the
-        coefficients are those of the last of them. ``rests`` says whether neither ``x`` nor the
-        rate move, ``idle_moves_x`` whether ``x`` does (by default unless it rests), and
-        ``idle_needs_constant_lr`` whether it is exact only where ``lr`` does not change (by default
-        where ``x`` moves). They make steps on sparse rows cost what is touched.
+        The exact effect of ``k`` steps without a gradient, if there is a closed form. The
+        coefficients are those of the last of these steps. ``rests`` says that neither ``x`` nor the
+        rate changes, ``idle_moves_x`` whether ``x`` moves (by default unless ``rests``), and
+        ``idle_needs_constant_lr`` whether the form needs a constant ``lr`` (by default if ``x``
+        moves). With these, the cost of steps on sparse rows depends only on the rows used.
     ``rowwise``
-        Whether a row of a table has one number of each slot: the rule is asked once a row, with the
-        root of the mean of its squared gradients, for the rate at which the row steps along its
-        gradient. By default not.
+        Whether each slot has one number per row of a table. The rule is then evaluated once per
+        row, with the root mean square of the row's gradient, and gives the rate of the whole row.
+        By default False.
     ``additive``
-        Whether every slot is a sum over the steps, and ``x`` is one too or follows from the slots
-        by ``idle``: then steps of several threads add up. By default not.
+        Whether each slot is a sum over the steps, and ``x`` is such a sum too or follows from the
+        slots by ``idle``. Steps of several threads then add up. By default False.
     ``state_name``
-        What states are called in checkpoints: those of another name are refused. Add an option to
-        it that decides what the slots hold. By default, the name of the class.
+        The name of states in checkpoints. States with another name are not loaded. Include in it
+        each option that decides what the slots hold. By default the name of the class.
     ``from_sums``
-        Whether each step computes ``x`` anew from sums of gradients, as dual averaging does. What a
-        proximal map did before is forgotten then: maps that only keep the point in a set are right,
-        penalties are refused. By default not.
+        Whether each step computes ``x`` from sums of gradients, as dual averaging does. The step
+        then discards the effect of an earlier proximal map. Maps that only restrict the point to a
+        set are allowed, and penalties are not. By default False.
     ``second_moments``
-        Names of those slots that hold averages, sums or maxima of squares or of magnitudes: they
-        are never negative. By default none.
+        Names of the slots that hold averages, sums or maxima of squares or magnitudes, which are
+        never negative. By default none.
 
     Parameters
     ----------
     weight_decay : float, default 0.0
-        At least 0. ``weight_decay * x`` is added to the gradient (coupled; L2 regularisation): the
-        objective has the penalty ``weight_decay / 2 * sum(x**2)``.
+        At least 0. Add ``weight_decay * x`` to the gradient (coupled decay; L2 regularisation). The
+        objective then has the penalty ``weight_decay / 2 * sum(x**2)``.
     decoupled : bool, default False
-        Apply ``x *= 1 - lr * weight_decay`` before the step instead. That is the gradient of no
-        function, so that there is no objective.
+        Apply ``x *= 1 - lr * weight_decay`` before the step instead. This is the gradient of no
+        function, so it is not a part of the objective.
 
     Raises
     ------
     ValueError, TypeError
-        When made with a hyperparameter out of its range or of another type.
+        If a hyperparameter is out of its range or has the wrong type.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Weight decay, before the rule."""
+"""Weight decay, applied before the rule."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 
 def decoupled_decay_coefficients(lr, weight_decay):
-    """Return what is kept of a coordinate."""
+    """Return the factor of a coordinate."""
     return (1.0 - lr * weight_decay,)
 
 
 def decoupled_decay(x, g, keep):
-    """Shrink the coordinate itself, ``keep = 1 - lr * weight_decay`` (Loshchilov & Hutter 2019)."""
+    """Multiply the coordinate by ``keep = 1 - lr * weight_decay`` (Loshchilov & Hutter 2019)."""
     return keep * x, g
 
 
 def coupled_decay_coefficients(lr, weight_decay):
-    """Return the strength of the penalty."""
+    """Return the weight of the penalty."""
     return (weight_decay,)
 
 
@@ -33,5 +33,5 @@ def no_decay_coefficients(lr, weight_decay):
 
 
 def no_decay(x, g):
-    """Leave the coordinate and its gradient as they are."""
+    """Return the coordinate and its gradient unchanged."""
     return x, g

@@ -1,4 +1,4 @@
-"""Dual averaging and FTRL: x computed anew from sums, with exact zeros."""
+"""Dual averaging and FTRL: each step computes x from sums of gradients, with exact zeros."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def adagrad_da_coefficients(t, lr, eps, l1, l2):
 
 
 def adagrad_da_rate(z, G, lr, eps, *penalties):
-    """Effective rate of a coordinate whose squared gradients sum to ``G``."""
+    """Return the effective rate of a coordinate whose squared gradients sum to ``G``."""
     return over(lr, sqrt(G) + eps)
 
 
@@ -38,12 +38,12 @@ def adagrad_da(x, g, z, G, lr, eps, threshold, weight):
 
 
 def adagrad_da_idle(k, x, z, G, lr, eps, threshold, weight):
-    """Without gradients the penalties of the sum still grow: compute the point anew."""
+    """Compute the point again: without gradients, the penalties of the sum still grow."""
     return _averaged(z, sqrt(G) + eps, lr, threshold, weight), (z, G)
 
 
 def _refuse_decoupled(method: Method) -> None:
-    """Raise for a decay of points that the next step computes anew, and so without it."""
+    """Refuse decoupled decay, because each step computes the point without it."""
     if method.decoupled and method.weight_decay:
         raise ValueError(
             f"{type(method).__name__}.decoupled is True with weight_decay {method.weight_decay}, "
@@ -61,10 +61,10 @@ class AdaGradDA(Method):
     lr : float or callable, default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
     eps : float, default 1e-8
-        Greater than 0; the paper's delta.
+        Greater than 0. The paper's delta.
     l1, l2 : float, default 0.0
-        At least 0: the penalty ``l1 * abs(x) + l2 / 2 * x**2``. With ``l1``, a coordinate is
-        exactly zero while its mean gradient is at most ``l1`` in size.
+        Weights, at least 0, of the penalty ``l1 * abs(x) + l2 / 2 * x**2``. With ``l1``, a
+        coordinate is exactly zero while its mean gradient is at most ``l1`` in size.
 
     Notes
     -----
@@ -72,14 +72,14 @@ class AdaGradDA(Method):
 
     .. math:: x_{t+1} = -\frac{S(\eta z_t, \eta t \lambda_1)}{H_t + \eta t \lambda_2},
 
-    where S is soft thresholding. The point depends on the sum alone: **where the run started is
-    forgotten**, and distances are measured from 0. So a schedule that falls to 0 brings the point
-    to 0 too. The penalty belongs to the method, and `minimize` adds it to the value. A ``prox`` may
-    keep the point in a set, such as a box; one with a penalty is refused, as each step would forget
-    what it did. With ``l1`` or ``l2``, maps that tie coordinates together (`Simplex`, `L2Ball`) are
-    refused too: their metric is that of a step without them.
+    where S is soft thresholding. The point depends only on the sums. **It does not depend on the
+    starting point**: distances are measured from 0. So a schedule that falls to 0 moves the point
+    to 0. The penalty belongs to the method, and `minimize` adds it to the value. A ``prox`` may
+    restrict the point to a set, such as a box. A ``prox`` with a penalty raises an error, because
+    each step would discard its effect. With ``l1`` or ``l2``, so do maps that tie coordinates
+    together (`Simplex`, `L2Ball`), because their metric is that of a step without penalties.
 
-    Decoupled weight decay is refused: the point is computed anew, so a decay of it is forgotten.
+    Decoupled weight decay raises an error, because each step would discard it too.
 
     References
     ----------
@@ -122,37 +122,37 @@ class AdaGradDA(Method):
 
     @property
     def penalty(self) -> tuple[float, float]:
-        """Its own ``l1`` and ``l2``, and coupled weight decay."""
+        """The method's ``l1`` and ``l2``, and coupled weight decay."""
         l1, l2 = super().penalty
         return l1 + self.l1, l2 + self.l2
 
 
-# A smaller rate counts as 0: one over it, times a root or a point, would overflow in float32.
+# A smaller rate counts as 0: its inverse, times a root or a point, would overflow in float32.
 FTRL_LEAST_LR = 1e-20
 
 
 def ftrl_carry(t, lr, beta, l1, l2, previous, current):
-    """Keep one over the rate of this step and of the one before, which is 0 before the first.
+    """Return the inverse rates of the previous step (0 before the first) and of this step.
 
-    For a rate that counts as 0 the last one stays.
+    A rate that counts as 0 leaves the last inverse unchanged.
     """
     return current, 1.0 / lr if lr >= FTRL_LEAST_LR else current
 
 
 def ftrl_coefficients(t, lr, beta, l1, l2, previous, current):
-    """Return one over the rates, and what is the same in all steps."""
+    """Return the rate, the two inverse rates, and the hyperparameters."""
     return lr if lr >= FTRL_LEAST_LR else 0.0, previous, current, beta, l1, l2
 
 
 def ftrl_rate(z, n, lr, previous, current, beta, *penalties):
-    """Effective rate of a coordinate whose squared gradients sum to ``n``."""
+    """Return the effective rate of a coordinate whose squared gradients sum to ``n``."""
     return over(lr, beta + sqrt(n))
 
 
 def ftrl(x, g, z, n, lr, previous, current, beta, l1, l2):
-    """McMahan et al. (2013), Algorithm 1: the sum of gradients, less what past points pull.
+    """McMahan et al. (2013), Algorithm 1: the sum of gradients, minus the pull of past points.
 
-    At rate 0 the point rests, as it does in the limit, and no gradient enters ``z``.
+    At rate 0 the point does not move, as in the limit, and no gradient enters ``z``.
     """
     H_before = (beta + sqrt(n)) * previous
     n = n + g * g
@@ -164,26 +164,26 @@ def ftrl(x, g, z, n, lr, previous, current, beta, l1, l2):
 
 @dataclass(frozen=True)
 class FTRL(Method):
-    r"""Follow the regularised leader, proximal: dual averaging around the points of the past.
+    r"""Follow the regularised leader (proximal): dual averaging centred at the past points.
 
     Parameters
     ----------
     lr : float or callable, default 1e-1
-        Learning rate, the paper's alpha; at least 1e-20, or a function of the step. In steps whose
-        rate a schedule puts below that, the point rests.
+        Learning rate, the paper's alpha: at least 1e-20, or a function of the step. If a schedule
+        gives a smaller rate, the point does not move in that step.
     beta : float, default 1.0
-        At least 0: what is added to the root of the sum of squared gradients.
+        A number at least 0, added to the root of the sum of squared gradients.
     l1, l2 : float, default 0.0
-        At least 0: the penalty ``l1 * abs(x) + l2 / 2 * x**2`` of the sum (not the mean) of the
-        losses, as in the paper.
+        Weights, at least 0, of the penalty ``l1 * abs(x) + l2 / 2 * x**2``. It is added to the sum
+        of the losses, not to their mean, as in the paper.
 
     Raises
     ------
     ValueError
-        Also where ``beta`` and ``l2`` are both 0: a zero gradient would divide by zero. And for
-        decoupled weight decay, as the next step would compute the point anew; when an optimizer is
-        made, for the same reason, for a ``prox`` with a penalty. With ``l1`` or ``l2``, also for
-        maps that tie coordinates together, such as `Simplex`.
+        If a value is out of range. Also if ``beta`` and ``l2`` are both 0: a zero gradient would
+        divide by zero. Also for decoupled weight decay, because each step would discard it. For the
+        same reason an `Optimizer` does not accept a ``prox`` with a penalty. With ``l1`` or ``l2``
+        it does not accept maps that tie coordinates together, such as `Simplex`.
 
     Notes
     -----
@@ -192,8 +192,8 @@ class FTRL(Method):
     .. math:: z_t = z_{t-1} + g_t - (H_t - H_{t-1}) x_t, \qquad
               x_{t+1} = -\frac{S(z_t, \lambda_1)}{H_t + \lambda_2}.
 
-    :math:`H_0 = 0`, so the run starts from the given point; from 0, it is the paper's. With
-    ``l1 = l2 = 0`` a step is AdaGrad's, with beta for eps.
+    Because :math:`H_0 = 0`, the run starts at the given point. If that is 0, this is the paper's
+    algorithm. With ``l1 = l2 = 0`` the steps are those of AdaGrad, with beta as eps.
 
     References
     ----------

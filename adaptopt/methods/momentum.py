@@ -1,4 +1,4 @@
-"""Gradient descent, plain and with momentum."""
+"""Gradient descent, without and with momentum."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .base import Method
 
 
 def sgd_rate(lr):
-    """One rate for all."""
+    """Return the rate, which all coordinates share."""
     return lr
 
 
 def sgd(x, g, lr):
-    """Robbins & Monro (1951)."""
+    """Robbins & Monro (1951): step along the gradient."""
     return x - times(lr, g), lr, ()
 
 
 def stays(k, x, *rest):
-    """Without a gradient, nothing happens (no slots)."""
+    """Without a gradient, nothing changes (no slots)."""
     return x, ()
 
 
@@ -61,9 +61,9 @@ class SGD(Method):
 
 
 def momentum_coefficients(t, lr, mu, nesterov, dampening, lr_inside):
-    """Place the learning rate; the first buffer is the gradient itself, whatever the dampening.
+    """Place the learning rate. The first gradient enters the buffer without dampening.
 
-    So is every one without momentum, as in torch.
+    Without momentum all gradients do, as in torch.
     """
     damped = 1.0 if mu == 0.0 else 1.0 - dampening
     share = 1.0 if t == 1 else damped
@@ -72,49 +72,49 @@ def momentum_coefficients(t, lr, mu, nesterov, dampening, lr_inside):
 
 
 def momentum_rate(b, mu, lr_in, lr_out, lasting):
-    """One rate for all: that along a gradient that lasts, once the ball has taken it up."""
+    """Return the common rate: that of a constant gradient, after the buffer has adapted to it."""
     return lasting
 
 
 def heavy_ball(x, g, b, mu, lr_in, lr_out):
-    """Roll on with the new gradient added to the buffer."""
+    """Add the gradient to the buffer, and step along the buffer."""
     b = mu * b + times(lr_in, g)
     return x - lr_out * b, b
 
 
 def look_ahead(x, g, b, mu, lr_in, lr_out):
-    """Roll on, and one push of the buffer further."""
+    """Add the gradient to the buffer, and step along the gradient and the decayed buffer."""
     push = times(lr_in, g)
     b = mu * b + push
     return x - lr_out * (push + mu * b), b
 
 
 def momentum(x, g, b, mu, lr_in, lr_out, lasting):
-    """Polyak (1964): a heavy ball."""
+    """Polyak (1964): the heavy-ball method."""
     x, b = heavy_ball(x, g, b, mu, lr_in, lr_out)
     return x, lasting, (b,)
 
 
 def nesterov(x, g, b, mu, lr_in, lr_out, lasting):
-    """Nesterov (1983) in the form of Sutskever et al. (2013): look one push ahead."""
+    """Nesterov (1983) in the form of Sutskever et al. (2013)."""
     x, b = look_ahead(x, g, b, mu, lr_in, lr_out)
     return x, lasting, (b,)
 
 
 def roll(k, x, b, mu, lr_out):
-    """Move on along a buffer that nothing enters: ``mu + mu**2 + ... + mu**k`` times."""
+    """Take k steps along a buffer without new gradients: ``mu + mu**2 + ... + mu**k`` times it."""
     power, total = geometric(mu, k)
     return x - lr_out * (b * total), b * power
 
 
 def momentum_idle(k, x, b, mu, lr_in, lr_out, lasting):
-    """In k steps without a gradient, the ball rolls on."""
+    """Take k steps without a gradient along the decaying buffer."""
     x, b = roll(k, x, b, mu, lr_out)
     return x, (b,)
 
 
 def nesterov_idle(k, x, b, mu, lr_in, lr_out, lasting):
-    """Nesterov's ball too, which is one push ahead."""
+    """Take k steps without a gradient with Nesterov's momentum, one factor ``mu`` ahead."""
     x, b = roll(k, x, b, mu, mu * lr_out)
     return x, (b,)
 
@@ -128,16 +128,16 @@ class Momentum(Method):
     lr : float or callable, default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
     momentum : float, default 0.9
-        What is kept of the buffer at each step, in [0, 1). The effective rate, that of a gradient
-        that lasts, is ``lr * (1 - dampening) / (1 - momentum)``: proximal maps are applied at it.
+        Decay factor of the buffer per step, in [0, 1). The effective rate is that of a constant
+        gradient, ``lr * (1 - dampening) / (1 - momentum)``. Proximal maps use it.
     nesterov : bool, default False
         Step along ``g + momentum * b`` instead of ``b``.
     dampening : float, default 0.0
-        In [0, 1). The gradient enters the buffer times ``1 - dampening``; the first one enters
-        whole, and without momentum all do, as in torch.
+        In [0, 1). Gradients enter the buffer multiplied by ``1 - dampening``. The first one is not
+        multiplied, and without momentum none is, as in torch.
     lr_inside : bool, default False
         Put the learning rate inside the buffer, ``b = momentum * b + lr * g; x -= b``, as Keras
-        does. It differs only where the rate varies.
+        does. The difference matters only if the rate varies.
 
     References
     ----------
@@ -169,12 +169,12 @@ class Momentum(Method):
 
     @property
     def rule(self) -> Callable[..., Any]:
-        """Heavy ball or Nesterov."""
+        """The heavy-ball or Nesterov's rule."""
         return nesterov if self.nesterov else momentum
 
     @property
     def idle(self) -> Callable[..., Any]:
-        """The ball rolls on."""
+        """The rule for steps without a gradient."""
         return nesterov_idle if self.nesterov else momentum_idle
 
     @property
@@ -184,7 +184,7 @@ class Momentum(Method):
 
     @property
     def idle_needs_constant_lr(self) -> bool:
-        """Inside the buffer, past rates are past."""
+        """A rate outside the buffer also multiplies past gradients."""
         return not self.lr_inside
 
     def __post_init__(self) -> None:

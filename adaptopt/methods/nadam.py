@@ -1,4 +1,4 @@
-"""Nadam: Adam that looks ahead as Nesterov does."""
+"""Nadam: Adam with Nesterov's momentum."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _nadam_momentum(t, beta1, momentum_decay):
 
 
 def nadam_carry(t, lr, beta1, beta2, eps, momentum_decay, eps_root, mu_product):
-    """Multiply up the momenta of all steps so far."""
+    """Return the product of the momenta of all steps so far."""
     return (mu_product * _nadam_momentum(t, beta1, momentum_decay),)
 
 
 def nadam_coefficients(t, lr, beta1, beta2, eps, momentum_decay, eps_root, mu_product):
-    """Weigh the mean by the next step's momentum and the gradient by what this step's leaves."""
+    """Weight the mean by the momentum of the next step, the gradient by one minus that of this."""
     mu = _nadam_momentum(t, beta1, momentum_decay)
     mu_next = _nadam_momentum(t + 1, beta1, momentum_decay)
     c_m, c_g = mu_next / (1.0 - mu_product * mu_next), (1.0 - mu) / (1.0 - mu_product)
@@ -37,7 +37,7 @@ def nadam_coefficients(t, lr, beta1, beta2, eps, momentum_decay, eps_root, mu_pr
 def nadam(
     x, g, m, v, lr, beta1, one_minus_beta1, beta2, one_minus_beta2, c_m, c_g, eps_in, eps_out
 ):
-    """Dozat (2016), Algorithm 2: Adam that looks one push ahead."""
+    """Dozat (2016), Algorithm 2: Adam with Nesterov's momentum."""
     m = running_mean(g, m, beta1, one_minus_beta1)
     v = second_moment(g, v, beta2, one_minus_beta2)
     rate = scaled_rate(v, eps_in, eps_out, lr)
@@ -46,32 +46,33 @@ def nadam(
 
 @dataclass(frozen=True)
 class Nadam(Method):
-    r"""Adam with Nesterov's momentum: step along the mean as the next gradient will find it.
+    r"""Adam with Nesterov's momentum: apply the momentum of the next step in advance.
 
     Parameters
     ----------
     lr : float or callable, default 2e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     beta1 : float, default 0.9
-        What is kept of the mean at each step, and what the momentum rises to, in [0, 1).
+        Decay factor of the mean per step, and the final value of the momentum, in [0, 1).
     beta2 : float, default 0.999
-        What is kept of the mean of the squares at each step, in [0, 1).
+        Decay factor of the mean of the squares per step, in [0, 1).
     eps : float, default 1e-8
-        At least 0; keeps a coordinate without gradients from dividing by zero.
+        At least 0. Prevents a division by zero for coordinates without gradients.
     momentum_decay : float, default 4e-3
-        At least 0: how fast the momentum rises from half of ``beta1`` to all of it. From 1e3 on it
-        is ``beta1`` from the first step.
+        How fast the momentum rises from half of ``beta1`` to ``beta1``, at least 0. For 1e3 and
+        above it is ``beta1`` from the first step.
     eps_root : float, default 0.0
         At least 0. Added to the corrected mean of the squares, under the root.
 
     Raises
     ------
     ValueError
-        Also where ``eps`` and ``eps_root`` are both 0: a zero gradient would divide by zero.
+        If a value is out of range. Also if ``eps`` and ``eps_root`` are both 0: a zero gradient
+        would divide by zero.
 
     See Also
     --------
-    Adam : without the look ahead.
+    Adam : has plain momentum.
 
     Notes
     -----
@@ -82,10 +83,10 @@ class Nadam(Method):
     .. math:: x_{t+1} = x_t - \frac{\eta}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon} \left(
               \frac{\mu_{t+1}}{1 - M_t \mu_{t+1}} m_t + \frac{1 - \mu_t}{1 - M_t} g_t \right)
 
-    This is torch's formula, which leaves out a factor :math:`\beta_2` that the paper has in
-    :math:`\hat v`. Keras has the paper's schedule, ``momentum_decay=1``. optax has a constant
-    momentum, ``momentum_decay=1e3``: :math:`0.96^{1000} / 2` is less than the rounding of 1. The
-    product is the one entry of ``Optimizer.scalars``.
+    This is torch's formula. It lacks a factor :math:`\beta_2` that the paper has in :math:`\hat v`.
+    Keras uses the paper's schedule, ``momentum_decay=1``. optax uses a constant momentum, which is
+    ``momentum_decay=1e3``: :math:`0.96^{1000} / 2` is smaller than the rounding error of 1. The
+    product :math:`M_t` is the only entry of ``Optimizer.scalars``.
 
     References
     ----------

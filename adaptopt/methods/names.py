@@ -23,7 +23,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def read_named(what: str, method: Any) -> Any:
-    """Return the method of a name, or that a class makes; others as they are."""
+    """Return the method for a name or a class, and any other object unchanged."""
     if isinstance(method, type) and hasattr(method, "coefficients_at"):
         return method()
     if not isinstance(method, str):

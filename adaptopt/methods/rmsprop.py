@@ -1,4 +1,4 @@
-"""RMSProp and AdaDelta: the root of a running mean of squares."""
+"""RMSProp and AdaDelta: scaling by the root of a running mean of squares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .momentum import heavy_ball, look_ahead, roll
 def rmsprop_coefficients(
     t, lr, rho, eps, mu, centered, eps_inside, nesterov, lr_inside, initial_accumulator
 ):
-    """Place eps and the learning rate; average with weights that sum to one."""
+    """Place eps and the learning rate, and weight the mean so that the weights sum to one."""
     eps_in, eps_out = (eps, 0.0) if eps_inside else (0.0, eps)
     lr_in, lr_out = (lr, 1.0) if lr_inside else (1.0, lr)
     return rho, 1.0 - rho, mu, eps_in, eps_out, lr_in, lr_out, 1.0 / (1.0 - mu)
@@ -31,31 +31,31 @@ def second_moment(g, E, rho, one_minus_rho):
 
 
 def _variance(g, V, m, rho, one_minus_rho):
-    """``V = E - m**2`` in a form that is never negative, and the running mean ``m``."""
+    """Return ``V = E - m**2``, in a form that is never negative, and the running mean ``m``."""
     d = g - m
     return rho * (V + one_minus_rho * d * d), rho * m + one_minus_rho * g
 
 
 def scaled_rate(E, eps_in, eps_out, lr_in):
-    """Return what a gradient is multiplied by before it is stepped along or collected."""
+    """Return the factor of a gradient before it is used in a step or added to the buffer."""
     return over(lr_in, sqrt(E + eps_in) + eps_out)
 
 
 def rmsprop_rate(E, *rest):
-    """Effective rate of a coordinate whose running second moment (or variance) is ``E``."""
+    """Return the effective rate of a coordinate with second moment (or variance) ``E``."""
     eps_in, eps_out, lr_in, lr_out, gain = rest[-5:]
     return times(scaled_rate(E, eps_in, eps_out, lr_in), lr_out) * gain
 
 
 def rmsprop(x, g, E, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
-    """Tieleman & Hinton (2012): AdaGrad that forgets the distant past."""
+    """Tieleman & Hinton (2012): AdaGrad with a running mean instead of a sum."""
     E = second_moment(g, E, rho, one_minus_rho)
     rate = times(scaled_rate(E, eps_in, eps_out, lr_in), lr_out)
     return x - times(rate, g), rate, (E,)
 
 
 def rmsprop_idle(k, x, E, rho, *rest):
-    """In k steps without a gradient, ``E`` fades; ``x`` stays."""
+    """In k steps without a gradient, ``E`` decays and ``x`` stays unchanged."""
     return x, (E * geometric(rho, k)[0],)
 
 
@@ -67,7 +67,7 @@ def _fade_variance(k, V, m, rho):
 
 
 def rmsprop_momentum_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
-    """In k steps without a gradient, ``E`` fades and the ball rolls on."""
+    """In k steps without a gradient, ``E`` decays and ``x`` follows the buffer."""
     x, b = roll(k, x, b, mu, lr_out)
     return x, (E * geometric(rho, k)[0], b)
 
@@ -79,14 +79,14 @@ def rmsprop_nesterov_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, l
 
 
 def rmsprop_centered_idle(k, x, V, m, rho, *rest):
-    """In k steps without a gradient, variance and mean fade; ``x`` stays."""
+    """In k steps without a gradient, variance and mean decay and ``x`` stays unchanged."""
     return x, _fade_variance(k, V, m, rho)
 
 
 def rmsprop_centered_momentum_idle(
     k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
-    """Variance and mean fade, and the ball rolls on."""
+    """In k steps without a gradient, variance and mean decay and ``x`` follows the buffer."""
     x, b = roll(k, x, b, mu, lr_out)
     V, m = _fade_variance(k, V, m, rho)
     return x, (V, m, b)
@@ -102,7 +102,7 @@ def rmsprop_centered_nesterov_idle(
 
 
 def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
-    """RMSProp whose scaled gradients are collected in a heavy ball."""
+    """RMSProp with the scaled gradients in a heavy-ball buffer."""
     E = second_moment(g, E, rho, one_minus_rho)
     scale = scaled_rate(E, eps_in, eps_out, lr_in)
     x, b = heavy_ball(x, g, b, mu, scale, lr_out)
@@ -110,7 +110,7 @@ def rmsprop_momentum(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in,
 
 
 def rmsprop_nesterov(x, g, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
-    """RMSProp whose scaled gradients are collected in Nesterov's momentum."""
+    """RMSProp with the scaled gradients in Nesterov's momentum."""
     E = second_moment(g, E, rho, one_minus_rho)
     scale = scaled_rate(E, eps_in, eps_out, lr_in)
     x, b = look_ahead(x, g, b, mu, scale, lr_out)
@@ -127,7 +127,7 @@ def rmsprop_centered(x, g, V, m, rho, one_minus_rho, mu, eps_in, eps_out, lr_in,
 def rmsprop_centered_momentum(
     x, g, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
-    """Graves (2013), eq. 38-45, whole: centered, with a heavy ball."""
+    """Graves (2013), eq. 38-45, complete: centered, with heavy-ball momentum."""
     V, m = _variance(g, V, m, rho, one_minus_rho)
     scale = scaled_rate(V, eps_in, eps_out, lr_in)
     x, b = heavy_ball(x, g, b, mu, scale, lr_out)
@@ -144,7 +144,7 @@ def rmsprop_centered_nesterov(
     return x, times(scale, lr_out) * gain, (V, m, b)
 
 
-# Rule and idle form: without momentum, with a heavy ball, with Nesterov's; the centered ones below.
+# Rule and idle form: without momentum, with heavy ball, with Nesterov's; below them the centered.
 _RMSPROP: tuple[tuple[tuple[Callable[..., Any], Callable[..., Any]], ...], ...] = (
     (
         (rmsprop, rmsprop_idle),
@@ -168,46 +168,47 @@ class RMSProp(Method):
     lr : float or callable, default 1e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     rho : float, default 0.9
-        What is kept of the running mean at each step, in [0, 1): a memory of about
-        ``1 / (1 - rho)`` steps.
+        Decay factor of the running mean per step, in [0, 1). The memory is about ``1 / (1 - rho)``
+        steps.
     eps : float, default 1e-8
-        At least 0; keeps a coordinate without gradients from dividing by zero.
+        At least 0. Prevents a division by zero for coordinates without gradients.
     momentum : float, default 0.0
-        In [0, 1). Above 0, collect the scaled gradients in a buffer and step along it; effective
-        rates, at which proximal maps are applied, are then ``1 / (1 - momentum)`` times larger.
+        In [0, 1). If positive, the scaled gradients enter a buffer, and steps follow the buffer.
+        The effective rates, which proximal maps use, are then ``1 / (1 - momentum)`` times larger.
     centered : bool, default False
-        Divide by the running standard deviation instead: subtract the square of the running mean.
+        Divide by the running standard deviation: subtract the square of the running mean.
     eps_inside : bool, default False
         Put eps under the root.
     nesterov : bool, default False
-        Nesterov's form of the momentum, which must be above 0.
+        Use Nesterov's form of the momentum, which must be greater than 0.
     lr_inside : bool, default False
-        Put the learning rate inside the momentum buffer, as optax, Keras and TensorFlow do; torch
-        has it outside. It differs only where the rate varies.
+        Put the learning rate inside the momentum buffer, as optax, Keras and TensorFlow do. torch
+        has it outside. The difference matters only if the rate varies.
     initial_accumulator : float, default 0.0
-        What the running mean starts at, at least 0. TensorFlow 1 starts at 1.
+        The initial value of the running mean, at least 0. TensorFlow 1 starts at 1.
 
     Raises
     ------
     ValueError
-        Also where ``eps`` is 0 and the running mean may be: a zero gradient would divide by zero.
+        If a value is out of range. Also if ``eps`` is 0 and the running mean can be 0: a zero
+        gradient would divide by zero.
 
     See Also
     --------
-    AdaGrad : never forgets, which is right for convex and sparse problems.
+    AdaGrad : never forgets, which suits convex and sparse problems.
 
     Notes
     -----
     .. math:: E_t = \rho E_{t-1} + (1 - \rho) g_t^2, \qquad
               x_{t+1} = x_t - \frac{\eta}{\sqrt{E_t} + \epsilon} g_t
 
-    or, with ``eps_inside``, :math:`\eta / \sqrt{E_t + \epsilon}`. With momentum, the scaled
-    gradient enters a buffer b. Centered, the root is of :math:`V_t = E_t - m_t^2` with the running
-    mean m of the gradients, kept in the form
+    With ``eps_inside`` the rate is :math:`\eta / \sqrt{E_t + \epsilon}`. With momentum, the scaled
+    gradient enters a buffer b. If centered, the root is that of :math:`V_t = E_t - m_t^2`, with the
+    running mean m of the gradients. It is computed as
     :math:`V_t = \rho V_{t-1} + \rho (1 - \rho) (g_t - m_{t-1})^2`, which rounding cannot make
-    negative. The slots are E, or V and m; and b with momentum.
+    negative. The slots are E, or V and m if centered; and b with momentum.
 
-    optax's ``bias_correction`` is not an option here: it is Adam with ``beta1=0``.
+    For optax's ``bias_correction``, use Adam with ``beta1=0``.
 
     References
     ----------
@@ -239,12 +240,12 @@ class RMSProp(Method):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """E, or V and m where centered; and b with momentum."""
+        """E, or V and m if centered; and b with momentum."""
         return (("V", "m") if self.centered else ("E",)) + (("b",) if self.momentum else ())
 
     @property
     def second_moments(self) -> tuple[str, ...]:
-        """E, or V where centered."""
+        """E, or V if centered."""
         return self.slots[:1]
 
     @property
@@ -254,12 +255,12 @@ class RMSProp(Method):
 
     @property
     def rule(self) -> Callable[..., Any]:
-        """One of six: centered or not, without momentum, with a heavy ball, with Nesterov's."""
+        """One of six rules: centered or not; without momentum, with heavy ball, with Nesterov's."""
         return self._functions[0]
 
     @property
     def idle(self) -> Callable[..., Any]:
-        """What fades, and what rolls on."""
+        """The form for steps without a gradient."""
         return self._functions[1]
 
     @property
@@ -268,12 +269,12 @@ class RMSProp(Method):
 
     @property
     def idle_moves_x(self) -> bool:
-        """Only the ball moves it."""
+        """Only momentum moves it."""
         return self.momentum > 0
 
     @property
     def idle_needs_constant_lr(self) -> bool:
-        """Inside the buffer, past rates are past."""
+        """A rate outside the buffer also multiplies past gradients."""
         return self.momentum > 0 and not self.lr_inside
 
     def __post_init__(self) -> None:
@@ -292,14 +293,14 @@ class RMSProp(Method):
 
 
 def adadelta_coefficients(t, lr, rho, eps):
-    """Average with weights that sum to one."""
+    """Weight the means so that the weights sum to one."""
     return lr, rho, 1.0 - rho, eps
 
 
 def adadelta(x, g, E, D, lr, rho, one_minus_rho, eps):
-    """Zeiler (2012), Algorithm 1: steps in the units of x, by the root mean square of the last."""
+    """Zeiler (2012), Algorithm 1: scale by the root mean square of past steps, in units of x."""
     E = second_moment(g, E, rho, one_minus_rho)
-    # Two roots: the quotient of D and E underflows in float32 where that of their roots does not.
+    # Two roots, because D / E can underflow in float32 when the quotient of the roots does not.
     scale = sqrt(D + eps) / sqrt(E + eps)
     u = times(scale, g)
     D = second_moment(u, D, rho, one_minus_rho)
@@ -308,21 +309,21 @@ def adadelta(x, g, E, D, lr, rho, one_minus_rho, eps):
 
 @dataclass(frozen=True)
 class AdaDelta(Method):
-    r"""Step by the root mean square of the last steps over that of the last gradients.
+    r"""Scale gradients by the root mean square of past steps over that of past gradients.
 
     Parameters
     ----------
     lr : float or callable, default 1.0
-        Factor on each step, greater than 0, or a function of the step, counted from 1. The formula
-        is meant to go without one.
+        Factor of each step, greater than 0, or a function of the step, counted from 1. The original
+        formula has no such factor.
     rho : float, default 0.9
-        What is kept of both running means at each step, in [0, 1).
+        Decay factor of both running means per step, in [0, 1).
     eps : float, default 1e-6
-        Greater than 0. It is also what the first steps grow from: they are about ``sqrt(eps)``.
+        Greater than 0. It sets the size of the first steps, about ``sqrt(eps)``.
 
     See Also
     --------
-    RMSProp : with a learning rate in the place of the steps' root mean square.
+    RMSProp : has a learning rate in place of the root mean square of the steps.
 
     Notes
     -----
@@ -331,9 +332,9 @@ class AdaDelta(Method):
               D_t = \rho D_{t-1} + (1 - \rho) u_t^2, \qquad
               x_{t+1} = x_t - \eta u_t
 
-    The learning rate is outside D, as in torch, optax and Keras, whose formulas are all the same;
-    Keras has rho 0.95, eps 1e-7 and lr 1e-3 by default. The slots are E and D. The effective rate
-    depends on the last D, so every step writes it down.
+    D does not contain the learning rate, as in torch, optax and Keras, whose formulas are the same.
+    Keras has the defaults rho 0.95, eps 1e-7 and lr 1e-3. The slots are E and D. The effective rate
+    depends on the previous D, so each step stores the rates.
 
     References
     ----------

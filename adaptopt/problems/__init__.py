@@ -5,15 +5,15 @@ is
 
 .. math:: p(x) = \frac{\sum_i w_i \, \ell(z_i, y_i)}{\sum_i w_i}, \qquad z_i = a_i^T x.
 
-It is a function of ``x`` that returns the pair of value and gradient: ``minimize(p, x0)`` fits it,
-and SciPy's ``scipy.optimize.minimize(p, x0, jac=True)``.
+A problem is a function of ``x`` that returns its value and gradient. Minimise it by
+``minimize(p, x0)``, or by SciPy's ``scipy.optimize.minimize(p, x0, jac=True)``.
 
-The matrix is a C-contiguous array or a SciPy CSR array or matrix, of float32 or float64, which is
-the dtype of the arithmetic. Others, such as data frames, are refused with the call that converts
-them: a copy takes their memory once more. The losses are summed in float64, and so are the
-gradients of blocks of rows. The result is the same to the last bit for any number of threads. The
-matrix is kept, not copied, and must not be changed; a gradient takes at most a fourth of its memory
-for a moment.
+The matrix is a C-contiguous array or a SciPy CSR array or matrix, of float32 or float64. Its dtype
+is that of the arithmetic. For anything else, such as a data frame, the error message gives the call
+that converts it; the copy needs as much memory again. The losses, and the gradients of blocks of
+rows, are summed in float64. The result is the same to the last bit for any number of threads. The
+matrix is kept, not copied, so do not change it. Computing a gradient temporarily takes at most a
+fourth of its memory.
 """
 
 from .problem import Hinge, Huber, LeastSquares, Logistic, SquaredHinge

@@ -1,11 +1,12 @@
-"""The mathematics of fitting: the loss of one row, and its derivative by the row's prediction.
+"""The loss of one row, and its derivative with respect to the row's prediction.
 
-A loss takes the prediction ``z`` of a row, its target ``y``, and parameters, the same for all
-rows. ``*_slope`` is its derivative by ``z``; in a kink it is the one of least size.
+A loss takes the prediction ``z`` of a row, its target ``y``, and parameters that are the same for
+all rows. ``*_slope`` is its derivative with respect to ``z``. At a kink it is the subgradient of
+least size.
 
 Losses are plain functions without literals, as rules are: a bare ``1`` would make Numba compute
-a float32 kernel in float64. So their constants are parameters. No exponential overflows: they are
-taken of ``-|y z|`` only.
+a float32 kernel in float64. So their constants are parameters. No exponential overflows, because
+the only argument is ``-|y z|``.
 """
 
 from __future__ import annotations

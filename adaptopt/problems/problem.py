@@ -22,16 +22,16 @@ _Run: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray, in
 
 
 class Problem:
-    """A mean loss over the rows of a matrix; see the losses for what they have in common.
+    """A mean loss over the rows of a matrix.
 
     Parameters
     ----------
     A : ndarray or CSR
         Matrix of the rows.
     targets : ndarray
-        One entry a row, of the dtype of ``A``.
+        One entry per row, of the dtype of ``A``.
     loss : Loss
-        What a row costs, by its prediction and target.
+        The loss of a row, as a function of its prediction and target.
     intercept : bool
         Whether the last entry of ``x`` is added to all predictions.
     sample_weight : array_like, optional
@@ -40,16 +40,16 @@ class Problem:
     Attributes
     ----------
     A : ndarray or CSR
-        The matrix given.
+        The given matrix.
     targets, weights : ndarray
-        One entry a row, of the dtype of ``A``. The weights are those given, divided by their mean;
-        without any they are ones.
+        One entry per row, of the dtype of ``A``. The weights are the given ones divided by their
+        mean, or ones if none are given.
     loss : Loss
         The scalar functions ``value(z, y, *params)`` and ``slope(z, y, *params)``, and ``params``.
     intercept : bool
         Whether the last entry of ``x`` is added to all predictions.
     n_features : int
-        Length of ``x``: the columns of ``A``, and one more with an intercept.
+        Length of ``x``: the number of columns of ``A``, plus one for an intercept.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Problem:
         self.weights = read_weights(sample_weight, A)
 
     def __call__(self, x: ArrayLike) -> tuple[float, np.ndarray]:
-        """Return the mean loss and its gradient, of the dtype of ``x``."""
+        """Return the mean loss and its gradient, which has the dtype of ``x``."""
         x, dtype = self._read_x(x)
         value, gradient = self._rows.value_and_gradient(x)
         return value, gradient.astype(dtype, copy=False)
@@ -77,29 +77,29 @@ class Problem:
     def batch(self, x: ArrayLike, idx: ArrayLike) -> tuple[float, np.ndarray]:
         """Return the mean of ``w * loss`` over some rows, and its gradient.
 
-        ``w`` is a row's weight, divided by the mean weight of all rows. So the mean over random
-        batches is ``p(x)``, whatever their size. Time and memory are those of these rows and of
-        one array like ``x``.
+        ``w`` is the weight of a row, divided by the mean weight of all rows. So the expected value
+        is ``p(x)`` for random batches of any size. Time and memory depend only on these rows and
+        the size of ``x``.
 
         Parameters
         ----------
         x : ndarray
             A point.
         idx : array_like of int
-            Numbers of rows, from 0 on; a row that is named twice counts twice.
+            Row numbers, counted from 0. A row that occurs twice counts twice.
         """
         return self._batch(x, idx, self._rows.batch)
 
     def shared_batch(self, x: ArrayLike, idx: ArrayLike) -> tuple[float, np.ndarray]:
-        """Return what `batch` returns, with the rows shared among threads where they are many.
+        """Return the result of `batch`, computed by several threads if there are many rows.
 
-        They are summed in blocks then: the result is the same to the last bit for any number of
-        threads, and that of `batch` but for rounding.
+        The rows are then summed in blocks. The result has the same bits for any number of threads,
+        and differs from that of `batch` only by rounding.
         """
         return self._batch(x, idx, self._rows.shared_batch)
 
     def shares(self, rows: int) -> bool:
-        """Tell whether `shared_batch` sums so many rows in blocks."""
+        """Return whether `shared_batch` sums this number of rows in blocks."""
         return self._rows.block_count(rows) > 1
 
     def _batch(self, x: ArrayLike, idx: ArrayLike, run: _Run) -> tuple[float, np.ndarray]:
@@ -116,7 +116,7 @@ class Problem:
         return value, gradient.astype(dtype, copy=False)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse what would have no effect: kernels have what they were made with."""
+        """Refuse assignments, which would have no effect on the kernels."""
         given = name in vars(self) or name in ("b", "y", "sample_weight")
         if given and type(self).__module__ == __name__:
             kind = type(self).__name__
@@ -142,7 +142,7 @@ class Problem:
         return Rows(self.loss, self.A, self.targets, self.weights, self.n_features)
 
     def _read_x(self, x: ArrayLike) -> tuple[np.ndarray, DType]:
-        """Return ``x`` as the kernels take it, and its dtype."""
+        """Return ``x`` in the form that the kernels take, and its original dtype."""
         if type(x) is not np.ndarray or not x.dtype.isnative:
             x = read_array("x", x)
         if x.dtype.name not in ("float32", "float64"):
@@ -154,7 +154,7 @@ class Problem:
             return np.ascontiguousarray(x, self.A.dtype), x.dtype
 
     def check_shape(self, name: str, x: Array) -> None:
-        """Refuse a point of another shape."""
+        """Raise an error if a point has another shape."""
         if x.shape != (self.n_features,):
             more = " (one entry for each column, and the intercept)" if self.intercept else ""
             raise ValueError(f"{name} has shape {x.shape}, expected ({self.n_features},){more}")
@@ -166,17 +166,17 @@ class LeastSquares(Problem):
     Parameters
     ----------
     A : ndarray or scipy.sparse CSR array or matrix
-        Rows of numbers: C-contiguous, float32 or float64, finite. Indices of CSR are int32 or
-        int64; they need not be sorted, and entries at the same place count as their sum. It is
-        kept, not copied; do not change it.
+        The rows: finite numbers, C-contiguous, float32 or float64. Indices of CSR are int32 or
+        int64. They need not be sorted, and repeated entries are summed. The matrix is kept, not
+        copied, so do not change it.
     b : array_like
-        A finite number for each row. A copy is kept, of the dtype of ``A``.
+        A finite number for each row. A copy of the dtype of ``A`` is kept.
     intercept : bool, default False
-        Add the last entry of ``x`` to every prediction: ``x`` then has ``A.shape[1] + 1`` entries.
+        Add the last entry of ``x`` to each prediction. ``x`` then has ``A.shape[1] + 1`` entries.
     sample_weight : array_like, optional
-        A finite weight at least 0 for each row, not all 0. The mean is weighted by them; only their
-        proportions matter. A batch of k rows is divided by k times the mean weight of all rows, so
-        that a run over batches comes to the minimum of the weighted mean.
+        Weights for the mean: a finite number >= 0 for each row, not all 0. Only their proportions
+        matter. The weighted sum over a batch of k rows is divided by k times the mean weight of all
+        rows, so that a run over batches reaches the minimum of the weighted mean.
 
     Raises
     ------
@@ -189,7 +189,8 @@ class LeastSquares(Problem):
 
     .. math:: \nabla p(x) = \frac{\sum_i w_i (a_i^T x - b_i) a_i}{\sum_i w_i}.
 
-    ``x`` may be of another dtype than ``A``: it is converted to that, and the gradient back.
+    ``x`` may have another dtype than ``A``. It is converted to the dtype of ``A``, and the gradient
+    back to that of ``x``.
 
     References
     ----------
@@ -216,7 +217,7 @@ class LeastSquares(Problem):
 
 
 class Huber(Problem):
-    r"""Robust regression: squares near zero, absolute values far from it.
+    r"""Robust regression: quadratic for small residuals, linear for large ones.
 
     .. math:: \ell(z, b) = \begin{cases} \tfrac12 r^2 & |r| \le \delta \\
         \delta (|r| - \tfrac12 \delta) & \text{otherwise} \end{cases}, \qquad r = z - b.
@@ -226,7 +227,7 @@ class Huber(Problem):
     A, b
         As for `LeastSquares`.
     delta : float, default 1.0
-        Greater than 0, in the units of ``b``: the residual from which rows count as outliers.
+        Greater than 0, in the units of ``b``: rows with larger residuals count as outliers.
     intercept, sample_weight
         As for `LeastSquares`.
 
@@ -293,7 +294,7 @@ class Logistic(Problem):
     The slope of the loss is :math:`-y / (1 + \exp(y z))`. Both are computed from
     :math:`\exp(-|y z|)`, which does not overflow.
 
-    Of two labels that a hyperplane separates there is no best ``x``: it grows without end.
+    If a hyperplane separates the two labels there is no minimum: ``x`` grows without bound.
 
     References
     ----------
@@ -332,8 +333,8 @@ class Hinge(Problem):
 
     Notes
     -----
-    The slope of the loss is :math:`-y` where :math:`y z < 1`, else 0. So the gradient is a
-    subgradient in the kinks, and it does not go to zero near the minimum.
+    The slope of the loss is :math:`-y` if :math:`y z < 1`, else 0. So the gradient is a subgradient
+    at the kinks, and does not vanish near the minimum.
 
     References
     ----------
@@ -370,8 +371,8 @@ class SquaredHinge(Problem):
 
     Notes
     -----
-    The slope of the loss is :math:`-y \max(0, 1 - y z)`. Liblinear's and scikit-learn's squared
-    hinge is twice this: it lacks the factor :math:`\tfrac12`.
+    The slope of the loss is :math:`-y \max(0, 1 - y z)`. The squared hinge of Liblinear and
+    scikit-learn is twice this loss: it lacks the factor :math:`\tfrac12`.
 
     References
     ----------
@@ -395,5 +396,5 @@ class SquaredHinge(Problem):
 
 
 def is_convex(fun: object) -> bool:
-    """Tell whether a function is one of these problems, which are convex; of others none knows."""
+    """Return whether a function is one of these problems, which are convex."""
     return type(fun).__module__ == __name__ and isinstance(fun, Problem)

@@ -12,8 +12,8 @@ from ..arrays import UNMASKED, Matrix, check_csr, read_array, read_real
 
 
 def read_matrix(A: Matrix) -> Matrix:
-    """Return the matrix as it is, or say why the kernels cannot take it."""
-    # Whoever holds a sparse matrix has imported scipy.sparse, which takes 0.15 s.
+    """Return the matrix unchanged, or raise an error if the kernels cannot use it."""
+    # A sparse matrix exists only if scipy.sparse, whose import takes 0.15 s, is imported already.
     sparse = sys.modules.get("scipy.sparse")
     is_sparse = sparse is not None and sparse.issparse(A)
     if is_sparse and A.format != "csr":
@@ -40,7 +40,7 @@ def read_matrix(A: Matrix) -> Matrix:
                 "use numpy.ascontiguousarray(A)"
             )
         entries = A = np.asarray(A)
-    # No numpy.isfinite, which takes a fourth of the memory of A: a NaN is least and greatest.
+    # numpy.isfinite would take a fourth of the memory of A. The minimum and maximum show any NaN.
     with np.errstate(invalid="ignore"):
         extremes = (entries.min(initial=0), entries.max(initial=0))
     for extreme in extremes:
@@ -50,7 +50,7 @@ def read_matrix(A: Matrix) -> Matrix:
 
 
 def _check_csr(A: Matrix) -> None:
-    """Refuse what would have a kernel read beside the arrays."""
+    """Raise an error if a kernel would read outside the arrays."""
     indices, indptr = A.indices, A.indptr
     if indices.dtype != indptr.dtype or indices.dtype.name not in ("int32", "int64"):
         raise TypeError(
@@ -77,7 +77,7 @@ def _check_csr(A: Matrix) -> None:
 def read_column(
     name: str, values: ArrayLike, A: Matrix, dtype: DTypeLike | None = None
 ) -> np.ndarray:
-    """Return a finite number for each row of ``A``, of its dtype or another, as a copy."""
+    """Return a copy of a finite number for each row of ``A``, in its dtype or the given one."""
     given = read_real(name, values)
     if given.shape != (A.shape[0],):
         ravel = f", use numpy.ravel({name})" if given.size == A.shape[0] > 1 else ""
@@ -94,7 +94,7 @@ def read_column(
 
 
 def read_labels(y: ArrayLike, A: Matrix) -> np.ndarray:
-    """Return the labels, -1 and +1 only."""
+    """Return the labels, after checking that they are -1 and +1."""
     given = read_array("y", y)
     if given.dtype.kind in "OSTU" and any(isinstance(label, str) for label in given.flat):
         raise TypeError(
@@ -115,7 +115,7 @@ def read_labels(y: ArrayLike, A: Matrix) -> np.ndarray:
 
 
 def read_weights(sample_weight: ArrayLike | None, A: Matrix) -> np.ndarray:
-    """Return the weights of the rows, divided by their mean; ones where there are none."""
+    """Return the weights of the rows divided by their mean, or ones if there are none."""
     if sample_weight is None:
         return np.ones(A.shape[0], A.dtype)
     weights = read_column("sample_weight", sample_weight, A, np.float64)

@@ -1,13 +1,13 @@
-"""Proximal maps: what is done to a point after the gradient step, in the same pass.
+"""Proximal maps, which the kernel of a step applies after the gradient step.
 
 ``prox(x, rate, *parameters)`` is a scalar function like a rule. It minimises
 ``penalty(u) + (u - x)**2 / (2 * rate)`` over u. Here ``rate`` is the effective learning rate of the
 coordinate in this step. So a step minimises the linearised objective plus the penalty in the
-step's own diagonal metric (Duchi, Hazan & Singer 2011, eq. 4). Parameters are scalars, one for all
-coordinates, or arrays, one number for each.
+diagonal metric of the step (Duchi, Hazan & Singer 2011, eq. 4). A parameter is a scalar for all
+coordinates, or an array with one number for each.
 
-Here is what all maps have, and bounds: any map of single coordinates may be followed by the
-projection onto an interval.
+This file has the base class of all maps, and bounds. The projection onto an interval may follow
+any map that acts on single coordinates.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Parameters = tuple[tuple[np.ndarray, ...], tuple[float, ...]]
 
 
 def nothing(x, rate):
-    """Leave the point where it is."""
+    """Leave the point unchanged."""
     return x
 
 
@@ -44,7 +44,7 @@ def clip(x, rate, lo, hi):
 
 @cache
 def then_clip(prox):
-    """Return a proximal map, then the projection onto [lo, hi]: exact in one dimension."""
+    """Return a map followed by the projection onto [lo, hi], which is exact in one dimension."""
 
     def bounded(x, rate, lo, hi, *rest):
         return clip(prox(x, rate, *rest), rate, lo, hi)
@@ -52,11 +52,11 @@ def then_clip(prox):
     return bounded
 
 
-# The effect of k applications in a row, at one rate and from a point that respects the bounds.
+# The effect of k applications in sequence, at a constant rate, from a point within the bounds.
 
 
 def nothing_repeated(k, x, rate):
-    """Leave the point where it is."""
+    """Leave the point unchanged."""
     return x
 
 
@@ -67,7 +67,7 @@ def clip_repeated(k, x, rate, lo, hi):
 
 @cache
 def then_clip_repeated(repeat):
-    """Return a repeated map, then the projection onto [lo, hi]."""
+    """Return a repeated map followed by the projection onto [lo, hi]."""
 
     def bounded(k, x, rate, lo, hi, *rest):
         return clip_number(repeat(k, x, rate, *rest), lo, hi)
@@ -75,22 +75,22 @@ def then_clip_repeated(repeat):
     return bounded
 
 
-# How far a point is from stationary: the subgradient nearest to zero.
+# The residual of optimality: the subgradient nearest to zero.
 
 
 def gradient(x, g):
-    """Without a penalty: the gradient."""
+    """Return the gradient, which is the residual without a penalty."""
     return g
 
 
 def projected_gradient(x, g, lo, hi):
-    """On [lo, hi]: the gradient, cut short at the bounds."""
+    """Return the gradient, limited so that ``x - g`` stays within [lo, hi]."""
     return clip_number(g, x - hi, x - lo)
 
 
 @cache
 def cut_short(residual):
-    """Return a residual, cut short at the bounds lo and hi."""
+    """Return a residual, limited so that ``x`` minus it stays within [lo, hi]."""
 
     def bounded(x, g, lo, hi, *rest):
         return projected_gradient(x, residual(x, g, *rest), lo, hi)
@@ -98,17 +98,17 @@ def cut_short(residual):
     return bounded
 
 
-# What a coordinate adds to the objective, computed in float64.
+# The penalty of a coordinate, computed in float64.
 
 
 def no_cost(x, *parameters):
-    """Without a penalty: nothing."""
+    """Return 0: there is no penalty."""
     return 0.0
 
 
 @cache
 def cost_within(cost):
-    """Return a cost whose parameters follow the bounds lo and hi."""
+    """Return a cost that ignores the bounds, which come before its parameters."""
 
     def bounded(x, lo, hi, *rest):
         return cost(x, *rest)
@@ -116,31 +116,31 @@ def cost_within(cost):
     return bounded
 
 
-# -- proximal maps as values -----------------------------------------------------------------------
+# -- proximal maps as objects ----------------------------------------------------------------------
 
 
 class Proximal:
-    """What every proximal map has; the class itself is the map that changes nothing.
+    """The base class of all proximal maps. An instance of this class changes nothing.
 
-    A subclass names scalar functions, to which each map passes its `parameters`, and declares what
-    is true of it.
+    A subclass names scalar functions, which get the `parameters` of a map, and declares its
+    properties.
 
     Attributes
     ----------
     prox : callable
         ``prox(x, rate, *parameters) -> x``, the map of one coordinate.
     repeat : callable
-        ``repeat(k, x, rate, *parameters) -> x``: ``k`` maps in a row, from a feasible point.
+        ``repeat(k, x, rate, *parameters) -> x``: ``k`` maps in sequence, from a feasible point.
     residual : callable
         ``residual(x, g, *parameters)``: the subgradient of the objective nearest to zero.
     cost : callable
-        ``cost(x, *parameters)``: what one coordinate adds to the objective.
+        ``cost(x, *parameters)``: the penalty of one coordinate.
     is_separable : bool
-        Whether each coordinate is mapped alone, in the kernel of the step. Others have `solve`.
+        Whether the kernel of the step maps each coordinate alone. Other maps have `solve`.
     is_projection : bool
-        Whether ``prox`` only keeps coordinates in a set: at rest, a coordinate stays where it is.
+        Whether ``prox`` only restricts coordinates to a set, and leaves feasible ones unchanged.
     has_penalty : bool
-        Whether the map adds to the objective, beyond keeping the point in a set.
+        Whether the map adds a penalty to the objective, not only a constraint.
     """
 
     prox: ScalarFunction = staticmethod(nothing)
@@ -152,7 +152,7 @@ class Proximal:
     has_penalty: bool = False
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether two maps are of one kind and have the same parameters."""
+        """Return whether two maps have the same class and the same parameters."""
         if type(self) is not type(other):
             return NotImplemented
         mine, others = vars(self), vars(other)
@@ -164,7 +164,7 @@ class Proximal:
         return hash((type(self), *[v for v in vars(self).values() if isinstance(v, float)]))
 
     def parameters(self, shape: tuple[int, ...], dtype: DType) -> Parameters:
-        """Return what the scalar functions take last: flat arrays and scalars, in this order."""
+        """Return the last arguments of the scalar functions: flat arrays, and scalars."""
         return (), ()
 
     @property
@@ -173,14 +173,14 @@ class Proximal:
         return True
 
     def penalty(self, x: np.ndarray) -> float:
-        """Return what is added to the objective: the costs of all coordinates."""
+        """Return the penalty: the sum of the costs of all coordinates."""
         if not self.has_penalty:
             return 0.0
         arrays, scalars = self.parameters(x.shape, np.dtype(np.float64))
         return float(np.sum(self.cost(x.reshape(-1).astype(np.float64), *arrays, *scalars)))
 
     def feasible(self, x: np.ndarray) -> np.ndarray:
-        """Return the point of the domain that is nearest to ``x``, as a new array."""
+        """Return a new array: the point of the domain that is nearest to ``x``."""
         return np.array(x)
 
     def within(self, box: Box) -> Proximal:
@@ -197,14 +197,14 @@ class Proximal:
 
 
 def _same(a: object, b: object) -> bool:
-    """Tell whether two parameters of a map are equal: numbers, arrays, or tuples of them."""
+    """Return whether two parameters of a map are equal: numbers, arrays, or tuples of them."""
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
     return a is b or bool(np.array_equal(a, b))  # type: ignore[arg-type]
 
 
 def flat(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """Return one number for each coordinate of parameters of a shape."""
+    """Return a flat array with one number for each coordinate of parameters of a shape."""
     try:
         return np.broadcast_to(value, shape).flatten()
     except ValueError:
@@ -300,7 +300,7 @@ class Box(Proximal):
         object.__setattr__(self, "hi", hi)
 
     def project(self, x: np.ndarray) -> None:
-        """Clip ``x``, in place, to the bounds as a step in its dtype respects them."""
+        """Clip ``x`` in place to the bounds, rounded to its dtype as in a step."""
         arrays, scalars = self.parameters(x.shape, x.dtype)
         lo, hi = scalars or (wall.reshape(x.shape) for wall in arrays)
         np.clip(x, lo, hi, out=x)
@@ -310,11 +310,11 @@ class Box(Proximal):
         return Domain(self.lo, self.hi)
 
     def leaves_free(self) -> bool:
-        """Tell whether there is a coordinate that the bounds do not fix."""
+        """Return whether the bounds leave at least one coordinate free."""
         return bool((self.lo < self.hi).any())
 
     def parameters(self, shape: tuple[int, ...], dtype: DType) -> Parameters:
-        """Return the bounds, rounded inwards: scalars where both are, else flat arrays."""
+        """Return the bounds, rounded inwards: as scalars if both are, otherwise as flat arrays."""
         lo, hi = round_inwards(self.lo, self.hi, dtype)
         if lo.ndim == 0:
             return (), (float(lo), float(hi))
@@ -349,7 +349,7 @@ class _Bounded(Proximal):
         if not any(arrays):
             return (), scalars[0] + scalars[1]
         n = int(np.prod(shape))
-        # Those that stay scalars come after the arrays; only constants may.
+        # Only the constants may stay scalars, which come after the arrays.
         fields = len(scalars[1]) - len(getattr(self._first, "constants", ()))
         columns = [
             *arrays[0],
@@ -384,10 +384,10 @@ def NonNegative() -> Box:  # noqa: N802, it stands for a class of problems
 
 
 def round_inwards(lo: np.ndarray, hi: np.ndarray, dtype: DType) -> tuple[np.ndarray, np.ndarray]:
-    """Round bounds to ``dtype``, inwards: a point within the rounded ones is within the given ones.
+    """Round bounds to ``dtype``, inwards, so that the rounded bounds imply the given ones.
 
-    If no number of the dtype lies between them, both become the nearest one. Bounds beyond all
-    finite numbers of the dtype are refused.
+    If no number of the dtype lies between the bounds, both become the nearest one. Bounds beyond
+    all finite numbers of the dtype raise an error.
     """
     lo, hi = np.broadcast_arrays(lo, hi)
     with np.errstate(over="ignore"):

@@ -18,19 +18,19 @@ from .tying import NEWTON_STEPS, NonSeparable, newton_step, rise
 
 
 def group_alone(v, r, lam):
-    """Return the norm that is left of a coordinate."""
+    """Return the norm that a coordinate alone would keep."""
     return abs(v) - lam * r
 
 
 def group_terms(v, r, s, lam):
-    """Sum up squares and slopes."""
+    """Return a coordinate's square and slope."""
     denominator = s + lam * r
     w = v / denominator
     return w * w, w**2 / denominator
 
 
 def group_advance(s, squares, slope, lam):
-    """Step towards the norm of what is left; a group with too small a one stays at 0."""
+    """Return the next norm of the group; a group that the penalty removes stays at 0."""
     return rise(s, sqrt(squares), slope, 1.0)
 
 
@@ -47,9 +47,9 @@ class GroupL2(NonSeparable):
     lam : float
         Weight of the penalty, at least 0.
     groups : array_like of int or sequence of arrays of int
-        A label for each element of the array, or a sequence with the flat indices of each group;
-        elements in no group are not penalised. Groups do not overlap. Labels are a flat sequence,
-        or a NumPy array of the shape of the parameters; every label is that of a group, -1 too.
+        A label for each element of the array, or a sequence with the flat indices of each group.
+        Labels are a flat sequence, or a NumPy array with the shape of the parameters. Each label,
+        even -1, denotes a group. Groups do not overlap. Elements in no group are not penalised.
 
     Notes
     -----
@@ -87,7 +87,7 @@ class GroupL2(NonSeparable):
             raise ValueError(f"GroupL2.lam is {lam!r}, expected a finite number >= 0")
         self.lam = float(lam)
         self.groups, self._labels = _read_groups(groups)
-        # Of labels that are no flat array.
+        # The shape of labels that are not flat.
         self._shape = np.shape(groups) if self._labels is not None and np.ndim(groups) > 1 else None
 
     @property
@@ -113,11 +113,11 @@ class GroupL2(NonSeparable):
         with np.errstate(over="ignore"):
             weights = np.maximum(self.lam * r[members].astype(np.float64), np.finfo(float).tiny)
         vm = v[members]
-        # The norm s of what is left is the root of norm(v / (s + lam r)) = 1. One over that norm is
-        # concave in s, so Newton's method rises to the root from below.
+        # The norm s of the result solves norm(v / (s + lam r)) = 1. One over that norm is concave
+        # in s, so Newton's method approaches the root from below.
         s = np.zeros(count)
         np.maximum.at(s, labels, np.abs(vm) - weights)
-        scale = np.zeros(count)  # of s, whose inverse may underflow
+        scale = np.zeros(count)  # units of s, because its inverse may underflow
         np.maximum.at(scale, labels, np.abs(vm))
         for _ in range(NEWTON_STEPS):
             denominators = s[labels] + weights
@@ -143,7 +143,7 @@ class GroupL2(NonSeparable):
         return self.lam * unit * float(_norms(values / unit, labels, count).sum())
 
     def parameters(self, shape: tuple[int, ...], dtype: DType) -> Parameters:
-        """Return nothing, if the groups fit the shape."""
+        """Return no parameters, after checking that the groups fit the shape."""
         self._check(int(np.prod(shape)))
         if self._shape is not None and self._shape != tuple(shape):
             raise ValueError(
@@ -168,9 +168,9 @@ class GroupL2(NonSeparable):
 
 
 def _read_groups(groups: ArrayLike) -> tuple[tuple[np.ndarray, np.ndarray, int], int | None]:
-    """Return the label of each member, its flat index and how many groups there are.
+    """Return each grouped element's label and flat index, and the number of groups.
 
-    And how many labels were given, if groups were given by labels.
+    Then, for groups given by labels, the number of labels; else None.
     """
     count = None
     if isinstance(groups, Sequence) and groups and np.ndim(groups[0]) == 1:

@@ -13,10 +13,10 @@ from ..scalar import geometric, soft, times
 from .base import Domain, Parameters, Proximal, flat
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-# The scalar functions here are maths, as rules are: they have no one type, and no literals.
+# Scalar functions have no one type and no literals, as rules have none.
 
 
-# -- scalar functions: the map, k maps in a row, the subgradient nearest to zero, the cost ---------
+# -- scalar functions: the map, k maps in sequence, the subgradient nearest to zero, the cost ------
 
 
 def soft_threshold(x, rate, l1):
@@ -30,7 +30,7 @@ def shrink(x, rate, l2, one):
 
 
 def soft_threshold_and_shrink(x, rate, l1, l2, one):
-    """First the one, then the other."""
+    """Soft-threshold, then shrink."""
     return shrink(soft_threshold(x, rate, l1), rate, l2, one)
 
 
@@ -45,30 +45,30 @@ def shrink_repeated(k, x, rate, l2, one):
 
 
 def elastic_repeated(k, x, rate, l1, l2, one):
-    """Shrink k times, and meanwhile move towards zero by less and less."""
+    """Shrink k times, each time after a soft threshold."""
     power, total = geometric(shrink(one, rate, l2, one), k)
     return soft(power * x, times(times(rate, l1), total))
 
 
 def l1_gradient(x, g, l1):
-    """With ``l1 * abs(x)``: at zero, every slope from -l1 to l1 is a subgradient."""
+    """Add the penalty ``l1 * abs(x)``: at zero, each slope from -l1 to l1 is a subgradient."""
     zero = l1 - l1
     slope = l1 if x > zero else -l1
     return soft(g, l1) if x == zero else g + slope
 
 
 def l1_gradients(x, g, l1):
-    """Do the same for arrays."""
+    """Compute `l1_gradient` for arrays."""
     return np.where(x == 0, g - np.clip(g, -l1, l1), g + l1 * np.sign(x))
 
 
 def l2_gradient(x, g, l2, one):
-    """With ``l2 / 2 * x**2``."""
+    """Add the penalty ``l2 / 2 * x**2``."""
     return g + l2 * x
 
 
 def elastic_gradient(x, g, l1, l2, one):
-    """With both."""
+    """Add both penalties."""
     return l1_gradient(x, g + l2 * x, l1)
 
 
@@ -83,11 +83,11 @@ def l2_cost(x, l2, one):
 
 
 def elastic_cost(x, l1, l2, one):
-    """Return the sum of both."""
+    """Return the sum of both penalties."""
     return l1_cost(x, l1) + l2_cost(x, l2, one)
 
 
-# A method's own penalty (such as weight decay) beside that of the map: its l1 and l2 come last.
+# A method's own penalty, such as weight decay, in addition to that of the map: l1, l2 come last.
 
 
 @cache
@@ -118,7 +118,7 @@ class _Penalty(Proximal):
 
     is_projection = False
     has_penalty = True
-    # What the scalar functions take after the fields.
+    # Constant arguments of the scalar functions, after the fields.
     constants: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class _Penalty(Proximal):
         return tuple(flat(type(self).__name__, value, shape) for value in values), self.constants
 
     def domain(self) -> Domain | None:
-        """Return the penalty; None if it differs from coordinate to coordinate."""
+        """Return the penalty, or None if it differs between coordinates."""
         l1, l2 = self._weights
         return Domain(l1=l1, l2=l2) if isinstance(l1, float) and isinstance(l2, float) else None
 

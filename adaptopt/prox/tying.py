@@ -1,8 +1,8 @@
-"""Proximal maps that tie coordinates together, in the metric of the step's own rates.
+"""Proximal maps that tie coordinates together, in the metric of the step's rates.
 
-A Euclidean projection after an adaptive step solves another problem and loses the method's
-guarantee. These solve the right one: they minimise ``penalty(u) + sum((u - x)**2 / (2 * rates))``.
-All arithmetic is float64.
+A Euclidean projection after an adaptive step solves another problem, and the method loses its
+guarantee. These maps minimise ``penalty(u) + sum((u - x)**2 / (2 * rates))``, which is the right
+problem. All arithmetic is float64.
 """
 
 from __future__ import annotations
@@ -18,53 +18,53 @@ from ..scalar import ScalarFunction
 from .base import Box, Parameters, Proximal
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-# The functions of numbers have no one type.
+# Scalar functions have no one type.
 
-# Newton's method on a concave increasing function rises to the root in some ten steps.
+# Newton's method on a concave increasing function reaches the root from below in about ten steps.
 NEWTON_STEPS = 100
 
-# Rates are kept so far from 0, where the largest is about 1: quotients by them are finite.
+# The least rate, relative to a largest of about 1: quotients by rates are then finite.
 LEAST_RATE = 1e-200
 
-# Splits a float64 number into two of half as many bits, whose products are exact (Dekker 1971).
+# Splits a float64 number into two with half as many bits, whose products are exact (Dekker 1971).
 HALVES = 2.0**27 + 1.0
 
 
 def newton_step(norm, slope, bound):
-    """Step towards ``norm == bound``, by ``1 / norm``, which is concave and nearly linear."""
+    """Return Newton's step for ``1 / norm == 1 / bound``: 1 / norm is concave and nearly linear."""
     return (norm / bound - 1.0) * norm**2 / slope
 
 
 def rise(theta, norm, slope, bound):
-    """Return the next multiplier, where the norm is still too large."""
+    """Return the next multiplier if the norm is still too large."""
     return theta + newton_step(norm, slope, bound) if norm > bound else theta
 
 
-# -- functions of a map: those of arrays and of numbers, on any device -----------------------------
+# -- scalar functions of the maps, for the host and for devices ------------------------------------
 
-# The multiplier is at least what each coordinate alone asks for. From there on no coordinate is
-# larger than the bound on all: squares do not overflow, and sums do not cancel.
+# The iteration starts at the largest multiplier that any single coordinate needs. From there on no
+# coordinate exceeds the common bound, so that squares do not overflow and sums do not cancel.
 
 
 def simplex_alone(v, r, total):
-    """Return the multiplier that leaves ``total`` of a coordinate, or the number just below."""
+    """Return the multiplier that reduces a coordinate to ``total``, rounded down."""
     tau = (v - total) / r
     return tau - 4e-16 * abs(tau)
 
 
 def simplex_terms(v, r, tau, total):
-    """Sum up what is positive."""
+    """Return a coordinate and its rate if the coordinate is positive, else zeros."""
     u = v - tau * r
     return (u, r) if u > 0.0 else (0.0, 0.0)
 
 
 def simplex_advance(tau, u, r, total):
-    """Michelot (1986): the multiplier for which those that are positive sum up to ``total``."""
+    """Michelot (1986): the multiplier for which the positive coordinates sum to ``total``."""
     return tau + (u - total) / r if r > 0.0 else tau
 
 
 def simplex_result(v, r, tau, a, total):
-    """Return what is positive, else 0; the sum is right for certain."""
+    """Return the positive part, scaled so that the sum is exactly ``total``."""
     u = v - tau * r
     return u * (total / a) if u > 0.0 else 0.0
 
@@ -80,29 +80,29 @@ def ball_shrunk(v, r, theta):
 
 
 def ball_slope(u, r, theta):
-    """Return what a coordinate adds to the slope of the squared norm."""
+    """Return the contribution of a coordinate to the slope of the squared norm."""
     return u**2 * r / (1.0 + theta * r)
 
 
 def ball_terms(v, r, theta, radius):
-    """Sum up squares and slopes, in units of the radius."""
+    """Return a coordinate's square and slope, in units of the radius."""
     u = ball_shrunk(v, r, theta) / radius
     return u * u, ball_slope(u, r, theta)
 
 
 def ball_advance(theta, squares, slope, radius):
-    """Step towards the sphere."""
+    """Return the next multiplier, closer to the sphere."""
     return rise(theta, sqrt(squares), slope, 1.0)
 
 
 def ball_result(v, r, theta, squares, radius):
-    """Return the coordinate, on the sphere for certain."""
+    """Return the coordinate, scaled so that the point is within the ball."""
     u, norm = ball_shrunk(v, r, theta), sqrt(squares)
     return u / norm if norm > 1.0 else u
 
 
 def anything(v, r, number):
-    """Return a bound for roots of which none is known."""
+    """Return minus infinity: no bound for the root is known."""
     return -math.inf
 
 
@@ -120,7 +120,7 @@ class NonSeparable(Proximal):
     ``alone(v, r, number) -> theta``
         A lower bound of the root, from one coordinate; ``theta`` starts at the largest.
     ``terms(v, r, theta, number) -> (a, b)``
-        What a coordinate adds to the two sums.
+        The contributions of a coordinate to the two sums.
     ``advance(theta, a, b, number) -> theta``
         The next multiplier; at the root, it does not rise.
     ``result(v, r, theta, a, number) -> x``
@@ -137,7 +137,7 @@ class NonSeparable(Proximal):
     result: ScalarFunction | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to change a map: equality and hash go by its parameters."""
+        """Refuse to change a map, because equality and hash depend on its parameters."""
         if name in vars(self):
             kind = type(self).__name__
             raise AttributeError(f"{kind}.{name} cannot be assigned to, expected a new {kind}(...)")
@@ -145,7 +145,7 @@ class NonSeparable(Proximal):
 
     @property
     def has_device_kernel(self) -> bool:
-        """Whether the functions above are there."""
+        """Whether the map has the functions above."""
         return self.terms is not None
 
     @property
@@ -154,15 +154,15 @@ class NonSeparable(Proximal):
         raise NotImplementedError
 
     def most_steps(self, size: int) -> int:
-        """Return how often ``theta`` rises at most."""
+        """Return the largest number of times that ``theta`` rises."""
         return NEWTON_STEPS
 
     def tied(self, size: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the coordinates of all groups, None for all, and where each group starts."""
+        """Return the coordinates by group, None for all of them, and where each group starts."""
         return None, np.array([0, size], np.int64)
 
     def within(self, box: Box) -> Proximal:
-        """Refuse: the projection onto the intersection is not one projection after the other."""
+        """Raise an error: one projection after the other is not the projection onto both."""
         raise ValueError(
             f"bounds are given with {type(self).__name__}, expected one of them: clipping after "
             "a map that ties coordinates together is not the projection onto both"
@@ -184,9 +184,9 @@ class Simplex(NonSeparable):
     .. math:: x_i = \max(v_i - \tau r_i, 0), \qquad \sum_i x_i = \text{total},
 
     which is the projection in the metric of these rates, not the Euclidean one. Newton's method
-    finds :math:`\tau` from below, each time among the coordinates that are still positive. The
-    multiplier is kept in two float64 numbers, because a point may be many orders of magnitude
-    larger than its total.
+    approaches :math:`\tau` from below. Each step uses the coordinates that are still positive. Two
+    float64 numbers hold :math:`\tau`, because the point may be many orders of magnitude larger than
+    its total.
 
     References
     ----------
@@ -218,11 +218,11 @@ class Simplex(NonSeparable):
         return self.total
 
     def most_steps(self, size: int) -> int:
-        """Return how often the multiplier rises: each time one coordinate less is positive."""
+        """Return the largest number of steps: each leaves at least one positive coordinate less."""
         return size + 1
 
     def parameters(self, shape: tuple[int, ...], dtype: DType) -> Parameters:
-        """Return nothing, if ``dtype`` has such a total."""
+        """Return no parameters, after checking that ``dtype`` can represent the total."""
         check_fits("Simplex.total", self.total, dtype)
         return (), ()
 
@@ -231,14 +231,14 @@ class Simplex(NonSeparable):
         if not x.size:
             return x
         r = _metric(rates)
-        # A power of two, for numbers near the largest: sums and products of halves stay finite.
+        # Scale by a power of two, so that sums and products stay finite for the largest numbers.
         unit = -math.frexp(max(float(np.max(np.abs(x))), self.total))[1]
         v, total = np.ldexp(x.ravel().astype(np.float64), unit), math.ldexp(self.total, unit)
         tau, rest, before = float(np.max((v - total) / r)), 0.0, None
         for _ in range(self.most_steps(v.size) + 1):
             u = _above(v, r, tau, rest)
             positive = u > 0.0
-            if not positive.any():  # rounding of tau hides the largest
+            if not positive.any():  # tau was rounded up beyond the largest
                 positive = u / r == np.max(u / r)
             rest += (float(u[positive].sum()) - total) / float(r[positive].sum())
             tau, rest = tau + rest, rest - ((tau + rest) - tau)
@@ -246,7 +246,7 @@ class Simplex(NonSeparable):
                 break
             before = positive
         u = np.maximum(_above(v, r, tau, rest), 0.0)
-        if not u.any():  # total is nothing beside the point
+        if not u.any():  # total is negligible relative to the point
             u = positive * r
         projected: np.ndarray = (u * (self.total / float(u.sum()))).reshape(x.shape)
         return projected
@@ -323,7 +323,7 @@ class L2Ball(NonSeparable):
 
 
 def _metric(rates: np.ndarray) -> np.ndarray:
-    """Return flat rates with about 1 for the largest, none of them 0 or infinite."""
+    """Return flat rates, scaled so that the largest is about 1 and none is 0 or infinite."""
     r = rates.flatten().astype(np.float64)
     infinite = np.isinf(r)
     if infinite.any():
@@ -333,7 +333,7 @@ def _metric(rates: np.ndarray) -> np.ndarray:
 
 
 def _above(v: np.ndarray, r: np.ndarray, tau: float, rest: float) -> np.ndarray:
-    """Return ``v - (tau + rest) * r``, to its last digits though ``v`` is much larger."""
+    """Return ``v - (tau + rest) * r``, accurate to the last digits even if ``v`` is much larger."""
     product = tau * r
     high, a_high = HALVES * r, HALVES * tau
     high, a_high = high - (high - r), a_high - (a_high - tau)

@@ -19,14 +19,15 @@ class Sums:
     Attributes
     ----------
     origin : ndarray, flat
-        The first point. Sums are of differences from it, so that a distant origin costs no digits.
+        The first point. Points are measured from it, so that sums lose no digits if it is far from
+        zero.
     moved : ndarray, flat
         Sum of ``x - origin``.
     gradient_sum, squared_gradients : ndarray, flat
         Sums of ``g`` (z) and of ``g * g`` (AdaGrad's G).
     totals : ndarray, shape (5,)
-        Sums over rounds and coordinates of ``g * (x - origin)``, ``abs(x)`` and ``x * x`` (the last
-        two make any elastic net); the sum of ``f``; and the number of rounds.
+        Sums over rounds and coordinates of ``g * (x - origin)``, ``abs(x)`` and ``x * x`` (any
+        elastic net follows from the last two); the sum of ``f``; and the number of rounds.
     """
 
     origin: np.ndarray
@@ -42,13 +43,13 @@ class Sums:
         return cls(x.astype(np.float64).reshape(-1), moved, z, G, np.zeros(5))
 
     def add(self, x: np.ndarray, f: float, g: np.ndarray) -> None:
-        """Add a round; an interrupt finds all of it added, or nothing."""
+        """Add a round. If interrupted, it is added completely or not at all."""
         form = "float32" if x.dtype == g.dtype == np.float32 else "float64"
         x, g = (np.ascontiguousarray(array, form).reshape(-1) for array in (x, g))
         count_kernel(form)(x, g, f, self.memory(np.empty(3 * LANES)))
 
     def memory(self, lanes: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the arrays that a kernel adds a round to."""
+        """Return the arrays to which a kernel adds a round."""
         sums = self.origin, self.moved, self.gradient_sum, self.squared_gradients
         return *sums, lanes, self.totals
 
@@ -68,7 +69,7 @@ class Sums:
         return int(self.totals[4])
 
     def copy(self) -> Sums:
-        """Return a copy that shares nothing."""
+        """Return a copy with its own arrays."""
         return deepcopy(self)
 
     def average(self) -> np.ndarray:
@@ -81,13 +82,13 @@ class Sums:
         return self.linear - float((self.gradient_sum * (u - self.origin)).sum())
 
     def worst_regret(self, domain: Domain) -> float:
-        """Return the largest linearised regret over a domain, with its penalty in every loss."""
+        """Return the largest linearised regret over a domain; its penalty is added to each loss."""
         z, weight, (lo, hi, l1, l2) = self.gradient_sum, self.rounds, domain
         _, absolute, squares, _, _ = self.totals.tolist()
         u = _best_response(z, lo, hi, weight * l1, weight * l2)
         if not np.isfinite(u).all():
             return math.inf
-        with np.errstate(over="ignore", invalid="ignore"):  # of bounds near the largest number
+        with np.errstate(over="ignore", invalid="ignore"):  # from bounds near the largest number
             penalty = l1 * (absolute - weight * float(np.abs(u).sum()))
             penalty += 0.5 * l2 * (squares - weight * float((u * u).sum()))
             regret = self.linearised_regret(u) + penalty
@@ -107,10 +108,10 @@ def gap(x: np.ndarray, f: float, g: np.ndarray, domain: Domain) -> float:
 def _best_response(
     z: np.ndarray, lo: float | np.ndarray, hi: float | np.ndarray, l1: float, l2: float
 ) -> np.ndarray:
-    """Minimise ``z u + l1 |u| + l2 u^2 / 2`` over ``lo <= u <= hi``, each coordinate alone.
+    """Minimise ``z u + l1 |u| + l2 u^2 / 2`` over ``lo <= u <= hi`` for each coordinate.
 
-    In one dimension the constrained minimiser of a convex function is the unconstrained one,
-    clipped; if there is none, it lies at infinity.
+    In one dimension the constrained minimiser of a convex function is the clipped unconstrained
+    one. If there is no unconstrained minimiser, it counts as infinite.
     """
     downhill = np.sign(z) * np.maximum(np.abs(z) - l1, 0.0)
     with np.errstate(divide="ignore", over="ignore"):

@@ -1,4 +1,4 @@
-"""The rounds of online play: points, losses and gradients, or their sums."""
+"""The rounds of online optimisation: points, losses and gradients, or their sums."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..arrays import read_array, read_real
 from ..prox.base import Box
 from .certificate import Sums
 
-# The course is kept at rounds whose ratio is at least this, four for each doubling: evenly in the
-# logarithm, where an exponent is fitted, and few enough to forget about.
+# The regret is recorded at rounds whose ratio is at least this: four records per doubling. They are
+# evenly spaced in the logarithm, as the fit of an exponent needs, and take little memory.
 SPACING = 2.0**0.25
 
 
 class Rounds:
-    """Points, losses and gradients of all rounds as sums, and at some rounds the regret.
+    """Sums over the points, losses and gradients of all rounds, and the regret at some rounds.
 
     The parameters are those of `Tracker`, which computes the regret.
     """
@@ -55,13 +55,13 @@ class Rounds:
         Parameters
         ----------
         x : array_like
-            The point played: finite, of any one shape.
+            The point played: finite, with the same shape in all rounds.
         f : float
-            The loss revealed there.
+            The loss at ``x``.
         g : array_like
-            A (sub)gradient of the loss there, of the shape of ``x``.
+            A (sub)gradient of the loss at ``x``, of the same shape.
         comparator : float, optional
-            Loss of the comparator in this round: ``f_t(u)`` if it is fixed, ``f_t(u_t)`` if it
+            The loss of the comparator in this round: ``f_t(u)`` if it is fixed, ``f_t(u_t)`` if it
             moves.
 
         Raises

@@ -14,37 +14,37 @@ from ..methods.adagrad import adagrad_bound
 from ..prox.base import Domain
 from .rounds import Rounds, read_finite, read_number, read_positive
 
-# An exponent is fitted over the last two decades: what comes before is the way from the start.
+# An exponent is fitted over the last two decades, without the transient at the start.
 FITTED = 0.01
-# L-BFGS-B goes on until rounding stops it.
+# L-BFGS-B continues until rounding stops it.
 PRECISELY = {"ftol": 0.0, "gtol": 1e-14, "maxiter": 100_000, "maxfun": 1_000_000, "maxcor": 30}
 
 
 class Tracker(Rounds):
-    r"""Record online convex play; compute its regret, and bounds on it.
+    r"""Follow online convex optimisation: compute its regret, and bounds on it.
 
     Parameters
     ----------
     domain : Box, optional
-        Set of the comparators, such as ``Box(-1, 1)``; by default the whole space. Points may
-        be played outside.
+        The set of comparators, such as ``Box(-1, 1)``. By default the whole space. The points
+        played may lie outside.
     lr : float, optional
         AdaGrad's learning rate, greater than 0, for `adagrad_bound`.
     window : int, default 0
         Number of last rounds, at least 0, whose regret is kept for `windowed_regret`.
     keep : bool, default False
-        Keep every point, loss and gradient: `points`, `losses` and `gradients`. If False, memory
-        grows with the logarithm of the rounds only: `course` has four rounds of each doubling.
+        Keep all `points`, `losses` and `gradients`. If False, memory grows only with the logarithm
+        of the number of rounds, because `course` records four rounds per doubling.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above.
+        If an argument is not as described above.
 
     Notes
     -----
-    All sums are float64, whatever the dtype of points and gradients. The bounds hold for convex
-    losses and exact (sub)gradients, up to rounding.
+    All sums are float64, for points and gradients of any dtype. The bounds hold for convex losses
+    and exact (sub)gradients, up to rounding.
 
     References
     ----------
@@ -57,7 +57,7 @@ class Tracker(Rounds):
 
     Examples
     --------
-    AdaGrad against a coin: the losses are ``g * x`` with a random sign g.
+    AdaGrad against random signs: the losses are ``g * x`` with a random sign g.
 
     >>> import numpy as np, adaptopt as ao
     >>> x, box = np.zeros(1), ao.Box(-1, 1)
@@ -80,20 +80,21 @@ class Tracker(Rounds):
         Parameters
         ----------
         u : array_like, optional
-            The comparator, of the shape of the points; by default the one of the domain against
-            which the regret is largest.
+            The comparator, of the shape of the points. By default the one in the domain with the
+            largest regret.
 
         Returns
         -------
         float
-            Infinite if the worst comparator lies at infinity.
+            Infinite if the regret is unbounded over the domain.
 
         Notes
         -----
         .. math:: R_T(u) = \sum_t f_t(x_t) - f_t(u) \le \sum_t \langle g_t, x_t - u \rangle
 
         for convex losses (Zinkevich 2003, section 2; Hazan 2016, section 3.1). In a box the worst
-        comparator has a closed form: ``lo`` where z > 0, ``hi`` where z < 0.
+        comparator has a closed form, with z the sum of the gradients: ``lo`` where z > 0, ``hi``
+        where z < 0.
         """
         sums = self._played()
         if u is None:
@@ -106,13 +107,13 @@ class Tracker(Rounds):
         Parameters
         ----------
         comparator_loss : float, optional
-            The sum of ``f_t(u)``; by default that of the ``comparator`` given in every round.
+            The sum of ``f_t(u)``. By default the sum of the ``comparator`` losses of all rounds.
 
         Notes
         -----
         .. math:: R_T(u) = \sum_t f_t(x_t) - \sum_t f_t(u)
 
-        (Hazan 2016, chapter 1). It may be negative against a comparator that is not the best.
+        (Hazan 2016, chapter 1). It may be negative if the comparator is not the best one.
         """
         if comparator_loss is None:
             return self.dynamic_regret
@@ -122,9 +123,9 @@ class Tracker(Rounds):
     def dynamic_regret(self) -> float:
         """The sum of ``f_t(x_t) - f_t(u_t)`` over the comparators given in every round.
 
-        Against a comparator that moves it may have to grow linearly, since it is at least what the
-        moves cost (Zinkevich 2003, theorem 2: the bound has the length of the comparator's path in
-        it). If the comparator was the same in all rounds, it is the regret.
+        Against a comparator that moves, linear growth may be unavoidable: the bound contains the
+        length of the comparator's path (Zinkevich 2003, theorem 2). If the comparator is the same
+        in all rounds, this is the regret.
         """
         if self._compared < self.rounds:
             raise ValueError(
@@ -134,7 +135,7 @@ class Tracker(Rounds):
         return self.cumulative_loss - self._comparator
 
     def windowed_regret(self, w: int | None = None) -> float:
-        """Return the regret of the last ``w`` rounds against the comparators given in them.
+        """Return the regret of the last ``w`` rounds against their comparators.
 
         Parameters
         ----------
@@ -164,14 +165,14 @@ class Tracker(Rounds):
         x0 : array_like, optional
             Starting point; by default `average`.
         bounds : Bounds or sequence of pairs, optional
-            SciPy's; by default the domain.
+            Bounds as SciPy takes them. By default the domain.
 
         Returns
         -------
         u : ndarray
             The best point found, of the shape of ``x0``.
         value : float
-            The mean loss there.
+            The mean loss at ``u``.
         """
         from scipy.optimize import Bounds, minimize
 
@@ -189,19 +190,19 @@ class Tracker(Rounds):
         return found.x.reshape(start.shape), float(found.fun)
 
     def regret_of(self, fun: Callable[..., Any], u: ArrayLike | None = None) -> float:
-        """Return the regret against a fixed point, from the mean loss as a function of it.
+        """Return the regret against a fixed point, given the mean loss as a function of the point.
 
         Parameters
         ----------
         fun : callable
-            The mean of the rounds' losses as a function of the point: ``fun(u) -> mean loss``, or
-            ``-> (mean loss, gradient)``.
+            The mean loss of the rounds as a function of the point: ``fun(u) -> mean loss`` or
+            ``fun(u) -> (mean loss, gradient)``.
         u : array_like, optional
-            The comparator; by default `best_fixed`, which needs the gradient.
+            The comparator. By default the result of `best_fixed`, which needs the gradient.
 
         Notes
         -----
-        It is ``cumulative_loss - rounds * fun(u)``.
+        The result is ``cumulative_loss - rounds * fun(u)``.
         """
         if u is None:
             _, value = self.best_fixed(fun)
@@ -224,14 +225,14 @@ class Tracker(Rounds):
             best for the largest diameter, ``max(D) / sqrt(2)``.
         diameters : array_like, optional
             D, the largest distance of the points from the comparator: one number, or one for each
-            coordinate; by default the widths of the domain.
+            coordinate. By default the widths of the domain.
         eps : float, default 0.0
-            AdaGrad's.
+            AdaGrad's ``eps``.
 
         Returns
         -------
         float
-            A bound on `linearised_regret`, and so on the regret, against every comparator within
+            A bound on `linearised_regret`, and so on the regret, for every comparator within
             ``diameters``.
 
         Notes
@@ -242,9 +243,9 @@ class Tracker(Rounds):
             \qquad
             \eta = D / \sqrt{2}: \quad R_T \le \sqrt{2} D \sum_i \sqrt{G_i}
 
-        Duchi, Hazan & Singer (2011), theorem 5 and corollary 6, coordinate by coordinate, which
-        needs the last accumulator only. That eps adds its own term is not in the paper: a step
-        divided by ``sqrt(G) + eps`` is one in that metric.
+        Duchi, Hazan & Singer (2011), theorem 5 and corollary 6, applied to each coordinate. The
+        bound needs only the last accumulator. The term with eps is not in the paper: it follows
+        because a step divided by ``sqrt(G) + eps`` is a step in that metric.
         """
         G = self._played().squared_gradients
         D = self._widths() if diameters is None else self._spread("diameters", diameters)
@@ -265,13 +266,13 @@ class Tracker(Rounds):
         Parameters
         ----------
         l1, l2 : float, default 0.0
-            At least 0. Weights of the penalty ``phi(x) = l1 |x| + l2 x^2 / 2``, which each round's
-            objective has besides the loss played, and whose gradient is not in ``g``.
+            Weights, at least 0, of the penalty ``phi(x) = l1 |x| + l2 x^2 / 2``. It is a part of
+            each round's objective, and its gradient is not included in ``g``.
 
         Returns
         -------
         float
-            Infinite if neither the domain nor the penalty bounds it.
+            Infinite if neither the domain nor the penalty gives a bound.
 
         Notes
         -----
@@ -280,15 +281,15 @@ class Tracker(Rounds):
             F(\bar x_T) - F^* \le \frac{1}{T} \Big[ \sum_t \langle g_t, x_t \rangle
             + \sum_t \phi(x_t) - \min_{u} \big( \langle z, u \rangle + T \phi(u) \big) \Big]
 
-        for ``F = f + phi`` if the loss is the same convex f in every round (Hazan 2016,
-        chapter 9; Jensen's inequality and `linearised_regret`); without penalty it is
-        ``linearised_regret() / T``. It holds for the best point played too, since that is no worse
-        than the mean. It asks nothing of the method that played. The inner
-        minimum is one of a convex, piecewise quadratic function of each coordinate: the soft
-        threshold of ``-z`` at ``T l1`` over ``T l2``, clipped to the domain.
+        Here ``F = f + phi``, and the loss is the same convex f in all rounds. The bound follows
+        from Jensen's inequality and `linearised_regret` (Hazan 2016, chapter 9). Without penalty it
+        is ``linearised_regret() / T``. It holds for every method, and also for the best point
+        played, which is at least as good as the mean. The inner minimum is that of a convex,
+        piecewise quadratic function of each coordinate. It lies at the soft threshold of ``-z`` at
+        ``T l1``, divided by ``T l2`` and clipped to the domain.
 
-        If the losses differ, it bounds the mean regret, and the average's gap only in expectation
-        over independent draws.
+        If the losses differ, the result bounds the mean regret. It then bounds the objective of the
+        average only in expectation over independent draws.
         """
         sums = self._played()
         for name, value in (("l1", l1), ("l2", l2)):
@@ -299,13 +300,13 @@ class Tracker(Rounds):
     # -- growth ------------------------------------------------------------------------------------
 
     def course(self) -> dict[str, np.ndarray]:
-        """Return the course of the regret, at four rounds of each doubling and at the last.
+        """Return the regret over time, at four rounds per doubling and at the last round.
 
         Returns
         -------
         dict of str to ndarray
-            The rounds ``t``; ``regret`` against the comparators given until then (NaN if a round
-            had none); and ``linearised``, the largest linearised regret.
+            The rounds ``t``; ``regret`` against the comparators up to then, or NaN if one was
+            missing; and ``linearised``, the largest linearised regret.
         """
         self._played()
         now = self._now()
@@ -314,7 +315,7 @@ class Tracker(Rounds):
         return {"t": np.array(t), "regret": np.array(regret), "linearised": np.array(linearised)}
 
     def growth(self, of: str | None = None, *, since: int | None = None) -> float:
-        """Return the exponent a of the growth of the regret, like ``T**a``.
+        """Return the exponent a of the regret's growth, which is like ``T**a``.
 
         Parameters
         ----------
@@ -327,10 +328,10 @@ class Tracker(Rounds):
         Returns
         -------
         float
-            The slope of the least-squares line through the logarithms of the course, over rounds
-            where it is positive and finite; NaN if these are fewer than three. 0.5 is the rate of
-            AdaGrad's bound, and the best possible for convex losses (Hazan 2016, theorem 3.2); 1 is
-            that of a player that does not learn.
+            The slope of the least-squares line through the logarithms of the recorded values that
+            are positive and finite, or NaN if there are fewer than three. AdaGrad's bound has 0.5,
+            the best possible exponent for convex losses (Hazan 2016, theorem 3.2). A player that
+            does not learn has 1.
         """
         course = self.course()
         if of is None:
