@@ -16,9 +16,9 @@ from . import arrays
 from .arrays import Array, DType, aligned, storage
 from .cuda.libraries import is_on_device as is_on_device
 from .kernels.averages import average_kernel
+from .kernels.batch_rows import RowSums
 from .kernels.idle import CatchUp
 from .kernels.reductions import SumOfSquares, norm_kernel
-from .kernels.row_sums import RowSums
 from .kernels.step import DenseStep, Layout, rate_kernel
 from .kernels.table import RowStep
 from .prox.base import Proximal
@@ -227,7 +227,7 @@ class Backend(Protocol):
         """Return what brings rows up to a step; see `kernels.idle.CatchUp`."""
 
     def row_sums(self, gradient: str, number: str) -> Kernel:
-        """Return what sums the gradients of each row; see `kernels.row_sums.RowSums`."""
+        """Return what sums the gradients of each row; see `kernels.batch_rows.RowSums`."""
 
     def prepare(self, kernel: Any, near: Array) -> None:
         """Compile a kernel, so that what a device lacks is said before the first step is taken."""

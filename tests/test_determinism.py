@@ -15,7 +15,7 @@ from methods_table import KERNELS, in_turn
 from methods_table import METHODS as TABLE
 
 import adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 
 METHODS = [ao.AdaGrad(0.1), ao.RMSProp(0.1, centered=True, momentum=0.9, weight_decay=0.1)]
 
@@ -77,7 +77,7 @@ def test_a_coordinate_alone_equals_the_coordinate_in_its_array(method, dtype, st
 
 THREADS = """
 import hashlib, sys, numba, numpy as np, adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 n = THREADED_FROM + 3
 rng = np.random.default_rng(0)
 gs = rng.standard_normal((3, n)).astype(np.float32)
@@ -111,7 +111,7 @@ def test_any_number_of_threads_gives_the_same_bits():
 
 TWO_CALLERS = """
 import threading, numpy as np, adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 n = THREADED_FROM + 1
 g = np.random.default_rng(0).standard_normal(n)
 results = []
@@ -140,7 +140,7 @@ def test_python_threads_may_step_at_the_same_time(layer):
 
 FORK = """
 import os, numpy as np, adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 n = THREADED_FROM + 1
 x = np.zeros(n)
 opt = ao.Optimizer(x, ao.AdaGrad(0.1))

@@ -13,9 +13,9 @@ import numpy as np
 from numba import cuda as numba_cuda
 from numba import types
 
+from ..kernels.batch_rows import make_sum_at
 from ..kernels.compile import array_type, inlinable, memoised, number_type, tuple_of
 from ..kernels.idle import make_gap, make_idle_rate, make_missed, make_missed_by_row
-from ..kernels.row_sums import make_sum_at
 from ..kernels.step import READ, Layout, make_coordinate, step_parts, step_types
 from ..kernels.table import LANES, make_row_rate, make_square, scale_for
 from ..kernels.tuples import gather, scatter

@@ -17,10 +17,10 @@ from numba import cuda as numba_cuda
 from numba import types
 
 from ..kernels.compile import array_type, inlinable, memoised, tuple_of
-from ..kernels.exact_sums import DIGITS, add_exactly, rounded
 from ..kernels.formats import step_key
-from ..kernels.per_step import make_prepare
+from ..kernels.tuples import make_prepare
 from .arity import taking
+from .exact_sums import DIGITS, add_exactly, rounded
 from .launch import DeviceKernel
 from .reductions import LEAST
 

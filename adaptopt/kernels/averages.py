@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import types
 
-from .compile import array_type, compile_kernel, inlinable, memoised
+from .compile import (
+    Kernel,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+)
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -51,7 +55,7 @@ def make_fold_all():
 
 
 @memoised
-def fold_kernel(form: str) -> Any:
+def fold_kernel(form: str) -> Kernel:
     """Return ``kernel(mean, counts, x, count, eta)`` for arrays ``x`` of a format."""
     fixed = array_type(form).copy(readonly=True)
     counts = types.int64[::1]
@@ -70,7 +74,7 @@ def make_average(moved):
 
 
 @memoised
-def average_kernel(form: str) -> Any:
+def average_kernel(form: str) -> Kernel:
     """Return ``kernel(new, mean, x, weight)`` for arrays ``x`` of a format."""
     means = types.float64[::1]
     fixed = means.copy(readonly=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numba import types
 
-from .compile import array_type, compile_kernel, inlinable, memoised
+from .compile import (
+    Kernel,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+)
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -74,9 +78,8 @@ def count_nothing(x, g, f, memory):
 
 
 @memoised
-def count_kernel(form: str) -> Callable[..., None]:
+def count_kernel(form: str) -> Kernel:
     """Return the kernel for points and gradients of one type."""
     given, wide = array_type(form).copy(readonly=True), types.float64[::1]
     signature = types.void(given, given, types.float64, types.UniTuple(wide, 6))
-    kernel: Callable[..., None] = compile_kernel(make_count, (), signature)
-    return kernel
+    return compile_kernel(make_count, (), signature)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, lru_cache
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
@@ -13,8 +13,16 @@ from numba import config, njit, types
 from numba.extending import intrinsic, overload, register_jitable
 from numba.np.numpy_support import from_dtype
 
+from ..scalar import ScalarFunction
 from .contents import digest, plain, references
 from .disk import enable_cache
+
+# Numba has no types for its types, nor for compiled functions.
+NumbaType: TypeAlias = Any
+Kernel: TypeAlias = Callable[..., Any]
+# A function that returns the plain kernel for its parts: scalar functions and constants.
+Make: TypeAlias = Callable[..., Kernel]
+Parts: TypeAlias = tuple[ScalarFunction | int, ...]
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
@@ -33,23 +41,23 @@ def memoised(make: Maker) -> Maker:
     return cast(Maker, lru_cache(maxsize=REMEMBERED)(make))
 
 
-def number_type(form: str) -> Any:
+def number_type(form: str) -> NumbaType:
     """Return Numba's type of a number as it lies in an array: 16-bit floats lie there as uint16."""
     return from_dtype(np.dtype("uint16" if form.endswith("float16") else form))
 
 
-def array_type(form: str) -> Any:
+def array_type(form: str) -> NumbaType:
     """Return Numba's type of a flat array of numbers."""
     return number_type(form)[::1]
 
 
-def tuple_of(kind: Any, count: int) -> Any:
+def tuple_of(kind: NumbaType, count: int) -> NumbaType:
     """Return Numba's type of a tuple of ``count`` equal things."""
     return types.Tuple([kind] * count)  # type: ignore[no-untyped-call]
 
 
 @cache
-def inlinable(function: Callable[..., Any], always: bool = False) -> Callable[..., Any]:
+def inlinable(function: ScalarFunction, always: bool = False) -> ScalarFunction:
     """Let kernels call a plain function, and the plain functions it calls.
 
     Not njit: a kernel that closes over a dispatcher never hits the disk cache, because a
@@ -60,17 +68,17 @@ def inlinable(function: Callable[..., Any], always: bool = False) -> Callable[..
         if isinstance(plain(value), FunctionType):
             inlinable(plain(value), always)
     register = register_jitable(forceinline=True) if always else register_jitable
-    registered: Callable[..., Any] = register(function)
+    registered: ScalarFunction = register(function)
     return registered
 
 
 def compile_kernel(
-    make: Callable[..., Callable[..., Any]],
-    parts: tuple[Any, ...],
-    signature: Any,
+    make: Make,
+    parts: Parts,
+    signature: NumbaType,
     parallel: bool = False,
     counted: bool = True,
-) -> Any:
+) -> Kernel:
     """Compile ``make(*parts)`` for one signature; a second process loads it from the disk cache.
 
     Parameters
@@ -93,18 +101,19 @@ def compile_kernel(
     options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
     if not counted:
         options["_nrt"] = False
-    dispatcher = njit(**options)(kernel)
+    dispatcher: Any = njit(**options)(kernel)
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
-        return dispatcher  # the plain kernel
+        return kernel
     if cached:
         enable_cache(dispatcher)
     dispatcher.compile(signature)
     dispatcher.disable_compile()
-    return dispatcher
+    compiled: Kernel = dispatcher
+    return compiled
 
 
 def name_by_content(
-    kernel: Any, make: Callable[..., Any], parts: tuple[Any, ...], signature: Any, target: Any
+    kernel: Kernel, make: Make, parts: Parts, signature: NumbaType, target: object
 ) -> bool:
     """Put what a kernel was made from into its name, under which Numba caches it on the disk.
 
@@ -121,8 +130,8 @@ def name_by_content(
 
 
 @intrinsic(prefer_literal=True)
-def _prefer_vectors(typing: Any, bits: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _prefer_vectors(typing: NumbaType, bits: NumbaType) -> tuple[NumbaType, Kernel]:
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         if bits.literal_value:
             # llvmlite knows no attributes with values, but prints what is in the set.
             attribute = f'"prefer-vector-width"="{bits.literal_value}"'
@@ -144,10 +153,10 @@ def _prefer(bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def prefetch(typing: Any, array: Any, i: Any) -> Any:
+def prefetch(typing: NumbaType, array: NumbaType, i: NumbaType) -> tuple[NumbaType, Kernel]:
     """Have the processor fetch the cache line of ``array[i]``, which is read soon."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         view = context.make_array(array)(context, builder, arguments[0])
         address = builder.bitcast(builder.gep(view.data, [arguments[1]]), _POINTER)
         kind = ir.FunctionType(ir.VoidType(), [_POINTER, _INTEGER, _INTEGER, _INTEGER])
@@ -159,7 +168,7 @@ def prefetch(typing: Any, array: Any, i: Any) -> Any:
     return types.void(array, i), code
 
 
-def _no_prefetch(array: Any, i: Any) -> None:
+def _no_prefetch(array: np.ndarray, i: int) -> None:
     """Do nothing: an intrinsic cannot be called from Python."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -35,7 +35,7 @@ class _NotReadError(Exception):
     """Something is not known to be read in full."""
 
 
-def digest(*things: Any) -> str | None:
+def digest(*things: object) -> str | None:
     """Return a digest of functions and constants; None where it would leave something out."""
     reader = _Reader()
     try:
@@ -46,7 +46,7 @@ def digest(*things: Any) -> str | None:
     return reader.sha.hexdigest()[:16]
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return the Python function under a user's njit function, and anything else as it is."""
     return value.py_func if isinstance(value, Dispatcher) else value
 
@@ -71,11 +71,11 @@ def references(function: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _is_library(module: Any) -> bool:
+def _is_library(module: object) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in _LIBRARIES
 
 
-def _is_own(module: Any) -> bool:
+def _is_own(module: object) -> bool:
     return isinstance(module, str) and module.startswith(f"{__package__}.")
 
 
@@ -102,7 +102,7 @@ def _paths(code: CodeType, name: str) -> Iterator[tuple[str, ...]]:
         yield from _paths(inner, name)
 
 
-def _resolved(value: Any, name: str, path: tuple[str, ...]) -> tuple[str, Any]:
+def _resolved(value: object, name: str, path: tuple[str, ...]) -> tuple[str, Any]:
     """Return the first that is no module along a path of attributes, and its name."""
     for attribute in path:
         if not isinstance(value, ModuleType) or _is_library(value.__name__):
@@ -130,9 +130,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self.sha = hashlib.sha256(_surroundings())
-        self._seen: dict[int, tuple[int, Any]] = {}
+        self._seen: dict[int, tuple[int, object]] = {}
 
-    def _write(self, *items: Any) -> None:
+    def _write(self, *items: object) -> None:
         self.sha.update(repr(items).encode())
 
     def read(self, value: Any) -> None:
@@ -177,11 +177,11 @@ class _Reader:
         else:
             raise _NotReadError
 
-    def _read_all(self, values: Any) -> None:
+    def _read_all(self, values: Iterable[object]) -> None:
         for value in values:
             self.read(value)
 
-    def _read_once(self, value: Any, read: Any) -> None:
+    def _read_once(self, value: object, read: Any) -> None:
         """Read something, or write which of those read before it is."""
         if id(value) in self._seen:
             self._write("again", self._seen[id(value)][0])
@@ -218,7 +218,7 @@ class _Reader:
             self._write(list(map(str, function.nopython_signatures)))
         self.read(function.py_func)
 
-    def _read_numbers(self, value: Any) -> None:
+    def _read_numbers(self, value: np.generic | np.ndarray) -> None:
         """Read a NumPy scalar or array in full."""
         if value.dtype.hasobject or not (
             isinstance(value, np.generic) or type(value) is np.ndarray
@@ -231,7 +231,7 @@ class _Reader:
         self.sha.update(value.tobytes())
 
 
-def _known_name(value: Any) -> str | None:
+def _known_name(value: object) -> str | None:
     """Return the name of what a library or this package holds, and no function of the latter."""
     module: Any = getattr(value, "__module__", None)
     name: Any = getattr(value, "__qualname__", None)

@@ -6,20 +6,28 @@ step computes once (`make_prepare`), the step itself (`make_step`) and the runni
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
 
+from ..scalar import ScalarFunction
 from .averages import moved, weight_of
-from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
-from .matrix import LANES, Kind, Rows, make_dense_batch, make_sparse_batch, misplaced
-from .per_step import make_prepare, narrow
+from .compile import (
+    Kernel,
+    NumbaType,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    number_type,
+    tuple_of,
+)
+from .matrix import LANES, Kind, Rows, make_batch, misplaced
 from .reductions import BLOCK, in_order, is_strange, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
 from .step import READ, Layout, make_step, step_parts, step_types
-from .tuples import gather, scatter
+from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -29,32 +37,22 @@ uintp = types.uintp
 # -- parts of the loop -----------------------------------------------------------------------------
 
 
-def make_evaluate_dense(*parts):
-    """Compose the mean loss of some rows of a dense matrix, and its gradient."""
-    batch = make_dense_batch(*parts)
+def make_evaluate_rows(*parts):
+    """Compose the mean loss of some rows of a matrix, and its gradient, which is dense."""
+    batch = make_batch(*parts)
 
-    def evaluate_dense(fun, jac, x, rows, g, spare, args):
-        matrix, targets, weights, params, columns, lanes = args
-        loss, _ = batch(matrix, x, targets, weights, params, columns, rows[0], g, lanes)
+    def evaluate_rows(fun, jac, x, rows, g, spare, args):
+        data, indices, indptr, targets, weights, params, columns, lanes = args
+        loss, _ = batch(
+            data, indices, indptr, x, targets, weights, params, columns, rows[0], g, lanes
+        )
         return loss, True
 
-    return evaluate_dense
-
-
-def make_evaluate_sparse(*parts):
-    """Do the same for CSR: the gradient is dense."""
-    batch = make_sparse_batch(*parts)
-
-    def evaluate_sparse(fun, jac, x, rows, g, spare, args):
-        data, indices, indptr, targets, weights, params, columns = args
-        loss, _ = batch(data, indices, indptr, x, targets, weights, params, columns, rows[0], g)
-        return loss, True
-
-    return evaluate_sparse
+    return evaluate_rows
 
 
 @memoised
-def cleared(evaluate: Callable[..., Any]) -> Callable[..., Any]:
+def cleared(evaluate: ScalarFunction) -> ScalarFunction:
     """Have a function that writes its gradient find NaN there, as it does when called from Python.
 
     So an entry that it leaves unwritten is seen.
@@ -151,10 +149,10 @@ def make_dense_epoch(
 class Evaluation(NamedTuple):
     """How a batch is evaluated: `CompiledFunction` says what ``function`` takes and returns."""
 
-    function: Callable[..., Any]
-    given: tuple[Any, Any, tuple[Any, ...]]
+    function: ScalarFunction
+    given: tuple[object, object, tuple[object, ...]]
     """``fun``, ``jac`` and ``args``."""
-    types: tuple[Any, Any, Any]
+    types: tuple[NumbaType, ...]
     """Numba's types of these."""
     counted: bool
     """Whether it makes arrays."""
@@ -163,9 +161,9 @@ class Evaluation(NamedTuple):
 class MethodParts(NamedTuple):
     """What a method's steps are made of."""
 
-    carry: Callable[..., Any]
-    coefficients: Callable[..., Any]
-    decay_coefficients: Callable[..., Any]
+    carry: ScalarFunction
+    coefficients: ScalarFunction
+    decay_coefficients: ScalarFunction
     hyper: tuple[type, ...]
     """Types of the hyperparameters after ``lr``."""
     scalars: int
@@ -174,28 +172,20 @@ class MethodParts(NamedTuple):
 
 
 @memoised
-def _evaluate_rows(kind: Kind) -> Callable[..., Any]:
+def _evaluate_rows(kind: Kind) -> ScalarFunction:
     """Return one function for a kind of rows, so that one kernel is found for it."""
-    make = make_evaluate_sparse if kind.indices else make_evaluate_dense
-    evaluate: Callable[..., Any] = make(kind.value, kind.slope, kind.dot, misplaced)
+    evaluate: ScalarFunction = make_evaluate_rows(*kind.parts, misplaced)
     return evaluate
 
 
 def over_rows(rows: Rows) -> Evaluation:
     """Return how a batch of the rows of a matrix is evaluated."""
     kind = rows.kind
-    matrix = 3 if kind.indices else 1
-    lanes: tuple[Any, ...] = ()
-    lanes_types: tuple[Any, ...] = ()
-    if not kind.indices:
-        lanes, lanes_types = (np.empty(LANES, kind.form),), (array_type(kind.form),)
-    # Without x, which comes after the matrix.
-    given = (*kind.given[:matrix], *kind.given[matrix + 1 :], *lanes_types)
+    data, indices, indptr, _, *rest = kind.given  # without x
+    kinds = types.Tuple([data, indices, indptr, *rest, array_type(kind.form)])
+    args = (*rows.matrix, *rows.rest, np.empty(LANES, kind.form))
     return Evaluation(
-        _evaluate_rows(kind),
-        (None, None, (*rows.matrix, *rows.rest, *lanes)),
-        (types.none, types.none, types.Tuple([*given])),
-        False,
+        _evaluate_rows(kind), (None, None, args), (types.none, types.none, kinds), False
     )
 
 
@@ -206,14 +196,14 @@ def work_arrays(n: int, measures: int) -> tuple[np.ndarray, np.ndarray]:
 
 @memoised
 def dense_epoch(
-    evaluate: Callable[..., Any],
-    kinds: tuple[Any, Any, Any],
+    evaluate: ScalarFunction,
+    kinds: tuple[NumbaType, ...],
     counted: bool,
     dimensions: int,
     method: MethodParts,
-    functions: tuple[Callable[..., Any], ...],
+    functions: tuple[ScalarFunction, ...],
     layout: Layout,
-) -> Any:
+) -> Kernel:
     """Compile the steps of one method and proximal map over batches that one function evaluates.
 
     Parameters

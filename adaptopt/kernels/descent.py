@@ -13,15 +13,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 from numba.core.errors import NumbaError
+from numba.extending import overload
 
 from .certificate import count_nothing, make_count
-from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
+from .compile import (
+    Kernel,
+    Make,
+    NumbaType,
+    Parts,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    number_type,
+    tuple_of,
+)
 from .formats import keep, unchanged
-from .per_step import make_prepare, narrow
 from .reductions import in_order, largest_move, make_costs, make_norm, make_squares
 from .step import make_coordinate
 from .stopping import reason
-from .tuples import gather, scatter
+from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -183,7 +194,7 @@ class DescentKinds(NamedTuple):
 
     form: str  # of the numbers
     dimensions: int  # of the point
-    objective: tuple[Any, Any, Any]  # types of both functions and of their arguments
+    objective: tuple[NumbaType, ...]  # types of both functions and of their arguments
     slots: int
     walls: int
     rates: int
@@ -196,7 +207,7 @@ class DescentKinds(NamedTuple):
 
 
 @memoised
-def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bool) -> Any:
+def descent_kernel(functions: Parts, kinds: DescentKinds, threaded: bool) -> Kernel:
     """Compile the loop of one method and proximal map.
 
     Parameters
@@ -233,12 +244,12 @@ def descent_kernel(functions: tuple[Any, ...], kinds: DescentKinds, threaded: bo
 
 
 def compile_loop(
-    make: Any,
-    functions: tuple[Any, ...],
-    signature: Any,
+    make: Make,
+    functions: Parts,
+    signature: NumbaType,
     kinds: DescentKinds,
     threaded: bool = False,
-) -> Any:
+) -> Kernel:
     """Compile a loop, without reference counts where nothing in it makes arrays."""
     parts = (*functions[:-1], reason, functions[-1], int(kinds.memory > 0))
     if not (kinds.counted or threaded or functions[-1]):
@@ -247,3 +258,82 @@ def compile_loop(
         except NumbaError:
             pass  # An objective that is a part of the loop makes arrays.
     return compile_kernel(make, parts, signature, parallel=threaded)
+
+
+# -- many runs at once -----------------------------------------------------------------------------
+
+
+def row_of(arrays: tuple[np.ndarray, ...], r: Any) -> tuple[Any, ...]:
+    """Return the entry ``r`` of each array: an array, or a number."""
+    return tuple(array[r] for array in arrays)
+
+
+@overload(row_of)
+def _row_of(arrays, r):
+    if len(arrays) == 0:
+        return lambda arrays, r: ()
+    return lambda arrays, r: (arrays[0][r],) + row_of(arrays[1:], r)
+
+
+def make_many(*parts):
+    """Compose at most ``most`` steps of each row ``lo <= r < hi`` that has not ended."""
+    descent = inlinable(make_descent(*parts))
+
+    def many(
+        fun, jac, args, row_args, points, gradients, spare, slots, walls, rates, hyper,
+        weight_decay, prox_coefs, cost_coefs, schedule, first, scalar_places, sums, tests, counts,
+        numbers, nits, codes, ended, lo, hi, most, limit, omits, zero, nan,
+    ):  # fmt: skip
+        for r in range(lo, hi):
+            if ended[r]:
+                continue
+            t = counts[r, T]
+            steps, table = min(most, limit - nits[r]), schedule
+            if first >= 0:  # the rates are those of the steps from ``first`` on
+                steps, table = min(steps, schedule.size - (t - first)), schedule[t - first :]
+            counts[r, TAKEN] = 0
+            codes[r] = descent(
+                fun, jac, row_of(row_args, r) + args, points[r], points[r], gradients[r],
+                gradients[r], spare, row_of(slots, r), walls, row_of(rates, r), hyper,
+                weight_decay, prox_coefs, cost_coefs, table, row_of(scalar_places, r), sums, (),
+                tests, counts[r], numbers[r], steps, 1, zero, nan,
+            )  # fmt: skip
+            nits[r] += counts[r, TAKEN]
+            left_out = (
+                omits
+                and codes[r] == LOOK
+                and not (isfinite(numbers[r, F]) and isfinite(numbers[r, NORM]))
+            )
+            ended[r] = not (codes[r] == DONE or left_out) or nits[r] >= limit
+
+    return many
+
+
+@memoised
+def many_kernel(functions: Parts, kinds: DescentKinds, row_args: NumbaType) -> Kernel:
+    """Compile the loop for rows; the arguments are those of `descent_kernel`.
+
+    ``kinds`` are those of one row, and ``row_args`` is Numba's type of the tuple of arrays whose
+    entries come before the arguments.
+    """
+    number, wall = number_type(kinds.form), array_type(kinds.form)
+    rows, floats, whole = number[:, ::1], types.float64[:, ::1], types.int64[::1]
+    hyper = [types.boolean if kind is bool else types.float64 for kind in kinds.hyper]
+    signature = types.void(
+        *kinds.objective,
+        row_args,
+        *(number[:, :, ::1], number[:, :, ::1], wall),
+        tuple_of(rows, kinds.slots),
+        tuple_of(wall, kinds.walls),
+        tuple_of(rows, kinds.rates),
+        types.Tuple(hyper),
+        types.float64,
+        *[tuple_of(types.float64, count) for count in (kinds.prox, kinds.costs)],
+        *(types.float64[::1], types.int64),
+        tuple_of(floats, kinds.scalars),
+        types.float64[::1],
+        types.Tuple([types.float64] * 4 + [types.int64]),
+        *(types.int64[:, ::1], floats, whole, whole, types.boolean[::1]),
+        *(types.int64, types.int64, types.int64, types.int64, types.boolean, number, number),
+    )
+    return compile_loop(make_many, functions, signature, kinds)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from .compile import inlinable, memoised
+from .compile import (
+    Make,
+    inlinable,
+    memoised,
+)
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # These functions are compiled.
@@ -77,7 +78,7 @@ def take_gradient(gradient, g):
     return True
 
 
-EVALUATE: dict[str, Callable[..., Callable[..., Any]]] = {
+EVALUATE: dict[str, Make] = {
     IN_PLACE: make_in_place,
     PAIR: make_pair,
     SEPARATE: make_separate,

@@ -17,8 +17,7 @@ those to zero (as ``torch.set_flush_denormal`` has it do) loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numba
 import numpy as np
@@ -27,6 +26,12 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 from numpy import float32, int32, uint16, uint32, uint64
+
+from ..scalar import ScalarFunction
+from .compile import (
+    Kernel,
+    NumbaType,
+)
 
 # mypy: disable-error-code="no-any-return"
 # To mypy, NumPy's 32-bit types are aliases, and what a call of an alias returns is Any.
@@ -233,17 +238,17 @@ class _Instruction:
     An object, as `inlinable` would have a function's Python body compiled.
     """
 
-    def __init__(self, plain: Callable[[Any], Any], compiled: Any) -> None:
+    def __init__(self, plain: ScalarFunction, compiled: Kernel) -> None:
         self._plain = plain
         overload(self, target="generic")(lambda v: lambda v: compiled(v))
 
-    def __call__(self, v: Any) -> Any:
+    def __call__(self, v):  # type: ignore[no-untyped-def]
         return self._plain(v)
 
 
 @intrinsic
-def _fpext(typing: Any, u: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _fpext(typing: NumbaType, u: NumbaType) -> tuple[NumbaType, Kernel]:
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         half = builder.bitcast(arguments[0], ir.HalfType())
         return builder.fpext(half, ir.FloatType())
 
@@ -251,8 +256,8 @@ def _fpext(typing: Any, u: Any) -> Any:
 
 
 @intrinsic
-def _fptrunc(typing: Any, v: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _fptrunc(typing: NumbaType, v: NumbaType) -> tuple[NumbaType, Kernel]:
+    def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         half = builder.fptrunc(arguments[0], ir.HalfType())
         return builder.bitcast(half, ir.IntType(16))
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import exp
-from typing import Any
 
 import numpy as np
 from numba import prange, types
 
+from ..scalar import ScalarFunction
 from .compile import inlinable, memoised, tuple_of
 from .formats import another
-from .loops import Loop
-from .per_step import narrow
+from .parallel import Loop
 from .step import Layout, step_parts, step_types
-from .tuples import gather, scatter
+from .tuples import gather, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -154,7 +152,7 @@ class CatchUp(Loop):
     """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
 
     def __init__(
-        self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool, fades: bool
+        self, late: tuple[ScalarFunction, ...], layout: Layout, shared: bool, fades: bool
     ) -> None:
         x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
         read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)

@@ -7,14 +7,25 @@ and target; the gradient is the sum of the rows, each times the slope of its los
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange, types
 
-from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
-from .loops import Loop
+from ..arrays import Matrix
+from ..scalar import ScalarFunction
+from .compile import (
+    Kernel,
+    NumbaType,
+    Parts,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    number_type,
+    tuple_of,
+)
+from .parallel import Loop
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -25,29 +36,31 @@ uintp = types.uintp
 # the number of threads, so neither do the sums. There are 2**k of them, to share out evenly.
 ROWS = 128
 ENTRIES = 4
-# Coordinates whose parts are added up in one go.
-TILE = 512
+TILE = 512  # coordinates whose parts are added up in one go
 # Partial sums of a dense product, so that it takes SIMD. On 20,000 x 500 float32, the product and
 # the row's part of the gradient: 64 lanes 7.8 ms, 16 lanes 10.6, 16 scalars 15.1; with additions
 # that the compiler may reorder, and then does in its own way in every kernel, 7.2.
 LANES = 64
 
+NO_INDICES = np.empty(0, np.int32)
+
 
 # -- products --------------------------------------------------------------------------------------
 
 
-def dense_dot(A, first, columns, x, lanes):
-    """Multiply a row, which starts at ``A[first]``, with ``x``."""
+def dense_dot(data, indices, first, stop, x, lanes):
+    """Multiply a dense row, ``data[first:stop]``, with ``x``."""
+    columns = uintp(stop - first)
     for lane in range(uintp(LANES)):
         lanes[lane] = 0
     rounds = uintp(columns // uintp(LANES))
     for i in range(rounds):
         k = uintp(i * uintp(LANES))
         for lane in range(uintp(LANES)):
-            lanes[lane] += A[first + k + lane] * x[k + lane]
+            lanes[lane] += data[first + k + lane] * x[k + lane]
     k = uintp(rounds * uintp(LANES))
     for lane in range(uintp(columns - k)):
-        lanes[lane] += A[first + k + lane] * x[k + lane]
+        lanes[lane] += data[first + k + lane] * x[k + lane]
     half = uintp(LANES // 2)
     while half >= uintp(8):
         for lane in range(half):
@@ -57,51 +70,83 @@ def dense_dot(A, first, columns, x, lanes):
     return even + ((lanes[1] + lanes[3]) + (lanes[5] + lanes[7]))
 
 
-def short_dot(A, first, columns, x, lanes):
-    """Do what `dense_dot` does, for a row too short for lanes.
+def make_short_dot(column):
+    """Multiply a row of CSR with ``x``, or a dense row too short for lanes.
 
-    A function of its own: one that branched between the two took 20 ns a row more, for both.
+    One function that branched between `dense_dot` and this took 20 ns a row more, for both.
     """
-    zero = x.dtype.type(0)
-    a, b, c, d = zero, zero, zero, zero
-    rounds = uintp(columns // uintp(4))
-    for i in range(rounds):
-        k = uintp(i * uintp(4))
-        a += A[first + k] * x[k]
-        b += A[first + k + uintp(1)] * x[k + uintp(1)]
-        c += A[first + k + uintp(2)] * x[k + uintp(2)]
-        d += A[first + k + uintp(3)] * x[k + uintp(3)]
-    for k in range(uintp(rounds * uintp(4)), columns):
-        a += A[first + k] * x[k]
-    return (a + b) + (c + d)
+
+    def short_dot(data, indices, first, stop, x, lanes):
+        zero = x.dtype.type(0)
+        a, b, c, d = zero, zero, zero, zero
+        rounds = uintp((stop - first) // uintp(4))
+        # No range with a step: it divides, which took 20 ns a row.
+        for i in range(rounds):
+            j = uintp(i * uintp(4))
+            k = uintp(first + j)
+            a += data[k] * x[column(indices, k, j)]
+            b += data[k + uintp(1)] * x[column(indices, k + uintp(1), j + uintp(1))]
+            c += data[k + uintp(2)] * x[column(indices, k + uintp(2), j + uintp(2))]
+            d += data[k + uintp(3)] * x[column(indices, k + uintp(3), j + uintp(3))]
+        for j in range(uintp(rounds * uintp(4)), uintp(stop - first)):
+            k = uintp(first + j)
+            a += data[k] * x[column(indices, k, j)]
+        return (a + b) + (c + d)
+
+    return short_dot
 
 
-def sparse_dot(data, indices, start, stop, x):
-    """Multiply the entries ``start <= k < stop`` with those of ``x`` that they stand at."""
-    zero = x.dtype.type(0)
-    a, b, c, d = zero, zero, zero, zero
-    rounds = uintp((stop - start) // uintp(4))
-    # No range with a step: it divides, which took 20 ns a row.
-    for i in range(rounds):
-        k = uintp(start + i * uintp(4))
-        a += data[k] * x[uintp(indices[k])]
-        b += data[k + uintp(1)] * x[uintp(indices[k + uintp(1)])]
-        c += data[k + uintp(2)] * x[uintp(indices[k + uintp(2)])]
-        d += data[k + uintp(3)] * x[uintp(indices[k + uintp(3)])]
-    for k in range(uintp(start + rounds * uintp(4)), stop):
-        a += data[k] * x[uintp(indices[k])]
-    return (a + b) + (c + d)
+def same_column(indices, k, j):
+    """Return the column of the entry ``j`` of a dense row."""
+    return j
+
+
+def listed_column(indices, k, j):
+    """Return the column of the entry ``k`` of a CSR matrix."""
+    return uintp(indices[k])
+
+
+short_dot, sparse_dot = make_short_dot(same_column), make_short_dot(listed_column)
+
+
+# -- what differs between dense and CSR rows -------------------------------------------------------
+
+# A dense matrix comes with empty arrays ``indices`` and ``indptr``.
+
+
+def dense_entries(indptr, i, columns):
+    """Return where the entries of the row ``i`` start and stop."""
+    first = uintp(i * columns)
+    return first, uintp(first + columns)
+
+
+def sparse_entries(indptr, i, columns):
+    """Do the same for CSR."""
+    return uintp(indptr[i]), uintp(indptr[i + uintp(1)])
+
+
+def dense_add(out, place, s, data, indices, first, stop):
+    """Add a row, times ``s``, to ``out`` from ``place`` on."""
+    for k in range(uintp(stop - first)):
+        out[place + k] += s * data[first + k]
+
+
+def sparse_add(out, place, s, data, indices, first, stop):
+    """Do the same for CSR."""
+    for k in range(first, stop):
+        out[place + uintp(indices[k])] += s * data[k]
 
 
 # -- all rows --------------------------------------------------------------------------------------
 
 
-def make_dense_rows(value, slope, dot):
+def make_rows(value, slope, dot, entries, add):
     """Sum blocks of the rows ``order``: losses, and parts of the gradient unless it is empty."""
 
-    def dense_rows(
-        A, x, targets, weights, params, columns, order, starts, partials, losses, lo, hi
-    ):
+    def rows(
+        data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
+        losses, lo, hi,
+    ):  # fmt: skip
         n, columns = uintp(x.size), uintp(columns)
         lanes = np.empty(LANES, x.dtype)
         for block in range(uintp(lo), uintp(hi)):
@@ -112,86 +157,37 @@ def make_dense_rows(value, slope, dot):
             total = 0.0
             for r in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
                 i = uintp(order[r])
-                first = uintp(i * columns)
-                z = dot(A, first, columns, x, lanes)
+                first, stop = entries(indptr, i, columns)
+                z = dot(data, indices, first, stop, x, lanes)
                 if columns < n:
                     z += x[columns]
                 total += weights[i] * value(z, targets[i], *params)
                 if partials.size:
                     s = weights[i] * slope(z, targets[i], *params)
-                    for k in range(columns):
-                        partials[place + k] += s * A[first + k]
+                    add(partials, place, s, data, indices, first, stop)
                     if columns < n:
                         partials[place + columns] += s
             losses[block] = total
 
-    return dense_rows
+    return rows
 
 
-def make_threaded_dense_rows(*parts):
+def make_threaded_rows(*parts):
     """Split the blocks evenly over the threads."""
-    dense_rows = inlinable(make_dense_rows(*parts))
+    rows = inlinable(make_rows(*parts))
 
-    def threaded_dense_rows(
-        A, x, targets, weights, params, columns, order, starts, partials, losses, count, chunks
-    ):
-        for c in prange(chunks):
-            lo, hi = c * count // chunks, (c + 1) * count // chunks
-            dense_rows(
-                A, x, targets, weights, params, columns, order, starts, partials, losses, lo, hi
-            )
-
-    return threaded_dense_rows
-
-
-def make_sparse_rows(value, slope, dot):
-    """Do what `make_dense_rows` does, for CSR."""
-
-    def sparse_rows(
-        data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
-        losses, lo, hi,
-    ):  # fmt: skip
-        n, columns = uintp(x.size), uintp(columns)
-        for block in range(uintp(lo), uintp(hi)):
-            place = uintp(block * n)
-            if partials.size:
-                for k in range(n):
-                    partials[place + k] = 0
-            total = 0.0
-            for r in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
-                i = uintp(order[r])
-                first, end = uintp(indptr[i]), uintp(indptr[i + uintp(1)])
-                z = dot(data, indices, first, end, x)
-                if columns < n:
-                    z += x[columns]
-                total += weights[i] * value(z, targets[i], *params)
-                if partials.size:
-                    s = weights[i] * slope(z, targets[i], *params)
-                    for k in range(first, end):
-                        partials[place + uintp(indices[k])] += s * data[k]
-                    if columns < n:
-                        partials[place + columns] += s
-            losses[block] = total
-
-    return sparse_rows
-
-
-def make_threaded_sparse_rows(*parts):
-    """Split the blocks evenly over the threads."""
-    sparse_rows = inlinable(make_sparse_rows(*parts))
-
-    def threaded_sparse_rows(
+    def threaded_rows(
         data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
         losses, count, chunks,
     ):  # fmt: skip
         for c in prange(chunks):
             lo, hi = c * count // chunks, (c + 1) * count // chunks
-            sparse_rows(
+            rows(
                 data, indices, indptr, x, targets, weights, params, columns, order, starts,
                 partials, losses, lo, hi,
             )  # fmt: skip
 
-    return threaded_sparse_rows
+    return threaded_rows
 
 
 def make_gather():
@@ -238,14 +234,14 @@ def misplaced(idx, rows):
     return np.intp(-1)
 
 
-def make_dense_batch(value, slope, dot, misplaced):
+def make_batch(value, slope, dot, entries, add, misplaced):
     """Write the gradient of the mean loss of some rows; return it, and what `misplaced` found.
 
-    The mean is over their number, whatever their weights, whose mean over all rows is 1: so the
-    mean over random batches is that over all rows.
+    The sum is divided by their number, not by their weights. The mean weight of all rows is 1, so
+    the mean over random batches is that over all rows.
     """
 
-    def dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes):
+    def batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient, lanes):
         wrong = misplaced(idx, targets.size)
         if wrong >= 0:
             return 0.0, wrong
@@ -257,66 +253,37 @@ def make_dense_batch(value, slope, dot, misplaced):
         loss = 0.0
         for r in range(uintp(idx.size)):
             i = uintp(idx[r])
-            first = uintp(i * columns)
-            z = dot(A, first, columns, x, lanes)
+            first, stop = entries(indptr, i, columns)
+            z = dot(data, indices, first, stop, x, lanes)
             if columns < n:
                 z += x[columns]
             loss += weights[i] * value(z, targets[i], *params)
             s = scale * weights[i] * slope(z, targets[i], *params)
-            for k in range(columns):
-                gradient[k] += s * A[first + k]
+            add(gradient, uintp(0), s, data, indices, first, stop)
             if columns < n:
                 gradient[columns] += s
         return mean * loss, wrong
 
-    return dense_batch
+    return batch
 
 
-def make_single_dense_batch(*parts):
+def make_single_batch(*parts):
     """Bring the lanes along: a kernel of many batches has them already."""
-    dense_batch = inlinable(make_dense_batch(*parts))
+    batch = inlinable(make_batch(*parts))
 
-    def single_dense_batch(A, x, targets, weights, params, columns, idx, gradient):
+    def single_batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient):
         lanes = np.empty(LANES, x.dtype)
-        return dense_batch(A, x, targets, weights, params, columns, idx, gradient, lanes)
+        return batch(
+            data, indices, indptr, x, targets, weights, params, columns, idx, gradient, lanes
+        )
 
-    return single_dense_batch
-
-
-def make_sparse_batch(value, slope, dot, misplaced):
-    """Do what `make_dense_batch` does, for CSR."""
-
-    def sparse_batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient):
-        wrong = misplaced(idx, targets.size)
-        if wrong >= 0:
-            return 0.0, wrong
-        n, columns = uintp(x.size), uintp(columns)
-        mean = 1 / np.float64(idx.size)
-        scale = x.dtype.type(mean)
-        for k in range(n):
-            gradient[k] = 0
-        loss = 0.0
-        for r in range(uintp(idx.size)):
-            i = uintp(idx[r])
-            start, stop = uintp(indptr[i]), uintp(indptr[i + uintp(1)])
-            z = dot(data, indices, start, stop, x)
-            if columns < n:
-                z += x[columns]
-            loss += weights[i] * value(z, targets[i], *params)
-            s = scale * weights[i] * slope(z, targets[i], *params)
-            for k in range(start, stop):
-                gradient[uintp(indices[k])] += s * data[k]
-            if columns < n:
-                gradient[columns] += s
-        return mean * loss, wrong
-
-    return sparse_batch
+    return single_batch
 
 
 # -- kernels and the arrays they are for -----------------------------------------------------------
 
 
-def read(form: str) -> Any:
+def read(form: str) -> NumbaType:
     """Return Numba's type of a flat array that is only read."""
     return array_type(form).copy(readonly=True)
 
@@ -324,28 +291,33 @@ def read(form: str) -> Any:
 class Loss(NamedTuple):
     """A loss: ``value(z, y, *params)``, and ``slope(z, y, *params)``, its derivative by ``z``."""
 
-    value: Callable[..., Any]
-    slope: Callable[..., Any]
+    value: ScalarFunction
+    slope: ScalarFunction
     params: tuple[float, ...]
 
 
 class Kind(NamedTuple):
     """What the kernels are compiled for."""
 
-    value: Callable[..., Any]
-    slope: Callable[..., Any]
-    dot: Callable[..., Any]
+    value: ScalarFunction
+    slope: ScalarFunction
+    dot: ScalarFunction
     params: int  # parameters of value and slope
     form: str  # of all numbers
     indices: str | None  # of CSR; None for a dense matrix
 
     @property
-    def given(self) -> tuple[Any, ...]:
+    def given(self) -> tuple[NumbaType, ...]:
         """Numba's types of the matrix, x, targets, weights, parameters and number of columns."""
-        numbers = read(self.form)
-        matrix = (numbers, read(self.indices), read(self.indices)) if self.indices else (numbers,)
+        numbers, indices = read(self.form), read(self.indices or NO_INDICES.dtype.name)
         params = tuple_of(number_type(self.form), self.params)
-        return *matrix, numbers, numbers, numbers, params, types.intp
+        return numbers, indices, indices, numbers, numbers, numbers, params, types.intp
+
+    @property
+    def parts(self) -> Parts:
+        """The scalar functions of the loss, and what depends on the format of the matrix."""
+        by_format = (sparse_entries, sparse_add) if self.indices else (dense_entries, dense_add)
+        return self.value, self.slope, self.dot, *by_format
 
 
 class Blocks(NamedTuple):
@@ -359,11 +331,9 @@ class Blocks(NamedTuple):
 @memoised
 def rows_pass(kind: Kind) -> Loop:
     """Return the pass over blocks of rows."""
-    makes = (make_sparse_rows, make_threaded_sparse_rows)
-    makes = makes if kind.indices else (make_dense_rows, make_threaded_dense_rows)
-    parts = (kind.value, kind.slope, kind.dot)
     written = (array_type(kind.form), types.float64[::1])
-    return Loop(*makes, parts, (*kind.given, read("intp"), read("intp"), *written))
+    arguments = (*kind.given, read("intp"), read("intp"), *written)
+    return Loop(make_rows, make_threaded_rows, kind.parts, arguments)
 
 
 @memoised
@@ -374,12 +344,11 @@ def gather_pass(form: str) -> Loop:
 
 
 @memoised
-def batch_kernel(kind: Kind) -> Any:
+def batch_kernel(kind: Kind) -> Kernel:
     """Return the pass over some rows."""
-    make = make_sparse_batch if kind.indices else make_single_dense_batch
     result = types.Tuple([types.float64, types.intp])
     signature = result(*kind.given, read("intp"), array_type(kind.form))
-    return compile_kernel(make, (kind.value, kind.slope, kind.dot, misplaced), signature)
+    return compile_kernel(make_single_batch, (*kind.parts, misplaced), signature)
 
 
 class Rows:
@@ -408,7 +377,7 @@ class Rows:
     """
 
     def __init__(
-        self, loss: Loss, A: Any, targets: np.ndarray, weights: np.ndarray, n: int
+        self, loss: Loss, A: Matrix, targets: np.ndarray, weights: np.ndarray, n: int
     ) -> None:
         rows, columns = A.shape
         self._n = n
@@ -417,7 +386,7 @@ class Rows:
         dot = sparse_dot if index else dense
         self.kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
         if index is None:
-            self.matrix: tuple[np.ndarray, ...] = (A.reshape(-1),)
+            self.matrix: tuple[np.ndarray, ...] = (A.reshape(-1), NO_INDICES, NO_INDICES)
             self._work = np.full(rows, columns)
         else:
             self.matrix = (A.data, A.indices, A.indptr)

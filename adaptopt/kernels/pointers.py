@@ -15,6 +15,10 @@ from numba.core.typeconv.castgraph import Conversion
 from numba.experimental.function_type import FunctionModel
 from numba.extending import NativeValue, register_model, unbox
 
+from .compile import (
+    NumbaType,
+)
+
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
 
 
@@ -30,14 +34,14 @@ register_model(Pointer)(FunctionModel)
 
 
 @unbox(Pointer)
-def _unbox(kind: Any, number: Any, c: Any) -> Any:
+def _unbox(kind: NumbaType, number: NumbaType, c: Any) -> Any:
     function = cgutils.create_struct_proxy(kind)(c.context, c.builder)
     function.jit_addr = c.pyapi.long_as_voidptr(number)
     function.c_addr = function.py_addr = c.context.get_constant_null(types.voidptr)
     return NativeValue(function._getvalue())
 
 
-def address(function: Any, signature: Any) -> int:
+def address(function: Any, signature: NumbaType) -> int:
     """Return the address of an njit function, compiled for a signature; it has to be kept alive."""
     compiled = function.get_compile_result(signature)
     at: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

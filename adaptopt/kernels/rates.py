@@ -1,4 +1,4 @@
-"""Tables of learning rates: those of a schedule for many steps, filled in one call."""
+"""The learning rates of the next steps, for kernels that take many steps in one call."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import int64, typeof, types
+from numba.core.errors import NumbaError
+from numba.core.registry import CPUDispatcher
 
-from .compile import compile_kernel, inlinable, memoised
-from .pointers import Pointer
+from .. import schedules
+from ..methods.base import Method
+from ..scalar import ScalarFunction
+from .compile import (
+    Kernel,
+    NumbaType,
+    compile_kernel,
+    inlinable,
+    memoised,
+)
+from .pointers import Pointer, address
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
+# Rates in one table: of those that Python evaluates, what takes a few hundredths of a second at
+# most, so that Ctrl-C and limits of time are seen.
+COMPILED, EVALUATED = 65_536, 256
+
 
 @memoised
-def then(inner: Callable[..., Any], formula: Callable[..., Any]) -> Callable[..., Any]:
+def then(inner: ScalarFunction, formula: ScalarFunction) -> ScalarFunction:
     """Compose a schedule's formula with that of its first parameter, which is one itself."""
     inner, formula = inlinable(inner), inlinable(formula)
 
@@ -51,7 +66,7 @@ def make_fill(at):
 
 
 @memoised
-def formula_kernel(at: Callable[..., Any], kind: Any) -> Any:
+def formula_kernel(at: ScalarFunction, kind: NumbaType) -> Kernel:
     """Return ``fill(parameters, first, table)`` for a composed formula; ``kind`` is their type."""
     # As a float64, t is divided and raised to powers as Python does it, by the C library.
     signature = types.int64(kind, types.float64, types.float64[::1])
@@ -59,7 +74,97 @@ def formula_kernel(at: Callable[..., Any], kind: Any) -> Any:
 
 
 @memoised
-def function_kernel(signature: Any) -> Any:
+def function_kernel(signature: NumbaType) -> Kernel:
     """Return ``fill(address, first, table)`` for compiled functions of that signature."""
     fill = types.int64(Pointer(signature), types.int64, types.float64[::1])
     return compile_kernel(make_fill, (called,), fill, counted=False)
+
+
+class RateTable:
+    """A method's learning rates; the same to the last bit as its ``lr_at``.
+
+    Kernels evaluate the schedules of `adaptopt.schedules` and njit functions, Python all others.
+
+    Parameters
+    ----------
+    method : Method
+        With a learning rate ``lr``.
+
+    Attributes
+    ----------
+    most : int or None
+        Steps for which it can be filled in one go; None where all have the same rate.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._fill: Callable[[int, np.ndarray], int] = self._evaluate
+        lr = method.lr  # type: ignore[attr-defined]
+        self.most: int | None = EVALUATED if callable(lr) else None
+        if isinstance(lr, schedules.Schedule):
+            composed = _composed(lr)
+            if composed is not None:
+                at, parameters = composed
+                kernel = formula_kernel(at, typeof(parameters))
+                self._fill = lambda first, table: kernel(parameters, float(first), table)
+                self.most = COMPILED
+        elif isinstance(lr, CPUDispatcher):
+            signature = _compiled(lr)
+            if signature is not None:
+                fill, function = function_kernel(signature), address(lr, signature)
+                self._fill = lambda first, table: fill(function, first, table)
+                self.most = COMPILED
+
+    def fill(self, first: int, count: int) -> np.ndarray:
+        """Return the rates of at most ``count`` steps from ``first`` on, or the one of them all.
+
+        Where a step's rate is not finite and at least 0, or cannot be computed, the table ends
+        before it: ``lr_at`` says what is wrong when its turn has come.
+        """
+        if self.most is None:
+            return np.array([self._method.lr], np.float64)  # type: ignore[attr-defined]
+        table = np.empty(min(count, self.most))
+        return table[: self._fill(first, table)]
+
+    def _evaluate(self, first: int, table: np.ndarray) -> int:
+        for k in range(table.size):
+            try:
+                table[k] = self._method.lr_at(first + k)
+            except Exception:
+                return k
+        return int(table.size)
+
+
+def _composed(schedule: schedules.Schedule) -> tuple[ScalarFunction, tuple[Any, ...]] | None:
+    """Return a schedule as a function of ``t`` and parameters; None where one is a user's."""
+    if schedule.formula.__module__ != schedules.__name__:
+        return None
+    first, *rest = schedule.parameters
+    if any(map(callable, rest)):
+        return None
+    inner, parameter = given, _as_numbers(first)
+    if isinstance(first, schedules.Schedule):
+        composed = _composed(first)
+        if composed is None:
+            return None
+        inner, parameter = composed
+    elif callable(first):
+        return None
+    return then(inner, schedule.formula), (parameter, *map(_as_numbers, rest))
+
+
+def _as_numbers(parameter: Any) -> Any:
+    """Return a parameter as float64: a number, or an array of those of a tuple."""
+    if isinstance(parameter, tuple):
+        return np.array(parameter, np.float64)
+    return parameter if callable(parameter) else float(parameter)
+
+
+def _compiled(function: CPUDispatcher) -> Any:
+    """Return the signature of an njit function of t as Python calls it, or None."""
+    try:
+        function.compile((int64,))
+        overload = function.overloads[(int64,)]
+    except (NumbaError, KeyError, RuntimeError):
+        return None
+    return overload.signature  # type: ignore[attr-defined]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from .compile import array_type, compile_kernel, inlinable, memoised, tuple_of
-from .loops import Loop
+from ..scalar import ScalarFunction
+from .compile import (
+    Kernel,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    tuple_of,
+)
+from .parallel import Loop
 from .step import READ, Layout
 from .tuples import gather
 
@@ -87,7 +92,7 @@ def largest_move(x, before, zero):
 
 
 @memoised
-def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., float]:
+def norm_kernel(residual: ScalarFunction, layout: Layout) -> Kernel:
     """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
 
     It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
@@ -102,8 +107,7 @@ def norm_kernel(residual: Callable[..., Any], layout: Layout) -> Callable[..., f
         number,
     )
     parts = (residual, READ[layout.x], READ[layout.gradient])
-    kernel: Callable[..., float] = compile_kernel(make_norm, parts, signature)
-    return kernel
+    return compile_kernel(make_norm, parts, signature)
 
 
 def make_costs(cost, read_x):
@@ -126,15 +130,14 @@ def make_costs(cost, read_x):
 
 
 @memoised
-def cost_kernel(cost: Callable[..., Any], layout: Layout) -> Callable[..., float]:
+def cost_kernel(cost: ScalarFunction, layout: Layout) -> Kernel:
     """Return ``kernel(x, walls, coefs)``: what a proximal map's penalty comes to."""
     signature = types.float64(
         array_type(layout.x),
         tuple_of(layout.number[::1], layout.walls),
         tuple_of(types.float64, layout.coefs[3]),
     )
-    kernel: Callable[..., float] = compile_kernel(make_costs, (cost, READ[layout.x]), signature)
-    return kernel
+    return compile_kernel(make_costs, (cost, READ[layout.x]), signature)
 
 
 def make_squares_in_lanes(read):
@@ -195,16 +198,13 @@ def in_order(values):
 
 
 @memoised
-def squares_of_parts(form: str) -> Callable[..., None]:
+def squares_of_parts(form: str) -> Kernel:
     """Return ``kernel(g, starts, factor, sums)``: part ``k`` begins at ``starts[k]``.
 
     Parts have at most `BLOCK` elements, so that their sums have the bits of `SumOfSquares`.
     """
     kinds = (array_type(form), types.int64[::1], types.float64, types.float64[::1])
-    kernel: Callable[..., None] = compile_kernel(
-        make_squares_of_parts, (READ[form],), types.void(*kinds)
-    )
-    return kernel
+    return compile_kernel(make_squares_of_parts, (READ[form],), types.void(*kinds))
 
 
 def make_threaded_squares(read):

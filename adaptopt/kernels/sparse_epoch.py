@@ -7,14 +7,15 @@ exactly, from the step at which each was touched last.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
+from ..scalar import ScalarFunction
 from .averages import fold
 from .compile import (
+    NumbaType,
+    Parts,
     array_type,
     compile_kernel,
     inlinable,
@@ -23,9 +24,8 @@ from .compile import (
     prefetch,
     tuple_of,
 )
-from .matrix import sparse_dot
-from .per_step import narrow
-from .tuples import gather, scatter
+from .matrix import short_dot, sparse_dot
+from .tuples import gather, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -33,22 +33,6 @@ uintp = types.uintp
 
 # Bytes of a cache line.
 LINE = 64
-
-
-def row_dot(data, x, start, stop):
-    """Multiply the entries ``start <= k < stop`` with those of ``x`` from 0 on, in this order."""
-    zero = x.dtype.type(0)
-    a, b, c, d = zero, zero, zero, zero
-    rounds = uintp((stop - start) // uintp(4))
-    for i in range(rounds):
-        k = uintp(i * uintp(4))
-        a += data[start + k] * x[k]
-        b += data[start + k + uintp(1)] * x[k + uintp(1)]
-        c += data[start + k + uintp(2)] * x[k + uintp(2)]
-        d += data[start + k + uintp(3)] * x[k + uintp(3)]
-    for k in range(uintp(rounds * uintp(4)), uintp(stop - start)):
-        a += data[start + k] * x[k]
-    return (a + b) + (c + d)
 
 
 def prefetch_rows(data, indices, starts, order, r):
@@ -88,7 +72,7 @@ def make_touch(rate, idle, repeat, lazy):
 def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat, lazy):
     """Compose the steps over batches of rows, from ``order[0]`` on."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
-    dot, sparse_product = inlinable(row_dot), inlinable(sparse_dot)
+    dot, sparse_product = inlinable(short_dot), inlinable(sparse_dot)
     ahead, bring = inlinable(prefetch_rows), inlinable(fold)
 
     def sparse_epoch(
@@ -129,13 +113,13 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                                 c, now - 1, row_x, row_slots, row_walls, row_last, before,
                                 prox_coefs, like,
                             )  # fmt: skip
-                    z = dot(data, row_x, first, stop)
+                    z = dot(data, indices, first, stop, row_x, row_x)
                 else:
                     if lazy:
                         for k in range(first, stop):
                             j = uintp(indices[k])
                             touch(j, now - 1, x, slots, walls, last, before, prox_coefs, like)
-                    z = sparse_product(data, indices, first, stop, x)
+                    z = sparse_product(data, indices, first, stop, x, x)
                 if intercept >= 0:
                     z += x[intercept]
                 total += weights[i] * value(z, targets[i], *params)
@@ -227,18 +211,18 @@ class SparseEpoch:
         The map, and its effect when repeated.
     lazy : bool
         Whether coordinates move or forget while they have no gradient.
-    types_ : tuple
+    kinds : tuple
         dtype of the numbers and of the indices; hyperparameters after ``lr``, as they are; and how
         many parameters of the loss, slots, arrays and scalars of the prox there are.
     """
 
     def __init__(
         self,
-        loss: tuple[Any, ...],
-        method: tuple[Any, ...],
-        prox: tuple[Any, ...],
+        loss: tuple[ScalarFunction, ...],
+        method: tuple[ScalarFunction, ScalarFunction, ScalarFunction | None, ScalarFunction | None],
+        prox: tuple[ScalarFunction, ...],
         lazy: bool,
-        kinds: tuple[Any, ...],
+        kinds: tuple[NumbaType, ...],
     ) -> None:
         form, index, hyper, params, slots, walls, scalars = kinds
         number, array = number_type(form), array_type(form)
@@ -255,7 +239,9 @@ class SparseEpoch:
             types.int64[::1],
         )
         coefficients, rule, rate, idle = method
-        self.parts = (*loss, coefficients, rule, prox[0], rate, idle, prox[1], int(lazy))
+        assert rate is not None
+        assert idle is not None
+        self.parts: Parts = (*loss, coefficients, rule, prox[0], rate, idle, prox[1], int(lazy))
         self.arguments = (
             fixed,
             integers,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange, types
 
+from ..scalar import ScalarFunction
 from . import formats
 from .compile import (
+    Kernel,
+    NumbaType,
     array_type,
     compile_kernel,
     inlinable,
@@ -20,7 +22,7 @@ from .compile import (
     tuple_of,
 )
 from .formats import draw
-from .loops import Loop
+from .parallel import Loop
 from .tuples import gather, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -30,13 +32,13 @@ uintp = types.uintp
 
 # By the format of the numbers in an array: how one is read, and how it is written, rounded to
 # nearest or stochastically.
-READ: dict[str, Callable[..., Any]] = {
+READ: dict[str, ScalarFunction] = {
     "float16": formats.from_float16,
     "bfloat16": formats.from_bfloat16,
     "float32": formats.unchanged,
     "float64": formats.unchanged,
 }
-WRITE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+WRITE: dict[str, tuple[ScalarFunction, ScalarFunction]] = {
     "float16": (formats.to_float16, formats.to_float16_stochastic),
     "bfloat16": (formats.to_bfloat16, formats.to_bfloat16_stochastic),
     "float32": (formats.keep, formats.keep),
@@ -62,7 +64,7 @@ class Layout(NamedTuple):
     coefs: tuple[int, int, int, int] = (0, 0, 0, 0)  # of transformation, decay, rule and prox
 
     @property
-    def number(self) -> Any:
+    def number(self) -> NumbaType:
         """Numba's type of the numbers that are computed with."""
         return number_type("float64" if self.x == "float64" else "float32")
 
@@ -173,7 +175,7 @@ def draw_from(place, key, start):
     return draw(np.uint32(place + np.uint32(start)), np.uint32(key))
 
 
-def step_parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+def step_parts(functions: tuple[ScalarFunction, ...], layout: Layout) -> tuple[NumbaType, ...]:
     """Return what `make_step` takes for transformation, decay, rule and prox in a layout."""
     stochastic = layout.rounding == "stochastic"
     return (
@@ -188,7 +190,7 @@ def step_parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tup
     )
 
 
-def step_types(layout: Layout) -> tuple[Any, ...]:
+def step_types(layout: Layout) -> tuple[NumbaType, ...]:
     """Return Numba's types of a step's arguments, but for the coordinates."""
     number = layout.number
     return (
@@ -203,7 +205,9 @@ def step_types(layout: Layout) -> tuple[Any, ...]:
     )
 
 
-def packed(layout: Layout, kinds: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+def packed(
+    layout: Layout, kinds: tuple[NumbaType, ...]
+) -> tuple[tuple[NumbaType, ...], tuple[int, ...]]:
     """Return a step's types with all arrays in one tuple, and numbers; and where to cut these."""
     x, g, slots, walls, rates, copies, noise, *_ = kinds
     arrays = types.Tuple([*slots, *walls, *rates, *copies])
@@ -227,7 +231,7 @@ class DenseStep(Loop):
         What they are applied to.
     """
 
-    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+    def __init__(self, functions: tuple[ScalarFunction, ...], layout: Layout) -> None:
         self.layout = layout
         kinds, cuts = packed(layout, step_types(layout))
         parts = (*step_parts(functions, layout), *cuts)
@@ -255,10 +259,9 @@ def make_rates(rate):
 
 
 @memoised
-def rate_kernel(rate: Callable[..., Any], layout: Layout) -> Callable[..., None]:
+def rate_kernel(rate: ScalarFunction, layout: Layout) -> Kernel:
     """Return ``kernel(out, slots, coefs)``, which writes every coordinate's effective rate."""
     number = layout.number
     slots = types.Tuple([array_type(slot) for slot in layout.slots])
     signature = types.void(number[::1], slots, tuple_of(number, layout.coefs[2]))
-    kernel: Callable[..., None] = compile_kernel(make_rates, (rate,), signature)
-    return kernel
+    return compile_kernel(make_rates, (rate,), signature)

@@ -6,21 +6,19 @@ the row missed since it was touched last is caught up in closed form, and the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
+from ..scalar import ScalarFunction
+from .batch_rows import make_summed, share_of
 from .compile import inlinable, memoised, prefer_vectors, prefetch, tuple_of
 from .idle import make_catch_up_row
-from .loops import Loop
-from .per_step import narrow
-from .row_sums import make_summed, share_of
+from .parallel import Loop
 from .step import READ, Layout, make_coordinate, step_parts, step_types
-from .tuples import gather, scatter
+from .tuples import gather, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -46,7 +44,7 @@ def scratch_width(width: int) -> int:
 # -- the pieces ------------------------------------------------------------------------------------
 
 
-def fetch(arrays: tuple[Any, ...], first: int, stop: int) -> None:
+def fetch(arrays: tuple[np.ndarray, ...], first: int, stop: int) -> None:
     """Have the processor fetch ``array[first:stop]`` of each array."""
 
 
@@ -282,9 +280,9 @@ class RowStep(Loop):
 
     def __init__(
         self,
-        functions: tuple[Callable[..., Any], ...],
-        late: tuple[Callable[..., Any], ...],
-        along: Callable[..., Any],
+        functions: tuple[ScalarFunction, ...],
+        late: tuple[ScalarFunction, ...],
+        along: ScalarFunction,
         layout: Layout,
         lazy: bool,
         shared: bool,

@@ -1,4 +1,6 @@
-"""gather and scatter: the only place that knows how many arrays a coordinate's state lies in.
+"""Tuples in kernels: a coordinate's numbers in several arrays, and the coefficients of a step.
+
+`gather` and `scatter` are the only place that knows how many arrays hold a coordinate's state.
 
 An array of uint16 among them holds bfloat16 numbers: they are widened when read, and rounded
 stochastically when written, because a running sum rounded to nearest would stand still.
@@ -12,6 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ..scalar import ScalarFunction
 from .compile import inlinable
 from .formats import another, from_bfloat16, to_bfloat16_stochastic
 
@@ -23,14 +26,16 @@ _widened = inlinable(from_bfloat16)
 _narrowed = inlinable(to_bfloat16_stochastic)
 
 
-def gather(arrays: tuple[Any, ...], i: int) -> tuple[Any, ...]:
+def gather(arrays: tuple[np.ndarray, ...], i: int) -> tuple[Any, ...]:
     """Return ``(arrays[0][i], arrays[1][i], ...)``."""
     return tuple(
         from_bfloat16(array[i]) if array.dtype == np.uint16 else array[i] for array in arrays
     )
 
 
-def scatter(arrays: tuple[Any, ...], i: int, values: tuple[Any, ...], random: Any) -> None:
+def scatter(
+    arrays: tuple[np.ndarray, ...], i: int, values: tuple[Any, ...], random: np.uint32
+) -> None:
     """Write ``values[k]`` to ``arrays[k][i]``, for as many arrays as there are."""
     for array, value in zip(arrays, values, strict=False):
         if array.dtype == np.uint16 and not isinstance(value, np.uint16):
@@ -72,3 +77,43 @@ def _scatter(arrays, i, values, random):
 
     narrow = _is_narrow(arrays) and isinstance(values[0], types.Float)
     return write_narrow if narrow else write
+
+
+# -- what a kernel of many steps computes once a step ----------------------------------------------
+
+
+def make_prepare(
+    carry: ScalarFunction,
+    coefficients: ScalarFunction,
+    decay_coefficients: ScalarFunction,
+) -> ScalarFunction:
+    """Compose a method's functions into what one step needs, in float64.
+
+    ``prepare(t, lr, hyper, weight_decay, scalars, measured)`` returns the new scalars and the
+    coefficients of decay and rule. ``t`` is a float64: so a power of it is the C library's, as in
+    Python, to the last bit, where Numba would multiply up a power of an integer. ``hyper`` are the
+    hyperparameters after ``lr``.
+    """
+    carry = inlinable(carry)
+    coefficients, decay_coefficients = inlinable(coefficients), inlinable(decay_coefficients)
+
+    def prepare(t, lr, hyper, weight_decay, scalars, measured):
+        new = carry(t, lr, *hyper, *scalars, *measured)
+        coefs = coefficients(t, lr, *hyper, *new)
+        return new, decay_coefficients(lr, weight_decay), coefs
+
+    return prepare
+
+
+def narrow(values, like):
+    """Cast the numbers of a tuple to the type of ``like``."""
+    return tuple(np.dtype(type(like)).type(value) for value in values)
+
+
+@overload(narrow, target="generic")
+def _narrow(values, like):
+    if len(values) == 0:
+        return lambda values, like: ()
+    if like == types.float32:
+        return lambda values, like: (np.float32(values[0]),) + narrow(values[1:], like)
+    return lambda values, like: (np.float64(values[0]),) + narrow(values[1:], like)

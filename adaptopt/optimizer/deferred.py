@@ -36,7 +36,7 @@ from ..cuda.verdict import (
     T,
     Verdict,
 )
-from ..kernels.rate_table import RateTable
+from ..kernels.rates import RateTable
 from ..kernels.reductions import BLOCK
 from . import clip_rules as gradients
 from .clipping import Transformation

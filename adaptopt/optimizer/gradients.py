@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from ..arrays import FORMATS, check_csr, compute_dtype
-from ..kernels.coalesce import coalesce
+from ..kernels.batch_rows import coalesce
 from ..kernels.formats import step_key
 from ..placement import HOST, Backend
 from ..prox.base import Proximal

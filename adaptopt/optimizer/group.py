@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import check_fits, compute_dtype, storage
-from ..kernels.loops import hands
+from ..kernels.parallel import THREADED_FROM, hands
 from ..kernels.plan import Penalty, Plan
 from ..kernels.reductions import squares_of_parts
 from ..kernels.step import Layout
-from ..kernels.threads import THREADED_FROM
 from ..placement import Backend
 from ..prox.base import Proximal
 from ..prox.separable import cost_with_penalty, l1_gradients, with_penalty

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..arrays import compute_dtype
 from ..kernels.formats import step_key
-from ..kernels.loops import hands
+from ..kernels.parallel import hands
 from ..kernels.plan import Plan
 from ..methods.names import read_named
 from ..placement import HOST, backend_of

@@ -23,7 +23,7 @@ _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
 
 
 class RowGradient(NamedTuple):
-    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.coalesce`.
+    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.batch_rows`.
 
     The values lie where the table does, the places on the host.
     """

@@ -12,10 +12,10 @@ from numba.core.errors import NumbaError
 
 from ..kernels.certificate import LANES
 from ..kernels.descent import LOOK, MISFIT, Counts, DescentKinds, Numbers, descent_kernel
+from ..kernels.parallel import THREADED_FROM, alone
 from ..kernels.plan import Plan
-from ..kernels.rate_table import RateTable
+from ..kernels.rates import RateTable
 from ..kernels.reductions import BLOCK
-from ..kernels.threads import THREADED_FROM, alone
 from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer

@@ -17,7 +17,7 @@ from ..kernels.dense_epoch import (
     work_arrays,
 )
 from ..kernels.evaluate import IN_PLACE
-from ..kernels.rate_table import RateTable
+from ..kernels.rates import RateTable
 from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer

@@ -8,7 +8,7 @@ import numpy as np
 from numba import config, get_num_threads
 
 from ..kernels.hogwild import BLOCK, PAD, SharedEpoch
-from ..kernels.threads import alone
+from ..kernels.parallel import alone
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
 from ..prox.base import Proximal

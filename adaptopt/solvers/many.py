@@ -28,9 +28,10 @@ from ..kernels.descent import (
     PREVIOUS_F,
     F,
     T,
+    many_kernel,
+    row_of,
 )
-from ..kernels.many import many_kernel, row_of
-from ..kernels.rate_table import RateTable
+from ..kernels.rates import RateTable
 from ..kernels.reductions import BLOCK
 from ..methods.base import Method
 from ..objectives.compiled import is_compiled, read_compiled

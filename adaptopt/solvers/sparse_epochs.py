@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..kernels.averages import fold_kernel
-from ..kernels.rate_table import RateTable
+from ..kernels.rates import RateTable
 from ..kernels.sparse_epoch import SparseEpoch
 from ..optimizer.optimizer import Optimizer
 from ..optimizer.table import misses_steps, why_not_exact

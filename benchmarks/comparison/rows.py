@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.data import signed
 
 import adaptopt as ao
-from adaptopt.kernels.coalesce import coalesce
+from adaptopt.kernels.batch_rows import coalesce
 
 from . import peers
 from .limits import add_rows

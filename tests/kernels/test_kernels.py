@@ -13,9 +13,9 @@ from methods_table import METHODS, RATED, FiveSlots
 import adaptopt as ao
 from adaptopt import scalar
 from adaptopt.kernels import compile as build
+from adaptopt.kernels.parallel import THREADED_FROM
 from adaptopt.kernels.reductions import norm_kernel
 from adaptopt.kernels.step import rate_kernel
-from adaptopt.kernels.threads import THREADED_FROM
 from adaptopt.methods import adagrad, adam, dual_averaging, momentum, nadam, rmsprop
 from adaptopt.prox.base import Proximal
 

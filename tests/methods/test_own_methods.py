@@ -16,7 +16,7 @@ import pytest
 from naive import naive_steps
 
 import adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 
 DTYPES = [np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)]
 
@@ -145,7 +145,7 @@ IN_MAIN = """
 from dataclasses import dataclass
 from math import copysign
 import hashlib, ml_dtypes, numba, numpy as np, adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 
 def rule(x, g, m, lr, beta1, one_minus_beta1, beta2, one_minus_beta2):
     direction = beta1 * m + one_minus_beta1 * g

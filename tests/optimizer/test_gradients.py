@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import adaptopt as ao
+from adaptopt.kernels.parallel import THREADED_FROM
 from adaptopt.kernels.reductions import BLOCK, SumOfSquares
-from adaptopt.kernels.threads import THREADED_FROM
 
 
 def stepped(g, **options):

@@ -11,7 +11,7 @@ from methods_table import KERNELS, METHODS, in_turn
 from naive import naive_steps
 
 import adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 
 DTYPES = [np.float32, np.float64]
 

@@ -10,7 +10,7 @@ from host_code import dense_step, functions, multiplies_vectors
 from methods_table import KERNELS, METHODS, in_turn
 
 import adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 
 BFLOAT16, FLOAT16, FLOAT32 = (np.dtype(t) for t in (ml_dtypes.bfloat16, np.float16, np.float32))
 NARROW = [FLOAT16, BFLOAT16]

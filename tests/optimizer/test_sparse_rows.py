@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import adaptopt as ao
-from adaptopt.kernels.coalesce import coalesce
+from adaptopt.kernels.batch_rows import coalesce
 from adaptopt.optimizer import table as tables
 from adaptopt.optimizer.gradients import read_rows
+from adaptopt.placement import HOST
 
 ROWS, WIDTH = 23, 3
 COSINE = ao.schedules.cosine(0.1, 2000)
@@ -240,9 +241,9 @@ def test_coalescing_is_a_stable_sort(limit, size, seed):
 
 @pytest.mark.parametrize("method", [ao.AdaGrad(0.1), ao.RMSProp(0.1), ao.RowWiseAdaGrad(0.1)])
 def test_the_bits_are_the_same_for_any_number_of_threads(method, monkeypatch):
-    from adaptopt.kernels import loops
+    from adaptopt.kernels import parallel
 
-    monkeypatch.setattr(loops, "THREADED_FROM", 1)
+    monkeypatch.setattr(parallel, "THREADED_FROM", 1)
     found = []
     for threads in {1, min(2, numba.config.NUMBA_NUM_THREADS), numba.config.NUMBA_NUM_THREADS}:
         numba.set_num_threads(threads)
@@ -918,4 +919,4 @@ def test_tables_without_entries_take_steps(shape, method):
 def test_more_rows_than_a_number_of_32_bits_are_refused():
     table = np.lib.stride_tricks.as_strided(np.zeros(1), (2**32 + 1,), (0,))
     with fails(ValueError, "params have 4294967297 rows, expected at most 4294967296"):
-        read_rows("rows", [0], table)
+        read_rows("rows", [0], table, HOST)

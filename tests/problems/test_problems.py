@@ -217,7 +217,7 @@ def test_a_matrix_of_zeros(problem, kind):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(3000, 40), (1000, 3000)])
 def test_threads_do_not_change_a_bit(monkeypatch, kind, dtype, shape):
-    monkeypatch.setattr("adaptopt.kernels.loops.THREADED_FROM", 0)
+    monkeypatch.setattr("adaptopt.kernels.parallel.THREADED_FROM", 0)
     p = Logistic(stored(matrix(dtype, shape), kind), targets(Logistic, shape[0]), intercept=True)
     results = []
     before = numba.get_num_threads()
@@ -258,9 +258,9 @@ def test_a_shared_batch_is_the_batch_but_for_rounding(kind, rows):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_shared_batch_does_not_depend_on_the_threads(kind, monkeypatch):
-    from adaptopt.kernels import loops
+    from adaptopt.kernels import parallel
 
-    monkeypatch.setattr(loops, "THREADED_FROM", 1)
+    monkeypatch.setattr(parallel, "THREADED_FROM", 1)
     p = Logistic(stored(matrix(shape=(2000, 20)), kind), np.ones(2000))
     x, idx = np.linspace(-1, 1, 20), np.random.default_rng(0).integers(0, 2000, 1500)
     before = numba.get_num_threads()

@@ -13,7 +13,7 @@ from methods_table import KERNELS, METHODS, in_turn, takes
 from scipy import optimize
 
 import adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 from adaptopt.prox.base import then_clip
 from adaptopt.prox.separable import shrink
 

@@ -16,7 +16,7 @@ from numba.core.runtime import _nrt_python, rtsys
 from scipy import optimize
 
 import adaptopt as ao
-from adaptopt.kernels.threads import THREADED_FROM
+from adaptopt.kernels.parallel import THREADED_FROM
 from adaptopt.solvers import compiled_descent as compiled_run
 from adaptopt.solvers.compiled_descent import CompiledRun
 

@@ -172,7 +172,7 @@ def test_dense_rows_are_refused():
 @pytest.mark.parametrize("batch_size", [8, 1500])
 @pytest.mark.parametrize("stored", [lambda A: A, lambda A: A.toarray()], ids=["csr", "dense"])
 def test_deterministic_has_the_same_bits_on_any_number_of_threads(stored, batch_size, monkeypatch):
-    monkeypatch.setattr("adaptopt.kernels.loops.THREADED_FROM", 1)
+    monkeypatch.setattr("adaptopt.kernels.parallel.THREADED_FROM", 1)
     p = ao.problems.Logistic(stored(matrix()), np.ones(ROWS))
     before = numba.get_num_threads()
     found = []

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from adaptopt.cuda.exact_sums import DIGITS, add_exactly, rounded
 from adaptopt.kernels.compile import inlinable
-from adaptopt.kernels.exact_sums import DIGITS, add_exactly, rounded
 
 WAYS = {
     "python": (add_exactly, rounded),

@@ -1,16 +1,61 @@
-"""A loop over the elements of arrays, compiled twice: serial for short ones, threaded for long."""
+"""Loops over the elements of arrays, compiled twice: serial for short arrays, threaded for long."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
 from numba import get_num_threads, types
 
-from .compile import compile_kernel
-from .threads import THREADED_FROM, alone
+from .compile import (
+    Kernel,
+    Make,
+    NumbaType,
+    Parts,
+    compile_kernel,
+)
+
+# Elements from which threads pay, by float32 AdaGrad on two threads. Threads that still spin start
+# in 1 us: they broke even at 12,000 and were 1.5x faster at 32,000; more threads start more slowly.
+# Threads that sleep, as OMP_WAIT_POLICY=passive has them do, start in 70 us: they broke even at
+# 520,000.
+_ASLEEP = os.environ.get("OMP_WAIT_POLICY", "").strip().lower() == "passive"
+THREADED_FROM = 524_288 if _ASLEEP else 32_768
+
+# Reentrant: what an interrupt leaves taken keeps only other threads out.
+_running = threading.RLock()
+_forked = False
+
+
+@contextmanager
+def alone() -> Iterator[bool]:
+    """Tell whether the threads are free, and hold them meanwhile.
+
+    Numba's workqueue layer aborts the process when two Python threads start parallel kernels at
+    the same time; under the other layers a second one would only compete for the same cores.
+    After a fork the GNU OpenMP pool is gone and the child's first parallel kernel would kill it.
+    In both cases the caller takes the serial kernel, which computes the same.
+    """
+    free = not _forked and _running.acquire(blocking=False)
+    try:
+        yield free
+    finally:
+        if free:
+            _running.release()
+
+
+def _after_fork() -> None:
+    global _forked, _running
+    _forked = True
+    _running = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 _ONE = nullcontext(1)
 
@@ -46,10 +91,10 @@ class Loop:
 
     def __init__(
         self,
-        make: Callable[..., Callable[..., None]],
-        make_threaded: Callable[..., Callable[..., None]],
-        parts: tuple[Any, ...],
-        arguments: tuple[Any, ...],
+        make: Make,
+        make_threaded: Make,
+        parts: Parts,
+        arguments: tuple[NumbaType, ...],
         counted: bool = True,
     ) -> None:
         self._make_threaded = make_threaded
@@ -59,10 +104,10 @@ class Loop:
         self.serial = compile_kernel(
             make, parts, types.void(*arguments, types.uintp, types.uintp), counted=counted
         )
-        self._threaded: Any = None
+        self._threaded: Kernel | None = None
 
     @property
-    def threaded(self) -> Any:
+    def threaded(self) -> Kernel:
         """The threaded kernel, compiled when it is first wanted."""
         if self._threaded is None:
             self._threaded = compile_kernel(
@@ -74,13 +119,13 @@ class Loop:
             )
         return self._threaded
 
-    def run(self, elements: int, count: int, *arguments: Any) -> None:
+    def run(self, elements: int, count: int, *arguments: object) -> None:
         """Run the body ``count`` times over arrays of so many elements in all."""
         with hands(elements) as threads:
             self.call(threads, elements, count, *arguments)()
 
     def call(
-        self, threads: int, elements: int, count: int, *arguments: Any
+        self, threads: int, elements: int, count: int, *arguments: object
     ) -> Callable[[], object]:
         """Return `run` as one call of compiled code, on the threads that `hands` has given.
 
