@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 
-# What holds for the rates of a rule with its coefficients; and with that, what holds for the rule.
+# Properties of the rates, which depend on rule and coefficients; and properties of the rule.
 _OF_RATES = ("rates_only_fall", "regret_bound")
 _OF_RULE = (
     "rate",
@@ -32,10 +32,10 @@ _OF_RULE = (
 
 @cache
 def _keep(count: int) -> Callable[..., Any]:
-    """Return a ``carry`` that leaves the last ``count`` of its arguments as they are."""
+    """Return a ``carry`` that returns the last ``count`` of its arguments unchanged."""
     if not count:
         return _keep_none
-    first = -count  # compiled code takes a number here, not an expression
+    first = -count  # compiled code accepts a number here, but no expression
 
     def keep(t, *values):  # type: ignore[no-untyped-def]
         return values[first:]
@@ -138,12 +138,12 @@ class Method:
     rowwise: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
     measures: ClassVar[tuple[str, ...]] = ()
-    # Whether the slots are sums over the steps, and x is one too or follows from them: then steps
-    # of several threads add up.
+    # Whether the slots are sums over the steps, and x is one too or follows from them. Then the
+    # steps of several threads add up.
     additive: ClassVar[bool] = False
-    # Whether each step computes x anew from sums, which forgets what a map did to it before.
+    # Whether each step computes x from sums, which discards the effect of an earlier map.
     from_sums: ClassVar[bool] = False
-    # Whether an effective rate can only fall, whatever the gradients.
+    # Whether an effective rate can only fall, for any gradients.
     rates_only_fall: ClassVar[bool] = False
 
     @property
@@ -158,9 +158,9 @@ class Method:
 
     @property
     def state_name(self) -> str:
-        """What states are called: two methods of the same name can go on from each other's.
+        """The name of states. A method can load the states of methods with the same name.
 
-        It is the name of the method, with an option that decides what the slots hold.
+        It is the name of the class, with the options that decide what the slots hold.
         """
         return type(self).__name__
 
@@ -171,7 +171,7 @@ class Method:
 
     @staticmethod
     def coefficients(t: int, *hyperparameters: Any) -> tuple[float, ...]:
-        """Return what the rule takes after the slots in step ``t``."""
+        """Return the arguments of the rule after the slots, in step ``t``."""
         return hyperparameters
 
     @property
@@ -186,25 +186,26 @@ class Method:
 
     @property
     def idle_needs_constant_lr(self) -> bool:
-        """Whether ``idle`` is exact only where the learning rate does not change."""
+        """Whether ``idle`` is exact only for a constant learning rate."""
         return self.idle_moves_x
 
     @property
     def takes_tied_maps(self) -> bool:
         """Whether proximal maps that tie coordinates together may follow the steps.
 
-        Not if ``l1`` or ``l2`` enters a step from sums: its rates are not the metric then.
+        They may not if a step from sums includes ``l1`` or ``l2``, because its rates are then not
+        the metric.
         """
         own = [getattr(self, name, None) for name in ("l1", "l2")]
         return not (self.from_sums and any(own))
 
     @property
     def carry(self) -> Callable[..., Any]:
-        """The scalar function that takes the scalars to the next step."""
+        """The scalar function that computes the scalars of the next step."""
         return _keep(len(self.scalars))
 
     def initial_state(self) -> dict[str, float]:
-        """Return the slots' values before the first step, where they are not 0."""
+        """Return the values of slots before the first step, except those that are 0."""
         return {}
 
     def initial_scalars(self) -> tuple[float, ...]:
@@ -220,7 +221,7 @@ class Method:
 
     @property
     def decay_coefficients(self) -> Callable[..., Any]:
-        """The scalar function that makes the decay's coefficients of ``lr`` and its strength."""
+        """The scalar function that computes the decay's coefficients from ``lr`` and its weight."""
         if not self.weight_decay:
             return decay.no_decay_coefficients
         if self.decoupled:
@@ -229,19 +230,19 @@ class Method:
 
     @property
     def penalty(self) -> tuple[float, float]:
-        """``l1, l2`` of the penalty ``l1 * abs(x) + l2 / 2 * x**2`` that the method itself brings.
+        """``l1, l2`` of the method's own penalty, ``l1 * abs(x) + l2 / 2 * x**2``.
 
-        It is a part of what is minimised: coupled weight decay is ``l2``.
+        It is a part of the objective. Coupled weight decay is ``l2``.
         """
         return 0.0, 0.0 if self.decoupled else self.weight_decay
 
     @property
     def has_objective(self) -> bool:
-        """Whether the steps go down one function: decoupled decay is the gradient of none."""
+        """Whether the steps minimise a function: decoupled decay is the gradient of none."""
         return not (self.decoupled and self.weight_decay)
 
     def penalty_at(self, x: Any) -> float:
-        """Return the penalty that the method itself brings at a point on the host."""
+        """Return the method's own penalty at a point on the host."""
         l1, l2 = self.penalty
         if not (l1 or l2):
             return 0.0
@@ -251,7 +252,7 @@ class Method:
     def carried(
         self, t: int, scalars: tuple[float, ...], measured: tuple[float, ...] = ()
     ) -> tuple[float, ...]:
-        """Return the scalars of step ``t``, made from those of the step before and the measures."""
+        """Return the scalars of step ``t``, from those of the previous step and the measures."""
         if not self.scalars:
             return ()
         new = self.carry(t, *self._hyperparameters_at(t), *scalars, *measured)
@@ -265,10 +266,10 @@ class Method:
     def coefficients_at(
         self, t: int, scalars: tuple[float, ...] = ()
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return the coefficients of the decay and of the rule for step ``t``, as float64.
+        """Return the coefficients of the decay and of the rule for step ``t``, in float64.
 
-        ``scalars`` are those of step ``t``, as `carried` returns them; only for step 1 may they be
-        left out.
+        ``scalars`` are those of step ``t``, as `carried` returns them. For step 1 they may be left
+        out.
         """
         if len(scalars) != len(self.scalars):
             if scalars or t != 1:
@@ -284,7 +285,7 @@ class Method:
         return self.decay_coefficients(lr, self.weight_decay), coefs
 
     def _hyperparameters_at(self, t: int) -> tuple[Any, ...]:
-        """Return the values that the coefficients of step ``t`` are made of."""
+        """Return the hyperparameters from which the coefficients of step ``t`` are computed."""
         values, schedule = self._hyperparameters
         if schedule is None:
             return values
@@ -292,22 +293,22 @@ class Method:
 
     @cached_property
     def _hyperparameters(self) -> tuple[tuple[Any, ...], int | None]:
-        """Values of the fields that the coefficients are made of, and which is a schedule."""
+        """The values of the subclass's fields, and the index of ``lr`` if it is a schedule."""
         names = self._own_fields()
         scheduled = "lr" in names and callable(self.lr)  # type: ignore[attr-defined]
         values = tuple(getattr(self, name) for name in names)
         return values, names.index("lr") if scheduled else None
 
     def _own_fields(self) -> list[str]:
-        """Return the names of those fields, in their order."""
+        """Return the names of the subclass's fields, in their order."""
         inherited = {f.name for f in dataclasses.fields(Method)}
         return [f.name for f in dataclasses.fields(self) if f.name not in inherited]
 
     @property
     def numbers_after_lr(self) -> tuple[bool | float, ...] | None:
-        """The hyperparameters after ``lr``, where it comes first and they are numbers and flags.
+        """The hyperparameters after ``lr``, if ``lr`` comes first and they are numbers and flags.
 
-        Kernels that compute the coefficients themselves take no others: then it is None.
+        Otherwise None: kernels that compute the coefficients themselves take no other ones.
         """
         if self._own_fields()[:1] != ["lr"]:
             return None
@@ -315,7 +316,7 @@ class Method:
         return others if all(isinstance(value, bool | float) for value in others) else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is made of: not what was derived from it in use."""
+        """Return the fields for a copy, without values derived from them."""
         return {k: v for k, v in vars(self).items() if k != "_hyperparameters"}
 
     def lr_at(self, t: int) -> float:
@@ -332,7 +333,7 @@ class Method:
         return value
 
     def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
-        """Return what the regret of a run in a box is at most by theory; None where none is known.
+        """Return the theoretical bound on the regret of a run in a box, or None if none is known.
 
         Parameters
         ----------
@@ -344,13 +345,13 @@ class Method:
         return None
 
     def __new__(cls, *values: Any, **fields: Any) -> Any:
-        """Say what is wrong with ``scipy.optimize.minimize(..., method=AdaGrad)``: it calls it."""
+        """Explain the error of ``scipy.optimize.minimize(..., method=AdaGrad)``."""
         if "hessp" in fields:
             raise TypeError(f"method is the class {cls.__name__}, expected {cls.__name__}(...)")
         return super().__new__(cls)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let a class with a rule of its own not inherit what is known of its parent's."""
+        """Keep a class with its own rule from inheriting the properties of its parent's rule."""
         super().__init_subclass__(**options)
         own = vars(cls)
         known = _OF_RULE if "rule" in own else _OF_RATES if "coefficients" in own else ()
@@ -386,7 +387,7 @@ class Method:
                 )
 
     def _demand_positive(self, *names: str) -> None:
-        """Raise if all of the terms that keep a denominator above zero are zero."""
+        """Raise an error if all terms that keep a denominator above zero are zero."""
         if any(getattr(self, name) for name in names):
             return
         others = "".join(f" with {name} 0.0" for name in names[1:])
@@ -411,11 +412,11 @@ class Method:
     ) -> OptimizeResult:
         """Minimise ``fun`` as a custom method of `scipy.optimize.minimize`.
 
-        SciPy hands over ``jac="3-point"`` and ``"cs"`` as None: choose finite differences by
+        SciPy passes ``jac="3-point"`` and ``"cs"`` as None. Choose finite differences by
         ``options={"fd_method": "3-point"}`` instead.
 
-        The arguments are those that SciPy passes; the options are those of `adaptopt.minimize`.
-        Every call starts afresh.
+        The arguments are those that SciPy passes, and the options those of `adaptopt.minimize`.
+        Each call starts a new run.
         """
         assert _minimiser is not None, "adaptopt puts it here at import"
         return _minimiser(

@@ -54,7 +54,7 @@ def _refuse_decoupled(method: Method) -> None:
 
 @dataclass(frozen=True)
 class AdaGradDA(Method):
-    r"""Dual averaging with AdaGrad's rates: compute the point anew from the sum of all gradients.
+    r"""Dual averaging with AdaGrad's rates: each step computes the point from sums of gradients.
 
     Parameters
     ----------

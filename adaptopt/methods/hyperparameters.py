@@ -27,7 +27,7 @@ _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 
 def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> Any:
-    """Return the value of a field of a method, with numbers as floats, or say what is wrong."""
+    """Return the checked value of a method's field, with numbers as floats."""
     where = f"{owner}.{name} is {value!r}, expected"
     if isinstance(default, bool):
         if value not in (True, False):
@@ -46,7 +46,7 @@ def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> A
 
 
 def as_float(value: Any) -> float | None:
-    """Return a number as a float, None of anything else."""
+    """Return a number as a float, and anything else as None."""
     try:
         return None if isinstance(value, str) else float(value)
     except (TypeError, ValueError):

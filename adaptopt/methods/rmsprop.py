@@ -73,7 +73,7 @@ def rmsprop_momentum_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, l
 
 
 def rmsprop_nesterov_idle(k, x, E, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain):
-    """Do the same with Nesterov's ball."""
+    """In k steps without a gradient, ``E`` decays and ``x`` follows Nesterov's buffer."""
     x, b = roll(k, x, b, mu, mu * lr_out)
     return x, (E * geometric(rho, k)[0], b)
 
@@ -95,7 +95,7 @@ def rmsprop_centered_momentum_idle(
 def rmsprop_centered_nesterov_idle(
     k, x, V, m, b, rho, one_minus_rho, mu, eps_in, eps_out, lr_in, lr_out, gain
 ):
-    """Do the same with Nesterov's ball."""
+    """In k steps without a gradient, variance and mean decay, ``x`` follows Nesterov's buffer."""
     x, b = roll(k, x, b, mu, mu * lr_out)
     V, m = _fade_variance(k, V, m, rho)
     return x, (V, m, b)

@@ -18,7 +18,7 @@ from math import exp, log1p
 
 
 def squared(z, y, half):
-    """Half the square of the residual."""
+    """Return half the square of the residual."""
     r = z - y
     return half * r * r
 
@@ -29,7 +29,7 @@ def squared_slope(z, y, half):
 
 
 def huber(z, y, half, delta):
-    """Huber (1964): a square up to ``delta``, and its tangent from there on."""
+    """Huber (1964): half the square up to ``delta``, and its tangent beyond."""
     r = abs(z - y)
     return delta * (r - half * delta) if r > delta else half * r * r
 
@@ -42,35 +42,35 @@ def huber_slope(z, y, half, delta):
 
 
 def logistic(z, y, zero, one):
-    """Minus the logarithm of the probability ``1 / (1 + exp(-y z))`` of the label."""
+    """Return minus the logarithm of the label's probability, ``1 / (1 + exp(-y z))``."""
     m = y * z
     return log1p(exp(-abs(m))) + (-m if m < zero else zero)
 
 
 def logistic_slope(z, y, zero, one):
-    """Minus the label times the probability of the other label."""
+    """Return minus the label times the probability of the other label."""
     m = y * z
     e = exp(-abs(m))
     return -y * ((one if m < zero else e) / (one + e))
 
 
 def hinge(z, y, zero, one):
-    """How far the margin falls short of one."""
+    """Return one minus the margin ``y z``, or 0 if the margin is larger than one."""
     short = one - y * z
     return zero if short < zero else short
 
 
 def hinge_slope(z, y, zero, one):
-    """Minus the label where the margin is below one."""
+    """Return minus the label if the margin is below one, else 0."""
     return zero if one - y * z <= zero else -y
 
 
 def squared_hinge(z, y, zero, half, one):
-    """Half the square of the hinge loss."""
+    """Return half the square of the hinge loss."""
     short = hinge(z, y, zero, one)
     return half * short * short
 
 
 def squared_hinge_slope(z, y, zero, half, one):
-    """Minus the label times the hinge loss."""
+    """Return minus the label times the hinge loss."""
     return -y * hinge(z, y, zero, one)
