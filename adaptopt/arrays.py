@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 # An array on the host or on a CUDA device. Numba's device arrays have no types to name.
 Array: TypeAlias = Any
+# A stream of a CUDA device, of any library or its handle; None on the host.
+Stream: TypeAlias = Any
 DType: TypeAlias = "np.dtype[Any]"
 # A two-dimensional array, or a sparse matrix of SciPy, which has no types to name.
 Matrix: TypeAlias = Any

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import arrays
-from .arrays import Array, DType, aligned, storage
+from .arrays import Array, DType, Stream, aligned, storage
 from .cuda.libraries import is_on_device as is_on_device
 from .kernels.averages import average_kernel
 from .kernels.batch_rows import RowSums
@@ -24,7 +24,6 @@ from .kernels.table import RowStep
 from .prox.base import Proximal
 from .scalar import ScalarFunction
 
-Stream = object | None
 Functions = tuple[ScalarFunction, ...]
 
 # Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,

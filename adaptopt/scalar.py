@@ -23,6 +23,10 @@ def times(rate, g):
     return rate * g if g else g
 
 
+# Steps without a gradient that closed forms take at most; `geometric` takes fewer than 2**20.
+LONGEST = 2**19
+
+
 def _double(n, power, total, block, block_sum):
     """Process the lowest bit of ``n``."""
     odd = n & 1

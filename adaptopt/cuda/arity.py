@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from types import FunctionType
-from typing import Any
 
 from ..kernels.compile import inlinable, memoised
+from ..scalar import ScalarFunction
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return"
 
 # By the number of arguments: what puts them into a tuple.
-_GATHERED: tuple[Callable[..., Any], ...] = (
+_GATHERED: tuple[ScalarFunction, ...] = (
     lambda f: lambda: f(()),
     lambda f: lambda a: f((a,)),
     lambda f: lambda a, b: f((a, b)),
@@ -48,7 +47,7 @@ _GATHERED: tuple[Callable[..., Any], ...] = (
 
 
 @memoised
-def taking(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+def taking(function: ScalarFunction, count: int) -> ScalarFunction:
     """Return a function of so many arguments for one that may have ``*args``."""
     code = getattr(function, "__code__", None)
     if code is None or not code.co_flags & inspect.CO_VARARGS:

@@ -9,22 +9,20 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
+from numpy.typing import DTypeLike
 
-from ..arrays import check_kind, storage
-from .launch import device_of
+from ..arrays import Array, Stream, check_kind, storage
+from .launch import cuda, device_of
 from .reductions import read_back
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
-
 
 # Where libraries keep the handle of a stream: CuPy and torch.
 _HANDLES = ("ptr", "cuda_stream")
 LEGACY = 1  # what CUDA's interface calls the default stream, which Numba calls 0
 
 
-def view(name: str, array: Any, like: Any, writable: bool, stream: Any, near: Any = None) -> Any:
+def view(
+    name: str, array: Array, like: Array, writable: bool, stream: Stream, near: Array = None
+) -> Array:
     """Return Numba's view of an array of any library, bound to a stream, without waiting for it.
 
     Parameters
@@ -68,7 +66,7 @@ def view(name: str, array: Any, like: Any, writable: bool, stream: Any, near: An
     return seen if stream is None else seen.bind(read_stream(stream))
 
 
-def _seen(array: Any) -> Any:
+def _seen(array: Array) -> Array:
     """Return Numba's view of an array of any library."""
     if getattr(array, "__cuda_ndarray__", False):
         return array
@@ -76,7 +74,7 @@ def _seen(array: Any) -> Any:
         return cuda.as_cuda_array(array, sync=False)
 
 
-def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:
+def read_integers(name: str, array: Array, stream: Stream) -> np.ndarray:
     """Return a copy of a few whole numbers on the host, once their stream has computed them."""
     _demand_a_driver(name)
     seen = _seen(array)
@@ -92,7 +90,7 @@ def read_integers(name: str, array: Any, stream: Any) -> np.ndarray:
         return read_back(seen if stream is None else seen.bind(read_stream(stream)))
 
 
-def read_stream(stream: Any) -> Any:
+def read_stream(stream: Stream) -> Array:
     """Return Numba's stream for one of Numba, CuPy or torch, or for a handle."""
     if hasattr(stream, "auto_synchronize"):
         return stream
@@ -109,12 +107,12 @@ def read_stream(stream: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _external(handle: int) -> Any:
+def _external(handle: int) -> Array:
     """Return one object for a stream: launches are configured for an object, which takes long."""
     return cuda.external_stream(handle)
 
 
-def handle_of(stream: Any) -> Any:
+def handle_of(stream: Stream) -> Array:
     """Return what two objects for one stream have in common."""
     handle = getattr(stream, "handle", None)
     if handle is not None:  # int(stream) is an enumeration's for some, and warns
@@ -126,7 +124,7 @@ def handle_of(stream: Any) -> Any:
     return 0 if number == LEGACY else number  # both are the default stream
 
 
-def join(stream: Any, others: Iterable[Any]) -> None:
+def join(stream: Stream, others: Iterable[Stream]) -> None:
     """Let what is started next on a stream come after what was started on others, unwaited for."""
     for other in others:
         event = cuda.event(timing=False)
@@ -134,19 +132,19 @@ def join(stream: Any, others: Iterable[Any]) -> None:
         event.wait(stream)
 
 
-def index_of(array: Any) -> int:
+def index_of(array: Array) -> int:
     """Return the number of the device on which a view lies."""
     memory = getattr(array, "gpu_data", None)
     return 0 if memory is None else int(memory.context.device.id)
 
 
-def address(array: Any) -> int:
+def address(array: Array) -> int:
     """Return where a view starts in memory."""
     interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
     return int(array.ctypes.data if interface is None else interface["data"][0])
 
 
-def _index(array: Any) -> int:
+def _index(array: Array) -> int:
     """Return the number of the device on which an array of CuPy or torch lies."""
     device = getattr(array, "device", None)
     index = getattr(device, "id", getattr(device, "index", None))
@@ -155,42 +153,42 @@ def _index(array: Any) -> int:
 
 def flat_view(
     name: str,
-    array: Any,
-    like: Any = None,
+    array: Array,
+    like: Array = None,
     writable: bool = False,
-    stream: Any = None,
-    near: Any = None,
-) -> Any:
+    stream: Stream = None,
+    near: Array = None,
+) -> Array:
     """Return Numba's `view` of an array in one dimension, bound to its stream."""
     seen = view(name, array, like, writable, stream, near)
     return seen.reshape(seen.size).bind(seen.stream)
 
 
-def empty(n: int, dtype: Any, near: Any) -> Any:
+def empty(n: int, dtype: DTypeLike, near: Array) -> Array:
     """Return a flat array on the device, and bound to the stream, of another."""
     with device_of(near):
         return cuda.device_array(n, np.dtype(dtype)).bind(near.stream)
 
 
-def moved(array: np.ndarray, near: Any) -> Any:
+def moved(array: np.ndarray, near: Array) -> Array:
     """Return a copy of a host array on the device, and the stream, of another."""
     with device_of(near):
         return cuda.to_device(array, stream=near.stream).bind(near.stream)
 
 
-def wait(array: Any) -> None:
+def wait(array: Array) -> None:
     """Wait for all that was started on the device of an array."""
     with device_of(array):
         cuda.synchronize()
 
 
-def on_host(array: Any) -> np.ndarray:
+def on_host(array: Array) -> np.ndarray:
     """Return a copy on the host."""
     with device_of(array):
         return read_back(array)
 
 
-def write(array: Any, values: Any) -> None:
+def write(array: Array, values: Array) -> None:
     """Copy numbers of the same shape and dtype into an array, from the host or the device."""
     if array.size:
         with device_of(array):
@@ -199,7 +197,7 @@ def write(array: Any, values: Any) -> None:
             bits.copy_to_device(storage(values))
 
 
-def rows_in_words(name: str, array: Any, near: Any) -> tuple[Any, int]:
+def rows_in_words(name: str, array: Array, near: Array) -> tuple[Any, int]:
     """Return an array, flat, as the widest whole numbers that its rows are made of; and how many.
 
     Parameters

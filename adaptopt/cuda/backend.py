@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..arrays import Array, DType, storage
+from ..arrays import Array, DType, Stream, storage
 from ..kernels.step import Layout
 from ..prox.base import Proximal
 from . import arrays, batches, looks, maps, reductions, step, table
 from .launch import device_of
 from .libraries import is_on_device
 from .uploads import Mirror, Upload
-
-Stream = object | None
 
 
 class _Device:
@@ -33,7 +31,7 @@ class _Device:
         self,
         name: str,
         array: Array,
-        like: Any = None,
+        like: Array = None,
         writable: bool = False,
         stream: Stream = None,
         near: Array = None,

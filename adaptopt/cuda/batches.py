@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
+from ..arrays import Array
 from ..kernels.averages import moved
 from ..kernels.compile import array_type, memoised
 from ..kernels.reductions import from_bits, to_bits
 from ..kernels.step import READ
-from .launch import THREADS, WARP, DeviceKernel, device_of, launch_size
+from .launch import THREADS, WARP, DeviceKernel, cuda, device_of, launch_size
 from .looks import LOSSES, value_of
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -59,7 +54,7 @@ def gather_size(rows: int, width: int) -> tuple[int, tuple[int, int]]:
     return min(blocks, -(-rows // below)), (side, below)
 
 
-def gather_rows(out: Any, data: Any, order: Any, start: int, rows: int, width: int) -> None:
+def gather_rows(out: Array, data: Array, order: Array, start: int, rows: int, width: int) -> None:
     """Write the rows ``order[start:start + rows]``, of so many words, to the start of ``out``."""
     if rows and width:
         with device_of(out):
@@ -107,12 +102,9 @@ def accumulate_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_accumulate, (READ[form],), kinds)
 
 
-def accumulate(total: Any, g: Any, factor: float) -> None:
+def accumulate(total: Array, g: Array, factor: float) -> None:
     """Add ``factor * g`` to a sum in float64."""
-    if total.size:
-        kernel = accumulate_kernel(g.dtype.name)
-        with device_of(total):
-            kernel.launch(launch_size(total.size), g.stream, total, g, factor)
+    accumulate_kernel(g.dtype.name).over(g.stream, total, g, factor)
 
 
 def make_divide():
@@ -131,11 +123,9 @@ def divide_kernel() -> DeviceKernel:
     return DeviceKernel(make_divide, (), (types.float64[::1], types.float64))
 
 
-def divide(total: Any, count: float) -> None:
+def divide(total: Array, count: float) -> None:
     """Divide an array of float64 by one number."""
-    if total.size:
-        with device_of(total):
-            divide_kernel().launch(launch_size(total.size), total.stream, total, count)
+    divide_kernel().over(total.stream, total, count)
 
 
 def make_average(moved):
@@ -155,9 +145,6 @@ def average_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_average, (moved,), (means, means, array_type(form), types.float64))
 
 
-def average(new: Any, mean: Any, x: Any, weight: float) -> None:
+def average(new: Array, mean: Array, x: Array, weight: float) -> None:
     """Write the mean of one array more."""
-    if new.size:
-        with device_of(new):
-            kernel = average_kernel(x.dtype.name)
-            kernel.launch(launch_size(new.size), x.stream, new, mean, x, weight)
+    average_kernel(x.dtype.name).over(x.stream, new, mean, x, weight)

@@ -16,6 +16,7 @@ from numba import types
 from numba.core import config as numba_config
 from numba.np.numpy_support import as_dtype
 
+from ..arrays import Array, Stream
 from ..kernels.compile import inlinable, name_by_content
 from ..kernels.disk import enable_cache
 
@@ -60,7 +61,7 @@ def _multiprocessors(device: Any) -> int:
     return getattr(device, "MULTIPROCESSOR_COUNT", 1)  # the simulator's device has none
 
 
-def device_of(array: Any) -> Any:
+def device_of(array: Array) -> Any:
     """Return a context manager that makes the device current where an array lies."""
     memory = getattr(array, "gpu_data", None)
     return cuda.gpus[0 if memory is None else memory.context.device.id]  # the simulator has one
@@ -111,13 +112,19 @@ class DeviceKernel:
         return dispatcher
 
     def call(
-        self, threads: int, elements: int, count: int, *arguments: Any
+        self, threads: int, elements: int, count: int, *arguments: object
     ) -> Callable[[], object]:
         """Return a run as one call; the threads are those of the host."""
         run: Any = self.run  # type: ignore[attr-defined]
         return partial(run, elements, count, *arguments)
 
-    def launch(self, size: tuple[int, Any], stream: Any, *arguments: Any) -> None:
+    def over(self, stream: Stream, array: Array, *rest: object) -> None:
+        """Run it on all elements of an array, its first argument; of an empty one, do nothing."""
+        if array.size:
+            with device_of(array):
+                self.launch(launch_size(array.size), stream, array, *rest)
+
+    def launch(self, size: tuple[int, Any], stream: Stream, *arguments: object) -> None:
         """Run it on a stream of the current device, and do not wait for it."""
         # The simulator has no signatures: what it is given is what it computes with.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
+
 
 def is_on_device(array: object) -> bool:
     """Tell whether an array is a CUDA array; the simulator's have another mark."""
@@ -15,7 +17,7 @@ def is_on_device(array: object) -> bool:
     return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
 
 
-def copied(name: str, array: Any, values: Any = None) -> Any:
+def copied(name: str, array: Array, values: Array = None) -> Array:
     """Return a C-contiguous copy of the array's own kind: of torch, of CuPy, else of Numba.
 
     It has at least one dimension. With ``values``, an array of the device of as many numbers, these
@@ -36,11 +38,11 @@ def copied(name: str, array: Any, values: Any = None) -> Any:
     return new.reshape(1) if not len(array.shape) else new
 
 
-def _copies(array: Any) -> bool:
+def _copies(array: Array) -> bool:
     return hasattr(array, "clone") or hasattr(array, "copy")
 
 
-def seen_as(array: Any, like: Any) -> Any:
+def seen_as(array: Array, like: Array) -> Array:
     """Return an array of Numba's as one of another's library, CuPy or torch; no copy."""
     name = type(like).__module__.partition(".")[0]
     library = sys.modules.get(name)
@@ -51,12 +53,12 @@ def seen_as(array: Any, like: Any) -> Any:
     return array
 
 
-def detached(array: Any) -> Any:
+def detached(array: Array) -> Array:
     """Return what shares a torch tensor's memory, but no graph; others as they are."""
     return array.detach() if hasattr(array, "detach") else array
 
 
-def current_stream(array: Any) -> Any:
+def current_stream(array: Array) -> Array:
     """Return the stream on which torch works, where the array is torch's: it does not say so.
 
     For all others it is None: what there is to know is in ``__cuda_array_interface__``.
@@ -67,13 +69,13 @@ def current_stream(array: Any) -> Any:
     return torch.cuda.current_stream(array.device)
 
 
-def dtype_of(array: Any) -> Any:
+def dtype_of(array: Array) -> Array:
     """Return NumPy's dtype of the numbers in a CUDA array."""
     interface = getattr(detached(array), "__cuda_array_interface__", None)
     return np.dtype(array.dtype if interface is None else interface["typestr"])
 
 
-def read_device_start(x0: Any) -> tuple[Any, Any]:
+def read_device_start(x0: Array) -> tuple[Any, Any]:
     """Return a copy of the starting point, of its own kind, and Numba's view of it."""
     from .arrays import flat_view  # imports numba.cuda
 

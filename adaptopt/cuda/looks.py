@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
+from ..arrays import Array
 from ..kernels.compile import array_type, memoised, tuple_of
 from ..kernels.reductions import BLOCK, LANES, to_bits
 from ..kernels.step import READ, Layout
 from ..kernels.tuples import gather
+from ..scalar import ScalarFunction
 from .arity import taking
-from .launch import DeviceKernel, device_of, launch_size
+from .launch import DeviceKernel, cuda, device_of, launch_size
 from .reductions import NormKernel
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -50,7 +47,7 @@ def first_of(read):
     return first
 
 
-def value_of(form: str | None, number: Any) -> tuple[Callable[..., Any], Any]:
+def value_of(form: str | None, number: Any) -> tuple[ScalarFunction, Any]:
     """Return what reads an objective's value and its type: in an array, or as a number."""
     if form is None:
         return given, number
@@ -81,7 +78,7 @@ def watch_kernel(form: str | None, gradient: str) -> DeviceKernel:
     return DeviceKernel(make_watch, (read, READ[gradient]), kinds)
 
 
-def watch(form: str | None, value: Any, g: Any, t: int, figures: Any) -> None:
+def watch(form: str | None, value: Any, g: Array, t: int, figures: Array) -> None:
     """Write down ``t`` where a value or gradient is not finite, on the stream of ``g``."""
     if form is None and math.isfinite(value):
         value = 0.0  # whatever it is: that of the gradient may not hold it
@@ -137,7 +134,7 @@ def make_device_costs(cost, read_x):
 
 
 @memoised
-def costs_kernel(cost: Callable[..., Any], layout: Layout) -> DeviceKernel:
+def costs_kernel(cost: ScalarFunction, layout: Layout) -> DeviceKernel:
     """Return ``kernel(x, walls, coefs, sums)``, for `costs_size` of ``x``."""
     kinds = (
         array_type(layout.x),
@@ -176,16 +173,14 @@ def make_project(prox):
 
 
 @memoised
-def project_kernel(prox: Callable[..., Any], form: str, walls: int, coefs: int) -> DeviceKernel:
+def project_kernel(prox: ScalarFunction, form: str, walls: int, coefs: int) -> DeviceKernel:
     """Return ``kernel(x, zero, walls, coefs)`` for float32 or float64."""
     array = array_type(form)
     kinds = (array, array.dtype, tuple_of(array, walls), tuple_of(array.dtype, coefs))
     return DeviceKernel(make_project, (taking(prox, 2 + walls + coefs),), kinds)
 
 
-def project(prox: Callable[..., Any], x: Any, walls: Any, coefs: tuple[float, ...]) -> None:
+def project(prox: ScalarFunction, x: Array, walls: Array, coefs: tuple[float, ...]) -> None:
     """Bring a flat point into the set that a proximal map's bounds stand for, in place."""
-    if x.size:
-        kernel = project_kernel(prox, x.dtype.name, len(walls), len(coefs))
-        with device_of(x):
-            kernel.launch(launch_size(x.size), x.stream, x, 0.0, walls, coefs)
+    kernel = project_kernel(prox, x.dtype.name, len(walls), len(coefs))
+    kernel.over(x.stream, x, 0.0, walls, coefs)

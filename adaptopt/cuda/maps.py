@@ -6,20 +6,15 @@ them. All arithmetic is float64, and sums have an order of their own: the same b
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
+from ..arrays import Array, Stream
 from ..kernels.compile import array_type, inlinable, memoised
 from ..kernels.formats import unchanged
 from ..kernels.step import READ, WRITE, Layout
-from .launch import DeviceKernel, device_of, launch_size
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
+from ..scalar import ScalarFunction
+from .launch import DeviceKernel, cuda, device_of
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -137,7 +132,7 @@ def look_kernel(form: str) -> DeviceKernel:
 
 @memoised
 def map_kernel(
-    functions: tuple[Callable[..., Any], ...], place: Callable[..., Any], layout: Layout
+    functions: tuple[ScalarFunction, ...], place: ScalarFunction, layout: Layout
 ) -> DeviceKernel:
     """Return the kernel for a map's functions."""
     wide, whole, count = types.float64, types.int64[::1], types.int64
@@ -176,14 +171,14 @@ class TyingMap:
 
     def __init__(
         self,
-        functions: tuple[Callable[..., Any], ...],
+        functions: tuple[ScalarFunction, ...],
         start: float,
         number: float,
         members: np.ndarray | None,
         starts: np.ndarray,
         most: int,
         layout: Layout,
-        near: Any,
+        near: Array,
     ) -> None:
         self._kernel = map_kernel(functions, listed if members is not None else itself, layout)
         self._look = look_kernel(layout.x)
@@ -197,13 +192,15 @@ class TyingMap:
             for kernel in (self._kernel, self._look):
                 kernel.compiled  # noqa: B018  (compiles)
 
-    def __call__(self, stream: Any, x: Any, rates: Any, copies: Any, counts: Any = None) -> None:
+    def __call__(
+        self, stream: Stream, x: Array, rates: Array, copies: Array, counts: Array = None
+    ) -> None:
         """Map ``x`` in place, unless an entry is not finite or ``counts[0]`` is 0."""
         if not (x.size and self._blocks):
             return
         self._stamp += 1
         with device_of(x):
-            self._look.launch(launch_size(x.size), stream, x, self._strange, self._stamp)
+            self._look.over(stream, x, self._strange, self._stamp)
             self._kernel.launch(
                 *((self._blocks, WIDTH), stream, x, rates, copies, self._members, self._starts),
                 *(self._always if counts is None else counts, self._strange, self._stamp),

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
+from ..arrays import Array, Stream
 from ..kernels.compile import array_type, inlinable, memoised, tuple_of
 from ..kernels.reductions import BLOCK, LANES, to_bits
 from ..kernels.step import READ, Layout
 from ..kernels.tuples import gather
+from ..scalar import ScalarFunction
 from .arity import taking
-from .launch import THREADS, DeviceKernel, device_of, launch_size
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
+from .launch import THREADS, DeviceKernel, cuda, device_of
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -113,7 +109,7 @@ class WantedSquares(DeviceKernel):
         super().__init__(make_wanted_squares, (READ[form],), kinds)
 
     def __call__(
-        self, stream: Any, g: Any, factors: Any, which: int, sums: Any, *rest: Any
+        self, stream: Stream, g: Array, factors: Array, which: int, sums: Array, *rest: object
     ) -> None:
         """Start it."""
         if g.size:
@@ -134,7 +130,7 @@ class SumOfSquares(DeviceKernel):
         kinds = (array_type(form), types.float64, types.float64[::1])
         super().__init__(make_device_squares, (READ[form],), kinds)
 
-    def __call__(self, g: Any, factor: float = 1.0) -> float:
+    def __call__(self, g: Array, factor: float = 1.0) -> float:
         """Return the sum; it waits for the stream of ``g``."""
         if not g.size:
             return 0.0
@@ -184,7 +180,7 @@ class NormKernel(DeviceKernel):
     It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
     """
 
-    def __init__(self, residual: Callable[..., Any], layout: Layout) -> None:
+    def __init__(self, residual: ScalarFunction, layout: Layout) -> None:
         number = layout.number
         kinds = (
             array_type(layout.x),
@@ -200,7 +196,7 @@ class NormKernel(DeviceKernel):
         self._wide = number == types.float64
 
     def __call__(
-        self, x: Any, g: Any, walls: Any, coefs: tuple[float, ...], zero: float, nan: float
+        self, x: Array, g: Array, walls: Array, coefs: tuple[float, ...], zero: float, nan: float
     ) -> float:
         """Return it; it waits for the stream of ``g``."""
         if not x.size:
@@ -212,12 +208,16 @@ class NormKernel(DeviceKernel):
         return distance if math.isfinite(slope) else nan
 
     def start(
-        self, x: Any, g: Any, walls: Any, coefs: tuple[float, ...], zero: float, largest: Any
+        self,
+        x: Array,
+        g: Array,
+        walls: Array,
+        coefs: tuple[float, ...],
+        zero: float,
+        largest: Array,
     ) -> None:
         """Raise two whole numbers on the device to the bits of the distance and the slope."""
-        if x.size:
-            with device_of(g):
-                self.launch(launch_size(x.size), g.stream, x, g, walls, coefs, zero, largest)
+        self.over(g.stream, x, g, walls, coefs, zero, largest)
 
     def floats(self, bits: np.ndarray) -> list[float]:
         """Return the numbers that such bits stand for."""
@@ -225,7 +225,7 @@ class NormKernel(DeviceKernel):
         return narrow.view(np.float64 if self._wide else np.float32).tolist()  # type: ignore[no-any-return]
 
 
-def read_back(array: Any) -> np.ndarray:
+def read_back(array: Array) -> np.ndarray:
     """Return a small array's numbers, once its stream has computed them."""
     values: np.ndarray = array.copy_to_host(stream=array.stream)
     if array.stream:

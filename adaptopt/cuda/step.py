@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
-from ..kernels.compile import array_type, inlinable, memoised, number_type, tuple_of
+from ..arrays import Array
+from ..kernels.compile import (
+    NumbaType,
+    Parts,
+    array_type,
+    inlinable,
+    memoised,
+    number_type,
+    tuple_of,
+)
 from ..kernels.step import READ, Layout, make_element, packed, step_parts, step_types
 from ..kernels.tuples import gather
+from ..scalar import ScalarFunction
 from .arity import taking
-from .launch import DeviceKernel, device_of, launch_size
+from .launch import DeviceKernel, cuda
 from .verdict import GO, KEY, reading
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -48,15 +53,13 @@ def make_device_step(*parts):
 class DenseStep(DeviceKernel):
     """One method's step on flat arrays of a device; the parameters are those of the CPU's."""
 
-    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+    def __init__(self, functions: tuple[ScalarFunction, ...], layout: Layout) -> None:
         kinds, cuts = packed(layout, writable(step_types(layout)))
         super().__init__(make_device_step, (*_parts(functions, layout), *cuts), kinds)
 
-    def run(self, elements: int, count: int, x: Any, g: Any, *arguments: Any) -> None:
+    def run(self, elements: int, count: int, x: Array, g: Array, *arguments: object) -> None:
         """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
-        if elements:
-            with device_of(x):
-                self.launch(launch_size(elements), g.stream, x, g, *arguments)
+        self.over(g.stream, x, g, *arguments)
 
 
 def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
@@ -98,7 +101,7 @@ class DecidedStep(DeviceKernel):
     ``kernel(x, g, arrays, start, counts, numbers, prox_coefs)``
     """
 
-    def __init__(self, functions: tuple[Callable[..., Any], ...], layout: Layout) -> None:
+    def __init__(self, functions: tuple[ScalarFunction, ...], layout: Layout) -> None:
         (x, g, arrays, _, _), cuts = packed(layout, writable(step_types(layout)))
         parts = (
             *(reading(count) for count in layout.coefs[:3]),
@@ -112,14 +115,12 @@ class DecidedStep(DeviceKernel):
         )
         super().__init__(make_decided_step, parts, kinds)
 
-    def __call__(self, x: Any, g: Any, *rest: Any) -> None:
+    def __call__(self, x: Array, g: Array, *rest: object) -> None:
         """Update ``x``, the slots, the rates and the copies in place, on the stream of ``g``."""
-        if x.size:
-            with device_of(x):
-                self.launch(launch_size(x.size), g.stream, x, g, *rest)
+        self.over(g.stream, x, g, *rest)
 
 
-def _parts(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+def _parts(functions: tuple[ScalarFunction, ...], layout: Layout) -> Parts:
     """Return what `make_element` takes, for a device."""
     # The last part is about the CPU's vectors.
     return step_parts(taking_step(functions, layout), layout)[:-1]
@@ -139,18 +140,16 @@ def make_device_rates(rate):
 class RateKernel(DeviceKernel):
     """``kernel(out, slots, coefs)`` writes every coordinate's effective rate."""
 
-    def __init__(self, rate: Callable[..., Any], layout: Layout) -> None:
+    def __init__(self, rate: ScalarFunction, layout: Layout) -> None:
         number = layout.number
         slots = types.Tuple([array_type(slot) for slot in layout.slots])
         kinds = (number[::1], slots, tuple_of(number, layout.coefs[2]))
         rate = taking(rate, len(layout.slots) + layout.coefs[2])
         super().__init__(make_device_rates, (rate,), kinds)
 
-    def __call__(self, out: Any, slots: Any, coefs: tuple[float, ...]) -> None:
+    def __call__(self, out: Array, slots: Array, coefs: tuple[float, ...]) -> None:
         """Write them."""
-        if out.size:
-            with device_of(out):
-                self.launch(launch_size(out.size), out.stream, out, slots, coefs)
+        self.over(out.stream, out, slots, coefs)
 
 
 def make_fill():
@@ -208,39 +207,31 @@ def narrow_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_widen, (READ["float64"],), (array_type(form), types.float64[::1]))
 
 
-def fill(out: Any, value: Any) -> None:
+def fill(out: Array, value: Any) -> None:
     """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
-    if out.size:
-        form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
-        with device_of(out):
-            fill_kernel(form).launch(launch_size(out.size), out.stream, out, value)
+    form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
+    fill_kernel(form).over(out.stream, out, value)
 
 
-def spread(each: Any, out: Any) -> None:
+def spread(each: Array, out: Array) -> None:
     """Write each number to as many places of a flat array, side by side, as there are for it."""
     if out.size:
-        with device_of(out):
-            spread_kernel(out.dtype.name).launch(
-                launch_size(out.size), out.stream, out, each, out.size // each.size
-            )
+        spread_kernel(out.dtype.name).over(out.stream, out, each, out.size // each.size)
 
 
-def widen(out: Any, narrow: Any, form: str) -> None:
+def widen(out: Array, narrow: Array, form: str) -> None:
     """Write the 16-bit numbers of a flat array of uint16 to one of float32."""
-    if out.size:
-        with device_of(out):
-            widen_kernel(form).launch(launch_size(out.size), out.stream, out, narrow)
+    widen_kernel(form).over(out.stream, out, narrow)
 
 
-def narrow(out: Any, wide: Any) -> None:
+def narrow(out: Array, wide: Array) -> None:
     """Write the numbers of a flat array of float64, rounded."""
-    if out.size:
-        with device_of(out):
-            kernel = narrow_kernel(out.dtype.name)
-            kernel.launch(launch_size(out.size), out.stream, out, wide)
+    narrow_kernel(out.dtype.name).over(out.stream, out, wide)
 
 
-def taking_step(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tuple[Any, ...]:
+def taking_step(
+    functions: tuple[ScalarFunction, ...], layout: Layout
+) -> tuple[ScalarFunction, ...]:
     """Return transformation, decay, rule and prox without ``*args``."""
     given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
     return tuple(
@@ -249,7 +240,7 @@ def taking_step(functions: tuple[Callable[..., Any], ...], layout: Layout) -> tu
     )
 
 
-def writable(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+def writable(kinds: tuple[NumbaType, ...]) -> tuple[NumbaType, ...]:
     """Return array types as Numba finds them: it takes every device array for a writable one."""
     return tuple(
         kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds

@@ -5,26 +5,22 @@ The pieces are those of the CPU's kernels, in the same order, so the numbers are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
+from ..arrays import Array
 from ..kernels.batch_rows import make_sum_at
 from ..kernels.compile import array_type, inlinable, memoised, number_type, tuple_of
 from ..kernels.idle import make_gap, make_idle_rate, make_missed, make_missed_by_row
 from ..kernels.step import READ, Layout, make_coordinate, step_parts, step_types
 from ..kernels.table import LANES, make_row_rate, make_square, scale_for
 from ..kernels.tuples import gather, scatter
+from ..scalar import ScalarFunction
 from .arity import taking
-from .launch import ROWS, DeviceKernel, device_of, rows_launch_size
+from .launch import ROWS, DeviceKernel, cuda, device_of, rows_launch_size
 from .step import taking_step, writable
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -250,7 +246,7 @@ def make_device_sums(read):
 # -- as the CPU's are called -----------------------------------------------------------------------
 
 
-def _taking_late(late: tuple[Callable[..., Any], ...], layout: Layout) -> list[Callable[..., Any]]:
+def _taking_late(late: tuple[ScalarFunction, ...], layout: Layout) -> list[ScalarFunction]:
     """Return idle form, rate and repeated prox without ``*args``."""
     slots = len(layout.slots) + layout.coefs[2]
     given = (2 + slots, slots, 3 + layout.walls + layout.coefs[3])
@@ -263,9 +259,9 @@ class RowStep(DeviceKernel):
 
     def __init__(
         self,
-        functions: tuple[Callable[..., Any], ...],
-        late: tuple[Callable[..., Any], ...],
-        along: Callable[..., Any],
+        functions: tuple[ScalarFunction, ...],
+        late: tuple[ScalarFunction, ...],
+        along: ScalarFunction,
         layout: Layout,
         lazy: bool,
         shared: bool,
@@ -291,7 +287,7 @@ class RowStep(DeviceKernel):
             ),
         )
 
-    def run(self, elements: int, count: int, x: Any, g: Any, *arguments: Any) -> None:
+    def run(self, elements: int, count: int, x: Array, g: Array, *arguments: object) -> None:
         """Step ``count`` rows of so many elements in all, on the stream of ``g``."""
         *rest, _scratch, _stride, like = arguments  # sums stay in registers
         if elements:
@@ -305,7 +301,7 @@ class CatchUp(DeviceKernel):
     """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
 
     def __init__(
-        self, late: tuple[Callable[..., Any], ...], layout: Layout, shared: bool, fades: bool
+        self, late: tuple[ScalarFunction, ...], layout: Layout, shared: bool, fades: bool
     ) -> None:
         x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
         read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
@@ -327,9 +323,9 @@ class CatchUp(DeviceKernel):
             ),
         )
 
-    def run(self, elements: int, count: int, x: Any, *arguments: Any) -> None:
+    def run(self, elements: int, count: int, x: Array, *arguments: object) -> None:
         """Bring ``count`` rows of so many elements in all up, on the stream of ``last``."""
-        *_, last, _logs, _base, _now, _before, _like = arguments
+        last: Array = arguments[-6]
         if elements:
             with device_of(x):
                 size = rows_launch_size(count, elements // count)
@@ -347,9 +343,17 @@ class RowSums(DeviceKernel):
             make_device_sums, (READ[gradient],), (*kinds, number_type(number), types.uintp)
         )
 
-    def run(self, elements: int, count: int, g: Any, order: Any, starts: Any, *rest: Any) -> None:
+    def run(
+        self,
+        elements: int,
+        count: int,
+        g: Array,
+        order: Array,
+        starts: Array,
+        width: int,
+        out: Array,
+    ) -> None:
         """Sum them, on the stream of ``g``."""
-        width, out = rest
         if out.size:
             with device_of(g):
                 size = rows_launch_size(count, width)

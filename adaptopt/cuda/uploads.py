@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
 
-from .launch import device_of
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
+from ..arrays import Array, DType, Stream
+from .launch import cuda, device_of
 
 # Copies under way at a time. Where the device is further behind, the host waits: it would otherwise
 # write to what is still being read. Then the device is the slower of the two.
@@ -30,7 +27,7 @@ class _Slot:
         self._done = cuda.event()
         self._is_read = False
 
-    def array(self, n: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def array(self, n: int, dtype: DType) -> np.ndarray:
         """Return a place for so many numbers, once the copy before has read its own."""
         if self._is_read:
             self._done.synchronize()
@@ -39,7 +36,7 @@ class _Slot:
             self._bytes = cuda.pinned_array(n * dtype.itemsize, np.uint8)
         return self._bytes[: n * dtype.itemsize].view(dtype)
 
-    def copy(self, array: np.ndarray, target: Any, stream: Any) -> None:
+    def copy(self, array: np.ndarray, target: Array, stream: Stream) -> None:
         """Start to copy what has been written there."""
         stream = stream or _default_stream()
         target.copy_to_device(array, stream=stream)
@@ -50,11 +47,11 @@ class _Slot:
 class _Sender:
     """Copies on the device of an array, from slots in turn."""
 
-    def __init__(self, near: Any) -> None:
+    def __init__(self, near: Array) -> None:
         self._near = near
         self._slots = [_Slot() for _ in range(UNDER_WAY)]
 
-    def _send(self, pieces: list[tuple[int, np.ndarray]], target: Any, stream: Any) -> None:
+    def _send(self, pieces: list[tuple[int, np.ndarray]], target: Array, stream: Stream) -> None:
         """Copy host arrays to their starts in ``target``, in one copy."""
         slot = self._slots.pop(0)
         self._slots.append(slot)
@@ -70,13 +67,13 @@ class Upload(_Sender):
     Work that reads what was sent before comes first on the stream.
     """
 
-    def __init__(self, near: Any) -> None:
+    def __init__(self, near: Array) -> None:
         with device_of(near):
             super().__init__(near)
             self._nothing = cuda.device_array(0, np.int64)
         self._room, self._buffer, self._views = -1, self._nothing, (self._nothing,) * 3
 
-    def __call__(self, pieces: tuple[np.ndarray, ...], stream: Any) -> tuple[Any, ...]:
+    def __call__(self, pieces: tuple[np.ndarray, ...], stream: Stream) -> tuple[Any, ...]:
         """Return arrays that start with the numbers of the pieces, of which there are up to 3."""
         longest = max(piece.size for piece in pieces)
         if not longest:
@@ -97,14 +94,14 @@ class Upload(_Sender):
 class Mirror(_Sender):
     """A copy on a device of a host array to which numbers are added: only those are sent."""
 
-    def __init__(self, near: Any) -> None:
+    def __init__(self, near: Array) -> None:
         with device_of(near):
             super().__init__(near)
             self._there = cuda.device_array(0, np.float64)
-        self._of: Any = None
+        self._of: Array = None
         self._known = 0
 
-    def __call__(self, array: np.ndarray, known: int, stream: Any) -> Any:
+    def __call__(self, array: np.ndarray, known: int, stream: Stream) -> Any:
         """Return the array's copy, of which the first ``known`` numbers are those of the array."""
         with device_of(self._near):
             if self._there.size != array.size:

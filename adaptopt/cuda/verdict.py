@@ -8,24 +8,20 @@ arrays that the step reads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import cuda as numba_cuda
 from numba import types
 
 from ..kernels.compile import array_type, inlinable, memoised, tuple_of
 from ..kernels.formats import step_key
 from ..kernels.tuples import make_prepare
+from ..scalar import ScalarFunction
 from .arity import taking
 from .exact_sums import DIGITS, add_exactly, rounded
-from .launch import DeviceKernel
+from .launch import DeviceKernel, cuda
 from .reductions import LEAST
-
-# Numba exports names without saying so to type checkers.
-cuda: Any = numba_cuda
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return"
 
@@ -135,7 +131,7 @@ class Verdict(DeviceKernel):
         NaN for a step that is not taken.
     """
 
-    def __init__(self, factors_for: Callable[..., Any]) -> None:
+    def __init__(self, factors_for: ScalarFunction) -> None:
         wide, whole = types.float64[::1], types.int64[::1]
         number = types.float64
         kinds = (wide, wide, wide, whole, number, number, types.int64, wide, whole)
@@ -146,7 +142,7 @@ class Verdict(DeviceKernel):
 
 
 @cache
-def reading(count: int) -> Callable[..., Any]:
+def reading(count: int) -> ScalarFunction:
     """Return ``read(array, first)``: a tuple of so many numbers."""
     if count == 0:
         return lambda array, first: ()
@@ -155,7 +151,7 @@ def reading(count: int) -> Callable[..., Any]:
 
 
 @cache
-def writing(count: int) -> Callable[..., Any]:
+def writing(count: int) -> ScalarFunction:
     """Return ``write(array, first, values)`` for a tuple of so many numbers."""
     if count == 0:
         return _write_nothing

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..placement import Backend
+from ..scalar import LONGEST
 from . import checkpoint
 
 VERSION = 1
 KIND = "optimizer"
 KIND_BESIDE = "optimizer without what lies in files"
 MOST_STEPS = 2**53  # which float64 counts one by one
-# Steps after which waiting rows are caught up with, less than the 2**20 of `scalar.geometric`.
-LONGEST = 2**19
 
 _PARTS = {"state": "state", "hidden": "hidden"}
 # Methods whose state is that of another: they differ in what hyperparameters they start with.

@@ -17,7 +17,7 @@ from ..methods.base import Method
 from ..methods.momentum import sgd, sgd_rate, stays
 from ..placement import Backend
 from ..prox.base import Proximal
-from .state import LONGEST
+from ..scalar import LONGEST
 
 _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
 

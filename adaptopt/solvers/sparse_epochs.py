@@ -13,14 +13,12 @@ from ..optimizer.optimizer import Optimizer
 from ..optimizer.table import misses_steps, why_not_exact
 from ..problems.problem import Problem
 from ..prox.base import Proximal
+from ..scalar import LONGEST
 from .averaging import Average
 
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
 # time are seen.
 ENTRIES = 2_000_000
-
-# Steps in which a coordinate may be idle, less than the 2**20 that `scalar.geometric` takes.
-LONGEST = 2**19
 
 
 class CompiledEpochs:
