@@ -11,6 +11,8 @@ import pytest
 
 import adaptopt
 
+pytestmark = pytest.mark.quick
+
 PACKAGE = Path(adaptopt.__file__).parent
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")

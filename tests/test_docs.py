@@ -7,6 +7,8 @@ import pytest
 
 import adaptopt as ao
 
+pytestmark = pytest.mark.quick
+
 DOCS = Path(__file__).parents[1] / "docs"
 CALLS = re.findall(
     r"``((?:Ad|RMS|AMS|Nadam|Momentum|SGD)\w*\([^`]*\))``", (DOCS / "matching.rst").read_text()

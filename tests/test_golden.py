@@ -10,6 +10,8 @@ from golden_cases import CASES, GOLDEN
 
 import adaptopt as ao
 
+pytestmark = pytest.mark.quick
+
 # To maximize is to step along the gradients turned round.
 ALL_MAXIMIZED = {"adagrad-all", "rmsprop-all", "amsgrad-all"}
 

@@ -9,6 +9,8 @@ import pytest
 import adaptopt as ao
 from adaptopt import schedules as s
 
+pytestmark = pytest.mark.quick
+
 ALL = [
     s.constant(0.1),
     s.inverse_time(0.1, 0.5),

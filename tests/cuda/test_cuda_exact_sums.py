@@ -12,6 +12,8 @@ from numba import njit
 from adaptopt.cuda.exact_sums import DIGITS, add_exactly, rounded
 from adaptopt.kernels.compile import inlinable
 
+pytestmark = pytest.mark.quick
+
 WAYS = {
     "python": (add_exactly, rounded),
     "compiled": tuple(njit(inlinable(f)) for f in (add_exactly, rounded)),

@@ -8,6 +8,8 @@ import pytest
 
 from adaptopt.kernels.contents import digest
 
+pytestmark = pytest.mark.quick
+
 RULE = """
 from collections import namedtuple
 from enum import Enum

@@ -13,6 +13,8 @@ import adaptopt as ao
 from adaptopt import scalar
 from adaptopt.methods import adagrad, adam, decay, momentum, nadam, rmsprop
 
+pytestmark = pytest.mark.quick
+
 gradients = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30)
 
 

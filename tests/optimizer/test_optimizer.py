@@ -7,11 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from methods_table import KERNELS, METHODS, in_turn
+from methods_table import EACH_SHAPE, KERNELS, METHODS, in_turn
 from naive import naive_steps
 
 import adaptopt as ao
 from adaptopt.kernels.parallel import THREADED_FROM
+
+pytestmark = pytest.mark.quick
 
 DTYPES = [np.float32, np.float64]
 
@@ -181,8 +183,9 @@ def test_a_schedule_is_asked_for_step_one_first():
     assert x[0] == -1.5
 
 
-def test_box_is_applied_in_the_same_step(kernel):
-    method = kernel
+@pytest.mark.parametrize("name", EACH_SHAPE)
+def test_box_is_applied_in_the_same_step(name):
+    method = METHODS[name]
     x0, gs = np.linspace(-0.1, 0.1, 5), gradients(20, 5)
     x = x0.copy()
     opt = ao.Optimizer(x, method, prox=ao.Box(-0.1, 0.2))

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import pytest
 from host_code import dense_step, functions, multiplies_vectors
-from methods_table import KERNELS, METHODS, in_turn
+from methods_table import EACH_SHAPE, KERNELS, METHODS, in_turn
 
 import adaptopt as ao
 from adaptopt.kernels.parallel import THREADED_FROM
@@ -208,7 +208,7 @@ def test_every_step_draws_anew():
 # -- master copies ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "dtype"), in_turn(KERNELS, NARROW))
+@pytest.mark.parametrize(("name", "dtype"), in_turn(EACH_SHAPE, NARROW))
 def test_parameters_with_a_master_are_the_float32_run_rounded(name, dtype):
     method = METHODS[name]
     x, *gs = data(dtype)

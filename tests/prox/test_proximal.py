@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from adaptopt.prox.base import Box, NonNegative, clip, projected_gradient, round_inwards
 
+pytestmark = pytest.mark.quick
+
 finite = st.floats(-1e30, 1e30)
 
 

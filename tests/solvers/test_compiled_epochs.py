@@ -82,9 +82,13 @@ MAPS = {
     "l1-in-box": ao.L1(0.01).within(ao.Box(-0.2, 0.25)),
     "elastic-array": ao.ElasticNet(np.linspace(0, 0.02, COLUMNS), 0.05),
 }
+# Every method without a map, every map with one method, and bounds with each number of slots.
 PAIRS = [
-    *[(method, name) for method in ("sgd", "adagrad", "adagrad-inside") for name in MAPS],
-    *[(method, name) for method in METHODS for name in ("none", "box")],
+    *[(method, "none") for method in METHODS],
+    *[("adagrad", name) for name in MAPS],
+    *[(method, "box") for method in ("sgd", "momentum", "rmsprop-centered", "rmsprop-all")],
+    *[(method, "box") for method in ("dual-averaging-l1", "dual-averaging-l1-schedule")],
+    *[("sgd", "elastic-array"), ("adagrad-schedule", "box"), ("rmsprop-momentum-schedule", "box")],
 ]
 
 

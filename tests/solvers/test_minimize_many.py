@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from methods_table import METHODS, takes
+from methods_table import METHODS, in_turn, takes
 from numba import njit
 
 import adaptopt as ao
@@ -72,8 +72,10 @@ def test_each_row_is_a_run_of_its_own(options, threads):
     )
 
 
-@pytest.mark.parametrize("name", ["adam", "nadam", "rmsprop-schedule", "ftrl", "momentum"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    in_turn(["adam", "nadam", "rmsprop-schedule", "ftrl", "momentum"], [np.float32, np.float64]),
+)
 def test_other_methods_and_maps_do_the_same(name, dtype):
     X, others = STARTS[:9].astype(dtype), {"bounds": [(-1.0, 0.5)] * 5}
     if takes(name, ao.L1(0.1)):

@@ -6,6 +6,8 @@ import pytest
 
 from adaptopt.kernels.stopping import FTOL, GTOL, PATIENCE, TARGET, XTOL, read_tests, reason
 
+pytestmark = pytest.mark.quick
+
 # f, gradient norm, previous f, move, steps since the best.
 FIGURES = (1.0, 0.5, 1.5, 0.25, 3)
 
