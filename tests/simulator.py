@@ -20,6 +20,10 @@ _running = SimpleNamespace(turn=None)
 _order = random.Random(0)
 
 
+class _Abandoned(BaseException):
+    """The launch has failed in another thread."""
+
+
 class Turn:
     """A thread of a block: what a kernel asks of the thread it runs in."""
 
@@ -41,7 +45,7 @@ class Turn:
         self._paused.release()
         self._go.acquire()
         if self._abandoned:
-            raise SystemExit
+            raise _Abandoned
 
     def start(self, function, arguments):
         """Start a thread that waits until it is its turn."""
@@ -54,6 +58,8 @@ class Turn:
         try:
             if not self._abandoned:
                 function(*arguments)
+        except _Abandoned:
+            pass
         except Exception as error:
             self.error = error
         finally:
