@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .methods.base import Method
 from .optimizer.optimizer import Optimizer
 
 __all__ = ["from_torch", "to_torch"]
@@ -95,7 +96,7 @@ def from_torch(
     (3, array([4., 9.]))
     """
     order = _order(optimizer, state_dict, names)
-    methods = optimizer._methods()
+    methods = _methods(optimizer)
     for method in methods.values():
         _check(method)
     optimizer.flush()
@@ -134,6 +135,12 @@ def from_torch(
     for name, count in counts.items():
         ours["parameters"][name]["behind"] = ours["t"] - count
     optimizer.load_state_dict(ours)
+
+
+def _methods(optimizer: Optimizer) -> dict[str, Method]:
+    """Return the method of each parameter."""
+    names, method = optimizer.state_dict()["parameters"], optimizer.method
+    return dict(method) if isinstance(method, Mapping) else dict.fromkeys(names, method)
 
 
 def _order(optimizer: Optimizer, state_dict: Any, names: Sequence[str] | None) -> dict[str, Any]:
@@ -238,7 +245,7 @@ def to_torch(
         tensor = importlib.import_module("torch").tensor
     optimizer.flush()
     entries = optimizer.state_dict()["parameters"]
-    methods = optimizer._methods()
+    methods = _methods(optimizer)
     state: dict[int, dict[str, Any]] = {}
     for k, (name, method) in enumerate(methods.items()):
         _check(method)

@@ -78,7 +78,7 @@ def row_kernels(method, dtype=FLOAT32, prox=None, gradient=None, lazy="exact", *
     shape = (3, 2)
     opt = ao.Optimizer(np.zeros(shape, dtype), method, prox, lazy=lazy, **options)
     made = {}
-    table = opt._rows[0].admit(0, 0)
+    table = opt._parameters.groups[0].admit(0, 0)
     table._steps.clear()  # row-wise methods have one
     table._backend = SimpleNamespace(
         prepare=lambda kernel, near: None,
@@ -152,7 +152,7 @@ def verdicts():
 
     def verdict():
         from adaptopt.cuda.verdict import Verdict
-        from adaptopt.optimizer.clip_rules import factors_for
+        from adaptopt.optimizer.clipping import factors_for
 
         return Verdict(factors_for)
 

@@ -26,6 +26,42 @@ class Penalty(NamedTuple):
     is_zero: bool
 
 
+class Part(NamedTuple):
+    """The arrays of some coordinates that lie side by side, as kernels take them."""
+
+    x: Array
+    slots: tuple[Array, ...]
+    prox_arrays: tuple[Array, ...]
+    stored_rates: tuple[Array, ...]
+    copies: tuple[Array, ...]
+    start: int
+    """Where they start in the buffer of their group."""
+    arrays: tuple[Array, ...]
+    """Slots, arrays of the map, stored rates and copies, one after the other."""
+
+    @staticmethod
+    def of(
+        x: Array,
+        slots: tuple[Array, ...],
+        prox_arrays: tuple[Array, ...],
+        stored_rates: tuple[Array, ...],
+        copies: tuple[Array, ...],
+        start: int,
+    ) -> Part:
+        """Return the part of these arrays."""
+        arrays = (*slots, *prox_arrays, *stored_rates, *copies)
+        return Part(x, slots, prox_arrays, stored_rates, copies, start, arrays)
+
+    def between(self, lo: int, hi: int) -> Part:
+        """Return the part of the coordinates ``lo <= i < hi`` of these."""
+        slots, prox_arrays, stored_rates, copies = (
+            tuple(array[lo:hi] for array in arrays)
+            for arrays in (self.slots, self.prox_arrays, self.stored_rates, self.copies)
+        )
+        start = self.start + lo
+        return Part.of(self.x[lo:hi], slots, prox_arrays, stored_rates, copies, start)
+
+
 class Plan(NamedTuple):
     """What the steps of one array are made of."""
 

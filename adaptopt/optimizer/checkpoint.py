@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
+from ..arrays import DType
+
 _Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 _FORMAT = "adaptopt"
@@ -52,8 +54,8 @@ def write(path: _Path, kind: str, header: dict[str, Any], arrays: dict[str, np.n
     Parameters
     ----------
     path : str or path-like
-        Used as it is: no ``.npz`` is appended. Where it is a symbolic link, the file that it points
-        to is replaced. The new file has the permissions of the one that it replaces.
+        Used as it is: no ``.npz`` is appended. If it is a symbolic link, the file that it points to
+        is replaced. The new file has the permissions of the one that it replaces.
     kind : str
         What the file holds, such as ``"optimizer"``; `read` demands the same.
     header : dict of str to object
@@ -65,9 +67,9 @@ def write(path: _Path, kind: str, header: dict[str, Any], arrays: dict[str, np.n
     Raises
     ------
     TypeError
-        Where ``header`` or ``arrays`` holds something else. Nothing has been written then.
+        If ``header`` or ``arrays`` holds something else. Nothing has been written then.
     OSError
-        Where the system cannot write. The old file is unchanged then.
+        If the system cannot write. The old file is unchanged then.
     """
     _check("kind", kind, str)
     _check("header", header, dict)
@@ -193,31 +195,20 @@ def _write_entry(archive: zipfile.ZipFile, entry: str, array: np.ndarray) -> Non
 
 
 def read(path: _Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a checkpoint, and check all of it.
+    """Return the header and the arrays of a checkpoint that `write` has written, all checked.
 
-    Parameters
-    ----------
-    path : str or path-like
-        A file that `write` has written.
-    kind : str
-        What it must hold.
-
-    Returns
-    -------
-    header : dict of str to object
-        The header written.
-    arrays : dict of str to ndarray
-        The arrays written: new ones, writable, C-contiguous and in native byte order.
+    The arrays are new, writable, C-contiguous and in native byte order. ``kind`` is what the file
+    must hold.
 
     Raises
     ------
     CheckpointError
-        A ValueError: where the file is damaged, is no checkpoint, holds another kind, or has a
-        newer format.
+        A ValueError: if the file is damaged, is no checkpoint, holds another kind, or has a newer
+        format.
     ImportError
-        Where it holds bfloat16 arrays and ``ml_dtypes`` is not installed.
+        If it holds bfloat16 arrays and ``ml_dtypes`` is not installed.
     OSError
-        Where the system cannot read it, such as FileNotFoundError.
+        If the system cannot read it, such as FileNotFoundError.
     """
     with opened(path, kind) as (header, arrays):
         return header, {name: array.read() for name, array in arrays.items()}
@@ -243,7 +234,7 @@ class Stored:
     """
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
 
     def __init__(
         self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, item: dict[str, Any], path: str
@@ -411,7 +402,7 @@ def _contents(header: Stored, path: str, kind: str, size: int) -> dict[str, Any]
     return contents
 
 
-def _describes_an_array(item: Any) -> bool:
+def _describes_an_array(item: object) -> bool:
     return (
         isinstance(item, dict)
         and all(isinstance(item.get(key), str) for key in ("name", "entry", "dtype"))
@@ -419,18 +410,16 @@ def _describes_an_array(item: Any) -> bool:
     )
 
 
-def _article(kind: Any) -> str:
+def _article(kind: object) -> str:
     if not isinstance(kind, str):
         return repr(kind)
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def _true_dtype(
-    dtype: np.dtype[Any], shape: tuple[int, ...], item: dict[str, Any], path: str
-) -> np.dtype[Any]:
+def _true_dtype(dtype: DType, shape: tuple[int, ...], item: dict[str, Any], path: str) -> DType:
     """Return the dtype that an array of a file stands for, if it is what the header says."""
     name, said = item["dtype"], tuple(item["shape"])
-    native: np.dtype[Any] = dtype.newbyteorder("=")
+    native: DType = dtype.newbyteorder("=")
     stored = _STORED.get(name, name)
     if native.name != stored or shape != said:
         raise _damaged(
@@ -446,11 +435,11 @@ def _true_dtype(
         raise ImportError(
             f"{path} holds bfloat16 arrays, expected the package ml_dtypes to read them"
         ) from error
-    true: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    true: DType = np.dtype(ml_dtypes.bfloat16)
     return true
 
 
-def _read_head(data: bytes, name: str) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
+def _read_head(data: bytes, name: str) -> tuple[int, tuple[int, ...], DType]:
     """Return where the data of an entry start, and their shape and dtype."""
     head = io.BytesIO(data)
     if np.lib.format.read_magic(head) != (1, 0):

@@ -1,13 +1,22 @@
-"""What is done to gradients before a step: loss scale, clipping, and when to skip."""
+"""What is done to gradients before a step: loss scale, clipping, and when to skip.
+
+``unit * factor`` divides by the loss scale and scales down a norm that is too large; it is the same
+for all coordinates of a step. It may be a number that float32 does not hold, or float64 only in few
+bits: then ``unit`` is a power of two that leaves half of the exponent to ``factor``. ``limit``
+clips each coordinate.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from math import frexp, isfinite, ldexp, nan
 from numbers import Real
-from typing import Any
 
-from . import clip_rules as gradients
+from ..scalar import ScalarFunction
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Scalar functions have no one type.
 
 # Of each array, the sum of the squares of a factor times its elements.
 Squares = Callable[[float], Sequence[float]]
@@ -18,27 +27,67 @@ DOWN, UP = 2.0**-700, 2.0**600
 SMALL = 2.0**-960
 
 
+def as_given(g):
+    """Leave the gradient as it is."""
+    return g
+
+
+def scaled(g, unit, factor):
+    """Multiply by what the loss scale and the global norm ask for. Zero stays zero."""
+    return factor * (unit * g) if g else g
+
+
+def clipped(g, unit, factor, limit):
+    """Scale, then clip to ``-limit <= g <= limit``. A NaN stays a NaN."""
+    g = scaled(g, unit, factor)
+    g = -limit if g < -limit else g
+    return limit if g > limit else g
+
+
+# Exponents of factors that float32 multiplies by without a loss.
+COMFORTABLE = 100
+
+
+def factors_for(norm, size, scale, limit):
+    """Return ``unit`` and ``factor`` for gradients of the norm ``norm * size``, in float64.
+
+    ``size`` is a power of two. Both are NaN if the norm is not finite.
+    """
+    factor, norm, power = 1.0 / scale, norm / scale, 0
+    if not isfinite(norm):
+        return nan, nan
+    if norm * size > limit:
+        # By fractions, as limit / norm itself may vanish.
+        above, below = frexp(limit), frexp(norm)
+        factor *= above[0] / below[0]
+        power = above[1] - below[1] + 1 - frexp(size)[1]
+    fraction, exponent = frexp(factor)
+    exponent += power
+    half = 0 if abs(exponent) <= COMFORTABLE else exponent // 2
+    return ldexp(1.0, half), ldexp(fraction, exponent - half)
+
+
 class Transformation:
     """The arguments of `Optimizer` under these names, and the scalar function they ask for.
 
     Attributes
     ----------
     function : callable
-        Of `gradients`: what a kernel applies to each entry.
+        What a kernel applies to each entry.
     count : int
         How many coefficients it takes.
     """
 
-    def __init__(self, clip_value: Any, clip_norm: Any, loss_scale: Any) -> None:
+    def __init__(self, clip_value: object, clip_norm: object, loss_scale: object) -> None:
         self._clip_value = _positive("clip_value", clip_value)
         self._clip_norm = _positive("clip_norm", clip_norm)
         self._loss_scale = _scale(loss_scale)
-        self.function: Callable[..., Any] = gradients.as_given
+        self.function: ScalarFunction = as_given
         self.count = 0
         if self._clip_value is not None:
-            self.function, self.count = gradients.clipped, 3
+            self.function, self.count = clipped, 3
         elif self._clip_norm is not None or self._loss_scale is not None:
-            self.function, self.count = gradients.scaled, 2
+            self.function, self.count = scaled, 2
 
     @property
     def loss_scale(self) -> float | None:
@@ -46,10 +95,10 @@ class Transformation:
         return self._loss_scale
 
     @loss_scale.setter
-    def loss_scale(self, value: Any) -> None:
+    def loss_scale(self, value: object) -> None:
         self._loss_scale = self.read_loss_scale(value)
 
-    def read_loss_scale(self, value: Any) -> float | None:
+    def read_loss_scale(self, value: object) -> float | None:
         """Return a new loss scale, checked."""
         if (value is None) != (self._loss_scale is None):
             raise ValueError(
@@ -86,9 +135,7 @@ class Transformation:
         """
         factors = 1.0, 1.0
         if self.looks:
-            factors = gradients.factors_for(  # type: ignore[no-untyped-call]
-                *_global_norm(squares), *self.bounds
-            )
+            factors = factors_for(*_global_norm(squares), *self.bounds)
             if math.isnan(factors[1]):
                 return None
         return (*factors, *self.limits)
@@ -115,7 +162,7 @@ def total(sums: Sequence[float]) -> float:
         return math.inf
 
 
-def _scale(value: Any) -> float | None:
+def _scale(value: object) -> float | None:
     """Return a loss scale that can be divided by."""
     scale = _positive("loss_scale", value)
     if scale is not None and math.isinf(1.0 / scale):
@@ -123,7 +170,7 @@ def _scale(value: Any) -> float | None:
     return scale
 
 
-def _positive(name: str, value: Any) -> float | None:
+def _positive(name: str, value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -38,8 +38,7 @@ from ..cuda.verdict import (
 )
 from ..kernels.rates import RateTable
 from ..kernels.reductions import BLOCK
-from . import clip_rules as gradients
-from .clipping import Transformation
+from .clipping import Transformation, factors_for
 from .group import Group
 
 # Learning rates of a schedule that lie on the device: so many steps apart it is waited for.
@@ -78,7 +77,7 @@ class Deferral:
         self.may_skip = transformation.looks
         self.pending = 0
         self._counted = Counted()
-        sizes = [hi - lo for group in groups for lo, hi in group.spans]
+        sizes = [hi - lo for group in groups for lo, hi in group.places.spans]
         ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]], dtype=np.int64)
         self._ends = DEVICE.from_host(ends, near)
         # For sums of squares of blocks, and views of where those of each gradient are.
@@ -90,8 +89,8 @@ class Deferral:
         counts = np.zeros(COUNTS, np.int64)
         counts[ALWAYS] = 1
         self._counts = DEVICE.from_host(counts, near)
-        self._verdict = Verdict(gradients.factors_for)
-        firsts = list(accumulate([len(group.spans) for group in groups], initial=0))
+        self._verdict = Verdict(factors_for)
+        firsts = list(accumulate([len(group.places.spans) for group in groups], initial=0))
         self._groups = [
             _Deferred(group, transformation, lo, hi)
             for group, (lo, hi) in zip(groups, pairwise(firsts), strict=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import compute_dtype
+from ..arrays import DType, compute_dtype
+from ..methods.base import Method
 
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -22,13 +23,18 @@ class Precision:
     rounding: str = "nearest"
     master: bool = False
 
+    def slot_forms(self, method: Method, number: DType) -> tuple[str, ...]:
+        """Return the formats of a method's slots for an arithmetic in ``number``."""
+        narrow = method.second_moments if self.state_dtype else ()
+        return tuple("bfloat16" if name in narrow else number.name for name in method.slots)
+
 
 def read_precision(
     state_dtype: Any,
     rounding: Any,
     master: Any,
-    dtypes: Collection[np.dtype[Any]],
-    methods: Collection[Any],
+    dtypes: Collection[DType],
+    methods: Collection[Method],
 ) -> Precision:
     """Check the arguments of `Optimizer` against its parameters' dtypes and their methods."""
     if state_dtype is not None:

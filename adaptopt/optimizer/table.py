@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import storage
+from ..kernels.plan import Part
 from ..kernels.step import Layout
 from ..kernels.table import scratch_width
 from ..methods.base import Method
@@ -77,9 +78,8 @@ class Table:
 
     Parameters
     ----------
-    arrays : tuple
-        Coordinates, slots, arrays of the prox, written rates, copies, and where in its group's
-        buffer the parameter starts; as `groups.Part`.
+    part : Part
+        Its arrays.
     shape : tuple of int
         Of the parameter.
     method, prox
@@ -103,7 +103,7 @@ class Table:
 
     def __init__(
         self,
-        arrays: Any,
+        part: Part,
         shape: tuple[int, ...],
         method: Any,
         prox: Proximal,
@@ -113,17 +113,17 @@ class Table:
         allocate: Callable[..., np.ndarray],
         backend: Backend,
     ) -> None:
-        self._arrays, self._prox, self._coefs = arrays, prox, coefs
+        self._part, self._prox, self._coefs = part, prox, coefs
         self._allocate, self._backend = allocate, backend
-        self._upload, self._mirror = backend.upload(arrays.x), backend.mirror(arrays.x)
+        self._upload, self._mirror = backend.upload(part.x), backend.mirror(part.x)
         self.count = shape[0] if shape else 1
         self.width = prod(shape[1:])
         self.lazy = False
-        self.last = self._backend.empty(0, np.int64, arrays.x)
+        self.last = self._backend.empty(0, np.int64, part.x)
         self._follow(method, functions, layout)
         self._past = _Past(0)
         self._scratch = _NO_NUMBERS
-        self._sums: Any = self._backend.empty(0, self._number, arrays.x)
+        self._sums: Any = self._backend.empty(0, self._number, part.x)
         self._no_sums = self._sums
 
     def _follow(self, method: Any, functions: tuple[Callable[..., Any], ...], layout: Any) -> None:
@@ -133,10 +133,10 @@ class Table:
         self._late = (method.idle or stays, rate, self._prox.repeat)
         self._steps: dict[tuple[str, bool], Any] = {}
 
-    def with_method(self, arrays: Any, *following: Any) -> Table:
+    def with_method(self, part: Part, *following: Any) -> Table:
         """Return it with another method, and its functions and layout, in the same arrays."""
         new = copy(self)
-        new._arrays = arrays
+        new._part = part
         new._follow(*following)
         return new
 
@@ -195,7 +195,7 @@ class Table:
             made = self._backend.row_step(
                 self._functions, self._late, sgd, layout, self.lazy, shared, self._fades
             )
-            self._backend.prepare(made, self._arrays.x)
+            self._backend.prepare(made, self._part.x)
             self._steps[kind] = made
         return self._steps[kind]
 
@@ -221,7 +221,7 @@ class Table:
         lanes = max(threads, 2) * stride
         if self._scratch.size < lanes:
             self._scratch = self._backend.empty(lanes, self._number, self._scratch)
-        x, slots, walls, rates, copies, start, _ = self._arrays
+        x, slots, walls, rates, copies, start, _ = self._part
         noise = (*noise, start) if noise else ()
         places = self._upload((g.rows, g.order, g.starts), stream)
         made: Callable[[], object] = self.kernel(g.values.dtype.name).call(
@@ -236,7 +236,7 @@ class Table:
         kernel = self._backend.row_sums(g.values.dtype.name, self._number.name)
         n, stream = g.rows.size * self.width, self._backend.stream_of(g.values)
         if self._sums.size < n:
-            self._sums = self._backend.empty(n, self._number, self._arrays.x)
+            self._sums = self._backend.empty(n, self._number, self._part.x)
         out = self._backend.bound(self._sums[:n] if n else self._no_sums, stream)
         if n:
             places = self._upload((g.order, g.starts), stream)
@@ -266,7 +266,7 @@ class Table:
         if not (self.lazy and self.count * self.width):
             return
         self.look_ahead(t)
-        x, slots, walls, _, copies, start, _ = self._arrays
+        x, slots, walls, _, copies, start, _ = self._part
         noise = (*noise, start) if noise else ()
         count = rows.size or self.count
         (places,) = self._upload((rows,), stream)

@@ -112,7 +112,8 @@ def test_the_device_says_how_large_a_launch_is(monkeypatch):
 
 def test_a_step_is_compiled_when_the_optimizer_is_made():
     method = ao.SGD(lr=0.123, weight_decay=0.1)
-    (group,) = ao.Optimizer(there(np.ones(3, np.float32)), method, clip_value=7.0)._groups
+    opt = ao.Optimizer(there(np.ones(3, np.float32)), method, clip_value=7.0)
+    group = opt._parameters.groups[0].group
     assert "compiled" in vars(group._steps[np.dtype(np.float32)])
 
 

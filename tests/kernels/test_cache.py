@@ -17,7 +17,7 @@ import numpy as np, adaptopt as ao
 x = np.zeros(3, np.float32)
 opt = ao.Optimizer(x, {method})
 opt.step(np.ones(3, np.float32))
-(group,) = opt._groups
+group = opt._parameters.groups[0].group
 stats = group._steps[x.dtype].serial.stats
 print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
@@ -27,7 +27,7 @@ import os, numpy as np, adaptopt as ao
 x = np.zeros(600_000, np.float32)
 opt = ao.Optimizer(x, ao.AdaGrad(0.5))
 opt.step(np.ones(x.size, np.float32))
-(group,) = opt._groups
+group = opt._parameters.groups[0].group
 stats = group._steps[x.dtype].threaded.stats
 print(float(x[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """

@@ -73,8 +73,8 @@ def test_bounds_for_each_coordinate_go_with_their_parameter():
 def test_equal_methods_make_one_group_and_others_do_not():
     params = draw()
     methods = dict.fromkeys(params, ao.AdaGrad(0.1)) | {"w": ao.RMSProp(), "b": ao.AdaGrad(0.1)}
-    assert ao.Optimizer(params, methods)._members == [["emb", "b", "empty", "v"], ["w"]]
-    assert ao.Optimizer(params, ao.AdaGrad())._members == [list(params)]
+    assert ao.Optimizer(params, methods)._parameters.members == [["emb", "b", "empty", "v"], ["w"]]
+    assert ao.Optimizer(params, ao.AdaGrad())._parameters.members == [list(params)]
 
 
 def test_dtypes_may_differ_between_names():
@@ -170,9 +170,9 @@ def test_squares_of_small_gradients_are_those_of_each_alone(dtype):
     shapes = {"a": (3,), "b": (700,), "empty": (0,), "c": (16_000,), "large": (40_000,)}
     gs = draw(dtype, seed=2, shapes=shapes)
     opt = ao.Optimizer(draw(dtype, shapes=shapes), ao.SGD())
-    (group,) = opt._groups
-    together = group.together([g.ravel() for g in gs.values()])
-    assert group.squares(together, 0.5) == [
+    group = opt._parameters.groups[0].group
+    together = group.places.together([g.ravel() for g in gs.values()])
+    assert group.places.squares(together, 0.5) == [
         placement.HOST.sum_of_squares(g.ravel(), 0.5) for g in gs.values()
     ]
 
@@ -200,7 +200,7 @@ def test_one_group_of_two_arrays_is_two_groups_of_one(name, cut, seed):
     one = ao.Optimizer({"a": a, "b": b}, method)
     # Proximal maps are equal only where they are the same object.
     two = ao.Optimizer({"a": a, "b": b}, method, {"b": ao.Box(-np.inf, np.inf)})
-    assert (len(one._groups), len(two._groups)) == (1, 2)
+    assert (len(one._parameters.groups), len(two._parameters.groups)) == (1, 2)
     for g in gs:
         for opt in (one, two):
             opt.step({"a": g[:cut].copy(), "b": g[cut:].copy()})

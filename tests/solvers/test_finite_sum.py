@@ -684,10 +684,7 @@ def test_an_exception_arrives_as_itself_with_the_state_so_far(at, error, tmp_pat
     ("where", "method"),
     [
         ("optimizer.group.Group.step_alone", ao.AdaGrad(0.5)),
-        (
-            "optimizer.optimizer.Optimizer._take",
-            ao.AdaGradNorm(0.5),
-        ),  # its step needs more than the kernel
+        ("optimizer.steps.Steps._run", ao.AdaGradNorm(0.5)),  # its step needs more than the kernel
         ("solvers.averaging.Average.update", ao.AdaGrad(0.5)),
         ("solvers.epochs.EpochRun._settle", ao.AdaGrad(0.5)),
     ],
