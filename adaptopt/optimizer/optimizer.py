@@ -162,7 +162,7 @@ class Optimizer(Stateful):
             *(state_dir, resume),
         )
         seed = read_seed(seed)
-        self._arguments, self._files = arguments, arguments.files
+        self._files, self._lies_in_files = arguments.files, bool(arguments.in_files)
         self._parameters = Parameters(arguments, transformation)
         self._steps = Steps(self._parameters, transformation, seed, nan_policy)
         self._backend, self._counts = self._parameters.backend, self._steps.counts
@@ -170,21 +170,18 @@ class Optimizer(Stateful):
         self._made_with = {**options, "method": arguments.method}
         if isinstance(prox, Mapping):
             self._made_with["prox"] = dict(prox)
-        self._show()
+        self._show(params, arguments.method)
         self._follow_groups()
         if resume:
             self._resume()
 
-    def _show(self) -> None:
+    def _show(self, params: Array, method: Method | dict[str, Method]) -> None:
         """Set the attributes that a user sees."""
-        parameters, arguments = self._parameters, self._arguments
-        entries = parameters.entries(0)
-        params = arguments.given.get(ALONE)
+        parameters, entries = self._parameters, self._parameters.entries(0)
         if parameters.is_named:
             params = Views("opt.params", {name: e["params"] for name, e in entries.items()})
             parameters.like = params
         states = {name: Views(label("opt.state", name), e["state"]) for name, e in entries.items()}
-        method: object = arguments.method
         self._put(
             method=self._methods_view(method) if isinstance(method, Mapping) else method,
             params=params,
@@ -410,7 +407,7 @@ class Optimizer(Stateful):
                 "params are CUDA arrays, expected arrays of the host to copy or pickle an "
                 "Optimizer: state_dict() returns copies on the host"
             )
-        if self._arguments.in_files:
+        if self._lies_in_files:
             raise TypeError(
                 "params lie in files (numpy.memmap), expected arrays in memory to copy or pickle "
                 "an Optimizer: two would write to one file; save() and resume=True go on from it"
