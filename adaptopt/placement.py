@@ -14,7 +14,7 @@ import numpy as np
 
 from . import arrays
 from .arrays import Array, DType, Stream, aligned, storage
-from .cuda.libraries import is_on_device as is_on_device
+from .cuda.libraries import is_on_device
 from .kernels.averages import average_kernel
 from .kernels.batch_rows import RowSums
 from .kernels.idle import CatchUp
@@ -400,79 +400,3 @@ def demand_host(name: str, array: object, why: str) -> None:
     """Refuse a CUDA array, which NumPy would copy to the host unasked, and say why."""
     if is_on_device(array):
         raise TypeError(f"{name} is a CUDA array, expected one on the host: {why}")
-
-
-# -- for callers that do not hold a backend yet ------------------------------------------------
-
-
-def kernels_for(array: Array) -> Backend:
-    """Return what makes the kernels that run where an array lies."""
-    return backend_of(array)
-
-
-def flat_view(
-    name: str,
-    array: Array,
-    like: Any = None,
-    writable: bool = False,
-    stream: Stream = None,
-    near: Array = None,
-) -> Array:
-    """Return an array as one dimension; see `Backend.flat_view`."""
-    known = near if near is not None else array if like is None else like
-    return backend_of(known).flat_view(name, array, like, writable, stream, near)
-
-
-def empty(n: int, dtype: Any, near: Array) -> Array:
-    """Return a new flat array."""
-    return backend_of(near).empty(n, dtype, near)
-
-
-def fill(array: Array, value: float) -> None:
-    """Write one number everywhere."""
-    backend_of(array).fill(array, value)
-
-
-def copy(array: Array, values: Array) -> None:
-    """Copy numbers into an array."""
-    backend_of(array).copy(array, values)
-
-
-def moved(array: np.ndarray, near: Array) -> Array:
-    """Return a host array beside another one."""
-    return backend_of(near).from_host(array, near)
-
-
-def on_host(array: Array) -> np.ndarray:
-    """Return a copy on the host."""
-    return backend_of(array).to_host(array)
-
-
-def wait(array: Array) -> None:
-    """Wait for all work on the device of an array."""
-    backend_of(array).wait(array)
-
-
-def duplicate(array: Array) -> Array:
-    """Return a copy of a flat array where it lies."""
-    return backend_of(array).duplicate(array)
-
-
-def narrowed(wide: Array, dtype: Any) -> Array:
-    """Return a rounded copy of a flat array of float64."""
-    return backend_of(wide).rounded(wide, dtype)
-
-
-def is_finite(array: Array) -> bool:
-    """Tell whether all numbers of a flat array are finite."""
-    return backend_of(array).is_finite(array)
-
-
-def average(new: Array, mean: Array, x: Array, weight: float) -> None:
-    """Write to ``new`` the mean of one array more."""
-    backend_of(x).average(new, mean, x, weight)
-
-
-def feasible(prox: Proximal, flat: Array, shape: tuple[int, ...]) -> Array:
-    """Return the nearest flat point of a map's domain."""
-    return backend_of(flat).feasible(prox, flat, shape)
