@@ -1,7 +1,7 @@
 """Steps on a device that depend on its gradients, taken without waiting for them.
 
 The host starts kernels; a thread of the device finds the norm, decides whether the step is taken,
-counts it, and computes the coefficients that the step reads: see `kernels.cuda_verdict`. What the
+counts it, and computes the coefficients that the step reads: see `cuda.verdict`. What the
 host knows of it is read when it is asked for. This is imported for arrays on a device only.
 """
 

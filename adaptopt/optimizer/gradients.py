@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import FORMATS, check_csr, compute_dtype
-from ..kernels.coalesce import coalesce
+from ..kernels.batch_rows import coalesce
 from ..placement import HOST, Backend
 from .table import RowGradient
 

@@ -10,10 +10,9 @@ from typing import Protocol, TypeGuard
 import numpy as np
 
 from ..arrays import Array, DType, check_fits, compute_dtype, storage
-from ..kernels.loops import hands
+from ..kernels.parallel import THREADED_FROM, hands
 from ..kernels.plan import Part, Penalty, Plan
 from ..kernels.step import DenseStep, Layout
-from ..kernels.threads import THREADED_FROM
 from ..methods.base import Method
 from ..placement import Backend, Kernel
 from ..prox.base import Proximal

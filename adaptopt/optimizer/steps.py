@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import Array
 from ..kernels.formats import step_key
-from ..kernels.loops import hands
+from ..kernels.parallel import hands
 from .clipping import Transformation
 from .gradients import Gradient
 from .group import Call
