@@ -206,3 +206,30 @@ def check_fits(name: str, value: ArrayLike, dtype: DType) -> None:
 def _either(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def read_point(name: str, value: ArrayLike) -> np.ndarray:
+    """Return an array of float32 or float64; integers become float64."""
+    expected = "float32, float64 or integers"
+    array = read_real(name, value, expected)
+    if array.dtype.kind in "biu":
+        array = array.astype(np.float64)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, expected {expected}: use {name}.astype(numpy.float64)"
+        )
+    return array
+
+
+def new_point(name: str, value: ArrayLike) -> np.ndarray:
+    """Return a writable copy of finite numbers, float32 or float64, of at least one dimension."""
+    array = np.array(np.atleast_1d(read_point(name, value)), order="C", copy=True, subok=False)
+    demand_finite(name, array)
+    return array
+
+
+def demand_finite(name: str, x: np.ndarray) -> None:
+    """Raise if a number is infinite or NaN, and say which one."""
+    if not np.isfinite(x).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"{name}{list(where)} is {x[where]}, expected finite numbers")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array, storage
+from ..arrays import Array, demand_finite, storage
 from . import batches, looks
 from .arrays import empty, flat_view, moved, on_host, rows_in_words, write
 from .gauge import Value
@@ -26,8 +26,8 @@ class DeviceExchange:
 
     Parameters
     ----------
-    x : CUDA array
-        The iterate of the run.
+    x0 : CUDA array
+        The starting point; the iterate is a copy of its kind.
     backend : Backend
         That of a device.
     read_number : callable
@@ -35,27 +35,36 @@ class DeviceExchange:
 
     Attributes
     ----------
-    flat : CUDA array
-        Numba's flat view of the iterate, bound to the stream on which all that belongs to the run
+    x : CUDA array
+        The iterate of the run, of the library of ``x0``.
+    seen, flat : CUDA array
+        Numba's view of it, and a flat one, bound to the stream on which all that belongs to the run
         is to go.
     """
 
     on_device = True
 
-    def __init__(self, x: Array, backend: Any, read_number: Callable[[str, object], float]) -> None:
-        self._x, self.backend, self._read_number = x, backend, read_number
+    def __init__(
+        self, x0: Array, backend: Any, read_number: Callable[[str, object], float]
+    ) -> None:
+        dtype = dtype_of(x0)
+        if dtype not in (np.float32, np.float64):
+            raise TypeError(f"x0 has dtype {dtype}, expected float32 or float64 on a CUDA device")
+        self.backend, self._read_number = backend, read_number
+        self.x = x = copied("x0", x0)
         self.shape = tuple(x.shape)
-        self.flat = flat_view("x0", x, stream=current_stream(x))
-        # Numba's view in the shape, which gradients are compared with.
-        self._like = self.flat.reshape(*self.shape).bind(self.flat.stream)
+        self.flat = flat_view("x0", x, writable=True, stream=current_stream(x))
+        self.seen = self.flat.reshape(*self.shape).bind(self.flat.stream)
+        if not backend.is_finite(self.flat):
+            demand_finite("x0", backend.to_host(self.seen))
 
     def point(self, flat: Array, writable: bool) -> Array:
         """Return a point as ``fun`` takes it: the iterate itself, or a copy of another."""
-        return self._x if flat is self.flat else self.shown(flat)
+        return self.x if flat is self.flat else self.shown(flat)
 
     def shown(self, flat: Array) -> Array:
         """Return a copy of a flat array, of the kind and shape of ``x0``."""
-        return copied("x0", self._x, flat)
+        return copied("x0", self.x, flat)
 
     def shaped(self, g: Array) -> Array:
         """Return a flat gradient in the shape of the iterate."""
@@ -81,7 +90,7 @@ class DeviceExchange:
             raise TypeError(
                 f"the gradient is a NumPy array, expected a CUDA array like params: {_UNASKED}"
             )
-        seen = flat_view("the gradient", returned, like=self._like)
+        seen = flat_view("the gradient", returned, like=self.seen)
         return seen.bind(self.flat.stream)
 
     def words_for(self, returned: object) -> str:
@@ -105,7 +114,7 @@ class DeviceExchange:
         self, n: int, arrays: tuple[Rows, ...] | None, numbers: np.ndarray | None = None
     ) -> DeviceRows:
         """Return what takes batches of rows; see `DeviceRows`."""
-        return DeviceRows(self._x, self.flat, n, arrays, numbers)
+        return DeviceRows(self.x, self.flat, n, arrays, numbers)
 
     def mean(self) -> DeviceMean:
         """Return what adds up the losses and gradients of batches."""

@@ -73,15 +73,3 @@ def dtype_of(array: Array) -> Array:
     """Return NumPy's dtype of the numbers in a CUDA array."""
     interface = getattr(detached(array), "__cuda_array_interface__", None)
     return np.dtype(array.dtype if interface is None else interface["typestr"])
-
-
-def read_device_start(x0: Array) -> tuple[Any, Any]:
-    """Return a copy of the starting point, of its own kind, and Numba's view of it."""
-    from .arrays import flat_view  # imports numba.cuda
-
-    dtype = dtype_of(x0)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"x0 has dtype {dtype}, expected float32 or float64 on a CUDA device")
-    x = copied("x0", x0)
-    flat = flat_view("x0", x, writable=True, stream=current_stream(x))
-    return x, flat.reshape(*x.shape).bind(flat.stream)

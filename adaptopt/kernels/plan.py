@@ -94,6 +94,15 @@ class Plan(NamedTuple):
         assert numbers is not None
         return numbers
 
+    @property
+    def is_compilable(self) -> bool:
+        """Whether kernels can take many steps in a call.
+
+        They compute the coefficients, from numbers, and map each coordinate alone.
+        """
+        method = self.method
+        return self.prox.is_separable and method.numbers_after_lr is not None and not method.rowwise
+
     def penalty_at_x(self) -> float:
         """Return what the map and the method add to the objective, for an array of the host."""
         prox = self.prox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -64,7 +64,50 @@ class Batches:
         return max(rows // self.size if self.drop_last else -(-rows // self.size), 0)
 
 
-def read_count(name: str, value: Any) -> int:
+class Draws:
+    """The generator that orders are drawn from, which others may draw from too.
+
+    Parameters
+    ----------
+    rng : None, int or numpy.random.Generator
+        As of `adaptopt.minimize_finite_sum`.
+    """
+
+    def __init__(self, rng: object) -> None:
+        self._is_shared = isinstance(rng, np.random.Generator)
+        self.rng = read_rng(rng)
+        self._held: dict[str, Any] | None = None
+
+    def during(self, call: Callable[..., Any], *arguments: Any, hold: bool = False) -> Any:
+        """Call what may draw from the generator; if it fails, `state` is that of before."""
+        before = self._held
+        if before is None and (hold or self._is_shared):
+            self._held = rng_state(self.rng)
+        value = call(*arguments)
+        self._held = before
+        return value
+
+    def state(self) -> dict[str, Any]:
+        """Return the position of the generator."""
+        return self._held or rng_state(self.rng)
+
+    def hold(self, state: dict[str, Any]) -> None:
+        """Keep a position as the state, whatever is drawn from now on."""
+        self._held = state
+
+    def position(self, state: Mapping[str, Any]) -> np.random.BitGenerator:
+        """Return a bit generator at a position, or say why it does not fit; nothing is modified."""
+        return position_of(state, self.rng if self._is_shared else None)
+
+    def move_to(self, bits: np.random.BitGenerator) -> None:
+        """Go on from the position of a bit generator."""
+        if self._is_shared:
+            self.rng.bit_generator.state = bits.state
+        else:
+            self.rng = np.random.Generator(bits)
+
+
+def read_count(name: str, value: object) -> int:
     """Return a whole number that is at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}, expected a whole number >= 1")
@@ -73,14 +116,14 @@ def read_count(name: str, value: Any) -> int:
     return int(value)
 
 
-def read_flag(name: str, value: Any) -> bool:
+def read_flag(name: str, value: object) -> bool:
     """Return True or False."""
     if not isinstance(value, bool | np.bool_) and value not in (0, 1):
         raise TypeError(f"{name} is {value!r}, expected True or False")
     return bool(value)
 
 
-def read_rng(rng: Any) -> np.random.Generator:
+def read_rng(rng: object) -> np.random.Generator:
     """Return the generator given, or a new one from a seed, or from the system for None."""
     if isinstance(rng, np.random.Generator):
         return rng
@@ -96,7 +139,7 @@ def rng_state(rng: np.random.Generator) -> dict[str, Any]:
     return _plain(rng.bit_generator.state)  # type: ignore[no-any-return]
 
 
-def position_of(state: Any, rng: np.random.Generator | None) -> Any:
+def position_of(state: Any, rng: np.random.Generator | None) -> np.random.BitGenerator:
     """Return a new bit generator at the position ``state``, of the kind of ``rng`` if it is given.
 
     NumPy takes positions beyond the end of a generator's numbers, and then reads there.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..arrays import Array, check_csr, read_array, read_real
-from ..placement import HOST, Backend, backend_of, demand_host
+from ..placement import HOST, Backend, demand_host
 
 UNASKED = "x0 lies there, and nothing is copied between host and device unasked"
 
@@ -53,12 +53,13 @@ class Exchange(Protocol):
         What works where the iterate lies.
     on_device : bool
         Whether that is a CUDA device.
-    flat, shape
-        A flat view of the iterate, and its shape.
+    x, flat, shape
+        The iterate, a flat view of it, and its shape.
     """
 
     backend: Backend
     on_device: bool
+    x: Array
     flat: Array
     shape: tuple[int, ...]
 
@@ -99,7 +100,7 @@ class HostExchange:
 
     def __init__(self, x: np.ndarray) -> None:
         self.shape, self._size, self._dtype = x.shape, x.size, x.dtype
-        self.flat = x.reshape(-1)
+        self.x, self.flat = x, x.reshape(-1)
 
     def point(self, flat: np.ndarray, writable: bool) -> np.ndarray:
         """Return a copy: users keep and change what they are given."""
@@ -214,16 +215,6 @@ class HostMean:
         if not self._rows:
             return math.nan, np.full(self._gradient.shape, math.nan), 0
         return self._total / self._rows, self._gradient / self._rows, self._rows
-
-
-def exchange_for(x: Array) -> Exchange:
-    """Return what passes between a run from ``x`` and its functions, where ``x`` lies."""
-    backend = backend_of(x)
-    if backend is HOST:
-        return HostExchange(x)
-    from ..cuda.exchange import DeviceExchange
-
-    return DeviceExchange(x, backend, read_value)
 
 
 def read_value(name: str, value: Any) -> float:

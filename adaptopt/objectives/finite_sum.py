@@ -11,7 +11,7 @@ from ..arrays import Array, read_array
 from ..placement import HOST, backend_of
 from ..problems.problem import Problem
 from .compiled import is_compiled
-from .exchange import RowsOfData
+from .exchange import Exchange, RowsOfData
 from .function import Objective
 
 
@@ -74,33 +74,32 @@ def is_problem(fun: object) -> bool:
     return callable(getattr(fun, "batch", None)) and hasattr(fun, "__len__")
 
 
-def read_sum(fun: Any, data: Any, args: Any, x: Array, shared: bool = False) -> FiniteSum:
+def read_sum(fun: Any, data: Any, args: Any, exchange: Exchange, shared: bool = False) -> FiniteSum:
     """Return ``fun`` over ``data`` as one sum, or say what does not fit."""
     if data is None:
-        return _sum_of_problem("fun", fun, args, x, shared)
-    if isinstance(fun, Problem) and backend_of(x) is HOST:
+        return _sum_of_problem("fun", fun, args, exchange, shared)
+    if isinstance(fun, Problem) and not exchange.on_device:
         raise ValueError(f"data is {_kind(data)}, expected None: fun has its data with it")
     if _is_int(data):
         if data < 1:
             raise ValueError(f"data is {data}, expected at least 1 row")
-        return _sum_of_numbers(fun, args, x, int(data))
-    return _sum_of_arrays("data", Objective(fun, True, args, x), data)
+        return _sum_of_numbers(fun, args, exchange, int(data))
+    return _sum_of_arrays("data", Objective(fun, True, args, exchange), data)
 
 
 def read_validation(
-    validation: Any, total: FiniteSum, fun: Any, data: Any, args: Any, x: Array
+    validation: Any, total: FiniteSum, fun: Any, data: Any, args: Any, exchange: Exchange
 ) -> Any:
     """Return the validation: a callable as it is, data as a sum, or None."""
     if validation is None:
         return None
-    on_device = total.objective.on_device
-    if on_device and (is_problem(validation) or is_compiled(validation)):
+    if exchange.on_device and (is_problem(validation) or is_compiled(validation)):
         raise TypeError(
             f"validation is {validation!r} with x0 a CUDA array, expected a Python function, or "
             "data like data"
         )
     if is_problem(validation):
-        return _sum_of_problem("validation", validation, (), x)
+        return _sum_of_problem("validation", validation, (), exchange)
     if callable(validation):
         return validation
     if data is None:
@@ -108,7 +107,7 @@ def read_validation(
             f"validation is {_kind(validation)}, expected a callable or a problem like fun"
         )
     if not _is_int(data):
-        found = _sum_of_arrays("validation", Objective(fun, True, args, x), validation)
+        found = _sum_of_arrays("validation", Objective(fun, True, args, exchange), validation)
         count, expected = (len(s.rows.arrays or ()) for s in (found, total))
         if count != expected:
             raise ValueError(f"validation has {count} arrays, expected {expected} like data")
@@ -123,21 +122,21 @@ def read_validation(
         )
     if numbers.min() < 0:
         raise ValueError(f"validation holds {numbers.min()}, expected row numbers >= 0")
-    return _sum_of_numbers(fun, args, x, numbers.size, numbers)
+    return _sum_of_numbers(fun, args, exchange, numbers.size, numbers)
 
 
 def _sum_of_numbers(
-    fun: Any, args: Any, x: Array, n: int, numbers: np.ndarray | None = None
+    fun: Any, args: Any, exchange: Exchange, n: int, numbers: np.ndarray | None = None
 ) -> FiniteSum:
     """Return the sum of what takes row numbers; compiled, it may take a gradient to write to."""
-    objective = Objective(fun, True, args, x, batch=(np.zeros(1, np.intp),))
-    return FiniteSum(objective, objective.exchange.rows(n, None, numbers))
+    objective = Objective(fun, True, args, exchange, batch=(np.zeros(1, np.intp),))
+    return FiniteSum(objective, exchange.rows(n, None, numbers))
 
 
 def _sum_of_problem(
-    name: str, problem: Any, args: Any, x: Array, shared: bool = False
+    name: str, problem: Any, args: Any, exchange: Exchange, shared: bool = False
 ) -> FiniteSum:
-    if backend_of(x) is not HOST:
+    if exchange.on_device:
         is_one = is_problem(problem)
         what = "a problem of data on the host" if is_one else f"{problem!r} with data None"
         raise TypeError(
@@ -151,6 +150,7 @@ def _sum_of_problem(
         )
     if args not in ((), None):
         raise ValueError(f"args is {args!r}, expected (): {name} has its data with it")
+    x = exchange.x
     n, features = len(problem), getattr(problem, "n_features", x.size)
     if n < 1:
         raise ValueError(f"{name} has {n} rows, expected at least 1")
@@ -159,8 +159,8 @@ def _sum_of_problem(
     if isinstance(problem, Problem):
         problem.check_shape("x0", x)
     batch = problem.shared_batch if shared and isinstance(problem, Problem) else problem.batch
-    objective = Objective(batch, True, (), x)
-    return FiniteSum(objective, objective.exchange.rows(n, None), problem, shared=shared)
+    objective = Objective(batch, True, (), exchange)
+    return FiniteSum(objective, exchange.rows(n, None), problem, shared=shared)
 
 
 def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:

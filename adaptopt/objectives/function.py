@@ -21,7 +21,7 @@ from .compiled import (
     takes_gradient,
 )
 from .differences import FD_METHODS, Differences
-from .exchange import exchange_for
+from .exchange import Exchange
 
 _NO_JIT = config.DISABLE_JIT  # type: ignore[attr-defined]  # numba sets it at run time
 
@@ -42,8 +42,8 @@ class Objective:
         As in `scipy.optimize.minimize`.
     args : tuple
         Passed on to ``fun`` and ``jac``.
-    x : ndarray or CUDA array
-        The iterate of the run. On the host, ``fun`` gets copies of points of that shape.
+    exchange : Exchange
+        What hands points to ``fun`` and reads what it returns.
     fd_method : str or None
         Which finite differences if ``jac`` names none; None for those that suit the dtype.
     box : Box or None
@@ -62,8 +62,6 @@ class Objective:
         Whether ``fun`` is one of `adaptopt.problems`, which are convex; of others nobody knows.
     compiled : CompiledFunction or None
         The same for a kernel, if a kernel can call it.
-    exchange : Exchange
-        What hands points to ``fun`` and reads what it returns.
     backend, on_device, flat, shape
         Those of the exchange.
     """
@@ -73,13 +71,12 @@ class Objective:
         fun: Callable[..., Any],
         jac: Any,
         args: Any,
-        x: Array,
+        exchange: Exchange,
         fd_method: str | None = None,
         box: Box | None = None,
         batch: tuple[Any, ...] | None = None,
     ) -> None:
-        self.exchange = exchange_for(x)
-        exchange = self.exchange
+        x, self.exchange = exchange.x, exchange
         self.backend, self.on_device = exchange.backend, exchange.on_device
         self.flat, self.shape = exchange.flat, exchange.shape
         if self.on_device:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ..arrays import Array, read_array, read_real
-from ..cuda.libraries import read_device_start
+from ..arrays import Array, new_point, read_array, read_real
 from ..placement import HOST, backend_of
 from ..prox.base import Box, Proximal
+from .exchange import Exchange, HostExchange, read_value
 
 # SciPy's sentence, which programs look for.
 _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
@@ -18,55 +17,35 @@ _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
 
 def read_start(
     x0: Any, bounds: object, prox: Proximal | None
-) -> tuple[Array, Box | None, Proximal]:
-    """Return a feasible copy of the starting point, the bounds as a box, and both maps as one."""
+) -> tuple[Exchange, Box | None, Proximal]:
+    """Return the exchange of a run from a feasible copy of ``x0``, the bounds, and both maps.
+
+    The bounds are a box, or None; bounds and map are one map.
+    """
     backend = backend_of(x0)
-    # Of a CUDA array of any library, Numba's view is read.
-    seen: Array
-    x, seen = read_device_start(x0) if backend is not HOST else (None, _read_x0(x0))
-    box = _read_bounds(bounds, seen)
-    if prox is not None and not isinstance(prox, Proximal):
-        raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
-    both = (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
     if backend is HOST:
-        return both.feasible(seen), box, both
+        x = new_point("x0", x0)
+        box, both = _read_maps(bounds, prox, x)
+        return HostExchange(both.feasible(x)), box, both
+    from ..cuda.exchange import DeviceExchange
+
+    exchange = DeviceExchange(x0, backend, read_value)
+    box, both = _read_maps(bounds, prox, exchange.seen)
     if not both.is_separable:
         raise ValueError(
             f"prox is a {type(both).__name__} with x0 a CUDA array, expected a map of each "
             "coordinate alone whose penalty is the sum of its cost, such as L1"
         )
-    flat = seen.reshape(seen.size).bind(seen.stream)
-    if not backend.is_finite(flat):
-        _demand_finite(backend.to_host(seen))
-    backend.feasible(both, flat, tuple(seen.shape))  # in place
-    return x, box, both
+    backend.feasible(both, exchange.flat, exchange.shape)  # in place
+    return exchange, box, both
 
 
-def _read_x0(x0: ArrayLike) -> np.ndarray:
-    """Return a writable copy of the starting point, float32 or float64, at least 1-d."""
-    array = read_point("x0", x0)
-    array = np.array(np.atleast_1d(array), order="C", copy=True, subok=False)
-    _demand_finite(array)
-    return array
-
-
-def read_point(name: str, value: ArrayLike) -> np.ndarray:
-    """Return an array of float32 or float64; integers become float64."""
-    expected = "float32, float64 or integers"
-    array = read_real(name, value, expected)
-    if array.dtype.kind in "biu":
-        array = array.astype(np.float64)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, expected {expected}: use {name}.astype(numpy.float64)"
-        )
-    return array
-
-
-def _demand_finite(x: np.ndarray) -> None:
-    if not np.isfinite(x).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise ValueError(f"x0{list(where)} is {x[where]}, expected finite numbers")
+def _read_maps(bounds: object, prox: Proximal | None, x: Array) -> tuple[Box | None, Proximal]:
+    """Return the bounds as a box, if there are any, and bounds and map as one map."""
+    box = _read_bounds(bounds, x)
+    if prox is not None and not isinstance(prox, Proximal):
+        raise TypeError(f"prox is {prox!r}, expected a Proximal such as Box(0, 1)")
+    return box, (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
 
 
 def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:

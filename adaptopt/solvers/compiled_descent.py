@@ -22,12 +22,8 @@ from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from .descent import DescentRun, Evaluated
 from .options import Options
+from .pace import Pace
 from .stopping import Monitor, Stop
-
-# Seconds that a call is to take: Ctrl-C and limits of time are seen after it.
-SECONDS = 0.025
-# A call takes at most so many times the steps of the one before, and so many.
-GROWTH, MOST = 16, 2**30
 
 # So few steps are sooner taken in Python: a call costs 60 us (2 variables) more than a step there.
 FEW = 2
@@ -78,7 +74,7 @@ class CompiledRun(DescentRun):
         if domain is not None:
             self._kinds = self._kinds._replace(memory=6)
         self._serial = descent_kernel(self._functions, self._kinds, False)
-        self._chunk = 1
+        self._pace = Pace()
         self._begun: Begun | None = None
 
     def evaluate(self) -> Stop | None:
@@ -90,7 +86,7 @@ class CompiledRun(DescentRun):
         if most is not None and most <= FEW:
             return self._advance_in_python()
         # The first step's rates are part of the diagnosis of dying ones: it is a call of its own.
-        steps = self._chunk if self.t else 1
+        steps = self._pace.steps if self.t else 1
         if most is not None:
             steps = min(steps, most)
         start = time.perf_counter()
@@ -101,8 +97,7 @@ class CompiledRun(DescentRun):
             steps = min(steps, table.size)
         before = self.nit
         stop = self._call(steps, table)
-        seconds = (time.perf_counter() - start) / max(self.nit - before, 1)
-        self._chunk = int(min(max(SECONDS / seconds, 1), GROWTH * self._chunk, MOST))
+        self._pace.measure(time.perf_counter() - start, self.nit - before)
         return stop
 
     def _advance_in_python(self) -> Stop | None:
@@ -223,14 +218,6 @@ def loop_parts(
     return functions, kinds
 
 
-def is_compilable(plan: Plan) -> bool:
-    """Tell whether a plan's method and map are such as the loop can be made of."""
-    prox = plan.prox
-    return (
-        prox.is_separable and plan.method.numbers_after_lr is not None and not plan.method.rowwise
-    )
-
-
 def start_run(
     optimizer: Optimizer,
     objective: Objective,
@@ -241,7 +228,7 @@ def start_run(
 ) -> DescentRun:
     """Return a run, compiled if the objective, method and map allow it."""
     compiled, plan = objective.compiled, optimizer.plan()
-    if compiled is not None and is_compilable(plan) and not options.return_all:
+    if compiled is not None and plan.is_compilable and not options.return_all:
         if every > 1:
             raise ValueError(
                 f"options['check_every'] is {every} with a compiled fun, expected 1: the compiled "

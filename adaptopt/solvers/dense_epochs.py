@@ -22,18 +22,13 @@ from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
-from ..prox.base import Proximal
 from .averaging import Average
+from .pace import Pace
 
 # Coordinates from which the loop in Python takes the steps, on threads. On two of them the one
 # thread of a call was still faster, but by less and less: at 115,000 coordinates 2.1 times with a
 # row a batch and 1.13 times with 32, at a million 1.5 and 1.06 times. More threads gain more.
 SERIAL_BELOW = 131_072
-
-# A call lasts about so many seconds, after which Ctrl-C and limits of time are seen.
-SECONDS = 0.03
-# How many times as long the next call may be: a first step may cost less than those after it.
-GROWTH = 8
 
 
 class DenseEpochs:
@@ -82,7 +77,7 @@ class DenseEpochs:
         )
         self._scalars = tuple(np.zeros(1) for _ in method.scalars)
         self._work = work_arrays(point.size, parts.measures)
-        self._steps = 1
+        self._pace = Pace()
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
         self._t = self._count = 0
 
@@ -91,7 +86,6 @@ class DenseEpochs:
         cls,
         optimizer: Optimizer,
         total: FiniteSum,
-        prox: Proximal,
         average: Average | None,
         finite: np.ndarray,
     ) -> DenseEpochs | None:
@@ -101,14 +95,8 @@ class DenseEpochs:
         numbers; for methods whose coefficients are made of ``lr``, then of numbers; and for
         separable maps. ``finite`` is where the last iterate of a finite loss is kept.
         """
-        method = optimizer.plan().method
-        n = optimizer.params.size
-        fits = (
-            method.numbers_after_lr is not None
-            and prox.is_separable
-            and not method.rowwise
-            and n < SERIAL_BELOW
-        )
+        plan = optimizer.plan()
+        fits = plan.is_compilable and plan.x.size < SERIAL_BELOW
         evaluation = _evaluation(total, optimizer.params) if fits else None
         if evaluation is None:
             return None
@@ -116,8 +104,8 @@ class DenseEpochs:
             return cls(optimizer, total, evaluation, average, finite)
         except NumbaError as error:
             warnings.warn(
-                f"the coefficients or carry of {type(method).__name__} could not be compiled, so "
-                f"every step goes through Python: {what_numba_says(error)}",
+                f"the coefficients or carry of {type(plan.method).__name__} could not be "
+                f"compiled, so every step goes through Python: {what_numba_says(error)}",
                 RuntimeWarning,
                 stacklevel=5,
             )
@@ -134,7 +122,7 @@ class DenseEpochs:
 
     def rows_a_call(self, batch: int) -> int:
         """Return how many rows to take at once."""
-        return self._steps * batch
+        return self._pace.steps * batch
 
     def run(self, rows: np.ndarray, batch: int) -> bool:
         """Take the steps over rows, in batches; tell whether all values were finite."""
@@ -155,14 +143,12 @@ class DenseEpochs:
             self._finite, *self._work, mean, eta, self._count, self._t, self.losses, self.taken,
             0.0,
         )  # fmt: skip
-        seconds = (time.perf_counter() - start) / max(1, int(self.taken[0]) - steps)
-        most = GROWTH * self._steps
+        self._pace.measure(time.perf_counter() - start, int(self.taken[0]) - steps)
         if not fits:
             # Called from Python, it says what is wrong; but there a row fits a column.
             done = int(self.taken[1])
             self._total.over(self._plan.x, rows, done - before, batch)
             raise ValueError(f"the gradient has another shape, expected {self._points[0].shape}")
-        self._steps = int(min(max(1, SECONDS / max(seconds, 1e-9)), most))
         return int(self.taken[1]) - before == rows.size
 
     def end(self) -> None:

@@ -63,6 +63,28 @@ def choose_calls(
     A history and steps left out need a look at every step, and batches that threads share are
     evaluated from Python. "hogwild" is what it says, or refused.
     """
+    if total.objective.on_device:
+        return None
+    calls = _choose(optimizer, total, prox, average, finite, options, parallel, batch)
+    every = options.check_every or 1
+    if calls is not None and every > 1:
+        raise ValueError(
+            f"options['check_every'] is {every} with a fun whose epochs are compiled, expected "
+            "1: they look at every batch as they go"
+        )
+    return calls
+
+
+def _choose(
+    optimizer: Optimizer,
+    total: FiniteSum,
+    prox: Proximal,
+    average: Average | None,
+    finite: np.ndarray,
+    options: EpochOptions,
+    parallel: str | None,
+    batch: int,
+) -> EpochCalls | None:
     every_step = {
         "average": average is not None,
         "options['history']": bool(options.history),
@@ -81,4 +103,4 @@ def choose_calls(
     if parallel == "deterministic" and total.shares(batch):
         return None
     sparse: Any = CompiledEpochs.of(optimizer, total.problem, prox, average)
-    return sparse or DenseEpochs.of(optimizer, total, prox, average, finite)
+    return sparse or DenseEpochs.of(optimizer, total, average, finite)

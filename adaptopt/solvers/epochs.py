@@ -1,4 +1,4 @@
-"""The loop over the batches of a finite sum: take rows, look, step; after an epoch, judge."""
+"""A run over the batches of a finite sum: take rows, check, step; after an epoch, judge."""
 
 from __future__ import annotations
 
@@ -9,57 +9,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Array
-from ..objectives.batches import Batches, position_of, rng_state
+from ..objectives.batches import Batches, Draws
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import is_convex
 from ..prox.base import Proximal
 from ..regret.certificate import gap
+from . import stopping
 from .averaging import Average
 from .epoch_calls import EpochCalls, choose_calls
 from .gauge import Gauge, gauge_of
 from .history import History
 from .options import EpochOptions, read_domain
 from .state import EpochState, added_to
-from .stopping import (
-    CONVERGED,
-    MAXITER,
-    NONFINITE,
-    SUCCESS,
-    TARGET,
-    Standing,
-    Stop,
-    Timer,
-    judge,
-    non_finite,
-)
+from .stopping import Position, Stop, Timer
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 
-# Rows that an evaluation over all data takes at a time, where batch_size is not more: calls are few
+# Rows that an evaluation over all data takes at a time, unless batch_size is more: calls are few
 # and memory is bounded.
 FULL_ROWS = 1024
 
 
 class EpochRun:
-    """The iterate, its place in the data, and what moves and watches it.
+    """The iterate, its position in the data, and what moves and checks it.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Of the iterate.
+        Moves the iterate.
     total : FiniteSum
-        What is minimised.
+        The objective, without the penalty.
     batches : Batches
         How its rows are cut.
-    rng : numpy.random.Generator
+    draws : Draws
         Where the orders come from.
-    shared_rng : bool
-        Whether others may draw from it too.
     average : str or None
-        Which average of the iterates, one of `AVERAGES`.
+        One of `AVERAGES`.
     validation : FiniteSum, callable or None
         What chooses among the epochs.
     prox : Proximal
@@ -69,12 +57,12 @@ class EpochRun:
     parallel : str or None
         What threads share.
     every : int
-        Batches from one that is looked at to the next.
+        Batches from one check to the next.
 
     Attributes
     ----------
-    at : Standing
-        Where it stands, but for the iterates.
+    position : Position
+        Its position in the data, its losses, and the best epoch so far.
     epochs, nit : int
         Epochs and batches of this run.
     """
@@ -84,18 +72,16 @@ class EpochRun:
         optimizer: Optimizer,
         total: FiniteSum,
         batches: Batches,
-        rng: np.random.Generator,
-        shared_rng: bool,
+        draws: Draws,
         average: str | None,
-        validation: Any,
+        validation: FiniteSum | Callable[..., Any] | None,
         prox: Proximal,
         options: EpochOptions,
         parallel: str | None,
         every: int,
     ) -> None:
         self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
-        self.rng, self._shared_rng = rng, shared_rng
-        self._held: dict[str, Any] | None = None
+        self._draws = draws
         self._exchange = total.objective.exchange
         self._flat, self._backend = self._exchange.flat, self._exchange.backend
         self.gauge: Gauge = gauge_of(optimizer, total.objective, penalised=False)
@@ -109,25 +95,18 @@ class EpochRun:
             *(options.certificate, is_convex(total.problem)),
         )
         self.history = History(options.history)
-        self._calls: EpochCalls | None = None
-        if not self._exchange.on_device:
-            self._calls = choose_calls(
-                *(optimizer, total, prox, self.average, self._finite),
-                *(options, parallel, batches.size),
-            )
-        if self._calls is not None and every > 1:
-            raise ValueError(
-                f"options['check_every'] is {every} with a fun whose epochs are compiled, expected "
-                "1: they look at every batch as they go"
-            )
+        self._calls = choose_calls(
+            *(optimizer, total, prox, self.average, self._finite),
+            *(options, parallel, batches.size),
+        )
         self._timer = Timer(options.maxtime)
         self.f = self.norm = self._judged = math.nan
         # The last point at which all rows were evaluated, and what came of it.
-        self._measured: tuple[Any, tuple[float, Any, int]] | None = None
-        self.at = Standing()
+        self._measured: tuple[Array, tuple[float, Array, int]] | None = None
+        self.position = Position()
         # What has been begun and is still to be settled: a step, or compiled calls from here on.
-        self._begun: tuple[int, int, Standing] | None = None
-        self._swept: Standing | None = None
+        self._begun: tuple[int, int, Position] | None = None
+        self._swept: Position | None = None
         self.epochs = self.nit = 0
         self._left_out = 0  # batches along which there was no step
         self.epoch_losses: list[float] = []
@@ -147,19 +126,15 @@ class EpochRun:
     # -- an epoch ----------------------------------------------------------------------------------
 
     def sweep(self, bar: Callable[..., None]) -> Stop | None:
-        """Take the steps that are left of the epoch; return why the run ended within it, if it did.
-
-        A compiled epoch stands in for it where there is one: it too starts where ``at`` says, and
-        leaves all as it is after the last batch that it took.
-        """
-        if self.at.done == 0 and self.at.order is None:
-            order = self._outside(self.batches.order, self.rng, hold=True)
-            self.at = self.at._replace(order=order)
+        """Take the steps that are left of the epoch; return why the run ended within it, if so."""
+        if self.position.done == 0 and self.position.order is None:
+            order = self._draws.during(self.batches.order, self._draws.rng, hold=True)
+            self.position = self.position._replace(order=order)
         if self._calls is not None:
             return self._sweep_compiled(self._calls, bar)
         if self.gauge.nonfinite is not None:
             return self._what_follows(math.nan)
-        while rows := self.batches.next(self.at.done):
+        while rows := self.batches.next(self.position.done):
             if (stop := self._timer.limit()) or (stop := self._step(rows)):
                 return stop
             bar(self.f)
@@ -167,7 +142,7 @@ class EpochRun:
         return None if self.gauge.nonfinite is None else self._what_follows(math.nan)
 
     def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
-        start, size = self.at, self.batches.size
+        start, size = self.position, self.batches.size
         end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
         order = np.arange(end) if start.order is None else start.order[:end]
         order = np.ascontiguousarray(order[start.done :], np.intp)
@@ -207,7 +182,7 @@ class EpochRun:
             what, step = "value or gradient that is not finite", self.gauge.nonfinite
         else:
             what = f"value {f}" if not math.isfinite(f) else "gradient with a non-finite entry"
-        return non_finite(
+        return stopping.non_finite(
             f"The objective returned a {what} over a batch after step {step}.",
             self.options.nan_policy,
         )
@@ -215,15 +190,15 @@ class EpochRun:
     def _step(self, rows: int) -> Stop | None:
         """Evaluate a batch and step along its gradient, unless a check finds that not finite."""
         checked = self.t % self._every == 0
-        at, gauge = self.at, self.gauge
-        value, g = self._outside(self.total.over, self._flat, at.order, at.done, rows)
+        at, gauge = self.position, self.gauge
+        value, g = self._draws.during(self.total.over, self._flat, at.order, at.done, rows)
         f, norm = gauge.value(value), math.nan
         if checked:
             f, norm, *_ = gauge.measure(f, g, None)
             if gauge.nonfinite is not None or not (math.isfinite(f) and math.isfinite(norm)):
                 if (stop := self._what_follows(f)) is not None:
                     return stop
-                self.at = at._replace(done=at.done + rows)
+                self.position = at._replace(done=at.done + rows)
                 self.nit += 1
                 self._left_out += 1
                 return None
@@ -246,14 +221,15 @@ class EpochRun:
         return None
 
     def _settle(self) -> None:
-        """Account for the steps begun last, where taken; an interrupted call may be repeated.
+        """Account for the steps begun last, if they were taken.
 
-        So a Ctrl-C between a step and what belongs to it loses nothing.
+        A call that is interrupted may be repeated: a Ctrl-C between a step and what belongs to it
+        loses nothing.
         """
         if self._swept is not None and self._calls is not None:
             self._calls.end()
             rows = int(self._calls.taken[1])
-            self.at = self._swept._replace(
+            self.position = self._swept._replace(
                 done=self._swept.done + rows,
                 loss_sum=float(self._calls.losses[1]),
                 loss_rows=self._swept.loss_rows + rows,
@@ -265,8 +241,8 @@ class EpochRun:
         if self.t == t:
             if self.average is not None and self.average.count < count:
                 self.average.update(self._flat)
-            self.gauge.count(t, self.at.loss_rows > 0)
-            self.at = after
+            self.gauge.count(t, self.position.loss_rows > 0)
+            self.position = after
         self._begun = None
 
     def close(self) -> Stop | None:
@@ -274,62 +250,55 @@ class EpochRun:
         candidate = self.candidate()
         validation, stop = None, None
         if self.validation is not None:
-            validation = self._outside(self._validate, candidate)
+            validation = self._draws.during(self._validate, candidate)
             if not math.isfinite(validation):
-                stop = non_finite(
+                stop = stopping.non_finite(
                     f"The validation returned the value {validation} after step {self.t}.",
                     self.options.nan_policy,
                 )
             self.validation_losses.append(validation)
-        self.at = self._counted()
-        loss = self.at.loss_sum / self.at.loss_rows if self.at.loss_rows else math.nan
+        self.position = self._counted()
+        rows = self.position.loss_rows
+        loss = self.position.loss_sum / rows if rows else math.nan
         self._judged = loss + self.gauge.penalty(self._flat)
-        self.at, verdict = judge(
-            *(self.at, self._judged, validation, candidate, self.options),
+        self.position, verdict = stopping.judge(
+            *(self.position, self._judged, validation, candidate, self.options),
             lambda: self._evaluate_all(candidate)[0] + self.gauge.penalty(candidate),
         )
         self.epoch_losses.append(loss)
         self.epochs += 1
         return stop or verdict
 
-    def _evaluate_all(self, x: Any) -> tuple[float, Any, int]:
+    def _evaluate_all(self, x: Array) -> tuple[float, Array, int]:
         """Return mean loss and gradient over all rows at a point, and the rows left out."""
         if self._measured is None or self._measured[0] is not x:
-            self._measured = x, self._outside(self._mean, self.total, x)
+            self._measured = x, self._draws.during(self._mean, self.total, x)
         return self._measured[1]
 
-    def _counted(self) -> Standing:
-        """Return where the run stands, with all losses in it."""
-        at = self.at
+    def _counted(self) -> Position:
+        """Return the position, with all losses in it."""
+        at = self.position
         return at._replace(loss_sum=self.gauge.losses(at.loss_sum, at.loss_rows, self.t))
 
     def _validate(self, x: Array) -> float:
         if isinstance(self.validation, FiniteSum):  # held-out data
             return self._mean(self.validation, x)[0]
+        assert self.validation is not None
         returned = self.validation(self._exchange.shown(x))
         return self.gauge.number(self._exchange.value("validation", returned))
 
-    def _mean(self, total: FiniteSum, x: Any) -> tuple[float, Any, int]:
+    def _mean(self, total: FiniteSum, x: Array) -> tuple[float, Array, int]:
         size = max(self.batches.size, FULL_ROWS)
         return total.mean(x, size, omit=self.options.nan_policy == "omit")
 
-    def _outside(self, call: Callable[..., Any], *arguments: Any, hold: bool = False) -> Any:
-        """Call what may draw from the generator; where it fails, the state is that of before."""
-        before = self._held
-        if before is None and (hold or self._shared_rng):
-            self._held = rng_state(self.rng)
-        value = call(*arguments)
-        self._held = before
-        return value
+    # -- the result --------------------------------------------------------------------------------
 
-    # -- what comes of it --------------------------------------------------------------------------
-
-    def candidate(self) -> Any:
-        """Return a copy of the last iterate, or of the average where there is one, flat."""
+    def candidate(self) -> Array:
+        """Return a flat copy of the last iterate, or of the average if there is one."""
         if self.average is None or not self.average.count:
             return self._backend.duplicate(self._flat)
         x = self._backend.rounded(self.average.mean, self._flat.dtype)
-        # Rounding may carry a mean of points of a convex set beyond its walls.
+        # Rounding may carry a mean of points of a convex set out of the set.
         return self._backend.feasible(self.prox, x, self.total.objective.shape)
 
     def intermediate(self) -> OptimizeResult:
@@ -346,30 +315,33 @@ class EpochRun:
         )
 
     def result(self, stop: Stop) -> OptimizeResult:
-        """Evaluate all data where the run has come to, and return all there is to know."""
+        """Evaluate all rows at the answer, and return the result."""
         from scipy.optimize import OptimizeResult
 
         state, opts = self.state(), self.options
-        self._held = state.rng  # fun may draw from the generator again
+        self._draws.hold(state.rng)  # fun may draw from the generator again
         x = self._answer(stop)
-        if stop.status == TARGET and self._measured is not None:
+        if stop.status == stopping.TARGET and self._measured is not None:
             x = self._measured[0]
         fun, jac, omitted = self._evaluate_all(x)
-        if not (math.isfinite(fun) and self._backend.is_finite(jac)) and stop.status != NONFINITE:
+        finite = math.isfinite(fun) and self._backend.is_finite(jac)
+        if not finite and stop.status != stopping.NONFINITE:
             what = "The mean loss over all data or its gradient is not finite at the end."
-            stop = non_finite(what, opts.nan_policy) or Stop(NONFINITE, what)
+            stop = stopping.non_finite(what, opts.nan_policy) or Stop(stopping.NONFINITE, what)
             x = self._answer(stop)
             fun, jac, omitted = self._evaluate_all(x)
-        if self._left_out and stop.status == MAXITER:
-            stop = stop._replace(message=f"{stop.message} {self._left_out_of_all()}")
-        rise = self._rise(x, fun, jac) if stop.status in (CONVERGED, MAXITER) else ""
-        if rise:
-            stop = Stop(MAXITER, stop.message + rise)
+        if self._left_out and stop.status == stopping.MAXITER:
+            stop = stop._replace(message=stop.message + stopping.left_out(self._left_out, self.nit))
+        by_itself = stop.status in (stopping.CONVERGED, stopping.MAXITER)
+        if rise := self._rise(x, fun, jac) if by_itself else "":
+            stop = Stop(stopping.MAXITER, stop.message + rise)
         jac = self._backend.rounded(jac, self._flat.dtype)
         asked = opts.tol is not None or opts.f_target is not None or bool(rise)
-        asked = asked or 0 < self.nit == self._left_out
+        done = stop.status == stopping.MAXITER and not (asked or 0 < self.nit == self._left_out)
         fun += self.gauge.penalty(x)
-        certificate = self._certificate(x, fun, jac)
+        certificate = None
+        if self._domain is not None and math.isfinite(fun) and self._backend.is_finite(jac):
+            certificate = gap(x, fun, jac, self._domain)
         return OptimizeResult(
             x=self._exchange.shown(x),
             fun=fun,
@@ -384,21 +356,14 @@ class EpochRun:
             epoch_losses=np.array(self.epoch_losses),
             validation_losses=np.array(self.validation_losses),
             status=stop.status,
-            success=stop.status in SUCCESS or (stop.status == MAXITER and not asked),
+            success=stop.status in stopping.SUCCESS or done,
             message=stop.message,
             learning_rates=self.optimizer.learning_rates(),
             state=state,
             history=self.history.arrays(),
         )
 
-    def _left_out_of_all(self) -> str:
-        """Return a sentence that says how many steps were left out."""
-        why = "left out: the losses or gradients of their batches are not finite."
-        if self._left_out < self.nit:
-            return f"{self._left_out} of {self.nit} steps were {why}"
-        return f"All {self.nit} steps were {why} Smaller batches may help."
-
-    def _rise(self, x: Any, loss: float, jac: Any) -> str:
+    def _rise(self, x: Array, loss: float, jac: Array) -> str:
         """Return a sentence that says so if the objective ended above its start, else nothing.
 
         A convex loss lies above its tangent at the end, so that the start is evaluated only if it
@@ -412,26 +377,15 @@ class EpochRun:
             tangent = loss + float(((before - x) * g).sum()) + penalty
         if end <= tangent < math.inf and loss <= self.epoch_losses[0]:
             return ""
-        first = self._outside(self._mean, self.total, start)[0] + penalty
-        rounding = 8 * float(np.finfo(self._flat.dtype).eps) * max(abs(first), abs(end))
-        if not end > first + rounding:
-            return ""
-        return (
-            f" The objective ended at {end:.6g}, above its start, {first:.6g}: this is no success. "
-            "A lower learning rate may help."
-        )
+        first = self._draws.during(self._mean, self.total, start)[0] + penalty
+        return stopping.risen(first, end, self._flat.dtype)
 
-    def _certificate(self, x: Any, fun: float, jac: Any) -> float | None:
-        """Return by how much ``fun`` is above its minimum at most, where that is known."""
-        finite = math.isfinite(fun) and self._backend.is_finite(jac)
-        return gap(x, fun, jac, self._domain) if self._domain is not None and finite else None
-
-    def _answer(self, stop: Stop) -> Any:
-        """Return the iterate that the run has come to."""
-        if self.at.best_x is not None:
-            return self._backend.duplicate(self.at.best_x)
+    def _answer(self, stop: Stop) -> Array:
+        """Return the iterate that is the answer of the run."""
+        if self.position.best_x is not None:
+            return self._backend.duplicate(self.position.best_x)
         x = self.candidate()
-        if stop.status == NONFINITE:
+        if stop.status == stopping.NONFINITE:
             sound = self.average is not None and self.gauge.nonfinite is None
             return x if sound and self._backend.is_finite(x) else self._finite
         return x
@@ -448,7 +402,7 @@ class EpochRun:
             at = at._replace(best_x=self._backend.to_host(at.best_x))
         return EpochState(
             optimizer=self.optimizer.state_dict(),
-            rng=self._held or rng_state(self.rng),
+            rng=self._draws.state(),
             n=self.batches.n,
             average=None if average is None else self._backend.to_host(average.mean),
             average_kind=None if average is None else average.kind,
@@ -466,12 +420,9 @@ class EpochRun:
     def restore(self, state: EpochState) -> None:
         """Go on from a state, or say why it does not fit."""
         state.check(self.batches.n, self._flat)
-        bits = position_of(state.rng, self.rng if self._shared_rng else None)
+        bits = self._draws.position(state.rng)
         self.optimizer.load_state_dict(state.optimizer)
-        if self._shared_rng:
-            self.rng.bit_generator.state = bits.state
-        else:
-            self.rng = np.random.Generator(bits)
+        self._draws.move_to(bits)
         same = state.added in (None, self._added())
         if not same:
             feasible = self._backend.feasible(self.prox, self._flat, self.total.objective.shape)
@@ -481,17 +432,18 @@ class EpochRun:
         self._backend.copy(self._start, start)
         if self._calls is None and self.options.nan_policy != "omit":
             self.gauge.nonfinite = None if math.isfinite(state.loss_sum) else state.t
-        self.at = Standing(*(getattr(state, name) for name in Standing._fields))
+        position = Position(*(getattr(state, name) for name in Position._fields))
         if not same:
-            self.at = self.at._replace(previous_loss=math.nan)
+            position = position._replace(previous_loss=math.nan)
         if not same or state.validated != (self.validation is not None):
             # What was best by another measure says nothing here.
-            self.at = self.at._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
-        if self.at.best_x is not None:
-            best_x = self._backend.from_host(self.at.best_x, self._flat)
-            self.at = self.at._replace(best_x=best_x)
+            position = position._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
+        if position.best_x is not None:
+            best_x = self._backend.from_host(position.best_x, self._flat)
+            position = position._replace(best_x=best_x)
+        self.position = position
         if self.average is not None and self.average.kind == state.average_kind and same:
             assert state.average is not None
             self.average.restore(state.average, state.average_count)
-        self.gauge.begin(self.at.loss_sum)
+        self.gauge.begin(self.position.loss_sum)
         self._backend.wait(self._flat)

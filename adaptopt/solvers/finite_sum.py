@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..methods.base import Method
-from ..objectives.batches import Batches, read_count, read_flag, read_rng
+from ..objectives.batches import Batches, Draws, read_count, read_flag
 from ..objectives.finite_sum import read_sum, read_validation
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
@@ -271,27 +271,25 @@ def minimize_finite_sum(
     callback = read_callback(callback)
     _check_choices(parallel, average)
     method, opts = read_epoch_options(method, options, tol)
-    x, _, prox = read_start(x0, bounds, prox)
-    total = read_sum(fun, data, args, x, parallel == "deterministic")
-    on_device = total.objective.on_device
-    if on_device and parallel is not None:
+    exchange, _, prox = read_start(x0, bounds, prox)
+    if exchange.on_device and parallel is not None:
         raise ValueError(
             f"parallel is {parallel!r} with x0 a CUDA array, expected None: it is about threads of "
             "the host"
         )
-    held_out = read_validation(validation, total, fun, data, args, x)
+    total = read_sum(fun, data, args, exchange, parallel == "deterministic")
+    held_out = read_validation(validation, total, fun, data, args, exchange)
     run = EpochRun(
-        Optimizer(x, method, prox),
+        Optimizer(exchange.x, method, prox),
         total,
         Batches(total.n, batch_size, shuffle, drop_last),
-        read_rng(rng),
-        isinstance(rng, np.random.Generator),
+        Draws(rng),
         average,
         held_out,
         prox,
         opts,
         parallel,
-        opts.checks_every(on_device),
+        opts.checks_every(exchange.on_device),
     )
     if state is not None:
         run.restore(EpochState.read(state))
@@ -306,7 +304,7 @@ def _run(
 ) -> OptimizeResult:
     """Go on for so many epochs, or until there is a reason to stop."""
     opts = run.options
-    steps = run.batches.left(run.at.done) + (epochs - 1) * run.batches.left(0)
+    steps = run.batches.left(run.position.done) + (epochs - 1) * run.batches.left(0)
     name = type(run.optimizer.method).__name__
     stop: Stop | None = None
     with (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numba import config, get_num_threads, typeof, types
 
-from ..arrays import read_array
+from ..arrays import demand_finite, read_array, read_point
 from ..kernels.descent import (
     BEST,
     BEST_F,
@@ -35,16 +35,18 @@ from ..kernels.rates import RateTable
 from ..kernels.reductions import BLOCK
 from ..methods.base import Method
 from ..objectives.compiled import is_compiled, read_compiled
+from ..objectives.exchange import Exchange
 from ..objectives.function import Objective
-from ..objectives.start import read_point, read_start
+from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..placement import demand_host
 from ..prox.base import Proximal
-from .compiled_descent import GROWTH, MOST, SECONDS, is_compilable, loop_parts
+from .compiled_descent import loop_parts
 from .descent import FIXED, median_rates
 from .history import dying_rate
 from .minimize import read_method
 from .options import Options, read_options
+from .pace import MOST, SECONDS, Pace
 from .stopping import MAXITER, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:
@@ -143,9 +145,9 @@ def minimize_many(
         raise TypeError(f"fun is {fun!r}, expected a function compiled with numba.njit")
     if not len(X):
         raise ValueError("X0 has no rows, expected at least one starting point")
-    start, box, both = read_start(X[0], bounds, prox)
+    exchange, box, both = read_start(X[0], bounds, prox)
     fixed = box is not None and not box.leaves_free()
-    problems = _Problems(fun, both.feasible(X), rows, args, method, both, opts, start, fixed)
+    problems = _Problems(fun, both.feasible(X), rows, args, method, both, opts, exchange, fixed)
     in_parallel = fun.targetoptions.get("parallel")  # threads of its own
     problems.run(1 if in_parallel else get_num_threads())
     return problems.result()
@@ -163,14 +165,15 @@ class _Problems:
         method: Any,
         prox: Proximal,
         opts: Options,
-        start: np.ndarray,
+        exchange: Exchange,
         fixed: bool,
     ) -> None:
         m, n = X.shape
         self._fun, self._rows, self._args, self._opts = fun, rows, args, opts
-        self._x, self._fixed = start, fixed
+        start = exchange.x
+        self._exchange, self._x, self._fixed = exchange, start, fixed
         self._plan = plan = Optimizer(start, method, prox).plan()
-        if not is_compilable(plan):
+        if not plan.is_compilable:
             raise ValueError(
                 f"method is {method!r} and prox {prox!r}, expected a method of numbers and a "
                 "separable map: others are not compiled"
@@ -257,19 +260,19 @@ class _Problems:
         """Take on blocks of problems until there are no more."""
         spare = np.empty_like(self._x)
         sums = np.empty(-(-self._x.size // BLOCK))
-        steps = 1
+        pace = Pace()
         while (k := next(self._turn)) < len(self._blocks) and not self._stopped:
             lo, hi = int(self._blocks[k][0]), int(self._blocks[k][-1]) + 1
             try:
-                steps = self._run_block(lo, hi, spare, sums, steps)
+                self._run_block(lo, hi, spare, sums, pace)
             except BaseException as error:
                 self._stopped = True
                 if get_ident() == self._caller and not isinstance(error, Exception):
                     raise
                 self._failed.append((lo, error))
 
-    def _run_block(self, lo: int, hi: int, spare: Any, sums: Any, steps: int) -> int:
-        """Run some problems; return how many steps a call may take."""
+    def _run_block(self, lo: int, hi: int, spare: Any, sums: Any, pace: Pace) -> None:
+        """Run some problems."""
         here = slice(lo, hi)
         counts, ended = self._counts[here], self._ended[here]
         self._call(lo, hi, spare, sums, 0)
@@ -280,13 +283,12 @@ class _Problems:
             self._first[here, 1][fresh] = self._numbers[here, NORM][fresh]
             start = time.perf_counter()
             before = self._nits[here].sum()
-            self._call(lo, hi, spare, sums, 1 if fresh.any() else steps)
-            seconds = (time.perf_counter() - start) / max(self._nits[here].sum() - before, 1)
-            active = max(np.count_nonzero(~ended), 1)
-            steps = int(min(max(SECONDS / seconds / active, 1), GROWTH * steps, MOST))
+            self._call(lo, hi, spare, sums, 1 if fresh.any() else pace.steps)
+            active = max(int(np.count_nonzero(~ended)), 1)
+            seconds = (time.perf_counter() - start) * active
+            pace.measure(seconds, int(self._nits[here].sum() - before))
             if self._plan.method.rates_only_fall and (first := fresh & (counts[:, T] == 1)).any():
                 self._first[here, 0][first] = self._median_rates(lo, hi)[first]
-        return steps
 
     def _call(self, lo: int, hi: int, spare: Any, sums: Any, most: int) -> None:
         plan, method = self._plan, self._plan.method
@@ -359,11 +361,11 @@ class _Problems:
 
         for r in np.flatnonzero(self._codes == MISFIT):  # Python says what is wrong
             args = (*row_of(self._rows, r), *self._args)
-            Objective(self._fun, True, args, self._x)(self._points[r, 0])
+            Objective(self._fun, True, args, self._exchange)(self._points[r, 0])
         nowhere = np.isnan(self._numbers[:, NORM]) & (self._counts[:, T] == 0)
         for r in np.flatnonzero(nowhere)[:1]:
             args = (*row_of(self._rows, r), *self._args)
-            objective = Objective(self._fun, None, args, self._x, batch=())
+            objective = Objective(self._fun, None, args, self._exchange, batch=())
             objective.check_written(self._points[r, 0])
         every, counts = np.arange(len(self._nits)), self._counts
         stops = [self._stop(r) for r in every]
@@ -399,9 +401,7 @@ def _read_starts(X0: Any) -> np.ndarray:
     X = read_point("X0", X0)
     if X.ndim != 2:
         raise ValueError(f"X0 has shape {X.shape}, expected (m, n): a starting point in each row")
-    if not np.isfinite(X).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(X))[0])
-        raise ValueError(f"X0{list(where)} is {X[where]}, expected finite numbers")
+    demand_finite("X0", X)
     return np.array(X, order="C")
 
 

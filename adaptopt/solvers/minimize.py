@@ -296,9 +296,9 @@ def descend(
     if overrides_eps and by_scipy and jac is not None:
         warn_of_eps(method, stacklevel=5)
     method, opts = read_options(method, options)
-    x, box, prox = read_start(x0, bounds, prox)
-    optimizer = Optimizer(x, method, prox)
-    objective = Objective(fun, jac, args, x, opts.fd_method, box, batch=())
+    exchange, box, prox = read_start(x0, bounds, prox)
+    optimizer = Optimizer(exchange.x, method, prox)
+    objective = Objective(fun, jac, args, exchange, opts.fd_method, box, batch=())
     every = opts.checks_every(objective.on_device)
     if overrides_eps and objective.cost > 1:
         warn_of_eps(method, stacklevel=4)

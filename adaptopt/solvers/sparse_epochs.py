@@ -113,13 +113,11 @@ class CompiledEpochs:
         plan = optimizer.plan()
         method = plan.method
         fits = (
-            why_not_exact(method, prox) is None
+            plan.is_compilable
+            and why_not_exact(method, prox) is None
             and method.rate is not None
             and not method.weight_decay
             and not method.scalars
-            and not method.rowwise
-            and method.numbers_after_lr is not None
-            and prox.is_separable
             and (average is None or not misses_steps(method, prox))
             and plan.x.dtype == problem.A.dtype
             and problem.A.has_canonical_format

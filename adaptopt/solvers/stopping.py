@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, DType
 from ..kernels import stopping
 from ..placement import backend_of
 from .options import EpochOptions, Options
@@ -222,7 +222,7 @@ def _unknown(like: Array) -> Array:
     return array
 
 
-class Standing(NamedTuple):
+class Position(NamedTuple):
     """Where a run stands, but for its iterates. A step, or an epoch, replaces it as a whole.
 
     An interrupt then finds the old one or the new one.
@@ -249,13 +249,13 @@ class Standing(NamedTuple):
 
 
 def judge(
-    at: Standing,
+    at: Position,
     loss: float,
     validation: float | None,
     x: np.ndarray,
     options: EpochOptions,
     measured: Callable[[], float],
-) -> tuple[Standing, Stop | None]:
+) -> tuple[Position, Stop | None]:
     """End the epoch, which led to ``x``; return the new standing and why the run has ended, if so.
 
     If there is a validation it is what counts, else ``loss``, the epoch's mean loss with the
@@ -264,7 +264,7 @@ def judge(
     """
     name, value = ("mean loss", loss) if validation is None else ("validation", validation)
     finite = math.isfinite(value)
-    new = Standing(0, None, 0.0, 0, at.epoch + 1, loss, at.best_fun, at.best_epoch, at.best_x)
+    new = Position(0, None, 0.0, 0, at.epoch + 1, loss, at.best_fun, at.best_epoch, at.best_x)
     if finite and value < at.best_fun:
         best_x = None if validation is None else x
         new = new._replace(best_fun=value, best_epoch=new.epoch, best_x=best_x)
@@ -290,3 +290,21 @@ def judge(
         )
         return new, Stop(PATIENCE, what)
     return new, None
+
+
+def left_out(steps: int, of: int) -> str:
+    """Return a sentence that says how many steps were left out."""
+    why = "left out: the losses or gradients of their batches are not finite."
+    if steps < of:
+        return f" {steps} of {of} steps were {why}"
+    return f" All {of} steps were {why} Smaller batches may help."
+
+
+def risen(first: float, end: float, dtype: DType) -> str:
+    """Return a sentence that says so if an objective ended above its start, else nothing."""
+    if not end > first + 8 * float(np.finfo(dtype).eps) * max(abs(first), abs(end)):
+        return ""
+    return (
+        f" The objective ended at {end:.6g}, above its start, {first:.6g}: this is no success. "
+        "A lower learning rate may help."
+    )

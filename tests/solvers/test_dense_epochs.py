@@ -15,8 +15,8 @@ from numba import njit
 from scipy import sparse
 
 import adaptopt as ao
+from adaptopt.objectives.exchange import HostExchange
 from adaptopt.objectives.finite_sum import read_sum
-from adaptopt.prox.base import Proximal
 from adaptopt.solvers.dense_epochs import DenseEpochs
 
 ROWS, COLUMNS = 45, 70  # products in lanes and a rest; a short last batch
@@ -144,8 +144,8 @@ def test_float32_steps_compute_in_float32():
         # Numba shows no code of what it has loaded from the disk.
         patch.setattr(build, "enable_cache", lambda dispatcher: None)
         dense_epoch.cache_clear()
-        total = read_sum(p, None, (), x)
-        calls = DenseEpochs.of(ao.Optimizer(x, ao.AdaGrad()), total, Proximal(), None, x.copy())
+        total = read_sum(p, None, (), HostExchange(x))
+        calls = DenseEpochs.of(ao.Optimizer(x, ao.AdaGrad()), total, None, x.copy())
     dense_epoch.cache_clear()
     code = "".join(calls._kernel.inspect_llvm().values())
     assert re.search(r"fdiv <\d+ x float>", code)
@@ -182,7 +182,7 @@ def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
     assert calls[:2] == [1, 9]
     assert len(calls) <= 3 + 2
     calls.clear()
-    monkeypatch.setattr("adaptopt.solvers.dense_epochs.SECONDS", 0.0)
+    monkeypatch.setattr("adaptopt.solvers.pace.SECONDS", 0.0)
     cut = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
     assert calls == [*range(1, ROWS + 1)] * 3
     assert_same(cut, whole)
@@ -244,7 +244,7 @@ def test_a_schedule_that_fails_does_so_at_its_step():
 @pytest.mark.parametrize("average", AVERAGES)
 def test_going_on_within_an_epoch_is_exact(method, average, monkeypatch, tmp_path):
     """As after a Ctrl-C during the kernel, which Python raises when it returns."""
-    monkeypatch.setattr("adaptopt.solvers.dense_epochs.SECONDS", 0.0)
+    monkeypatch.setattr("adaptopt.solvers.pace.SECONDS", 0.0)
     p, x0 = problem(), np.zeros(COLUMNS)
     keywords = {"method": method, "batch_size": 7, "rng": 5, "average": average}
     whole = ao.minimize_finite_sum(p, x0, None, epochs=3, **keywords)
