@@ -135,7 +135,7 @@ def read_rng(rng: object) -> np.random.Generator:
 
 
 def rng_state(rng: np.random.Generator) -> dict[str, Any]:
-    """Return where a generator stands, in what JSON holds."""
+    """Return the position of a generator, in what JSON holds."""
     return _plain(rng.bit_generator.state)  # type: ignore[no-any-return]
 
 

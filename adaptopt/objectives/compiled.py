@@ -23,15 +23,15 @@ The kernel is made with the part ``compiled.evaluate()``, a plain function, call
 where ``fun`` and ``jac`` are ``compiled.passed()`` and ``args`` are ``compiled.args``, of Numba's
 types ``compiled.kinds``. ``x`` is a C-contiguous array like the point; ``batch`` is a tuple of what
 is passed after it, such as the indices of rows. The gradient is written to ``g``, an array like
-``x``; so is ``spare``, which is written to only where ``guarded``: a function that may write to
-``x`` gets it as a copy. ``fits`` is False where a gradient of another shape was returned: then
+``x``; so is ``spare``, which is written to only if ``guarded``: a function that may write to
+``x`` gets it as a copy. ``fits`` is False if a gradient of another shape was returned: then
 neither counts, and calling the function from Python says what is wrong. What is raised arrives as
 it is.
 
 The functions enter as their addresses: the kernel does not depend on them and is loaded from the
 disk in the next process.
 
-Where ``compiled.counted`` is False, evaluating makes no arrays, and the kernel needs no reference
+If ``compiled.counted`` is False, evaluating makes no arrays, and the kernel needs no reference
 counts: a call took 8 ns without them and 64 ns with them.
 """
 
@@ -69,9 +69,9 @@ class CompiledFunction(NamedTuple):
     functions : tuple
         ``fun``, and ``jac`` or None: kept while a kernel has their addresses.
     args : tuple
-        The arguments, with the functions' defaults where they were left out.
+        The arguments, with the functions' defaults for those left out.
     kinds : tuple
-        Numba's types of both functions (of None where there is none) and of the tuple of arguments.
+        Numba's types of both functions (of None if there is none) and of the tuple of arguments.
     guarded : bool
         Whether the functions may write to the point, and so get a copy of it.
     """
@@ -116,11 +116,11 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
     Raises
     ------
     TypeError
-        Where it takes neither ``leading + count`` nor one more.
+        If it takes neither ``leading + count`` nor one more.
 
     Notes
     -----
-    Where defaults leave both open, the name of the argument decides: one of `GRADIENT_NAMES`.
+    If defaults leave both open, the name of the argument decides: one of `GRADIENT_NAMES`.
     """
     fun = getattr(fun, "py_func", fun)
     signature = inspect.signature(fun)
@@ -140,13 +140,13 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
 def read_compiled(
     fun: Any, jac: Any, x: np.ndarray, batch: tuple[Any, ...], args: tuple[Any, ...]
 ) -> CompiledFunction | None:
-    """Read a compiled objective, or return None where it has to be called from Python.
+    """Read a compiled objective, or return None if it has to be called from Python.
 
     Parameters
     ----------
     fun, jac : callable, or what SciPy takes as ``jac``
-        Nothing but njit functions is read; ``jac`` is None or True where ``fun`` writes the
-        gradient, True where it returns it.
+        Nothing but njit functions is read; ``jac`` is None or True if ``fun`` writes the
+        gradient, True if it returns it.
     x : ndarray
         A point, C-contiguous, for its shape and dtype.
     batch : tuple
@@ -157,7 +157,7 @@ def read_compiled(
     Raises
     ------
     TypeError, ValueError
-        Where ``fun`` takes another number of arguments, does not compile for these, writes a
+        If ``fun`` takes another number of arguments, does not compile for these, writes a
         gradient and returns no number, or has a ``jac`` besides. Nothing has been called then.
     """
     if not is_compiled(fun):
@@ -186,7 +186,7 @@ def read_compiled(
                 None if function is None else _signature(function, takes) for function in functions
             ]
             break
-        # Numba fails with an AttributeError, too, where an array is changed in place.
+        # Numba fails with an AttributeError, too, if an array is changed in place.
         except Exception as error:
             if not readonly:
                 taken = taken_for_gradient(fun, 1 + len(batch), args) if writes else ""
@@ -253,7 +253,7 @@ def taken_for_gradient(fun: Any, leading: int, args: tuple[Any, ...]) -> str:
 
 
 def _as_declared(value: Any, k: int, signatures: Any) -> Any:
-    """Return a number as argument ``k`` is declared, where all signatures say the same."""
+    """Return a number as argument ``k`` is declared, if all signatures say the same."""
     declared = {signature.args[k] for signature in signatures if signature is not None}
     kind = declared.pop()
     if declared or not isinstance(kind, types.Float) or not isinstance(value, Real | np.bool_):

@@ -37,7 +37,7 @@ class Objective:
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` where ``jac`` is True.
+        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` if ``jac`` is True.
     jac : callable, bool, str or None
         As in `scipy.optimize.minimize`.
     args : tuple

@@ -66,7 +66,7 @@ class Average:
         self._kept = mean, spare, before + count
 
     def restore(self, mean: np.ndarray, count: int) -> None:
-        """Go on from an average that has been kept elsewhere."""
+        """Go on from an average that was saved."""
         ours, spare, _ = self._kept
         self._backend.copy(ours, mean)
         self._kept = ours, spare, count

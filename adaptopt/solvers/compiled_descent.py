@@ -44,7 +44,7 @@ class Begun(NamedTuple):
 
 
 class CompiledRun(DescentRun):
-    """The same run; between calls, it stands where that in Python would stand."""
+    """The same run; between calls, its position is that of the run in Python."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class CompiledRun(DescentRun):
         points = np.empty((3, *x.shape), x.dtype)
         gradients = np.empty((2, *x.shape), x.dtype)
         self._points, self._gradients = points.reshape(3, -1), gradients.reshape(2, -1)
-        # Before the first step there is no gradient, and what is left unwritten is not one.
+        # Before the first step there is no gradient: entries that fun does not write stay NaN.
         gradients.fill(np.nan)
         spare = np.empty_like(x)
         self._objective = (*compiled.passed(), compiled.args)
@@ -78,7 +78,7 @@ class CompiledRun(DescentRun):
         self._begun: Begun | None = None
 
     def evaluate(self) -> Stop | None:
-        """Evaluate the objective where that is still to do, and look at the iterate."""
+        """Evaluate the objective if that is still to do, and check the iterate."""
         return self._call(0, _NO_STEPS) if self.g is None else super().evaluate()
 
     def advance(self, most: int | None) -> Stop | None:
@@ -105,7 +105,7 @@ class CompiledRun(DescentRun):
         return super().evaluate()
 
     def _call(self, most: int, table: np.ndarray) -> Stop | None:
-        """Evaluate where that is to do, take the steps, and stand where they end."""
+        """Evaluate if that is to do, take the steps, and adopt the position at their end."""
         plan, tests = self._plan, self.monitor.tests
         counts, numbers = self._enter()
         memory = () if self._sums is None else self._sums.memory(self._lanes)
@@ -143,7 +143,7 @@ class CompiledRun(DescentRun):
         return descent_kernel(self._functions, self._kinds, True)
 
     def _enter(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lay out for the kernel where the run stands."""
+        """Write the position of the run to the arrays of the kernel."""
         m, points, gradients = self.monitor, self._points, self._gradients
         points[0], points[1] = self._flat, m.best_x
         points[2] = np.nan if m.previous_x is None else m.previous_x

@@ -89,11 +89,11 @@ class DenseEpochs:
         average: Average | None,
         finite: np.ndarray,
     ) -> DenseEpochs | None:
-        """Return what steps as the loop in Python would, or None where there is no such thing.
+        """Return what steps as the loop in Python would, or None if nothing does.
 
         There is one for problems over rows of the dtype of ``x``, and for compiled functions of row
         numbers; for methods whose coefficients are made of ``lr``, then of numbers; and for
-        separable maps. ``finite`` is where the last iterate of a finite loss is kept.
+        separable maps. ``finite`` keeps the last iterate of a finite loss.
         """
         plan = optimizer.plan()
         fits = plan.is_compilable and plan.x.size < SERIAL_BELOW
@@ -112,7 +112,7 @@ class DenseEpochs:
             return None
 
     def begin(self) -> None:
-        """Stand at the optimizer's step."""
+        """Begin at the optimizer's step."""
         self._t = self._optimizer.t
         self._count = 0 if self._average is None else self._average.count
         for array, value in zip(self._scalars, self._optimizer._position()[1], strict=True):
@@ -152,7 +152,7 @@ class DenseEpochs:
         return int(self.taken[1]) - before == rows.size
 
     def end(self) -> None:
-        """Let the optimizer and the average stand at the last step."""
+        """Move the optimizer and the average to the last step."""
         steps = int(self.taken[0])
         if not steps:
             return
@@ -163,7 +163,7 @@ class DenseEpochs:
 
 
 def _evaluation(total: FiniteSum, x: np.ndarray) -> Evaluation | None:
-    """Return how compiled code evaluates a batch, or None where only Python can."""
+    """Return how compiled code evaluates a batch, or None if only Python can."""
     problem = total.problem
     if total.objective.compiled is not None:
         return _over_numbers(total.objective.compiled)

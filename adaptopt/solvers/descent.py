@@ -29,7 +29,7 @@ def median_rates(method: Method, rates: np.ndarray, t: int) -> Any:
     """Return the medians of effective rates along the last axis, over a schedule's learning rate.
 
     Coordinates that have not seen a gradient do not count: their rate is lr / eps or the like. NaN
-    where that is so of all of them, or the learning rate is 0.
+    if that is so of all of them, or the learning rate is 0.
     """
     if not t:
         return np.full(rates.shape[:-1], np.nan)[()]
@@ -199,7 +199,7 @@ class DescentRun:
         return float(median_rates(method, self.optimizer.learning_rates().reshape(-1), self.t))
 
     def state(self) -> DescentState:
-        """Return where the run stands."""
+        """Return the state of the run."""
         self._settle()
         m = self.monitor
         m.settle()

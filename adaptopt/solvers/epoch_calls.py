@@ -13,7 +13,7 @@ from .averaging import Average
 from .dense_epochs import DenseEpochs
 from .hogwild import HogwildEpochs
 from .options import EpochOptions
-from .sparse_epochs import CompiledEpochs
+from .sparse_epochs import SparseEpochs
 
 
 class EpochCalls(Protocol):
@@ -24,7 +24,7 @@ class EpochCalls(Protocol):
     taken : ndarray
         Steps and rows of the calls since `begin`.
     losses : ndarray
-        Mean loss of the last batch, and the sum over rows, which goes on from what is written there
+        Mean loss of the last batch, and the sum over rows, which goes on from what is stored there
         after `begin`.
     keeps_finite : bool
         Whether the last iterate of a finite loss is kept at every step; else only the start and end
@@ -36,7 +36,7 @@ class EpochCalls(Protocol):
     keeps_finite: bool
 
     def begin(self) -> None:
-        """Stand at the optimizer's step."""
+        """Begin at the optimizer's step."""
 
     def rows_a_call(self, batch: int) -> int:
         """Return how many rows the next call should be given: a multiple of ``batch``."""
@@ -45,7 +45,7 @@ class EpochCalls(Protocol):
         """Take steps over the first of the rows; tell whether all values were finite."""
 
     def end(self) -> None:
-        """Let the optimizer, and an average, stand at the last step."""
+        """Move the optimizer, and an average, to the last step."""
 
 
 def choose_calls(
@@ -60,7 +60,7 @@ def choose_calls(
 ) -> EpochCalls | None:
     """Return what steps as the loop in Python would at the least cost; None is that loop itself.
 
-    A history and steps left out need a look at every step, and batches that threads share are
+    A history and steps left out need a check at every step, and batches that threads share are
     evaluated from Python. "hogwild" is what it says, or refused.
     """
     if total.objective.on_device:
@@ -102,5 +102,5 @@ def _choose(
         return None
     if parallel == "deterministic" and total.shares(batch):
         return None
-    sparse: Any = CompiledEpochs.of(optimizer, total.problem, prox, average)
+    sparse: Any = SparseEpochs.of(optimizer, total.problem, prox, average)
     return sparse or DenseEpochs.of(optimizer, total, average, finite)

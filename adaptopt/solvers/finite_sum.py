@@ -63,7 +63,7 @@ def minimize_finite_sum(
         by the number of rows and the mean weight of all data, not by the weight of the batch.
         ``x`` has the shape and dtype of ``x0``. A ``fun`` of row numbers that Numba compiled
         (``@njit``) may take an array to write the gradient to, ``fun(x, idx, g_out, *args) -> mean
-        loss``: all of it, as it comes with NaN in it.
+        loss``. Write every entry: the array arrives filled with NaN.
     x0 : array_like or CUDA array
         Starting point of any shape. It is copied; float32 and float64 are kept, integers become
         float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,
@@ -87,7 +87,7 @@ def minimize_finite_sum(
     shuffle : bool, default True
         Draw a new order of the rows for each epoch; else they are taken as they lie.
     drop_last : bool, default False
-        Leave the last batch of an epoch out where it is short.
+        Leave the last batch of an epoch out if it is short.
     rng : None, int or numpy.random.Generator
         What the orders are drawn from: nothing else has a say in them. A Generator is used, and
         advanced, by one permutation an epoch; an int is a seed; None is a new seed each time.
@@ -105,9 +105,9 @@ def minimize_finite_sum(
         one: their mean, or one whose weights grow like the cube of the step [1]_. It is kept in
         float64, and updated in place.
     validation : callable, or data like ``data``, optional
-        ``validation(x) -> float`` or held-out data (row numbers for ``fun`` where ``data`` is a
-        number, a problem where ``fun`` is one), evaluated after every epoch at the last iterate, or
-        the average where there is one. The result is then the iterate with the least.
+        ``validation(x) -> float`` or held-out data (row numbers for ``fun`` if ``data`` is a
+        number, a problem if ``fun`` is one), evaluated after every epoch at the last iterate, or
+        the average if there is one. The result is then the iterate with the least.
     tol : float, optional
         Converged if the mean loss of an epoch, with the penalty, differs from that of the epoch
         before by at most ``tol`` times the larger of the two.
@@ -120,7 +120,7 @@ def minimize_finite_sum(
         Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
 
         maxtime : float
-            Most seconds, looked at before every step, or every call of compiled steps: some
+            Most seconds, checked before every step, or every call of compiled steps: some
             hundredths of a second.
         f_target : float
             Done if the validation, or else ``fun`` of the result, is at most this. ``fun`` is
@@ -136,10 +136,10 @@ def minimize_finite_sum(
         callback_every : int, default 1
             Epochs between callbacks.
         check_every : int, default 1, or 10 with a CUDA array
-            Steps from one batch that is looked at to the next: whether its loss and gradient, and
-            those since the last look, are finite, and for the history. The end of an epoch is
-            looked at too. More than 1 needs a ``nan_policy`` other than "omit", and is refused
-            where epochs run compiled, which look at every batch as they go.
+            Steps from one check of a batch to the next: whether its loss and gradient, and
+            those since the last check, are finite, and for the history. The end of an epoch is
+            checked too. More than 1 needs a ``nan_policy`` other than "omit", and is refused
+            if epochs run compiled, which check every batch as they go.
         nan_policy : {"stop", "raise", "omit"}
             What a loss or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave out the step along that batch (the message says how many),
@@ -175,7 +175,7 @@ def minimize_finite_sum(
         omitted : int
             Rows that ``fun`` and ``jac`` leave out; 0 unless ``nan_policy`` is "omit".
         certificate, lower_bound : float or None
-            Where all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
+            If all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
             one strength for all, if ``fun`` is one of `adaptopt.problems`, which are convex, or the
             option ``certificate`` vouches for it: ``fun`` is above its minimum over the
             bounds by at most ``certificate``, the largest ``<jac, x - u>`` over the bounds
@@ -209,33 +209,34 @@ def minimize_finite_sum(
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as above, before ``fun`` is called.
+        If an argument is not as above, before ``fun`` is called.
     BaseException
         What ``fun``, the validation or the callback raises arrives as it is (KeyboardInterrupt
         too), with the state after the last step in its attribute ``state``.
 
     Notes
     -----
-    Epochs run in compiled calls of some hundredths of a second where ``fun`` is a problem over rows
+    Epochs run in compiled calls of some hundredths of a second if ``fun`` is a problem over rows
     of the dtype of ``x0``, or compiled by Numba, with ``data`` a number: ``fun(x, idx, g, *args) ->
     mean loss``, which writes the gradient to ``g``, or ``fun(x, idx, *args)``. Then steps cost no
     Python, with every method and separable map, with averages and validation; a ``history`` and
     ``nan_policy="omit"`` need Python at each step. The iterates are the same.
 
     A batch of CSR rows costs what it touches, whatever the number of columns, with SGD, Momentum,
-    AdaGrad, RMSProp and AdaGradDA without weight decay, with bounds, and with separable penalties
-    for SGD and AdaGrad with a constant rate; an average only with SGD and AdaGrad without penalty.
-    What penalties, momentum, forgetting or averaging do to the other coordinates is then done when
+    AdaGrad, RMSProp and AdaGradDA without weight decay (under a schedule, momentum needs
+    ``lr_inside=True``), with bounds, and with separable penalties for SGD and AdaGrad with a
+    constant rate; an average only with SGD and AdaGrad without penalty. What penalties, momentum,
+    forgetting or averaging do to the other coordinates is then done when
     they are touched next, exactly.
 
     With ``x0`` on a CUDA device, ``data`` are C-contiguous arrays on it, of any dtype, or a number
     of rows. Rows are gathered there, into an array that is made once, of the library of the data;
     the row numbers that ``fun(x, idx)`` gets are int64, of the library of ``x0``. The orders are
     those of the host. Whatever `minimize` says of ``fun`` holds here: the iterate is not a copy,
-    the loss may lie on the device. Between looks (``check_every``) nothing waits for the device, if
+    the loss may lie on the device. Between checks (``check_every``) nothing waits for the device if
     ``fun`` does not; losses are added up, and averages kept, there. ``x``, ``jac`` and
     ``learning_rates`` of the result lie there, ``state`` on the host. Sparse data, problems,
-    functions compiled for the CPU, ``parallel`` and certificates are not to be had there.
+    functions compiled for the CPU, ``parallel`` and certificates are not supported on a device.
 
     References
     ----------

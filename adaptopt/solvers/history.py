@@ -1,4 +1,4 @@
-"""What a run leaves to look at: its course, and a diagnosis where AdaGrad's rates have died."""
+"""The course of a run, and a diagnosis if AdaGrad's rates have died."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..placement import backend_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
-# The rates have died where their median fell below this fraction of the first ...
+# The rates have died if their median fell below this fraction of the first ...
 DYING_FRACTION = 0.1
 # ... while the gradient stayed above this fraction of the first.
 VANISHED_FRACTION = 1e-3
@@ -25,7 +25,7 @@ class History:
         self._turn: int | None = None
 
     def record(self, t: int, f: float, gradient_norm: float, optimizer: Any, last: bool) -> None:
-        """Keep the iterate's figures where a turn has come since, or where it is the last."""
+        """Keep the iterate's figures if a turn has come since, or if it is the last."""
         if not self._every:
             return
         if self._turn is None:
@@ -38,7 +38,7 @@ class History:
         self._rows.append((t, f, gradient_norm, np.quantile(rates, QUANTILES)))
 
     def arrays(self) -> dict[str, np.ndarray] | None:
-        """Return the course as arrays, one entry for each iterate kept; None where none was."""
+        """Return the course as arrays, one entry for each iterate kept; None without a history."""
         if not self._every:
             return None
         columns = zip(*self._rows, strict=True)

@@ -12,7 +12,7 @@ from ..kernels.parallel import alone
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
 from ..prox.base import Proximal
-from .sparse_epochs import CompiledEpochs
+from .sparse_epochs import SparseEpochs
 
 # Rows of a thread between two exchanges, and how often a block of coordinates is touched in
 # between, at least: that is 6 touches a coordinate, and so an exchange of a coordinate (1 ns) costs
@@ -21,14 +21,14 @@ EVERY = 64
 TOUCHES = 6 * BLOCK
 
 
-class HogwildEpochs(CompiledEpochs):
+class HogwildEpochs(SparseEpochs):
     """Steps of several threads at once, each over its part of the rows; see `of`."""
 
     def __init__(self, optimizer: Optimizer, problem: Problem, prox: Proximal) -> None:
         super().__init__(optimizer, problem, prox)
         self._threads = threads = get_num_threads()
         self._kernel = SharedEpoch(self._kernels).run
-        x, slots, walls = self._state
+        x, slots, prox_arrays = self._state
         numbers, n, number = 1 + len(slots), x.size, x.dtype
         # No two threads write to one cache line: rows are followed by one that nobody uses.
         longest = self._rest[2].size + 2 * BLOCK
@@ -39,7 +39,7 @@ class HogwildEpochs(CompiledEpochs):
             np.zeros((threads, n), np.intp),
         )
         self._row = (
-            np.zeros((threads, numbers + len(walls), longest), number),
+            np.zeros((threads, numbers + len(prox_arrays), longest), number),
             np.zeros((threads, longest), np.int64),
         )
         self._popularity = _popularity(problem, n)
@@ -47,7 +47,7 @@ class HogwildEpochs(CompiledEpochs):
     @classmethod
     def of(  # type: ignore[override]  # it has no average, and refuses instead of returning None
         cls, optimizer: Optimizer, problem: Any, prox: Proximal
-    ) -> CompiledEpochs:
+    ) -> SparseEpochs:
         """Return what steps on all threads, or say why nothing does."""
         method = optimizer.plan().method
         what = f"parallel is 'hogwild' with {type(method).__name__}"
@@ -71,7 +71,7 @@ class HogwildEpochs(CompiledEpochs):
                 f"{what} and prox {prox!r}, expected bounds at most: each thread would apply the "
                 "penalty (the l1 and l2 of AdaGradDA are applied once)"
             )
-        serial = CompiledEpochs.of(optimizer, problem, prox)
+        serial = SparseEpochs.of(optimizer, problem, prox)
         if serial is None:
             raise ValueError(
                 f"{what}, expected a method without weight decay, and a matrix of the dtype of x0 "
@@ -85,7 +85,7 @@ class HogwildEpochs(CompiledEpochs):
             return self._run(rows, batch) if free else super().run(rows, batch)
 
     def _run(self, rows: np.ndarray, batch: int) -> bool:
-        threads, (x, slots, walls) = self._threads, self._state
+        threads, (x, slots, prox_arrays) = self._threads, self._state
         first, rows, rates = self._rated(rows, batch)
         steps = -(-rows.size // batch)
         ends = np.array([k * steps // threads * batch for k in range(threads)] + [rows.size])
@@ -95,7 +95,7 @@ class HogwildEpochs(CompiledEpochs):
             self._kernel(
                 max(1, EVERY // batch) * batch, *self._popularity, (x, *slots), *self._copies,
                 taken, *self._marks, slots, ends, *self._rows, self._params, rows, batch, rates,
-                self._hyper, self._prox_coefs, walls, *self._row,
+                self._hyper, self._prox_coefs, prox_arrays, *self._row,
                 self._intercept, first - 1, losses, here, 0.0,
             )  # fmt: skip
         finally:

@@ -102,7 +102,7 @@ def minimize_many(
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as above.
+        If an argument is not as above.
     BaseException
         What ``fun`` raises arrives as it is; if it raises in several problems, the first one's.
 
@@ -208,7 +208,7 @@ class _Problems:
         self._points = np.full((m, 3, n), np.nan, X.dtype)
         self._points[:, 0] = self._points[:, 1] = X
         self._gradients = np.full((m, 2, n), np.nan, X.dtype)
-        self._slots, self._written = (
+        self._slots, self._stored_rates = (
             tuple(np.tile(array, (m, 1)) for array in arrays)
             for arrays in (plan.slots, plan.stored_rates)
         )
@@ -305,19 +305,19 @@ class _Problems:
         zero = self._x.dtype.type(0)
         self._kernel(
             *self._objective, self._rows, self._points, self._gradients, spare, self._slots,
-            plan.prox_arrays, self._written, method.numbers_after_lr, method.weight_decay,
+            plan.prox_arrays, self._stored_rates, method.numbers_after_lr, method.weight_decay,
             plan.prox_coefs, plan.penalty.coefs, table, first, self._scalars, sums,
             self._monitor.tests, self._counts, self._numbers, self._nits, self._codes,
             self._ended, lo, hi, most, self._limit, self._opts.nan_policy == "omit", zero,
             zero * np.nan,
         )  # fmt: skip
 
-    # -- looking at what came out ------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------
 
     def _learning_rates(self, r: Any) -> np.ndarray:
         """Return the effective rates of a problem's last step."""
-        if self._written:
-            return self._written[0][r]  # type: ignore[no-any-return]
+        if self._stored_rates:
+            return self._stored_rates[0][r]  # type: ignore[no-any-return]
         scalars = tuple(float(value[0]) for value in row_of(self._scalars, r))
         t, n = int(self._counts[r, T]), self._x.size
         return self._plan.rates_after(t, row_of(self._slots, r), scalars, n)
@@ -325,7 +325,7 @@ class _Problems:
     def _median_rates(self, lo: int, hi: int) -> Any:
         """Return the median rates of the first step of some problems."""
         method, n = self._plan.method, self._x.size
-        if self._written or self._scalars:
+        if self._stored_rates or self._scalars:
             rates = np.array([self._learning_rates(r) for r in range(lo, hi)])
         else:
             slots = tuple(slot[lo:hi].reshape(-1) for slot in self._slots)

@@ -68,15 +68,15 @@ def minimize(
     method : str or Method, default "adagrad"
         A method such as ``AdaGrad(lr=0.5)``, or its lower-case name.
     jac : callable, True, None, "2-point", "3-point" or "cs"
-        ``jac(x, *args) -> gradient``, or True where ``fun`` returns it too, or which finite
+        ``jac(x, *args) -> gradient``, or True if ``fun`` returns it too, or which finite
         differences (`scipy.optimize`'s) to take, at ``n + 1`` evaluations a step or more; None
         takes ``options["fd_method"]``. In float32 they are rough: ``gtol`` may be met while the
-        gradient is far above it. None or True where ``fun`` takes ``g_out``.
+        gradient is far above it. None or True if ``fun`` takes ``g_out``.
     hess, hessp
         Not used; a RuntimeWarning says so.
     bounds : Bounds or sequence of pairs, optional
         As in SciPy, ``(lower, upper)`` for each element; None or an infinity for no bound, and None
-        instead of a pair for neither. ``x0`` is clipped, each step is projected, and where both are
+        instead of a pair for neither. ``x0`` is clipped, each step is projected, and if both are
         equal the element is frozen.
     constraints
         Refused: there is no support for constraints but bounds.
@@ -98,14 +98,14 @@ def minimize(
         maxtime : float
             Most seconds.
         gtol : float, default 1e-5
-            Converged where the largest absolute entry of the (projected) gradient of the objective
+            Converged if the largest absolute entry of the (projected) gradient of the objective
             is at most this. Not tested under decoupled weight decay; see Notes.
         ftol : float
-            Converged where ``abs(f_prev - f) <= ftol * max(abs(f_prev), abs(f), 1)``.
+            Converged if ``abs(f_prev - f) <= ftol * max(abs(f_prev), abs(f), 1)``.
         xtol : float
-            Converged where no element moved by more than this in a step.
+            Converged if no element moved by more than this in a step.
         f_target : float
-            Done where ``f`` is at most this.
+            Done if ``f`` is at most this.
         patience : int
             Stop after so many steps without a new best ``f``.
         disp : bool
@@ -118,11 +118,11 @@ def minimize(
         callback_every : int, default 1
             Steps between callbacks.
         check_every : int, default 1, or 10 with a CUDA array
-            Steps from one look at the run to the next; the start and the end are looked at too. All
-            that a run is watched for waits for a look: the stopping tests (each is that of a single
-            step, looked at less often), what is not finite, the best iterate, callbacks, history,
-            ``return_all``, ``maxtime`` and progress. More than 1 needs a ``nan_policy`` other than
-            "omit", and is refused for a compiled ``fun``, whose loop looks at every step.
+            Steps from one check of the run to the next; the start and the end are checked too. All
+            that is recorded or tested waits for a check: the stopping tests (each is that of a
+            single step, applied less often), what is not finite, the best iterate, callbacks,
+            history, ``return_all``, ``maxtime`` and progress. More than 1 needs a ``nan_policy``
+            other than "omit", and is refused for a compiled ``fun``, whose loop checks every step.
         nan_policy : {"stop", "raise", "omit"}
             What a value or gradient that is not finite does: end the run with status 3, raise
             FloatingPointError, or leave that step out (for noisy objectives).
@@ -155,7 +155,7 @@ def minimize(
     scipy.optimize.OptimizeResult
         x : ndarray
             The iterate that met the test, if ``success``; else the best finite iterate. Both are
-            of those looked at.
+            of those checked.
         fun, jac : float, ndarray
             Value of the objective there, penalties included (see Notes), and gradient of ``fun``,
             without them. Finite differences leave out what the bounds fix: NaN.
@@ -167,7 +167,7 @@ def minimize(
             successes: ``x`` meets the test that the message names. Status 7 is that of an iterate
             that meets ``gtol``, ``ftol`` or ``xtol`` while its value is above the best by more than
             rounding and its gradient explain, as on a flat place far away. The message of
-            a run of AdaGrad that ended with maxiter says so where its effective rates have died:
+            a run of AdaGrad that ended with maxiter says so if its effective rates have died:
             their median fell below a tenth of the first while the gradient norm stayed above a
             thousandth of the first.
         learning_rates : ndarray
@@ -178,7 +178,7 @@ def minimize(
             With the option: arrays ``t``, ``fun``, ``gradient_norm`` (the largest absolute entry,
             as for ``gtol``) and ``learning_rate_quantiles``, whose columns are the ``quantiles``.
         certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
-            With the option ``certificate``, where all variables have finite bounds, with ``prox``
+            With the option ``certificate``, if all variables have finite bounds, with ``prox``
             None, or L1, L2 or ElasticNet of one strength for all; else None. They hold up to
             rounding, for convex ``fun`` with exact gradients only. ``x_average`` is the mean of all
             iterates evaluated. The objective, penalty included, is at ``x_average`` and at ``x``
@@ -193,7 +193,7 @@ def minimize(
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as above, before ``fun`` is called; also where a compiled ``fun``
+        If an argument is not as above, before ``fun`` is called; also if a compiled ``fun``
         takes another number of arguments or does not compile for these.
     BaseException
         What ``fun`` or the callback raises arrives as it is (KeyboardInterrupt too), with the
@@ -205,19 +205,19 @@ def minimize(
     The objective is ``fun``, the penalty of ``prox``, and the penalty that the method brings: that
     of coupled weight decay, ``weight_decay / 2 * sum(x**2)``, and those of `AdaGradDA`. All tests
     are of the objective. Decoupled weight decay is the gradient of no function: then ``fun`` alone
-    is what values are of, ``gtol`` is not tested, since steps go on where the gradient is zero, and
+    is what values are of, ``gtol`` is not tested, since steps go on when the gradient is zero, and
     ``x`` is the last iterate. Such a run ends by ``xtol`` (with rates that fall), another test, or
     its budget.
 
     With ``x0`` on a CUDA device, ``fun`` gets the iterate as an array of the library of ``x0``
     (CuPy, torch; else Numba). It is not a copy: ``fun`` must not write to it, and what it keeps
     will move. ``fun`` returns a number, or an array of one number on the device, and ``jac`` an
-    array of the shape and dtype of ``x`` on the device. From one look to the next
+    array of the shape and dtype of ``x`` on the device. From one check to the next
     (``check_every``) nothing waits for the device, if ``fun`` does not. ``x``, ``jac`` and
     ``learning_rates`` of the result lie there, ``state`` on the host: a run goes on from it on a
     device or on the host. The work goes to the stream that CuPy or torch had for its current one
     when `minimize` was called. Finite differences, certificates, the diagnosis of dying rates and
-    objectives on the host (``njit``, `problems`) are not to be had there.
+    objectives on the host (``njit``, `problems`) are not supported on a device.
 
     Examples
     --------
@@ -346,7 +346,7 @@ def descend(
 def _most(opts: Options, run: DescentRun, every: int, calls_back: bool) -> int | None:
     """Return for how many steps nobody wants to look, or None; the budget allows at least one.
 
-    Where not every step is looked at, callbacks and the history come with the next that is.
+    If not every step is checked, callbacks and the history come with the next that is.
     """
     limits = []
     if opts.maxiter is not None:

@@ -172,7 +172,7 @@ _ARGUMENTS: dict[type[Common], tuple[str, ...]] = {
 def read_options(method: Method, given: Mapping[str, Any] | None) -> tuple[Method, Options]:
     """Split options into the method with its overridden hyperparameters and those of minimize.
 
-    ``tol`` stands for ``gtol`` where that is not given. Unknown names give an OptimizeWarning, as
+    ``tol`` stands for ``gtol`` if that is not given. Unknown names give an OptimizeWarning, as
     SciPy's solvers do.
     """
     rest = _read_mapping(given)
@@ -211,7 +211,7 @@ def _split(
 
 
 def warn_of_eps(method: Method, stacklevel: int) -> None:
-    """Warn of options["eps"] where it may be meant for finite differences, as in SciPy."""
+    """Warn of options["eps"] if it may be meant for finite differences, as in SciPy."""
     from scipy.optimize import OptimizeWarning
 
     name = type(method).__name__

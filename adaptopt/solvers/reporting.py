@@ -1,4 +1,4 @@
-"""What a run tells those outside: its callback, progress, a summary, and its state on an error."""
+"""What a run reports: to a callback, as progress, as a summary, and its state on an error."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """What stands after step ``t`` and can say where."""
+    """A run that has taken ``t`` steps and can return its state."""
 
     @property
     def t(self) -> int:
         """Steps taken."""
 
     def state(self) -> Any:
-        """Return a copy of where the run stands."""
+        """Return a copy of the state of the run."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Epochs of a problem over CSR rows in compiled calls, where method and proximal map allow it."""
+"""Epochs of a problem over CSR rows in compiled calls, if method and proximal map allow it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .averaging import Average
 ENTRIES = 2_000_000
 
 
-class CompiledEpochs:
+class SparseEpochs:
     """Steps over batches of rows at the cost of their nonzeros; see `of`.
 
     Its attributes are those of `epoch_calls.EpochCalls`.
@@ -81,7 +81,7 @@ class CompiledEpochs:
         Steps at which coordinates were last touched, a gradient and the coordinates that it has,
         and one row's coordinates, slots, arrays of the map and last steps.
         """
-        (x, slots, walls), number = self._state, self._state[0].dtype
+        (x, slots, prox_arrays), number = self._state, self._state[0].dtype
         longest = int(np.diff(problem.A.indptr).max(initial=0))
         return (
             np.zeros(x.size, np.int64),
@@ -89,7 +89,7 @@ class CompiledEpochs:
             np.zeros(x.size, np.intp),
             np.zeros(longest, number),
             tuple(np.zeros(longest, number) for _ in slots),
-            tuple(np.zeros(longest, number) for _ in walls),
+            tuple(np.zeros(longest, number) for _ in prox_arrays),
             np.zeros(longest, np.int64),
         )
 
@@ -100,8 +100,8 @@ class CompiledEpochs:
         problem: Any,
         prox: Proximal,
         average: Average | None = None,
-    ) -> CompiledEpochs | None:
-        """Return what steps as the optimizer would, or None where there is no such thing.
+    ) -> SparseEpochs | None:
+        """Return what steps as the optimizer would, or None if nothing does.
 
         There is one for CSR matrices without repeated entries, if what a coordinate misses while it
         has no gradient has a closed form (`optimizer.table.why_not_exact`): for SGD, Momentum,
@@ -125,7 +125,7 @@ class CompiledEpochs:
         return cls(optimizer, problem, prox, average) if fits else None
 
     def begin(self) -> None:
-        """Stand at the optimizer's step, with all coordinates brought up to it."""
+        """Begin at the optimizer's step, with all coordinates brought up to it."""
         self._t = self._optimizer.t
         self._last.fill(self._t)
         self.taken[:] = 0
@@ -186,7 +186,7 @@ class CompiledEpochs:
         )  # fmt: skip
 
     def end(self) -> None:
-        """Bring all coordinates up to the last step; let optimizer and average stand there."""
+        """Bring all coordinates up to the last step; and move optimizer and average there."""
         self._catch_up()
         t = self._t + int(self.taken[0])
         self._optimizer._move_to(t, ())  # methods with scalars have no such epochs

@@ -27,7 +27,7 @@ _State = TypeVar("_State", bound="RunState")
 
 @dataclass(eq=False)
 class RunState:
-    """Where a run stands, to go on exactly; a subclass adds fields of what its loop keeps.
+    """The state of a run, to go on exactly; a subclass adds what its loop keeps.
 
     Fields are arrays, or of what JSON holds; lists come back from the disk as tuples.
 
@@ -119,7 +119,9 @@ class RunState:
 
 @dataclass(eq=False)
 class DescentState(RunState):
-    """Where a run stands, to go on exactly: pass it as ``state`` with the same problem.
+    """The state of a run of `minimize`.
+
+    Pass it as ``state`` with the same problem to go on exactly.
 
     Attributes
     ----------
@@ -130,9 +132,9 @@ class DescentState(RunState):
     best_x, best_jac, best_fun, best_t
         The best iterate so far, its gradient, value and step.
     previous_fun, previous_x, first
-        What the stopping tests and the diagnosis look back at.
+        What the stopping tests and the diagnosis compare with.
     sums : Sums or None
-        What the certificate is made of, with the option.
+        The sums of which the certificate is computed, with the option.
     added : str or None
         A digest of the bounds and penalties that the values are of; None if it is not known.
     """
@@ -154,7 +156,7 @@ class DescentState(RunState):
     parts: ClassVar[Mapping[str, type]] = {"sums": Sums}
 
     def check(self, size: int, dtype: np.dtype[Any]) -> None:
-        """Raise where a field is not one of a run over so many variables of a dtype."""
+        """Raise if a field is not one of a run over so many variables of a dtype."""
         for name in ("jac", "best_x", "best_jac", "previous_x"):
             if (array := getattr(self, name)) is not None:
                 _check_array(name, array, size, dtype)
@@ -181,23 +183,24 @@ class DescentState(RunState):
 
 @dataclass(eq=False)
 class EpochState(RunState):
-    """Where a run stands, to go on exactly: pass it as ``state`` with the same data.
+    """The state of a run of `minimize_finite_sum`.
+
+    Pass it as ``state`` with the same data to go on exactly.
 
     Attributes
     ----------
     optimizer : dict
         What `Optimizer.state_dict` returned.
     rng : dict
-        Where the generator stands.
+        The position of the generator.
     n : int
         Rows of the data.
     epoch : int
         Epochs done, over all runs.
     done, order : int and ndarray, or None
-        Rows that have been taken of the epoch after them, and the order of its rows where it is
-        shuffled.
+        Rows taken of the epoch after them, and the order of its rows if it is shuffled.
     loss_sum, loss_rows : float, int
-        What the mean loss of that epoch is made of.
+        The sum of the losses of these rows, and their number.
     average, average_kind, average_count : ndarray, str, int
         The average of the iterates, if there is one.
     previous_loss : float
@@ -206,9 +209,9 @@ class EpochState(RunState):
         Whether what follows is of the validation; else it is of the epochs' mean loss, with the
         penalty.
     best_fun, best_epoch, best_x : float, int, ndarray
-        The best so far, its epoch, and its iterate where there is a validation.
+        The best so far, its epoch, and its iterate if there is a validation.
     start : ndarray or None
-        Where the first run began; None if it is not known.
+        The point from which the first run began; None if it is not known.
     added : str or None
         A digest of the bounds and penalties that the values are of; None if it is not known.
     """

@@ -46,14 +46,14 @@ class Timer:
 
 
 def non_finite(what: str, policy: str) -> Stop | None:
-    """Return what follows from ``nan_policy`` where something that is not finite was returned."""
+    """Return what follows from ``nan_policy`` if something that is not finite was returned."""
     if policy == "raise":
         raise FloatingPointError(what)
     return None if policy == "omit" else Stop(NONFINITE, what)
 
 
 class Monitor:
-    """Sees the iterates of a run that are looked at.
+    """Keeps the best iterate that was checked, and applies the stopping tests.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Monitor:
         The flat iterate, for its place, shape and dtype.
     has_objective : bool
         Whether what the method goes down is the function. Else its gradient says nothing about
-        where the run will end: ``gtol`` is not tested, and the last iterate is the answer.
+        the end of the run: ``gtol`` is not tested, and the last iterate is the answer.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Monitor:
         return self._stop(why, t, x, f, norm, moved) if why else None
 
     def leave(self, t: int, x: Any, f: float) -> None:
-        """Remember the iterate of step ``t``, that the step to the next look starts from."""
+        """Remember the iterate of step ``t``, from which the step to the next check starts."""
         self._left = t  # first: until that step is taken, what was before is not known
         self.previous_fun = f
         if self.previous_x is not None:
@@ -223,7 +223,7 @@ def _unknown(like: Array) -> Array:
 
 
 class Position(NamedTuple):
-    """Where a run stands, but for its iterates. A step, or an epoch, replaces it as a whole.
+    """The position of a run in its data. A step, or an epoch, replaces it as a whole.
 
     An interrupt then finds the old one or the new one.
     """
@@ -231,7 +231,7 @@ class Position(NamedTuple):
     done: int = 0
     """Rows that have been taken of the current epoch."""
     order: np.ndarray | None = None
-    """The order of its rows, where it is shuffled."""
+    """The order of its rows, if it is shuffled."""
     loss_sum: float = 0.0
     """What its mean loss is made of: the sum so far ..."""
     loss_rows: int = 0
@@ -245,7 +245,7 @@ class Position(NamedTuple):
     best_epoch: int = 0
     """Its epoch."""
     best_x: np.ndarray | None = None
-    """Its iterate, where there is a validation."""
+    """Its iterate, if there is a validation."""
 
 
 def judge(
@@ -256,7 +256,7 @@ def judge(
     options: EpochOptions,
     measured: Callable[[], float],
 ) -> tuple[Position, Stop | None]:
-    """End the epoch, which led to ``x``; return the new standing and why the run has ended, if so.
+    """End the epoch, which led to ``x``; return the new position and why the run has ended, if so.
 
     If there is a validation it is what counts, else ``loss``, the epoch's mean loss with the
     penalty. A target that it meets has to be met at ``x`` too, by the objective over all rows,

@@ -9,7 +9,7 @@ from scipy import sparse
 import adaptopt as ao
 from adaptopt.prox.base import Proximal
 from adaptopt.solvers.averaging import Average
-from adaptopt.solvers.sparse_epochs import CompiledEpochs
+from adaptopt.solvers.sparse_epochs import SparseEpochs
 
 ROWS, COLUMNS = 120, 40
 
@@ -46,7 +46,7 @@ def is_compiled(p, method, prox=None, average=None):
     x = np.zeros(p.n_features, p.A.dtype)
     prox = prox or Proximal()
     average = Average(average, x) if average else None
-    return CompiledEpochs.of(ao.Optimizer(x, method, prox), p, prox, average) is not None
+    return SparseEpochs.of(ao.Optimizer(x, method, prox), p, prox, average) is not None
 
 
 METHODS = {
