@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numba import types
@@ -17,6 +16,7 @@ from numba import types
 from ..kernels.compile import array_type, inlinable, memoised, tuple_of
 from ..kernels.formats import step_key
 from ..kernels.tuples import make_prepare
+from ..methods.base import Method
 from ..scalar import ScalarFunction
 from .arity import taking
 from .exact_sums import DIGITS, add_exactly, rounded
@@ -238,8 +238,9 @@ class Coefficients(DeviceKernel):
         How many coefficients the transformation of gradients, the decay and the rule have.
     """
 
-    def __init__(self, method: Any, form: str, transforms: int, decays: int, coefs: int) -> None:
+    def __init__(self, method: Method, form: str, transforms: int, decays: int, coefs: int) -> None:
         hyper = method.numbers_after_lr
+        assert hyper is not None
         count, scalars, measured = 2 + len(hyper), len(method.scalars), len(method.measures)
         prepare = make_prepare(
             taking(method.carry, count + scalars + measured),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def adagrad_idle(k, x, G, *coefs):
     return x, (G,)
 
 
-def adagrad_bound(root: Any, metric: Any, diameters: Any, lr: float) -> float:
+def adagrad_bound(root: np.ndarray, metric: np.ndarray, diameters: np.ndarray, lr: float) -> float:
     """Return the bound on AdaGrad's regret, ``sum(D^2 H / (2 lr) + lr sqrt(G))``.
 
     Parameters
@@ -135,7 +135,7 @@ class AdaGrad(Method):
         """Start the sum at ``initial_accumulator``."""
         return {"G": self.initial_accumulator}
 
-    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+    def regret_bound(self, squared_gradients: np.ndarray, diameters: np.ndarray) -> float | None:
         """Return Duchi, Hazan & Singer's bound (theorem 5), or None with a schedule or decay."""
         if callable(self.lr) or self.weight_decay:
             return None
@@ -186,7 +186,7 @@ class RowWiseAdaGrad(AdaGrad):
 
     rowwise = True
 
-    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+    def regret_bound(self, squared_gradients: np.ndarray, diameters: np.ndarray) -> float | None:
         """Return None: the bound needs an accumulator for each coordinate."""
         return None
 

@@ -10,6 +10,10 @@ from functools import cache, cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..scalar import ScalarFunction
 from . import decay
 from .hyperparameters import as_float, read_hyperparameter
 
@@ -31,7 +35,7 @@ _OF_RULE = (
 
 
 @cache
-def _keep(count: int) -> Callable[..., Any]:
+def _keep(count: int) -> ScalarFunction:
     """Return a ``carry`` that returns the last ``count`` of its arguments unchanged."""
     if not count:
         return _keep_none
@@ -133,7 +137,7 @@ class Method:
     weight_decay: float = 0.0
     decoupled: bool = False
 
-    rate: ClassVar[Callable[..., Any] | None] = None
+    rate: ClassVar[ScalarFunction | None] = None
     rests: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
@@ -165,7 +169,7 @@ class Method:
         return type(self).__name__
 
     @property
-    def rule(self) -> Callable[..., Any]:
+    def rule(self) -> ScalarFunction:
         """The scalar function of one step."""
         raise NotImplementedError(f"{type(self).__name__} names no rule")
 
@@ -175,7 +179,7 @@ class Method:
         return hyperparameters
 
     @property
-    def idle(self) -> Callable[..., Any] | None:
+    def idle(self) -> ScalarFunction | None:
         """The scalar function of steps without a gradient, or None."""
         return None
 
@@ -200,7 +204,7 @@ class Method:
         return not (self.from_sums and any(own))
 
     @property
-    def carry(self) -> Callable[..., Any]:
+    def carry(self) -> ScalarFunction:
         """The scalar function that computes the scalars of the next step."""
         return _keep(len(self.scalars))
 
@@ -213,14 +217,14 @@ class Method:
         return tuple(float(value) for value in self.scalars.values())
 
     @property
-    def decay(self) -> Callable[..., Any]:
+    def decay(self) -> ScalarFunction:
         """The scalar function that applies weight decay before the rule."""
         if not self.weight_decay:
             return decay.no_decay
         return decay.decoupled_decay if self.decoupled else decay.coupled_decay
 
     @property
-    def decay_coefficients(self) -> Callable[..., Any]:
+    def decay_coefficients(self) -> ScalarFunction:
         """The scalar function that computes the decay's coefficients from ``lr`` and its weight."""
         if not self.weight_decay:
             return decay.no_decay_coefficients
@@ -241,7 +245,7 @@ class Method:
         """Whether the steps minimise a function: decoupled decay is the gradient of none."""
         return not (self.decoupled and self.weight_decay)
 
-    def penalty_at(self, x: Any) -> float:
+    def penalty_at(self, x: np.ndarray) -> float:
         """Return the method's own penalty at a point on the host."""
         l1, l2 = self.penalty
         if not (l1 or l2):
@@ -315,7 +319,7 @@ class Method:
         others = self._hyperparameters[0][1:]
         return others if all(isinstance(value, bool | float) for value in others) else None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return the fields for a copy, without values derived from them."""
         return {k: v for k, v in vars(self).items() if k != "_hyperparameters"}
 
@@ -332,7 +336,7 @@ class Method:
             raise ValueError(f"lr({t}) is {value}, expected a finite number >= 0")
         return value
 
-    def regret_bound(self, squared_gradients: Any, diameters: Any) -> float | None:
+    def regret_bound(self, squared_gradients: np.ndarray, diameters: np.ndarray) -> float | None:
         """Return the theoretical bound on the regret of a run in a box, or None if none is known.
 
         Parameters
@@ -344,7 +348,7 @@ class Method:
         """
         return None
 
-    def __new__(cls, *values: Any, **fields: Any) -> Any:
+    def __new__(cls, *values: object, **fields: object) -> Any:
         """Explain the error of ``scipy.optimize.minimize(..., method=AdaGrad)``."""
         if "hessp" in fields:
             raise TypeError(f"method is the class {cls.__name__}, expected {cls.__name__}(...)")
@@ -400,15 +404,15 @@ class Method:
     def __call__(
         self,
         fun: Callable[..., Any],
-        x0: Any,
-        args: tuple[Any, ...] = (),
-        jac: Any = None,
-        hess: Any = None,
-        hessp: Any = None,
-        bounds: Any = None,
-        constraints: Any = (),
-        callback: Callable[..., Any] | None = None,
-        **options: Any,
+        x0: ArrayLike,
+        args: tuple[object, ...] = (),
+        jac: object = None,
+        hess: object = None,
+        hessp: object = None,
+        bounds: object = None,
+        constraints: object = (),
+        callback: Callable[..., object] | None = None,
+        **options: object,
     ) -> OptimizeResult:
         """Minimise ``fun`` as a custom method of `scipy.optimize.minimize`.
 
@@ -425,7 +429,7 @@ class Method:
         )
 
 
-_Minimiser = TypeVar("_Minimiser", bound=Callable[..., Any])
+_Minimiser = TypeVar("_Minimiser", bound=Callable[..., object])
 _minimiser: Callable[..., OptimizeResult] | None = None
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from ..scalar import geometric, times
+from ..scalar import ScalarFunction, geometric, times
 from .base import Method
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -168,12 +167,12 @@ class Momentum(Method):
     coefficients = staticmethod(momentum_coefficients)
 
     @property
-    def rule(self) -> Callable[..., Any]:
+    def rule(self) -> ScalarFunction:
         """The heavy-ball or Nesterov's rule."""
         return nesterov if self.nesterov else momentum
 
     @property
-    def idle(self) -> Callable[..., Any]:
+    def idle(self) -> ScalarFunction:
         """The rule for steps without a gradient."""
         return nesterov_idle if self.nesterov else momentum_idle
 

@@ -22,7 +22,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-def read_named(what: str, method: Any) -> Any:
+def read_named(what: str, method: object) -> Any:
     """Return the method for a name or a class, and any other object unchanged."""
     if isinstance(method, type) and hasattr(method, "coefficients_at"):
         return method()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
-from ..scalar import geometric, over, times
+from ..scalar import ScalarFunction, geometric, over, times
 from .base import Method
 from .momentum import heavy_ball, look_ahead, roll
 
@@ -145,7 +144,7 @@ def rmsprop_centered_nesterov(
 
 
 # Rule and idle form: without momentum, with heavy ball, with Nesterov's; below them the centered.
-_RMSPROP: tuple[tuple[tuple[Callable[..., Any], Callable[..., Any]], ...], ...] = (
+_RMSPROP: tuple[tuple[tuple[ScalarFunction, ScalarFunction], ...], ...] = (
     (
         (rmsprop, rmsprop_idle),
         (rmsprop_momentum, rmsprop_momentum_idle),
@@ -254,17 +253,17 @@ class RMSProp(Method):
         return super().state_name + "(lr_inside=True)" * (self.momentum > 0 and self.lr_inside)
 
     @property
-    def rule(self) -> Callable[..., Any]:
+    def rule(self) -> ScalarFunction:
         """One of six rules: centered or not; without momentum, with heavy ball, with Nesterov's."""
         return self._functions[0]
 
     @property
-    def idle(self) -> Callable[..., Any]:
+    def idle(self) -> ScalarFunction:
         """The form for steps without a gradient."""
         return self._functions[1]
 
     @property
-    def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    def _functions(self) -> tuple[ScalarFunction, ScalarFunction]:
         return _RMSPROP[self.centered][2 if self.nesterov else 1 if self.momentum else 0]
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
@@ -136,7 +135,7 @@ class NonSeparable(Proximal):
     advance: ScalarFunction | None = None
     result: ScalarFunction | None = None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         """Refuse to change a map, because equality and hash depend on its parameters."""
         if name in vars(self):
             kind = type(self).__name__
