@@ -1,4 +1,4 @@
-"""Optimizer: one step at a time, in place, for those who write their own loop."""
+"""Optimizer: one step at a time, in place, for users who write their own loop."""
 
 from __future__ import annotations
 
@@ -24,88 +24,91 @@ from .steps import Steps
 
 
 class Optimizer(Stateful):
-    """Updates arrays in place, one gradient at a time.
+    """Update arrays in place, one gradient at a time.
 
     Parameters
     ----------
     params : ndarray, CUDA array, or dict of str to them
-        C-contiguous, writable, of any shape, float16, bfloat16 (of ml_dtypes), float32 or float64.
-        One array is updated in place. Those of a dict are copied into one flat buffer, but for
-        ``numpy.memmap``, which is updated in its file: from then on read and write
-        ``opt.params[name]``, views of it. State and arithmetic are float64 for float64, else
-        float32. CUDA arrays of any library are taken too: gradients, state and rates then lie on
-        their device, and the manual's page on CUDA says what waits for it.
+        C-contiguous and writable, of any shape: float16, bfloat16 (from ml_dtypes), float32 or
+        float64. A single array is updated in place. The arrays of a dict are copied into one flat
+        buffer: from then on read and write its views, ``opt.params[name]``. A ``numpy.memmap`` is
+        not copied but updated in its file. State and arithmetic are float64 for float64 arrays and
+        float32 for all others. CUDA arrays of any library are accepted. Gradients, state and rates
+        then lie on their device; the manual's page on CUDA says which calls wait for the device.
     method : Method, its name or class, or dict of str to these
-        Such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. A name such as "adagrad"
-        and a class mean their default hyperparameters. Parameters whose method,
-        prox and dtype are equal make a group, which one kernel call updates.
+        A method such as ``AdaGrad(lr=0.1)``, for all parameters or for each name. A name such as
+        "adagrad", or a class, stands for its default hyperparameters. Parameters with equal method,
+        prox and dtype form a group, which one kernel call updates.
     prox : Proximal or dict of str to Proximal, optional
-        A proximal map, applied to each coordinate after its step, in the same pass.
+        A proximal map. The kernel applies it to each coordinate after the step.
     clip_value : float, optional
         Greater than 0. Clip each entry of the gradients to ``[-clip_value, clip_value]``, after
-        what follows.
+        ``loss_scale`` and ``clip_norm``.
     clip_norm : float, optional
-        Greater than 0. Scale the gradients down where their Euclidean norm, over all parameters, is
-        larger. The norm is summed in float64, to the same bits for any number of threads.
+        Greater than 0. If the Euclidean norm of the gradients over all parameters is larger, scale
+        them down to it. The norm is summed in float64, with the same bits for any number of
+        threads.
     loss_scale : float, optional
-        Greater than 0. Divide the gradients by it, for low precision. It is an attribute, which may
-        be set between steps.
+        Greater than 0. Divide the gradients by it, for low precision. You may assign to this
+        attribute between steps.
     state_dtype : {None, "bfloat16"}
-        Keep the accumulators of squared gradients (AdaGrad's G, RMSProp's E, Adam's v) in bfloat16,
-        rounded stochastically: AdaGrad on float32 then moves 16 bytes an element instead of 20.
-        Needs ml_dtypes.
+        Store the accumulators of squared gradients (AdaGrad's G, RMSProp's E, Adam's v) in
+        bfloat16, rounded stochastically. AdaGrad on float32 then moves 16 bytes per element instead
+        of 20. Needs ml_dtypes.
     rounding : {"nearest", "stochastic"}
-        How 16-bit parameters are rounded. Stochastic rounding is right on average: steps below half
-        a unit in the last place are not lost.
+        How to round 16-bit parameters. Stochastic rounding is right on average, so that steps below
+        half a unit in the last place are not lost.
     master : bool, default False
-        Keep a float32 copy of 16-bit parameters, which takes the steps and is rounded to them. It
-        is made here: what is written to the parameters later is overwritten.
+        Keep a float32 copy of 16-bit parameters. It takes the steps and is rounded to the
+        parameters. The copy is made now, so later writes to the parameters are overwritten.
     seed : int, default 0
-        At least 0. Stochastic rounding depends on it, on the step and on the place in the group's
-        buffer, and on nothing else.
+        At least 0. Stochastic rounding depends only on the seed, the step and the position in the
+        group's buffer.
     lazy : {"exact", "touched"}
-        What sparse gradients mean for rows that have none. "exact": that theirs is zero, so that
-        the result is that of whole gradients; what those rows miss is caught up with when they are
-        touched next. "touched": that they are left alone, which is another algorithm for all
-        methods but SGD and AdaGrad. See `step_rows`.
+        How rows absent from a sparse gradient are treated. "exact": their gradient is zero, and the
+        result is that of a dense gradient. The steps that a row misses are applied when it next has
+        a gradient. "touched": they stay unchanged. Except for SGD and AdaGrad, this is another
+        algorithm. See `step_rows`.
     nan_policy : {None, "propagate", "skip", "raise"}
-        What becomes of a step whose gradients are not all finite. "propagate": it is taken, and
-        puts NaN into parameters and state. "skip": it is left out with a RuntimeWarning, and
-        counted in ``skipped``. "raise": FloatingPointError, before anything is modified. To look
-        costs one pass over the gradients. None skips under ``clip_norm`` and ``loss_scale``, which
-        look anyway, and else propagates. On a device only these defaults are supported.
+        What to do if a gradient is not finite. "propagate": take the step, which puts NaN into
+        parameters and state. "skip": skip the step with a RuntimeWarning, and count it in
+        ``skipped``. "raise": raise FloatingPointError before anything is modified. The check takes
+        one pass over the gradients. None means "skip" with ``clip_norm`` or ``loss_scale``, which
+        check anyway, and otherwise "propagate". On a device only these defaults are supported.
     state_dir : path-like, optional
-        A folder for the state of parameters that are ``numpy.memmap`` of mode "r+" or "w+": files
-        ``<name>.<slot>.npy``, new ones, are made there. By default it is in memory.
+        A folder for the state of parameters that are ``numpy.memmap`` of mode "r+" or "w+". New
+        files ``<name>.<slot>.npy`` are made there. By default the state lies in memory.
     resume : bool, default False
-        Go on from the files in ``state_dir`` and those of the parameters, where they are, after
-        `save` without a path. Parameters in memory get their values from there.
+        Continue from the files in ``state_dir`` and those of the parameters, in place, after `save`
+        without a path. Parameters in memory get their values from ``state_dir``.
 
     Attributes
     ----------
     params : ndarray or mapping of str to ndarray
-        The array given, or views of the flat buffer. After steps on rows, those that move without a
-        gradient (under momentum, decay or a penalty) are what they were when touched last: call
-        `catch_up` or `flush` before reading them.
+        The given array, or views of the flat buffer. After steps on rows, rows that move without a
+        gradient (under momentum, decay or a penalty) may be out of date: call `catch_up` or `flush`
+        before you read them.
     method : Method or dict of str to Method
-        As given, or as `set` has left it.
+        The given method, or the one that `set` has changed it to.
     state : dict of str to ndarray, or one such dict for each name
-        The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``: views, which may be
-        written into. They wait as ``params`` do: call `flush` before reading or writing them.
+        The method's slots, such as AdaGrad's ``"G"``, shaped like ``params``. They are views, into
+        which you may write. After steps on rows they may be out of date like ``params``: call
+        `flush` before you read or write them.
 
     Raises
     ------
     TypeError, ValueError
-        Where an argument is not as above, or a hyperparameter vanishes in the dtype.
+        If an argument is not as described above, or a hyperparameter becomes 0 in the dtype.
 
     Notes
     -----
-    Attributes cannot be assigned to, but for ``loss_scale``: `set` changes hyperparameters.
-    ``copy.deepcopy`` and pickle copy an optimizer with its arrays. One thread at a time may use it.
+    You cannot assign to attributes, except ``loss_scale``. `set` changes hyperparameters.
+    ``copy.deepcopy`` and pickle copy an optimizer with its arrays. Use an optimizer from one thread
+    at a time.
 
-    A step computes each coordinate alone, with correctly rounded operations: the result is the
-    same to the last bit whatever the number of threads, the grouping, and wherever the coordinate
-    lies (but for stochastic rounding, which depends on the place).
+    A step computes each coordinate independently, with correctly rounded operations. The result is
+    the same to the last bit for any number of threads, any grouping, and any position of the
+    coordinate (except with stochastic rounding, which depends on the position).
 
     References
     ----------
@@ -126,7 +129,7 @@ class Optimizer(Stateful):
     >>> opt.state["G"]
     array([5., 5., 5.], dtype=float32)
 
-    An embedding table beside a dense layer:
+    An embedding table and a dense layer:
 
     >>> params = {"emb": np.zeros((4, 2)), "w": np.ones((2, 2))}
     >>> opt = ao.Optimizer(params, {"emb": ao.AdaGrad(lr=0.5), "w": ao.RMSProp(lr=0.01)})
@@ -197,33 +200,32 @@ class Optimizer(Stateful):
         self._alone = None if parameters.is_named else parameters.groups[0].group
 
     def step(self, grads: object, *, stream: object = None) -> None:
-        """Take one step along a gradient; updates ``params``, ``state`` and ``t`` in place.
+        """Take one step along a gradient. Updates ``params``, ``state`` and ``t`` in place.
 
         Parameters
         ----------
         grads : ndarray, pair, CSR matrix, or dict of str to these
-            The gradient at ``params``, of the same structure: C-contiguous, of the same shapes and
-            dtypes. Gradients of 16-bit parameters may be float32. A pair ``(rows, grads)`` or a CSR
-            matrix is a sparse gradient, as in `step_rows`. CUDA arrays where ``params`` are.
-            A parameter that a dict gives None for, or does not name, skips the step: it, its state
-            and its own count of steps stay as they are.
+            The gradient at ``params``, with the same structure, shapes and dtypes, C-contiguous.
+            Gradients of 16-bit parameters may be float32. A pair ``(rows, grads)`` or a CSR matrix
+            is a sparse gradient, as in `step_rows`. If ``params`` are CUDA arrays, so must the
+            gradients be. A parameter for which a dict has None, or no entry, skips the step: the
+            parameter, its state and its own count of steps stay unchanged.
         stream : stream or int, optional
-            The CUDA stream on which to work, of Numba, CuPy or torch, or its handle. By default
-            that which the gradient's ``__cuda_array_interface__`` names, else the default stream.
+            The CUDA stream to use, of Numba, CuPy or torch, or its handle. By default the one that
+            the gradient's ``__cuda_array_interface__`` names, otherwise the default stream.
 
         Raises
         ------
         TypeError, ValueError
-            Where ``grads`` is not such a thing. Nothing has been modified then.
+            If ``grads`` is not as described above. Nothing is modified then.
 
         Notes
         -----
-        The learning rate and the corrections of a parameter that skipped steps follow the number of
-        steps that it took; ``t`` is the largest of these numbers. ``clip_norm`` measures the
-        gradients there are.
+        If parameters skip steps, the learning rate and the corrections of each follow its own count
+        of steps. ``t`` is the largest count. ``clip_norm`` measures the given gradients.
 
-        On the host, a step that an exception or Ctrl-C ends early has been taken as a whole, or not
-        at all: ``t`` tells which.
+        On the host, a step that an exception or Ctrl-C interrupts is taken completely or not at
+        all. ``t`` shows which.
         """
         alone = self._alone
         if alone is not None and stream is None and alone.takes(grads):
@@ -238,44 +240,44 @@ class Optimizer(Stateful):
     def step_rows(
         self, rows: object, grads: object = None, name: str | None = None, *, stream: object = None
     ) -> None:
-        """Take one step of one parameter along a gradient that is zero in all but some rows.
+        """Take one step of one parameter along a gradient that is nonzero only in some rows.
 
-        The cost is that of the rows touched, whatever the size of the table.
+        The cost depends on these rows, not on the size of the table.
 
         Parameters
         ----------
         rows : array_like of int32 or int64, or CSR matrix
-            Which rows, in any order. The gradients of a row that is there more than once are
-            summed, in their order. A CSR matrix of the parameter's shape is a gradient by itself;
-            it touches the rows that are not empty. Where ``params`` are CUDA arrays, numbers on
-            the host are sent to the device, and those on a device are waited for and read; a matrix
-            is refused there.
+            The row numbers, in any order. The gradients of a repeated row are summed, in their
+            order. Alternatively a CSR matrix of the parameter's shape, which contains the gradient;
+            its rows are those that are not empty. If ``params`` are CUDA arrays, row numbers on the
+            host are sent to the device, and row numbers on a device are read back, which waits for
+            the device. A matrix is not supported there.
         grads : ndarray or CUDA array, optional
-            Their gradients, of shape ``(len(rows), *shape[1:])`` and the dtype of the parameter's
-            or of 16 bits; where ``params`` are.
+            The gradients of the rows, of shape ``(len(rows), *shape[1:])``, with the parameter's
+            dtype or a 16-bit one. They lie where ``params`` lie.
         name : str, optional
-            Of which parameter, where there are several.
+            The name of the parameter, if there are several.
         stream : stream or int, optional
             As for `step`.
 
         Raises
         ------
         TypeError, ValueError, KeyError
-            Where an argument is not as above, or the method, the prox and ``lazy`` do not allow it.
-            Nothing has been modified then.
+            If an argument is not as described above, or the method, the prox and ``lazy`` do not
+            allow steps on rows. Nothing is modified then.
 
         Notes
         -----
-        The other parameters stay as they are, as if each name had an optimizer of its own: each
-        counts its own steps, which its learning rate and corrections follow, and ``t`` is the
-        largest of these counts. A training step of several parameters is
-        ``opt.step({"table": (rows, grads), "w": g})``.
+        The other parameters stay unchanged, as if each name had its own optimizer. Each counts its
+        own steps, which determine its learning rate and corrections, and ``t`` is the largest
+        count. A training step of several parameters is ``opt.step({"table": (rows, grads), "w":
+        g})``.
 
-        With ``lazy="exact"`` there has to be a closed form of what a row misses. There is one for
+        With ``lazy="exact"`` the steps that a row misses must have a closed form. There is one for
         SGD, Momentum, AdaGrad, RMSProp, AdaGradDA and AdaGradNorm, under a schedule too unless it
         is outside a momentum buffer; with bounds; with decoupled decay, but for momentum; with a
         penalty (L1, L2, elastic net) for SGD and AdaGrad at a constant rate. 16-bit numbers are
-        rounded when a row is touched, not in each step.
+        rounded when a row has a gradient, not in each step.
 
         Examples
         --------
@@ -292,17 +294,17 @@ class Optimizer(Stateful):
         self._steps.take(gs, apart=True, alone=len(self._parameters.names) > 1)
 
     def catch_up(self, rows: object, name: str | None = None, *, stream: object = None) -> None:
-        """Bring rows up to the last step, in place, before they are read.
+        """Apply to some rows, in place, the steps that they have missed. Call it before reading.
 
         Parameters
         ----------
         rows : array_like of int32 or int64
-            Which rows, in any order; repeats do not count. As in `step_rows`, they may lie on
-            either side.
+            The row numbers, in any order; repeats have no effect. As in `step_rows`, they may lie
+            on the host or on the device.
         name : str, optional
-            Of which parameter, where there are several.
+            The name of the parameter, if there are several.
         stream : stream or int, optional
-            The CUDA stream on which to work, by default Numba's default stream.
+            The CUDA stream to use. By default Numba's default stream.
         """
         counted, k, params = self._parameters.find(name)
         found = read_rows("rows", rows, params, self._backend, stream)
@@ -310,31 +312,31 @@ class Optimizer(Stateful):
         counted.catch_up(k, found, self.t, self._steps.seed, stream)
 
     def set(self, name: str | None = None, **hyperparameters: object) -> None:
-        """Change hyperparameters between steps; they count from the next step on.
+        """Change hyperparameters between steps. They take effect in the next step.
 
         Parameters
         ----------
         name : str, optional
-            Of which parameter, if there are several; all of them by default.
+            The name of a parameter, if there are several. By default all of them.
         **hyperparameters
-            New values of the method's fields, such as ``lr=0.01`` (a schedule too).
+            New values of the method's fields, such as ``lr=0.01`` or a schedule.
 
         Raises
         ------
         TypeError, ValueError, KeyError
-            If a method has no such field, a value is out of its range, or the method would keep
-            another state with it: momentum that is switched on or off, for example, another initial
-            accumulator, or a learning rate inside the buffer. Nothing has been modified then.
+            If a method has no such field, a value is out of its range, or the method would need
+            another state: for example if momentum is switched on or off, or if the initial
+            accumulator or the position of the learning rate changes. Nothing is modified then.
 
         Notes
         -----
-        It is as if the state were loaded into an optimizer made with the new values: no state is
-        lost, a schedule is asked for step ``t + 1`` next, and `learning_rates` speaks of the new
-        values. Rows of tables that wait are brought up to the last step with the old ones first.
+        The result is that of loading the state into an optimizer made with the new values. No state
+        is lost, a schedule is next evaluated at step ``t + 1``, and `learning_rates` uses the new
+        values. Deferred updates of table rows are first applied with the old values.
 
-        A checkpoint holds no hyperparameters: a program that goes on from one sets them again,
-        before it loads if rows wait, because what they miss is computed with them. Copies and
-        pickles of the optimizer have them.
+        A checkpoint holds no hyperparameters. A program that continues from one must set them
+        again. If updates of rows are deferred, it must do so before it loads, because these updates
+        depend on them. Copies and pickles of the optimizer contain the hyperparameters.
 
         Examples
         --------
@@ -377,10 +379,10 @@ class Optimizer(Stateful):
         self._steps.follow_groups()
 
     def reset(self) -> None:
-        """Forget all steps: the state is that of a new optimizer, and ``t`` is 0.
+        """Forget all steps: the state becomes that of a new optimizer, and ``t`` becomes 0.
 
-        Parameters, hyperparameters and the loss scale stay as they are; rows that wait are brought
-        up first.
+        Parameters, hyperparameters and the loss scale stay unchanged. Deferred updates of rows are
+        applied first.
         """
         self._steps.put_back()
         self._steps.settle()

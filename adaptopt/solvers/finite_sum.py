@@ -1,4 +1,4 @@
-"""minimize_finite_sum: the front end for mean losses over the rows of data, taken in batches."""
+"""minimize_finite_sum: the front end for mean losses over rows of data, with batches of rows."""
 
 from __future__ import annotations
 
@@ -52,26 +52,26 @@ def minimize_finite_sum(
     state: EpochState | str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> OptimizeResult:
-    """Minimise a mean of losses over the rows of data, a batch of rows at each step.
+    """Minimise a mean loss over the rows of data, with a batch of rows in each step.
 
     Parameters
     ----------
     fun : callable or problem
         ``fun(x, *batch, *args) -> (mean loss, gradient)`` over the rows in ``batch``; or
-        ``fun(x, idx, *args)`` where ``data`` is a number of rows; or, with ``data=None``, an object
+        ``fun(x, idx, *args)`` if ``data`` is a number of rows; or, with ``data=None``, an object
         with a length and ``batch(x, idx) -> (mean loss, gradient)``. If rows have weights, divide
         by the number of rows and the mean weight of all data, not by the weight of the batch.
-        ``x`` has the shape and dtype of ``x0``. A ``fun`` of row numbers that Numba compiled
-        (``@njit``) may take an array to write the gradient to, ``fun(x, idx, g_out, *args) -> mean
-        loss``. Write every entry: the array arrives filled with NaN.
+        ``x`` has the shape and dtype of ``x0``. A function of row numbers that Numba compiles
+        (``@njit``) may write its gradient to an array: ``fun(x, idx, g_out, *args) -> mean loss``.
+        It must write every entry, because the array arrives filled with NaN.
     x0 : array_like or CUDA array
-        Starting point of any shape. It is copied; float32 and float64 are kept, integers become
+        Starting point of any shape. It is copied. float32 and float64 are kept, integers become
         float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,
-        torch, Numba) all runs on its device; see Notes.
+        torch, Numba) the run takes place on its device; see Notes.
     data : array_like, sparse array, tuple of them, int or None
-        Arrays of equally many rows. ``batch`` has those of them that are its turn, ``array[idx]``;
-        sparse arrays are taken in CSR. Or the number of rows, for a ``fun`` that takes their
-        numbers; or None for a ``fun`` that has its data with it.
+        Arrays with equal numbers of rows; ``batch`` holds ``array[idx]`` of each. Sparse arrays are
+        converted to CSR. Or the number of rows, for a ``fun`` that takes row numbers; or None, for
+        a ``fun`` that contains its data.
     args : tuple
         Extra arguments of ``fun``.
     method : str or Method, default "adagrad"
@@ -81,82 +81,85 @@ def minimize_finite_sum(
     bounds : Bounds or sequence of pairs, optional
         As in `minimize`.
     batch_size : int, default 32
-        Rows of a batch, at least 1; the last of an epoch has those that are left.
+        Rows per batch, at least 1. The last batch of an epoch has the remaining rows.
     epochs : int, default 10
-        How many times to go through the data, at least 1.
+        Number of passes over the data, at least 1.
     shuffle : bool, default True
-        Draw a new order of the rows for each epoch; else they are taken as they lie.
+        Draw a new order of the rows for each epoch. Otherwise the rows keep their order.
     drop_last : bool, default False
-        Leave the last batch of an epoch out if it is short.
+        Omit the last batch of an epoch if it is short.
     rng : None, int or numpy.random.Generator
-        What the orders are drawn from: nothing else has a say in them. A Generator is used, and
-        advanced, by one permutation an epoch; an int is a seed; None is a new seed each time.
+        The source of the orders, which depend on nothing else. A Generator is used, and advanced,
+        by one permutation per epoch. An int is a seed. None draws a new seed each time.
     parallel : {None, "deterministic", "hogwild"}
-        What threads do, beyond the steps of large arrays, which they always share. None: one batch
-        after the other. "deterministic": the rows of a large batch of a problem are shared too,
+        What threads share. They always share the steps of large arrays. None: the batches run one
+        after the other. "deterministic": threads also share the rows of a large batch of a problem,
         with the same result for any number of threads. "hogwild": each thread takes its own steps
-        over its part of the rows, with what it knows of the others' [2]_; a run cannot be
-        repeated, and threads lose none of each other's additions. What they add meanwhile adds up,
-        so that SGD diverges on many threads at rates that do on one. It is for problems over CSR
-        matrices with SGD, AdaGrad or AdaGradDA without weight decay, and bounds at most. Python
-        functions are called on one thread; see Notes for what runs without Python.
+        over its part of the rows, and sees the additions of the others with a delay [2]_. No
+        addition is lost, but a run cannot be repeated. Because the additions of the threads add up,
+        SGD can diverge on many threads at a rate at which it converges on one. It is available for
+        problems over CSR matrices, with SGD, AdaGrad or AdaGradDA, without weight decay or a map
+        other than bounds. Python functions are called on one thread; see Notes for what runs
+        without Python.
     average : {None, "uniform", "polynomial"}
-        Return an average of the iterates after every step since the start, instead of the last
-        one: their mean, or one whose weights grow like the cube of the step [1]_. It is kept in
-        float64, and updated in place.
+        Return an average of the iterates after all steps instead of the last iterate: their mean,
+        or an average with weights that grow like the cube of the step [1]_. It is kept in float64,
+        and updated in place.
     validation : callable, or data like ``data``, optional
-        ``validation(x) -> float`` or held-out data (row numbers for ``fun`` if ``data`` is a
-        number, a problem if ``fun`` is one), evaluated after every epoch at the last iterate, or
-        the average if there is one. The result is then the iterate with the least.
+        ``validation(x) -> float``, or held-out data: row numbers for ``fun`` if ``data`` is a
+        number, a problem if ``fun`` is one. It is evaluated after each epoch at the last iterate,
+        or at the average if there is one. The result is then the iterate with the lowest
+        validation loss.
     tol : float, optional
-        Converged if the mean loss of an epoch, with the penalty, differs from that of the epoch
-        before by at most ``tol`` times the larger of the two.
+        Converged if the mean loss of an epoch, with the penalty, differs from that of the previous
+        epoch by at most ``tol`` times the larger of the two.
     callback : callable, optional
-        ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, after every
-        ``callback_every``-th epoch; the intermediate result holds ``x``, ``fun`` (mean loss of the
-        epoch, with the penalty), ``epoch, nit, nfev`` and ``validation`` (None without). It ends
-        the run by raising StopIteration.
+        ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, called after every
+        ``callback_every``-th epoch. The intermediate result holds ``x``, ``fun`` (the mean loss of
+        the epoch, with the penalty), ``epoch, nit, nfev`` and ``validation`` (or None). The
+        callback can end the run by raising StopIteration.
     options : dict, optional
-        Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and:
+        Hyperparameters that override those of the method, such as ``{"lr": 0.5}``, and:
 
         maxtime : float
-            Most seconds, checked before every step, or every call of compiled steps: some
-            hundredths of a second.
+            Largest run time in seconds. It is checked before each step, or before each call of
+            compiled steps, which takes some hundredths of a second.
         f_target : float
-            Done if the validation, or else ``fun`` of the result, is at most this. ``fun`` is
-            evaluated after an epoch whose mean loss, with the penalty, is at most this.
+            Stop with success if the validation loss is at most ``f_target``; without validation, if
+            ``fun`` of the result is. ``fun`` is evaluated after each epoch whose mean loss, with
+            the penalty, is at most ``f_target``.
         patience : int
-            Stop after so many epochs without a new best validation, or else mean loss, with the
-            penalty.
+            Stop after this number of epochs without a new best validation loss; without validation,
+            without a new best mean loss, penalty included.
         disp : bool
-            Print a summary; a run without success also gives a
-            `scipy.optimize.OptimizeWarning`.
+            Print a summary. A run without success also gives a `scipy.optimize.OptimizeWarning`.
         history : bool or int
-            Record every step, or every so many: see Returns.
+            Record every step, or every ``history``-th: see Returns.
         callback_every : int, default 1
             Epochs between callbacks.
         check_every : int, default 1, or 10 with a CUDA array
-            Steps from one check of a batch to the next: whether its loss and gradient, and
-            those since the last check, are finite, and for the history. The end of an epoch is
-            checked too. More than 1 needs a ``nan_policy`` other than "omit", and is refused
-            if epochs run compiled, which check every batch as they go.
+            Steps between two checks. A check tests whether the losses and gradients since the last
+            check are finite, and records the history. The end of an epoch is checked too. A value
+            above 1 needs a ``nan_policy`` other than "omit". It raises an error if the epochs run
+            compiled, which check every batch.
         nan_policy : {"stop", "raise", "omit"}
-            What a loss or gradient that is not finite does: end the run with status 3, raise
-            FloatingPointError, or leave out the step along that batch (the message says how many),
-            and of the means over all rows those rows: a part that is not finite is evaluated again
-            in halves.
+            What to do if a loss or gradient is not finite: end the run with status 3, raise
+            FloatingPointError, or skip the step of that batch (the message reports their number).
+            "omit" also leaves such rows out of the means over all rows: a part of the data that is
+            not finite is evaluated again in halves.
         certificate : {None, True, False}
-            True vouches that ``fun`` is convex; None gives a certificate if it is known to be.
+            True declares that ``fun`` is convex. None gives a certificate if it is known to be.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     state : EpochState or path, optional
-        The ``state`` of an earlier result over the same data, or the file that its ``save`` wrote:
-        the run goes on from there exactly, within an epoch too. It takes only the shape and dtype
-        of ``x0``, and of ``rng`` only a Generator, which is set to where it stood. Budgets
-        (``epochs``, ...) count anew; the rest of an epoch counts as one. An average that the
-        earlier run did not keep starts here. With other bounds or penalties than the earlier run
-        had (``prox``, ``weight_decay``, ...), it goes on from the last iterate, made feasible, with
-        the method's state: the average, the best epoch and the start are then those from here on.
+        The ``state`` of an earlier result for the same data, or the file that its ``save`` wrote.
+        The run continues from it exactly, even within an epoch. It uses only the shape and dtype of
+        ``x0``. ``rng`` is used only if it is a Generator, which is set to its earlier position.
+        Budgets (``epochs``, ...) count anew, and the rest of an epoch counts as one. An average
+        that the earlier run did not keep starts now. If bounds or penalties differ from those of
+        the earlier run (``prox``, ``weight_decay``, ...), the run continues from the last iterate,
+        made feasible, with the method's state. The average, the best epoch and the start then
+        count from this point.
     progress : bool
         Show a progress bar of the steps (needs tqdm).
 
@@ -164,43 +167,43 @@ def minimize_finite_sum(
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
-            The last iterate, the average, or the one of the best validation; never one that is
-            best on a batch. With status 3, the last iterate seen with a finite loss.
+            The last iterate, the average, or the iterate with the lowest validation loss; never the
+            iterate that is best on a batch. With status 3, the last iterate with a finite loss.
         fun, jac : float, ndarray
-            Mean loss over all rows at ``x``, and its gradient, evaluated once at the end, some
-            rows at a time; ``fun`` with the penalty: that of ``prox``, that of coupled weight
-            decay, ``weight_decay / 2 * x**2``, and ``l1`` and ``l2`` of AdaGradDA. Decoupled
-            weight decay is the gradient of no function, so it is in no objective: such a run is
-            judged by its loss.
+            The mean loss over all rows at ``x``, with penalties, and the gradient of the mean loss.
+            They are evaluated once at the end, in parts. The penalties are that of ``prox``, that
+            of coupled weight decay, ``weight_decay / 2 * x**2``, and ``l1`` and ``l2`` of
+            AdaGradDA. Decoupled weight decay is the gradient of no function and not a part of the
+            objective.
         omitted : int
-            Rows that ``fun`` and ``jac`` leave out; 0 unless ``nan_policy`` is "omit".
+            Number of rows that ``fun`` and ``jac`` leave out; 0 unless ``nan_policy`` is "omit".
         certificate, lower_bound : float or None
-            If all variables have finite bounds, with ``prox`` None, or L1, L2 or ElasticNet of
-            one strength for all, if ``fun`` is one of `adaptopt.problems`, which are convex, or the
-            option ``certificate`` vouches for it: ``fun`` is above its minimum over the
-            bounds by at most ``certificate``, the largest ``<jac, x - u>`` over the bounds
-            (penalties included) [3]_, and that minimum is at least ``lower_bound``.
+            ``fun`` exceeds its minimum within the bounds by at most ``certificate``. That is the
+            largest ``<jac, x - u>`` over points u within the bounds, penalties included [3]_. The
+            minimum is at least ``lower_bound``. They need finite bounds on all variables, ``prox``
+            None, or L1, L2 or ElasticNet with one strength for all, and a convex ``fun``: one of
+            `adaptopt.problems`, or declared by the option ``certificate``. Otherwise they are None.
         nit, nfev, njev : int
-            Steps, and calls of ``fun``: one a step, and those for ``fun``, ``jac`` and validation
-            data.
+            Numbers of steps, and of calls of ``fun``: one per step, and those for ``fun``, ``jac``
+            and validation data.
         epochs : int
-            Epochs that have ended.
+            Number of completed epochs.
         epoch_losses, validation_losses : ndarray
-            For each of them: the mean of the losses at its steps, each weighted by the size of its
-            batch, without a penalty (tests and callbacks add the one at its end); and the
-            validation (empty without).
+            For each completed epoch, the mean of the losses of its batches, weighted by batch size,
+            without penalties (tests and callbacks add the penalty at its end); and the validation
+            loss (empty without validation).
         status, success, message : int, bool, str
             0 converged (``tol``), 1 all epochs done, 3 non-finite, 4 maxtime, 5 f_target reached,
-            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. So is 1 if
-            neither ``tol`` nor ``f_target`` asked for more, as with SciPy's solvers that run for a
-            set time, such as `scipy.optimize.basinhopping`. But a run that ends above its start is
-            no success: then status is 1 and the message says so. The start is that of the first
-            run if this one goes on from a state. It is evaluated, too, unless the loss is at most
-            that of the first epoch and its tangent at ``x`` proves a convex one to have fallen.
+            6 patience, 99 the callback raised StopIteration. 0 and 5 are successes. 1 is a success
+            if neither ``tol`` nor ``f_target`` is given, as with SciPy's solvers that run for a
+            fixed time, such as `scipy.optimize.basinhopping`. But a run that ends above its start
+            is no success: then status is 1 and the message says so. The start is that of the first
+            run if this one continues from a state. It is evaluated too, unless the loss is at most
+            that of the first epoch, and the tangent at ``x`` proves that a convex loss has fallen.
         learning_rates : ndarray
-            The effective rates of the last step; NaN where there was none.
+            The effective rates of the last step, or NaN if there was none.
         state : EpochState
-            Pass it as ``state`` to go on.
+            Pass it as ``state`` to continue.
         history : dict or None
             With the option: arrays ``t``, ``fun`` and ``gradient_norm`` (the largest absolute
             entry) of the batch of the step, and ``learning_rate_quantiles``, whose columns are the
@@ -209,42 +212,43 @@ def minimize_finite_sum(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above, before ``fun`` is called.
+        If an argument is not as described above, before ``fun`` is called.
     BaseException
-        What ``fun``, the validation or the callback raises arrives as it is (KeyboardInterrupt
-        too), with the state after the last step in its attribute ``state``.
+        An exception in ``fun``, the validation or the callback, or KeyboardInterrupt, is passed on
+        unchanged. Its attribute ``state`` holds the state after the last step.
 
     Notes
     -----
-    Epochs run in compiled calls of some hundredths of a second if ``fun`` is a problem over rows
-    of the dtype of ``x0``, or compiled by Numba, with ``data`` a number: ``fun(x, idx, g, *args) ->
-    mean loss``, which writes the gradient to ``g``, or ``fun(x, idx, *args)``. Then steps cost no
-    Python, with every method and separable map, with averages and validation; a ``history`` and
-    ``nan_policy="omit"`` need Python at each step. The iterates are the same.
+    Epochs run in compiled calls of some hundredths of a second if ``fun`` is a problem over rows of
+    the dtype of ``x0``, or if Numba compiles it and ``data`` is a number: ``fun(x, idx, g, *args)
+    -> mean loss``, which writes the gradient to ``g``, or ``fun(x, idx, *args)``. Then no step runs
+    Python, for every method and separable map, with averages and validation. A ``history`` and
+    ``nan_policy="omit"`` need Python in each step. The iterates are the same.
 
-    A batch of CSR rows costs what it touches, whatever the number of columns, with SGD, Momentum,
-    AdaGrad, RMSProp and AdaGradDA without weight decay (under a schedule, momentum needs
-    ``lr_inside=True``), with bounds, and with separable penalties for SGD and AdaGrad with a
-    constant rate; an average only with SGD and AdaGrad without penalty. What penalties, momentum,
-    forgetting or averaging do to the other coordinates is then done when
-    they are touched next, exactly.
+    The cost of a batch of CSR rows depends on its entries, not on the number of columns, for SGD,
+    Momentum, AdaGrad, RMSProp and AdaGradDA without weight decay (under a schedule, momentum needs
+    ``lr_inside=True``); also with bounds; with separable penalties for SGD and AdaGrad at a
+    constant rate; and with an average for SGD and AdaGrad without penalty. Penalties, momentum, the
+    decay of running means and averaging also change coordinates that do not occur in the batch.
+    These changes are applied, exactly, when the coordinate next occurs.
 
-    With ``x0`` on a CUDA device, ``data`` are C-contiguous arrays on it, of any dtype, or a number
-    of rows. Rows are gathered there, into an array that is made once, of the library of the data;
-    the row numbers that ``fun(x, idx)`` gets are int64, of the library of ``x0``. The orders are
-    those of the host. Whatever `minimize` says of ``fun`` holds here: the iterate is not a copy,
-    the loss may lie on the device. Between checks (``check_every``) nothing waits for the device if
-    ``fun`` does not; losses are added up, and averages kept, there. ``x``, ``jac`` and
-    ``learning_rates`` of the result lie there, ``state`` on the host. Sparse data, problems,
-    functions compiled for the CPU, ``parallel`` and certificates are not supported on a device.
+    If ``x0`` lies on a CUDA device, ``data`` are C-contiguous arrays on it, of any dtype, or a
+    number of rows. The rows of a batch are gathered there into an array that is made once, of the
+    same library as the data. The row numbers for ``fun(x, idx)`` are int64, in an array of the same
+    library as ``x0``. The orders are those of the host. As in `minimize`, the iterate is not a
+    copy, and the loss may lie on the device. Between checks (``check_every``) the run does not wait
+    for the device, unless ``fun`` does. Losses are summed and averages kept on the device. ``x``,
+    ``jac`` and ``learning_rates`` of the result lie on the device, ``state`` on the host. Sparse
+    data, problems, functions compiled for the CPU, ``parallel`` and certificates are not supported
+    on a device.
 
     References
     ----------
     .. [1] Shamir & Zhang, "Stochastic gradient descent for non-smooth optimization: convergence
        results and optimal averaging schemes", ICML 2013, section 4, with eta = 3.
     .. [2] Niu, Recht, Re & Wright, "Hogwild!: a lock-free approach to parallelizing stochastic
-       gradient descent", NeurIPS 2011. There threads write to the same numbers; here each keeps
-       what it adds apart, and takes in the others' additions every so often.
+       gradient descent", NeurIPS 2011. There, threads write to the same numbers. Here, each thread
+       keeps its additions apart, and reads those of the others at intervals.
     .. [3] Jaggi, "Revisiting Frank-Wolfe: projection-free sparse convex optimization", ICML 2013,
        eq. 2, the duality gap.
 

@@ -1,4 +1,4 @@
-"""minimize_many: many independent problems, or one from many starts, in compiled parallel loops."""
+"""minimize_many: many independent problems, or one from many starts, in parallel compiled loops."""
 
 from __future__ import annotations
 
@@ -72,39 +72,40 @@ def minimize_many(
     *,
     row_args: Sequence[Any] = (),
 ) -> OptimizeResult:
-    """Minimise a compiled function from many starting points, or many of a kind, in parallel.
+    """Minimise a compiled function from many starting points, or many similar ones, in parallel.
 
     Parameters
     ----------
     fun : njit function
         ``fun(x, g_out, *entries, *args) -> float``, which writes the gradient to ``g_out``, or
-        ``fun(x, *entries, *args) -> (float, gradient)``. It runs in several threads at once: it
-        must not write to ``args``.
+        ``fun(x, *entries, *args) -> (float, gradient)``. Several threads run it at once, so it must
+        not write to ``args``.
     X0 : array_like, shape (m, n)
-        A starting point in each row; float32 and float64 are kept.
+        A starting point in each row. float32 and float64 are kept.
     args : tuple
-        Arguments of all problems: numbers, arrays, tuples of them.
+        Arguments of all problems: numbers, arrays, and tuples of these.
     method, prox, bounds
-        As in `minimize`, for all problems; ``prox`` a separable one.
+        As in `minimize`, for all problems. ``prox`` must be separable.
     options : dict, optional
-        As in `minimize`, but for what is recorded (``history``, ``return_all``, ``certificate``,
-        ``disp``). Budgets are those of each problem; ``maxtime`` is that of all.
+        As in `minimize`, except ``history``, ``return_all``, ``certificate`` and ``disp``. Budgets
+        apply to each problem, and ``maxtime`` to all together.
     row_args : sequence of array_like
-        Arrays of length ``m``: their entries ``i`` are arguments of problem ``i``, before ``args``.
+        Arrays of length ``m``. Their entries ``i`` are arguments of problem ``i``, before ``args``.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x, fun, jac, nit, nfev, njev, status, success, message, learning_rates`` as of `minimize`,
-        stacked along axis 0: each row has the bits of a run of its own, whatever the number of
-        threads (`numba.set_num_threads`).
+        ``x, fun, jac, nit, nfev, njev, status, success, message, learning_rates`` as in `minimize`,
+        stacked along axis 0. Each row has the bits of a separate run, for any number of threads
+        (`numba.set_num_threads`).
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above.
+        If an argument is not as described above.
     BaseException
-        What ``fun`` raises arrives as it is; if it raises in several problems, the first one's.
+        An exception in ``fun`` is passed on unchanged; that of the first problem if there are
+        several.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""minimize: a SciPy-shaped front end, and the loop behind it: evaluate, check, step."""
+"""minimize: a front end with SciPy's interface, and its loop: evaluate, check, step."""
 
 from __future__ import annotations
 
@@ -50,103 +50,105 @@ def minimize(
     Parameters
     ----------
     fun : callable
-        ``fun(x, *args) -> float``, or ``-> (float, gradient)`` with ``jac=True``; a problem of
-        `adaptopt.problems` needs no ``jac``. ``x`` has the shape and dtype of ``x0``. A function
-        compiled with `numba.njit` may also be ``fun(x, g_out, *args) -> float``, and write the
-        gradient to every entry of ``g_out``. It is told by the number of its arguments; if defaults
-        leave that open, by the name of this one (``g_out``, ``g``, ``grad``, ``gradient`` or
-        ``out``). If a function is compiled and so is its gradient, the whole loop runs compiled,
-        with the same result.
+        ``fun(x, *args) -> float``, or ``fun(x, *args) -> (float, gradient)`` with ``jac=True``. A
+        problem of `adaptopt.problems` needs no ``jac``. ``x`` has the shape and dtype of ``x0``. A
+        function compiled with `numba.njit` may also be ``fun(x, g_out, *args) -> float``, which
+        writes the gradient to all entries of ``g_out``. This form is recognised by the number of
+        arguments. If default arguments leave it open, the name of the second argument decides:
+        ``g_out``, ``g``, ``grad``, ``gradient`` or ``out``. If the function and its gradient are
+        compiled, the whole loop runs in compiled code, with the same result.
     x0 : array_like or CUDA array
-        Starting point of any shape. It is copied; float32 and float64 are kept, integers become
-        float64, and a tensor of torch is detached. Masked arrays are refused, here and wherever
-        arrays are taken: NumPy would take what lies under the mask. With a CUDA array of float32 or
-        float64 (``__cuda_array_interface__``: CuPy, torch, Numba) all runs on its device; see
-        Notes.
+        Starting point of any shape. It is copied. float32 and float64 are kept, integers become
+        float64, and a torch tensor is detached. Masked arrays raise an error, for this and all
+        other arguments, because NumPy would use the values under the mask. With a CUDA array of
+        float32 or float64 (``__cuda_array_interface__``: CuPy, torch, Numba) the run takes place on
+        its device; see Notes.
     args : tuple
         Extra arguments of ``fun`` and ``jac``.
     method : str or Method, default "adagrad"
         A method such as ``AdaGrad(lr=0.5)``, or its lower-case name.
     jac : callable, True, None, "2-point", "3-point" or "cs"
-        ``jac(x, *args) -> gradient``, or True if ``fun`` returns it too, or which finite
-        differences (`scipy.optimize`'s) to take, at ``n + 1`` evaluations a step or more; None
-        takes ``options["fd_method"]``. In float32 they are rough: ``gtol`` may be met while the
-        gradient is far above it. None or True if ``fun`` takes ``g_out``.
+        ``jac(x, *args) -> gradient``; or True if ``fun`` also returns the gradient; or the kind of
+        `scipy.optimize`'s finite differences, which take at least ``n + 1`` evaluations per step.
+        None uses the kind in ``options["fd_method"]``. In float32 finite differences are
+        inaccurate: ``gtol`` may be met while the true gradient is far above it. If ``fun`` takes
+        ``g_out``, pass None or True.
     hess, hessp
-        Not used; a RuntimeWarning says so.
+        Ignored, with a RuntimeWarning.
     bounds : Bounds or sequence of pairs, optional
-        As in SciPy, ``(lower, upper)`` for each element; None or an infinity for no bound, and None
-        instead of a pair for neither. ``x0`` is clipped, each step is projected, and if both are
-        equal the element is frozen.
+        As in SciPy: ``(lower, upper)`` for each element, with None or an infinity for no bound, and
+        None instead of a pair for neither. ``x0`` is clipped and each step is projected. An element
+        whose bounds are equal is fixed.
     constraints
-        Refused: there is no support for constraints but bounds.
+        Must be empty: no constraints except bounds are supported.
     tol : float, optional
-        Stands for ``options["gtol"]``.
+        The same as ``options["gtol"]``.
     callback : callable, optional
-        ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, after every
-        ``callback_every``-th step; the intermediate result holds ``x, fun, nit, nfev``. It ends
-        the run by raising StopIteration.
+        ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, called after every
+        ``callback_every``-th step. The intermediate result holds ``x, fun, nit, nfev``. The
+        callback can end the run by raising StopIteration.
     options : dict, optional
-        Hyperparameters of the method to override, such as ``{"lr": 0.5}``, and those below.
-        ``eps`` is that of the method, not the step of finite differences as in SciPy: with those,
-        and from `scipy.optimize.minimize`, it gives a `scipy.optimize.OptimizeWarning`.
+        Hyperparameters that override those of the method, such as ``{"lr": 0.5}``, and the options
+        below. ``eps`` is the method's hyperparameter, not the step of finite differences as in
+        SciPy. With finite differences, and in calls through `scipy.optimize.minimize`, it gives a
+        `scipy.optimize.OptimizeWarning`.
 
         maxiter : int, default 10000
-            Most steps.
+            Largest number of steps.
         maxfev : int
-            Most evaluations of ``fun``, those for finite differences too.
+            Largest number of evaluations of ``fun``, including those for finite differences.
         maxtime : float
-            Most seconds.
+            Largest run time in seconds.
         gtol : float, default 1e-5
-            Converged if the largest absolute entry of the (projected) gradient of the objective
-            is at most this. Not tested under decoupled weight decay; see Notes.
+            Converged if the largest absolute entry of the (projected) gradient of the objective is
+            at most ``gtol``. Not tested under decoupled weight decay; see Notes.
         ftol : float
             Converged if ``abs(f_prev - f) <= ftol * max(abs(f_prev), abs(f), 1)``.
         xtol : float
-            Converged if no element moved by more than this in a step.
+            Converged if no element moved by more than ``xtol`` in a step.
         f_target : float
-            Done if ``f`` is at most this.
+            Stop with success if ``f`` is at most ``f_target``.
         patience : int
-            Stop after so many steps without a new best ``f``.
+            Stop after this number of steps without a new best ``f``.
         disp : bool
-            Print a summary; a run without success also gives a
-            `scipy.optimize.OptimizeWarning`.
+            Print a summary. A run without success also gives a `scipy.optimize.OptimizeWarning`.
         return_all : bool
             Keep all iterates as ``allvecs``.
         history : bool or int
-            Record the course of every step, or every so many: see Returns.
+            Record every step, or every ``history``-th: see Returns.
         callback_every : int, default 1
             Steps between callbacks.
         check_every : int, default 1, or 10 with a CUDA array
-            Steps from one check of the run to the next; the start and the end are checked too. All
-            that is recorded or tested waits for a check: the stopping tests (each is that of a
-            single step, applied less often), what is not finite, the best iterate, callbacks,
-            history, ``return_all``, ``maxtime`` and progress. More than 1 needs a ``nan_policy``
-            other than "omit", and is refused for a compiled ``fun``, whose loop checks every step.
+            Steps between two checks of the run. The start and the end are checked too. Only a check
+            evaluates the stopping tests (each applies to a single step, but is evaluated less
+            often), finiteness, the best iterate, callbacks, history, ``return_all``, ``maxtime``
+            and progress. A value above 1 needs a ``nan_policy`` other than "omit". It raises an
+            error for a compiled ``fun``, whose loop checks every step.
         nan_policy : {"stop", "raise", "omit"}
-            What a value or gradient that is not finite does: end the run with status 3, raise
-            FloatingPointError, or leave that step out (for noisy objectives).
+            What to do if a value or gradient is not finite: end the run with status 3, raise
+            FloatingPointError, or skip that step (for noisy objectives).
         fd_method : {"2-point", "3-point", "cs"}
-            Finite differences for ``jac=None``; by default "2-point", and "3-point" in float32.
+            The finite differences for ``jac=None``. By default "2-point", and "3-point" in float32.
         certificate : {None, True, False}
-            For convex objectives under bounds that are all finite: say how far from the minimum the
-            result is at most. See Returns; a step then takes one more pass over the arrays. True
-            vouches that ``fun`` is convex, and raises ValueError if there can be no certificate.
-            None gives one if ``fun`` is one of `adaptopt.problems`, which are known to be convex.
+            For convex objectives with finite bounds on all variables: compute a bound on how far
+            the result is above the minimum; see Returns. This takes one more pass over the arrays
+            in each step. True declares that ``fun`` is convex, and raises ValueError if no
+            certificate is possible. None computes one if ``fun`` is one of `adaptopt.problems`,
+            which are known to be convex.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
     prox : Proximal, optional
-        A proximal map applied in each step, such as ``L1(0.1)`` or ``Simplex()``; its penalty is
-        added to ``fun``. ``x0`` is first replaced by the nearest point of its domain, such as the
-        simplex. With bounds too, a separable map is followed by clipping, which is exact; others
-        are refused.
+        A proximal map applied in each step, such as ``L1(0.1)`` or ``Simplex()``. Its penalty is
+        added to ``fun``. First ``x0`` is replaced by the nearest point of the map's domain, such as
+        the simplex. If there are bounds as well, clipping follows a separable map, which is exact;
+        other maps raise an error.
     state : DescentState or path, optional
-        The ``state`` of an earlier result of the same problem and method, or the file that its
-        ``save`` wrote: the run goes on from there exactly, and takes only the shape and dtype of
-        ``x0``. Budgets (``maxiter``, ...) count anew. With other bounds or penalties than the
-        earlier run had (``prox``, ``weight_decay``, ...), it goes on from the last iterate, made
-        feasible, with the method's state, and forgets the values and the best iterate of before.
-        ``fun`` and ``args`` must be the same, which is not checked.
+        The ``state`` of an earlier result for the same problem and method, or the file that its
+        ``save`` wrote. The run continues from it exactly, and uses only the shape and dtype of
+        ``x0``. Budgets (``maxiter``, ...) count anew. If bounds or penalties differ from those of
+        the earlier run (``prox``, ``weight_decay``, ...), the run continues from the last iterate,
+        made feasible, with the method's state. It then discards the earlier values and best
+        iterate. ``fun`` and ``args`` must be the same, which is not checked.
     progress : bool
         Show a progress bar (needs tqdm).
 
@@ -154,74 +156,74 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
-            The iterate that met the test, if ``success``; else the best finite iterate. Both are
-            of those checked.
+            The iterate that met the test if ``success``, otherwise the best finite iterate. Only
+            iterates that were checked count.
         fun, jac : float, ndarray
-            Value of the objective there, penalties included (see Notes), and gradient of ``fun``,
-            without them. Finite differences leave out what the bounds fix: NaN.
+            The objective at ``x``, with penalties (see Notes), and the gradient of ``fun``, without
+            penalties. Finite differences give NaN for variables that the bounds fix.
         nit, nfev, njev : int
-            Steps, evaluations of the function and of the gradient.
+            Numbers of steps, of evaluations of the function, and of those of the gradient.
         status, success, message : int, bool, str
             0 converged, 1 maxiter, 2 maxfev, 3 non-finite, 4 maxtime, 5 f_target reached,
             6 patience, 7 stalled above the best, 99 the callback raised StopIteration. 0 and 5 are
-            successes: ``x`` meets the test that the message names. Status 7 is that of an iterate
-            that meets ``gtol``, ``ftol`` or ``xtol`` while its value is above the best by more than
-            rounding and its gradient explain, as on a flat place far away. The message of
-            a run of AdaGrad that ended with maxiter says so if its effective rates have died:
-            their median fell below a tenth of the first while the gradient norm stayed above a
-            thousandth of the first.
+            successes: ``x`` meets the test that the message names. Status 7 means that the iterate
+            meets ``gtol``, ``ftol`` or ``xtol``, but its value exceeds the best one by more than
+            rounding and its gradient explain, for example in a flat region far away. If a run of
+            AdaGrad ends with maxiter and its effective rates have died, the message says so: their
+            median fell below a tenth of the first while the gradient norm stayed above a thousandth
+            of the first.
         learning_rates : ndarray
-            The effective rates of the last step; NaN where there was none.
+            The effective rates of the last step, or NaN if there was none.
         state : DescentState
-            Pass it as ``state`` to go on.
+            Pass it as ``state`` to continue.
         history : dict or None
             With the option: arrays ``t``, ``fun``, ``gradient_norm`` (the largest absolute entry,
             as for ``gtol``) and ``learning_rate_quantiles``, whose columns are the ``quantiles``.
         certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
-            With the option ``certificate``, if all variables have finite bounds, with ``prox``
-            None, or L1, L2 or ElasticNet of one strength for all; else None. They hold up to
-            rounding, for convex ``fun`` with exact gradients only. ``x_average`` is the mean of all
-            iterates evaluated. The objective, penalty included, is at ``x_average`` and at ``x``
-            above its minimum over the bounds by at most ``certificate``, the mean regret of the
-            linearised objective: `regret.Tracker.certificate` has the formula. The minimum is at
-            least ``lower_bound``, so that ``res.fun - res.lower_bound`` bounds the gap of ``x``
-            more tightly. ``regret_bound`` is what AdaGrad with one learning rate and no penalty has
-            for ``certificate`` times the number of iterates by theory, at most; None for other
-            methods. All go on with ``state``, if the first part had them too; if not, they are
-            those of the later part, without a ``regret_bound``.
+            With the option ``certificate``, for finite bounds on all variables and ``prox`` None,
+            or L1, L2 or ElasticNet with one strength for all variables; otherwise None. They hold
+            up to rounding for convex ``fun`` with exact gradients. ``x_average`` is the mean of all
+            evaluated iterates. At ``x_average`` and at ``x``, the objective with its penalty
+            exceeds its minimum within the bounds by at most ``certificate``. This is the mean
+            regret of the linearised objective; `regret.Tracker.certificate` has the formula. The
+            minimum is at least ``lower_bound``, so ``res.fun - res.lower_bound`` is a tighter bound
+            for ``x``. For AdaGrad with a constant learning rate and no penalty, ``regret_bound`` is
+            the theoretical bound on ``certificate`` times the number of iterates. For other methods
+            it is None. All of these continue with ``state`` if the earlier run had them. Otherwise
+            they cover only the later part, without a ``regret_bound``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as above, before ``fun`` is called; also if a compiled ``fun``
-        takes another number of arguments or does not compile for these.
+        If an argument is not as described above, before ``fun`` is called. Also if a compiled
+        ``fun`` takes another number of arguments, or does not compile for these arguments.
     BaseException
-        What ``fun`` or the callback raises arrives as it is (KeyboardInterrupt too), with the
-        state up to the last step in its attribute ``state``: the run that goes on from it has the
-        result of one that was not interrupted.
+        An exception in ``fun`` or the callback, or KeyboardInterrupt, is passed on unchanged. Its
+        attribute ``state`` holds the state after the last step. A run that continues from it has
+        the same result as an uninterrupted run.
 
     Notes
     -----
-    The objective is ``fun``, the penalty of ``prox``, and the penalty that the method brings: that
-    of coupled weight decay, ``weight_decay / 2 * sum(x**2)``, and those of `AdaGradDA`. All tests
-    are of the objective. Decoupled weight decay is the gradient of no function: then ``fun`` alone
-    is what values are of, ``gtol`` is not tested, since steps go on when the gradient is zero, and
-    ``x`` is the last iterate. Such a run ends by ``xtol`` (with rates that fall), another test, or
-    its budget.
+    The objective is the sum of ``fun``, the penalty of ``prox``, and the penalty of the method:
+    that of coupled weight decay, ``weight_decay / 2 * sum(x**2)``, and those of `AdaGradDA`. All
+    tests apply to the objective. Decoupled weight decay is the gradient of no function. With it,
+    the objective is ``fun`` alone, and ``x`` is the last iterate. ``gtol`` is not tested, because
+    steps continue even if the gradient is zero. Such a run ends by ``xtol`` (with falling rates),
+    another test, or its budget.
 
-    With ``x0`` on a CUDA device, ``fun`` gets the iterate as an array of the library of ``x0``
-    (CuPy, torch; else Numba). It is not a copy: ``fun`` must not write to it, and what it keeps
-    will move. ``fun`` returns a number, or an array of one number on the device, and ``jac`` an
-    array of the shape and dtype of ``x`` on the device. From one check to the next
-    (``check_every``) nothing waits for the device, if ``fun`` does not. ``x``, ``jac`` and
-    ``learning_rates`` of the result lie there, ``state`` on the host: a run goes on from it on a
-    device or on the host. The work goes to the stream that CuPy or torch had for its current one
-    when `minimize` was called. Finite differences, certificates, the diagnosis of dying rates and
-    objectives on the host (``njit``, `problems`) are not supported on a device.
+    If ``x0`` lies on a CUDA device, ``fun`` gets the iterate as an array of the same library
+    (CuPy, torch, otherwise Numba). It is not a copy: ``fun`` must not write to it, and must copy
+    what it keeps. ``fun`` returns a number or an array of one number on the device, and ``jac`` an
+    array on the device with the shape and dtype of ``x``. Between checks (``check_every``) the run
+    does not wait for the device, unless ``fun`` does. ``x``, ``jac`` and ``learning_rates`` of the
+    result lie on the device, and ``state`` on the host: a run can continue from it on either. The
+    work uses the stream that was current in CuPy or torch when `minimize` was called. Finite
+    differences, certificates, the diagnosis of dying rates and objectives on the host (``njit``,
+    `problems`) are not supported on a device.
 
     Examples
     --------
-    A quadratic whose two variables differ by 1e4 in scale; AdaGrad gives each its own rate.
+    The two variables of this quadratic differ in scale. AdaGrad gives each its own rate.
 
     >>> import numpy as np
     >>> import adaptopt as ao
@@ -250,7 +252,7 @@ def minimize(
 
 
 def read_method(method: Any) -> Method:
-    """Return a method, given as it is, as its class or by its name."""
+    """Return a method, given as an instance, as its class or by its name."""
     method = read_named("method", method)
     if not isinstance(method, Method):
         raise TypeError(f"method is {method!r}, expected a Method or the name of one")

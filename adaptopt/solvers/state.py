@@ -19,7 +19,7 @@ from ..prox.base import Proximal
 from ..regret.certificate import Sums
 from .averaging import AVERAGES
 
-# Counts beyond it are none of a run, and kernels count in int64.
+# The largest count of a run; kernels count in int64.
 MOST = 2**53
 
 _State = TypeVar("_State", bound="RunState")
@@ -121,22 +121,22 @@ class RunState:
 class DescentState(RunState):
     """The state of a run of `minimize`.
 
-    Pass it as ``state`` with the same problem to go on exactly.
+    Pass it as ``state`` with the same problem to continue exactly.
 
     Attributes
     ----------
     optimizer : dict
-        What `Optimizer.state_dict` returned.
+        The result of `Optimizer.state_dict`.
     fun, jac : float and ndarray, or None
-        Value, with penalties, and gradient at ``x``; NaN and None until they are evaluated.
+        Value with penalties, and gradient, at ``x``; NaN and None until they are evaluated.
     best_x, best_jac, best_fun, best_t
-        The best iterate so far, its gradient, value and step.
+        The best iterate, its gradient, value and step.
     previous_fun, previous_x, first
-        What the stopping tests and the diagnosis compare with.
+        Earlier values for the stopping tests and the diagnosis of dying rates.
     sums : Sums or None
-        The sums of which the certificate is computed, with the option.
+        The sums from which the certificate is computed, with the option.
     added : str or None
-        A digest of the bounds and penalties that the values are of; None if it is not known.
+        A digest of the bounds and penalties of the values, or None if unknown.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -185,35 +185,35 @@ class DescentState(RunState):
 class EpochState(RunState):
     """The state of a run of `minimize_finite_sum`.
 
-    Pass it as ``state`` with the same data to go on exactly.
+    Pass it as ``state`` with the same data to continue exactly.
 
     Attributes
     ----------
     optimizer : dict
-        What `Optimizer.state_dict` returned.
+        The result of `Optimizer.state_dict`.
     rng : dict
         The position of the generator.
     n : int
-        Rows of the data.
+        Number of rows of the data.
     epoch : int
-        Epochs done, over all runs.
+        Number of completed epochs, over all runs.
     done, order : int and ndarray, or None
-        Rows taken of the epoch after them, and the order of its rows if it is shuffled.
+        Number of rows used in the current epoch, and the order of its rows if it is shuffled.
     loss_sum, loss_rows : float, int
-        The sum of the losses of these rows, and their number.
+        Sum of the losses of the current epoch, and the number of rows in it.
     average, average_kind, average_count : ndarray, str, int
         The average of the iterates, if there is one.
     previous_loss : float
-        Mean loss of the epoch before, with the penalty at its end.
+        Mean loss of the previous epoch, with the penalty at its end.
     validated : bool
-        Whether what follows is of the validation; else it is of the epochs' mean loss, with the
-        penalty.
+        Whether the fields below refer to the validation loss, or to the mean loss of the epochs
+        with the penalty.
     best_fun, best_epoch, best_x : float, int, ndarray
-        The best so far, its epoch, and its iterate if there is a validation.
+        The best value, its epoch, and with validation its iterate.
     start : ndarray or None
-        The point from which the first run began; None if it is not known.
+        The starting point of the first run, or None if unknown.
     added : str or None
-        A digest of the bounds and penalties that the values are of; None if it is not known.
+        A digest of the bounds and penalties of the values, or None if unknown.
     """
 
     kind: ClassVar[str] = "minimize_finite_sum state"
@@ -237,10 +237,9 @@ class EpochState(RunState):
     added: str | None = None
 
     def check(self, n: int, x: Any) -> None:
-        """Raise if the state is not that of a run over ``n`` rows from a flat point like ``x``.
+        """Raise if the state does not fit a run over ``n`` rows with a flat point like ``x``.
 
-        A kernel would follow the row numbers of ``order`` wherever they lead. `read` has checked
-        the types.
+        A kernel would access any row that ``order`` names. `read` has checked the types.
         """
         if self.n != n:
             raise ValueError(f"data has {n} rows, expected {self.n} like state")
@@ -356,6 +355,6 @@ def _check_array(name: str, array: Any, size: int, dtype: np.dtype[Any]) -> None
 
 
 def _permutes(order: np.ndarray) -> bool:
-    """Tell whether every number from 0 to below the size is there once."""
+    """Return whether each number from 0 to the size minus 1 occurs once."""
     inside = order.min() >= 0 and order.max() < order.size
     return bool(inside and (np.bincount(order, minlength=order.size) == 1).all())
