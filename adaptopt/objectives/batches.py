@@ -139,7 +139,7 @@ def rng_state(rng: np.random.Generator) -> dict[str, Any]:
     return _plain(rng.bit_generator.state)  # type: ignore[no-any-return]
 
 
-def position_of(state: Any, rng: np.random.Generator | None) -> np.random.BitGenerator:
+def position_of(state: object, rng: np.random.Generator | None) -> np.random.BitGenerator:
     """Return a new bit generator at the position ``state``, of the kind of ``rng`` if it is given.
 
     NumPy takes positions beyond the end of a generator's numbers, and then reads there.

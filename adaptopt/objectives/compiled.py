@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -48,8 +47,10 @@ from numba import typeof, types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 
+from ..kernels.compile import NumbaType
 from ..kernels.evaluate import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, copied
 from ..kernels.pointers import Pointer, address
+from ..scalar import ScalarFunction
 
 # mypy: disable-error-code="no-untyped-call"
 # Numba's functions have no types.
@@ -79,10 +80,10 @@ class CompiledFunction(NamedTuple):
     form: str
     functions: tuple[Any, Any]
     args: tuple[Any, ...]
-    kinds: tuple[Any, Any, Any]
+    kinds: tuple[NumbaType, NumbaType, NumbaType]
     guarded: bool
 
-    def evaluate(self) -> Callable[..., Any]:
+    def evaluate(self) -> ScalarFunction:
         """Return the plain function that a kernel evaluates value and gradient with."""
         return EVALUATE[self.form](copied if self.guarded else as_it_is)
 
@@ -100,7 +101,7 @@ class CompiledFunction(NamedTuple):
         return fun, jac
 
 
-def is_compiled(fun: Any) -> bool:
+def is_compiled(fun: object) -> bool:
     """Tell whether a function is Numba's, for the CPU."""
     return isinstance(fun, CPUDispatcher)
 
@@ -182,7 +183,7 @@ def read_compiled(
         point = types.Array(number, x.ndim, "C", readonly=readonly)
         takes = (point, *batch_kinds, *written, *kinds)
         try:
-            signatures: list[Any] = [
+            signatures: list[NumbaType] = [
                 None if function is None else _signature(function, takes) for function in functions
             ]
             break
@@ -233,7 +234,7 @@ def _takes_all(functions: tuple[Any, ...], args: tuple[Any, ...], batch: tuple[A
     return jac is None or _binds(inspect.signature(jac.py_func), 1 + len(batch) + len(args))
 
 
-def _kind_of(name: str, k: int, value: Any) -> Any:
+def _kind_of(name: str, k: int, value: object) -> NumbaType:
     try:
         return typeof(value)
     except (ValueError, NumbaError):
@@ -252,7 +253,7 @@ def taken_for_gradient(fun: Any, leading: int, args: tuple[Any, ...]) -> str:
     return f": its argument {name!r} is taken for g_out, as there are {len(args)} in args"
 
 
-def _as_declared(value: Any, k: int, signatures: Any) -> Any:
+def _as_declared(value: object, k: int, signatures: list[NumbaType]) -> object:
     """Return a number as argument ``k`` is declared, if all signatures say the same."""
     declared = {signature.args[k] for signature in signatures if signature is not None}
     kind = declared.pop()
@@ -261,21 +262,21 @@ def _as_declared(value: Any, k: int, signatures: Any) -> Any:
     return np.dtype(kind.name).type(value)
 
 
-def _is_plain(kind: Any) -> bool:
+def _is_plain(kind: NumbaType) -> bool:
     """Tell whether a kernel can be passed it: a number, an array, None, or tuples of them."""
     if isinstance(kind, types.BaseTuple):
         return all(_is_plain(part) for part in kind.types)  # type: ignore[attr-defined]
     return isinstance(kind, types.Number | types.Boolean | types.Array | types.NoneType)
 
 
-def _signature(function: Any, takes: tuple[Any, ...]) -> Any:
+def _signature(function: Any, takes: tuple[NumbaType, ...]) -> NumbaType:
     """Compile a function for these types; return its signature."""
     if function._can_compile:
         function.compile(takes)
         return function.overloads[takes].signature
 
     # Compiled for explicit signatures only: one that these types convert to.
-    def convert(given: Any, declared: Any) -> Any:
+    def convert(given: NumbaType, declared: NumbaType) -> object:
         if isinstance(given, types.Float) and not isinstance(declared, types.Float | types.Complex):
             return None  # Numba would cut off the fraction
         return cpu_target.typing_context.can_convert(given, declared)
@@ -289,7 +290,7 @@ def _signature(function: Any, takes: tuple[Any, ...]) -> Any:
     raise NumbaError(f"it was compiled for {', '.join(map(str, function.overloads))} only")
 
 
-def _refusal(takes: tuple[Any, ...], error: Exception) -> str:
+def _refusal(takes: tuple[NumbaType, ...], error: Exception) -> str:
     return (
         f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
         f"{what_numba_says(error)}"
@@ -304,7 +305,7 @@ def what_numba_says(error: Exception) -> str:
     return " ".join(said[:3])
 
 
-def _returns(form: str, signatures: Any, ndim: int) -> bool:
+def _returns(form: str, signatures: list[NumbaType], ndim: int) -> bool:
     """Tell whether value and gradient are returned as a kernel can take them."""
     value = signatures[0].return_type
     gradient = None
@@ -321,5 +322,5 @@ def _returns(form: str, signatures: Any, ndim: int) -> bool:
     return _is_real(value)
 
 
-def _is_real(kind: Any) -> bool:
+def _is_real(kind: NumbaType) -> bool:
     return isinstance(kind, types.Float | types.Integer | types.Boolean)

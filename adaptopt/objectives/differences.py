@@ -32,7 +32,7 @@ class Differences:
             kind = np.complex128 if self.method == "cs" else x.dtype
             point = x.astype(kind)
 
-            def fun_of_free(part: np.ndarray) -> Any:
+            def fun_of_free(part: np.ndarray) -> object:
                 point[free] = part
                 return fun(point)
 

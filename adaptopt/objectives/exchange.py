@@ -25,7 +25,7 @@ class RowsOfData(Protocol):
     """
 
     n: int
-    arrays: tuple[Any, ...] | None
+    arrays: tuple[Array, ...] | None
 
     def take(self, order: np.ndarray | None, start: int, count: int) -> tuple[Array, ...]:
         """Return what ``fun`` takes of so many rows of an order, or of their own order."""
@@ -85,7 +85,7 @@ class Exchange(Protocol):
         """Read an array of rows of data."""
 
     def rows(
-        self, n: int, arrays: tuple[Any, ...] | None, numbers: np.ndarray | None = None
+        self, n: int, arrays: tuple[Array, ...] | None, numbers: np.ndarray | None = None
     ) -> RowsOfData:
         """Return what takes batches of rows: of arrays, or the numbers of rows."""
 
@@ -138,7 +138,7 @@ class HostExchange:
         """Return how an error names what was returned."""
         return shortened(returned)
 
-    def array(self, name: str, given: Any) -> Any:
+    def array(self, name: str, given: Any) -> Array:
         """Read an array of rows of data: a NumPy array, or a sparse one in CSR."""
         from scipy.sparse import issparse
 
@@ -155,7 +155,7 @@ class HostExchange:
         return array
 
     def rows(
-        self, n: int, arrays: tuple[Any, ...] | None, numbers: np.ndarray | None = None
+        self, n: int, arrays: tuple[Array, ...] | None, numbers: np.ndarray | None = None
     ) -> HostRows:
         """Return what takes batches of rows; see `HostRows`."""
         return HostRows(n, arrays, numbers)
@@ -179,11 +179,11 @@ class HostRows:
     """
 
     def __init__(
-        self, n: int, arrays: tuple[Any, ...] | None, numbers: np.ndarray | None = None
+        self, n: int, arrays: tuple[Array, ...] | None, numbers: np.ndarray | None = None
     ) -> None:
         self.n, self.arrays, self._numbers = n, arrays, numbers
 
-    def take(self, order: np.ndarray | None, start: int, count: int) -> tuple[Any, ...]:
+    def take(self, order: np.ndarray | None, start: int, count: int) -> tuple[Array, ...]:
         """Return what ``fun`` takes of so many rows of an order, or of their own order."""
         stop = start + count
         # A copy: what fun does to it stays there.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import get_num_threads
 from numba.core.errors import NumbaError
 
 from ..kernels.certificate import LANES
+from ..kernels.compile import Kernel
 from ..kernels.descent import LOOK, MISFIT, Counts, DescentKinds, Numbers, descent_kernel
 from ..kernels.parallel import THREADED_FROM, alone
 from ..kernels.plan import Plan
@@ -20,6 +21,7 @@ from ..objectives.compiled import CompiledFunction, what_numba_says
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
+from ..scalar import ScalarFunction
 from .descent import DescentRun, Evaluated
 from .options import Options
 from .pace import Pace
@@ -111,7 +113,7 @@ class CompiledRun(DescentRun):
         memory = () if self._sums is None else self._sums.memory(self._lanes)
         zero, nan = self._ends
 
-        def call(kernel: Any, chunks: int) -> int:
+        def call(kernel: Kernel, chunks: int) -> int:
             return kernel(  # type: ignore[no-any-return]
                 *self._objective, *self._rows, plan.slots, plan.prox_arrays, plan.stored_rates,
                 self._hyper, plan.method.weight_decay, plan.prox_coefs, plan.penalty.coefs,
@@ -139,7 +141,7 @@ class CompiledRun(DescentRun):
         return None
 
     @property
-    def _threaded(self) -> Any:
+    def _threaded(self) -> Kernel:
         return descent_kernel(self._functions, self._kinds, True)
 
     def _enter(self) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +194,7 @@ class CompiledRun(DescentRun):
 
 def loop_parts(
     plan: Plan, compiled: CompiledFunction, dimensions: int
-) -> tuple[tuple[Any, ...], DescentKinds]:
+) -> tuple[tuple[ScalarFunction | int, ...], DescentKinds]:
     """Return what the loop of a plan's method and map is made of, and for which types."""
     method, penalty = plan.method, plan.penalty
     kinds = DescentKinds(

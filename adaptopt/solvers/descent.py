@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FIXED = Stop(CONVERGED, "All independent variables were fixed by bounds.")
 
 
-def median_rates(method: Method, rates: np.ndarray, t: int) -> Any:
+def median_rates(method: Method, rates: np.ndarray, t: int) -> np.ndarray:
     """Return the medians of effective rates along the last axis, over a schedule's learning rate.
 
     Coordinates that have not seen a gradient do not count: their rate is lr / eps or the like. NaN
@@ -238,7 +238,7 @@ class DescentRun:
         g = self.g
         return (math.nan, None) if g is None else (self.f, self._backend.to_host(g))
 
-    def restore(self, state: Any) -> None:
+    def restore(self, state: object) -> None:
         """Go on from a state, or say why it does not fit; then nothing has been modified."""
         state = DescentState.read(state)
         if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
@@ -309,7 +309,7 @@ class DescentRun:
         """Return a copy of the iterate, as the user is to see it."""
         return self.objective.exchange.shown(self._flat)
 
-    def _certified(self, fun: float) -> dict[str, Any]:
+    def _certified(self, fun: float) -> dict[str, object]:
         """Return what is known of the minimum over a bounded domain, and of the value found."""
         names = ("x_average", "certificate", "lower_bound", "regret_bound")
         sums, m = self._sums, self.monitor

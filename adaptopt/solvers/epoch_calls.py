@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -102,5 +102,5 @@ def _choose(
         return None
     if parallel == "deterministic" and total.shares(batch):
         return None
-    sparse: Any = SparseEpochs.of(optimizer, total.problem, prox, average)
+    sparse = SparseEpochs.of(optimizer, total.problem, prox, average)
     return sparse or DenseEpochs.of(optimizer, total, average, finite)

@@ -304,7 +304,7 @@ def minimize_finite_sum(
 def _run(
     run: EpochRun,
     epochs: int,
-    callback: Callable[[OptimizeResult], Any] | None,
+    callback: Callable[[OptimizeResult], object] | None,
     progress: bool,
 ) -> OptimizeResult:
     """Go on for so many epochs, or until there is a reason to stop."""
@@ -332,7 +332,7 @@ def _run(
     return result
 
 
-def _check_choices(parallel: Any, average: Any) -> None:
+def _check_choices(parallel: object, average: object) -> None:
     if parallel is not None and parallel not in PARALLEL:
         raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")
     if average is not None and average not in AVERAGES:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from ..optimizer.optimizer import Optimizer
 from ..placement import backend_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -21,10 +20,12 @@ class History:
 
     def __init__(self, every: int) -> None:
         self._every = every
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[tuple[int, float, float, np.ndarray]] = []
         self._turn: int | None = None
 
-    def record(self, t: int, f: float, gradient_norm: float, optimizer: Any, last: bool) -> None:
+    def record(
+        self, t: int, f: float, gradient_norm: float, optimizer: Optimizer, last: bool
+    ) -> None:
         """Keep the iterate's figures if a turn has come since, or if it is the last."""
         if not self._every:
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import config, get_num_threads
 
@@ -46,7 +44,7 @@ class HogwildEpochs(SparseEpochs):
 
     @classmethod
     def of(  # type: ignore[override]  # it has no average, and refuses instead of returning None
-        cls, optimizer: Optimizer, problem: Any, prox: Proximal
+        cls, optimizer: Optimizer, problem: object, prox: Proximal
     ) -> SparseEpochs:
         """Return what steps on all threads, or say why nothing does."""
         method = optimizer.plan().method

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import config, get_num_threads, typeof, types
+from numpy.typing import ArrayLike
 
 from ..arrays import demand_finite, read_array, read_point
 from ..kernels.descent import (
@@ -163,7 +164,7 @@ class _Problems:
         X: np.ndarray,
         rows: tuple[np.ndarray, ...],
         args: tuple[Any, ...],
-        method: Any,
+        method: Method,
         prox: Proximal,
         opts: Options,
         exchange: Exchange,
@@ -235,7 +236,7 @@ class _Problems:
         self._caller = get_ident()
         # Each thread holds a lock while it works. An interrupt in `Thread.start` may arrive as a
         # RuntimeError, and one in `Thread.join` has a thread that runs taken for one that ended.
-        working: list[Any] = []
+        working: list[LockType] = []
         try:
             for _ in range(threads - 1):
                 lock = allocate_lock()
@@ -251,7 +252,7 @@ class _Problems:
         if self._failed:
             raise min(self._failed, key=lambda pair: pair[0])[1]
 
-    def _work_beside(self, lock: Any) -> None:
+    def _work_beside(self, lock: LockType) -> None:
         try:
             self._work()
         finally:
@@ -272,7 +273,7 @@ class _Problems:
                     raise
                 self._failed.append((lo, error))
 
-    def _run_block(self, lo: int, hi: int, spare: Any, sums: Any, pace: Pace) -> None:
+    def _run_block(self, lo: int, hi: int, spare: np.ndarray, sums: np.ndarray, pace: Pace) -> None:
         """Run some problems."""
         here = slice(lo, hi)
         counts, ended = self._counts[here], self._ended[here]
@@ -291,7 +292,7 @@ class _Problems:
             if self._plan.method.rates_only_fall and (first := fresh & (counts[:, T] == 1)).any():
                 self._first[here, 0][first] = self._median_rates(lo, hi)[first]
 
-    def _call(self, lo: int, hi: int, spare: Any, sums: Any, most: int) -> None:
+    def _call(self, lo: int, hi: int, spare: np.ndarray, sums: np.ndarray, most: int) -> None:
         plan, method = self._plan, self._plan.method
         first, table = -1, np.zeros(1)
         active = ~self._ended[lo:hi]
@@ -315,7 +316,7 @@ class _Problems:
 
     # -- results -----------------------------------------------------------------------------------
 
-    def _learning_rates(self, r: Any) -> np.ndarray:
+    def _learning_rates(self, r: int | np.signedinteger) -> np.ndarray:
         """Return the effective rates of a problem's last step."""
         if self._stored_rates:
             return self._stored_rates[0][r]  # type: ignore[no-any-return]
@@ -323,7 +324,7 @@ class _Problems:
         t, n = int(self._counts[r, T]), self._x.size
         return self._plan.rates_after(t, row_of(self._slots, r), scalars, n)
 
-    def _median_rates(self, lo: int, hi: int) -> Any:
+    def _median_rates(self, lo: int, hi: int) -> np.ndarray:
         """Return the median rates of the first step of some problems."""
         method, n = self._plan.method, self._x.size
         if self._stored_rates or self._scalars:
@@ -333,7 +334,7 @@ class _Problems:
             rates = self._plan.rates_after(1, slots, (), (hi - lo) * n).reshape(-1, n)
         return median_rates(method, rates, 1)
 
-    def _stop(self, r: Any) -> Stop:
+    def _stop(self, r: int | np.signedinteger) -> Stop:
         """Say why a problem's run has ended, as the loop of minimize would."""
         counts, numbers, m = self._counts[r], self._numbers[r], self._monitor
         m.best_fun, m.best_t = float(numbers[BEST_F]), int(counts[BEST_T])
@@ -389,7 +390,7 @@ class _Problems:
         )
 
 
-def _wait(working: list[Any], seconds: float = np.inf) -> None:
+def _wait(working: list[LockType], seconds: float = np.inf) -> None:
     """Wait for the threads that hold these locks, for so many seconds at most."""
     end = time.perf_counter() + seconds
     while working and time.perf_counter() < end:
@@ -397,7 +398,7 @@ def _wait(working: list[Any], seconds: float = np.inf) -> None:
             working.pop()
 
 
-def _read_starts(X0: Any) -> np.ndarray:
+def _read_starts(X0: ArrayLike) -> np.ndarray:
     demand_host("X0", X0, "the compiled loop runs there")
     X = read_point("X0", X0)
     if X.ndim != 2:
@@ -406,8 +407,8 @@ def _read_starts(X0: Any) -> np.ndarray:
     return np.array(X, order="C")
 
 
-def _read_row_args(k: int, array: Any, m: int) -> Any:
-    array = np.ascontiguousarray(read_array(f"row_args[{k}]", array))
+def _read_row_args(k: int, given: ArrayLike, m: int) -> np.ndarray:
+    array = np.ascontiguousarray(read_array(f"row_args[{k}]", given))
     if array.dtype.kind not in "biufc":
         raise TypeError(f"row_args[{k}] has dtype {array.dtype}, expected numbers")
     if array.ndim == 0 or len(array) != m:

@@ -251,7 +251,7 @@ def minimize(
     )
 
 
-def read_method(method: Any) -> Method:
+def read_method(method: object) -> Method:
     """Return a method, given as an instance, as its class or by its name."""
     method = read_named("method", method)
     if not isinstance(method, Method):

@@ -6,9 +6,9 @@ import difflib
 import math
 import operator
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ..methods.base import Method
 from ..objectives.differences import FD_METHODS
@@ -20,6 +20,9 @@ _Kind = TypeVar("_Kind", bound="Common")
 # Steps between two checks of a run on a device, each of which waits for it.
 CHECK_EVERY = 10
 NAN_POLICIES = ("stop", "raise", "omit")
+
+# What an option must be, in words, and what converts it; None refuses it.
+Check: TypeAlias = tuple[str, Callable[[Any], object]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class EpochOptions(Common):
     tol: float | None = None
 
 
-def _at_least(least: int, flags: bool = False) -> Any:
+def _at_least(least: int, flags: bool = False) -> Callable[[Any], int | None]:
     def convert(value: Any) -> int | None:
         if isinstance(value, bool) and not flags:
             return None
@@ -96,11 +99,11 @@ def _at_least(least: int, flags: bool = False) -> Any:
     return convert
 
 
-def _whole(least: int) -> tuple[str, Any]:
+def _whole(least: int) -> Check:
     return f"a whole number >= {least}", _at_least(least)
 
 
-def _number(at_least: float) -> tuple[str, Any]:
+def _number(at_least: float) -> Check:
     def convert(value: Any) -> float | None:
         number = float(value)
         return number if number >= at_least and not isinstance(value, bool) else None
@@ -108,13 +111,13 @@ def _number(at_least: float) -> tuple[str, Any]:
     return "a number" if at_least == -math.inf else f"a number >= {at_least:g}", convert
 
 
-def _one_of(choices: Iterable[str]) -> tuple[str, Any]:
+def _one_of(choices: Iterable[str]) -> Check:
     choices = tuple(choices)
     return f"one of {', '.join(choices)}", lambda value: value if value in choices else None
 
 
 _FLAG = ("True or False", lambda value: bool(operator.index(value)))
-_CHECKS: dict[str, tuple[str, Any]] = {
+_CHECKS: dict[str, Check] = {
     "maxiter": _whole(0),
     "maxfev": _whole(1),
     "maxtime": _number(0),
@@ -169,7 +172,7 @@ _ARGUMENTS: dict[type[Common], tuple[str, ...]] = {
 }
 
 
-def read_options(method: Method, given: Mapping[str, Any] | None) -> tuple[Method, Options]:
+def read_options(method: Method, given: Mapping[str, object] | None) -> tuple[Method, Options]:
     """Split options into the method with its overridden hyperparameters and those of minimize.
 
     ``tol`` stands for ``gtol`` if that is not given. Unknown names give an OptimizeWarning, as
@@ -181,19 +184,19 @@ def read_options(method: Method, given: Mapping[str, Any] | None) -> tuple[Metho
     return _split(method, rest, Options, stacklevel=6)
 
 
-def with_tol(given: Any, tol: float | None) -> dict[str, Any]:
+def with_tol(given: object, tol: float | None) -> dict[str, Any]:
     """Return the options of `read_options` with an argument ``tol``, which they come before."""
     return {"tol": tol, **_read_mapping(given)}
 
 
 def read_epoch_options(
-    method: Method, given: Mapping[str, Any] | None, tol: float | None
+    method: Method, given: Mapping[str, object] | None, tol: float | None
 ) -> tuple[Method, EpochOptions]:
     """Split options likewise into the method and those of minimize_finite_sum."""
     return _split(method, with_tol(given, tol), EpochOptions, stacklevel=5)
 
 
-def _read_mapping(given: Any) -> dict[str, Any]:
+def _read_mapping(given: object) -> dict[str, Any]:
     if not (given is None or isinstance(given, Mapping)):
         raise TypeError(f"options is {given!r}, expected a dict such as {{'maxiter': 100}}")
     return dict(given or {})
@@ -237,7 +240,7 @@ def _hint(name: str, names: list[str], arguments: tuple[str, ...]) -> str:
 
 
 def _warn_unknown(
-    unknown: Mapping[str, Any],
+    unknown: Mapping[str, object],
     method: str,
     names: list[str],
     arguments: tuple[str, ...],

@@ -19,7 +19,7 @@ class Run(Protocol):
     def t(self) -> int:
         """Steps taken."""
 
-    def state(self) -> Any:
+    def state(self) -> object:
         """Return a copy of the state of the run."""
 
 
@@ -39,7 +39,7 @@ def state_on_error(run: Run, front_end: str) -> Iterator[None]:
         raise
 
 
-def read_callback(callback: Any) -> Callable[[OptimizeResult], Any] | None:
+def read_callback(callback: Any) -> Callable[[OptimizeResult], object] | None:
     """Return the callback in one form, whichever of SciPy's two signatures it has."""
     if callback is None:
         return None

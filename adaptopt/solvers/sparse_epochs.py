@@ -97,7 +97,7 @@ class SparseEpochs:
     def of(
         cls,
         optimizer: Optimizer,
-        problem: Any,
+        problem: object,
         prox: Proximal,
         average: Average | None = None,
     ) -> SparseEpochs | None:

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 
 import numpy as np
 
+from ..arrays import DType
+from ..methods.base import Method
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
 from ..prox.base import Proximal
@@ -103,7 +105,7 @@ class RunState:
         return state
 
     @classmethod
-    def read(cls: type[_State], state: Any) -> _State:
+    def read(cls: type[_State], state: object) -> _State:
         """Return a state, given as it is or as its file."""
         if isinstance(state, str | PathLike):
             return cls.load(state)
@@ -155,7 +157,7 @@ class DescentState(RunState):
 
     parts: ClassVar[Mapping[str, type]] = {"sums": Sums}
 
-    def check(self, size: int, dtype: np.dtype[Any]) -> None:
+    def check(self, size: int, dtype: DType) -> None:
         """Raise if a field is not one of a run over so many variables of a dtype."""
         for name in ("jac", "best_x", "best_jac", "previous_x"):
             if (array := getattr(self, name)) is not None:
@@ -236,7 +238,7 @@ class EpochState(RunState):
     start: np.ndarray | None = None
     added: str | None = None
 
-    def check(self, n: int, x: Any) -> None:
+    def check(self, n: int, x: Array) -> None:
         """Raise if the state does not fit a run over ``n`` rows with a flat point like ``x``.
 
         A kernel would access any row that ``order`` names. `read` has checked the types.
@@ -273,7 +275,7 @@ class EpochState(RunState):
             raise ValueError(f"state.{name} is {shown}, expected {expected}")
 
 
-def added_to(method: Any, prox: Proximal) -> str:
+def added_to(method: Method, prox: Proximal) -> str:
     """Return a digest of what a run adds to its function: bounds and penalties.
 
     A value found under others says nothing about the objective.
@@ -282,7 +284,7 @@ def added_to(method: Any, prox: Proximal) -> str:
     return hashlib.sha256(repr(_content(parts)).encode()).hexdigest()[:16]
 
 
-def _content(value: Any) -> Any:
+def _content(value: object) -> object:
     """Return what tells a parameter of a map from others, the same in every process.
 
     An array of one number everywhere is that number. Of what is not known only the type counts.
@@ -314,7 +316,7 @@ def _made(kind: Any, values: dict[str, Any], source: str) -> Any:
     return kind(**values)
 
 
-def _check_fields(kind: type, values: Mapping[str, Any], source: str) -> None:
+def _check_fields(kind: type, values: Mapping[str, object], source: str) -> None:
     """Raise if a value is of another type than the annotation of its field."""
     hints = get_type_hints(kind)
     for name, value in values.items():
@@ -322,7 +324,7 @@ def _check_fields(kind: type, values: Mapping[str, Any], source: str) -> None:
             raise TypeError(f"{source}: {name} is {value!r:.60}, expected {_words(hints[name])}")
 
 
-def _is_a(value: Any, hint: Any) -> bool:
+def _is_a(value: object, hint: Any) -> bool:
     """Tell whether a value is of an annotated type, which JSON or a file can hold."""
     kinds, of = get_args(hint), get_origin(hint)
     if of in (UnionType, Union):
@@ -348,7 +350,7 @@ def _single(optimizer: dict[str, Any], source: str) -> None:
         raise ValueError(f"{source} has the parameters {names}, expected the one of a run")
 
 
-def _check_array(name: str, array: Any, size: int, dtype: np.dtype[Any]) -> None:
+def _check_array(name: str, array: object, size: int, dtype: DType) -> None:
     if not (type(array) is np.ndarray and array.shape == (size,) and array.dtype == dtype):
         given = f"of {array.dtype} and shape {array.shape}" if type(array) is np.ndarray else array
         raise ValueError(f"state.{name} is {given}, expected {dtype} and shape ({size},)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Monitor:
         What `stopping.reason` takes last.
     """
 
-    def __init__(self, options: Options, x: Any, has_objective: bool = True) -> None:
+    def __init__(self, options: Options, x: Array, has_objective: bool = True) -> None:
         self._options, self._has_objective = options, has_objective
         self._backend = backend_of(x)
         gtol = options.gtol if has_objective else None
@@ -87,11 +87,11 @@ class Monitor:
         self.previous_fun = math.nan
         self.previous_x = None if options.xtol is None else _unknown(x)
         # A new best iterate that is still to be settled, and the step that was left last.
-        self._found: tuple[Any, Any, float, int] | None = None
+        self._found: tuple[Array, Array, float, int] | None = None
         self._left = -1
 
     def check(
-        self, t: int, x: Any, g: Any, f: float, norm: float, moved: float, nonfinite: int | None
+        self, t: int, x: Array, g: Array, f: float, norm: float, moved: float, nonfinite: int | None
     ) -> Stop | None:
         """Take in the iterate of step ``t``; return why the run has ended, if it has.
 
@@ -112,7 +112,7 @@ class Monitor:
             self._backend.copy(self.best_jac, g)
             self.best_fun, self.best_t, self._found = f, t, None
 
-    def judge(self, t: int, x: Any, f: float, norm: float, moved: float) -> Stop | None:
+    def judge(self, t: int, x: Array, f: float, norm: float, moved: float) -> Stop | None:
         """Return why the run has ended at the iterate ``x`` of step ``t``, if it has."""
         if not math.isfinite(f):
             return self._non_finite(f"value {f} at step {t}")
@@ -124,14 +124,14 @@ class Monitor:
         why = stopping.reason(f, norm, self.previous_fun, moved, since_best, *self.tests)
         return self._stop(why, t, x, f, norm, moved) if why else None
 
-    def leave(self, t: int, x: Any, f: float) -> None:
+    def leave(self, t: int, x: Array, f: float) -> None:
         """Remember the iterate of step ``t``, from which the step to the next check starts."""
         self._left = t  # first: until that step is taken, what was before is not known
         self.previous_fun = f
         if self.previous_x is not None:
             self._backend.copy(self.previous_x, x)
 
-    def before(self, t: int) -> tuple[float, Any]:
+    def before(self, t: int) -> tuple[float, Array]:
         """Return value and point of the iterate before that of step ``t``, if they are known.
 
         They are not once it has been left: then it met no test, and need not be tested again.
@@ -171,7 +171,7 @@ class Monitor:
             return stop._replace(message=stop.message + best)
         return stop
 
-    def _stop(self, why: int, t: int, x: Any, f: float, norm: float, moved: float) -> Stop:
+    def _stop(self, why: int, t: int, x: Array, f: float, norm: float, moved: float) -> Stop:
         o = self._options
         best = f"the best f = {self.best_fun:.6g} is of step {self.best_t}"
         if why == stopping.TARGET:
@@ -198,7 +198,7 @@ class Monitor:
             )
         return Stop(CONVERGED, f"Converged: {met}.", True)
 
-    def _is_above(self, x: Any, f: float, norm: float, slack: float) -> bool:
+    def _is_above(self, x: Array, f: float, norm: float, slack: float) -> bool:
         """Tell whether ``f`` at ``x`` is above the best by more than its gradient explains.
 
         A convex function is above another point by at most ``<g, x - best_x>``. Less than rounding
