@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 
 import numpy as np
 
-from ..arrays import DType
+from ..arrays import Array, DType
 from ..methods.base import Method
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
