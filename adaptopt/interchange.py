@@ -33,7 +33,7 @@ _KEYS: dict[str, dict[str, str]] = {
 # Our name of a hyperparameter -> torch's, where it has another one.
 _NAMES = {"rho": "alpha", "initial_accumulator": "initial_accumulator_value"}
 # What torch has no option for -> the value that it stands for. Kept out of torch's groups.
-_FIXED: dict[str, Any] = {
+_FIXED: dict[str, object] = {
     "eps_inside": False,
     "lr_inside": False,
     "eps_hat": False,
@@ -43,7 +43,7 @@ _FIXED: dict[str, Any] = {
 }
 # Methods of which torch has the decoupled decay too.
 _DECOUPLED = ("Adam", "AdamW", "AMSGrad", "Nadam")
-_OF_METHOD: dict[str, dict[str, Any]] = {
+_OF_METHOD: dict[str, dict[str, object]] = {
     "RMSProp": {"nesterov": False, "initial_accumulator": 0.0},
     "Adamax": {"eps_inside": True},
 }
@@ -143,7 +143,9 @@ def _methods(optimizer: Optimizer) -> dict[str, Method]:
     return dict(method) if isinstance(method, Mapping) else dict.fromkeys(names, method)
 
 
-def _order(optimizer: Optimizer, state_dict: Any, names: Sequence[str] | None) -> dict[str, Any]:
+def _order(
+    optimizer: Optimizer, state_dict: Mapping[str, Any], names: Sequence[str] | None
+) -> dict[str, object]:
     """Return our names and torch's numbers for them."""
     groups = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
     if not (
@@ -172,7 +174,7 @@ def _order(optimizer: Optimizer, state_dict: Any, names: Sequence[str] | None) -
     return {name: found[name] for name in ours}
 
 
-def _state_of(state_dict: Mapping[str, Any], k: Any) -> dict[str, np.ndarray]:
+def _state_of(state_dict: Mapping[str, Any], k: object) -> dict[str, np.ndarray]:
     """Return torch's state of one parameter as arrays."""
     state = state_dict["state"].get(k, {})
     if not isinstance(state, Mapping):
@@ -192,7 +194,7 @@ def _count(theirs: Mapping[str, np.ndarray], t: int | None) -> int:
     return int(count)
 
 
-def _value(theirs: Mapping[str, np.ndarray], key: str, k: Any, method: Any) -> np.ndarray:
+def _value(theirs: Mapping[str, np.ndarray], key: str, k: object, method: Method) -> np.ndarray:
     if key not in theirs:
         raise ValueError(
             f"state_dict has {sorted(theirs)} for parameter {k}, expected {key!r} of "
@@ -265,7 +267,7 @@ def to_torch(
     return {"state": state, "param_groups": groups}
 
 
-def _check(method: Any) -> None:
+def _check(method: Method) -> None:
     """Raise where torch has no such method."""
     name = type(method).__name__
     if name not in _KEYS:
@@ -280,7 +282,7 @@ def _check(method: Any) -> None:
         raise ValueError(f"{name}.decoupled is True, expected False: torch's is coupled")
 
 
-def _options(method: Any, t: int) -> dict[str, Any]:
+def _options(method: Method, t: int) -> dict[str, Any]:
     """Return the hyperparameters as torch's groups hold them."""
     name = type(method).__name__
     fixed = _FIXED.keys() | _OF_METHOD.get(name, {}).keys()
@@ -304,7 +306,7 @@ def _options(method: Any, t: int) -> dict[str, Any]:
     return options
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: object) -> np.ndarray:
     """Return a tensor, an array or a number as an array; float64 holds all that torch has."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().double().numpy()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import arrays
 from .arrays import Array, DType, Stream, aligned, storage
@@ -137,7 +138,7 @@ class Backend(Protocol):
 
     # -- making and copying ------------------------------------------------------------------------
 
-    def empty(self, n: int, dtype: Any, near: Array) -> Array:
+    def empty(self, n: int, dtype: DTypeLike, near: Array) -> Array:
         """Return a new flat array."""
 
     def fill(self, array: Array, value: float) -> None:
@@ -161,7 +162,7 @@ class Backend(Protocol):
     def widen(self, wide: Array, narrow: Array) -> None:
         """Copy numbers of 16 bits into an array of float32."""
 
-    def rounded(self, wide: Array, dtype: Any) -> Array:
+    def rounded(self, wide: Array, dtype: DType) -> Array:
         """Return a copy of a flat array of float64, rounded to float32 or kept."""
 
     def join(self, parts: Sequence[Array], out: Array) -> None:
@@ -301,7 +302,7 @@ class _Host:
     def wait(self, array: Array) -> None:
         pass
 
-    def empty(self, n: int, dtype: Any, near: Array) -> Array:
+    def empty(self, n: int, dtype: DTypeLike, near: Array) -> Array:
         return aligned(n, dtype, near)
 
     def fill(self, array: Array, value: float) -> None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
+from ..methods.base import Method
 from ..placement import HOST, Backend, backend_of
+from ..prox.base import Proximal
 from .files import in_file
 
 # The name of an array that is given without one.
@@ -25,22 +28,22 @@ class Views(dict[str, Any]):
     who wants to replace something; by default, write into the array.
     """
 
-    def __init__(self, what: str, items: Mapping[str, Any], way: str | None = None) -> None:
+    def __init__(self, what: str, items: Mapping[str, object], way: str | None = None) -> None:
         super().__init__(items)
         self._what, self._way = what, way
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: str, value: object) -> None:
         if self.get(name) is not value:
             self._refuse(name)
 
-    def _refuse(self, name: Any = "name", *others: Any, **more: Any) -> Any:
+    def _refuse(self, name: object = "name", *others: object, **more: object) -> Any:
         place = f"{self._what}[{name!r}]"
         way = self._way or f"to write into it: {place}[...] = value"
         raise TypeError(f"{place} cannot be replaced, expected {way}")
 
     __delitem__ = setdefault = pop = popitem = clear = update = __ior__ = _refuse  # type: ignore[assignment]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return dict, (dict(self),)
 
 
@@ -49,7 +52,7 @@ def label(what: str, name: str) -> str:
     return f"{what}[{name!r}]" if name != ALONE else what
 
 
-def read_params(params: Any) -> dict[str, np.ndarray]:
+def read_params(params: object) -> dict[str, np.ndarray]:
     """Return the arrays by name, checked."""
     if not isinstance(params, Mapping):
         return {ALONE: backend_of(params).view("params", params, writable=True)}
@@ -74,9 +77,9 @@ def read_params(params: Any) -> dict[str, np.ndarray]:
     return given
 
 
-def _refuse_overlaps(given: Mapping[str, Any]) -> None:
+def _refuse_overlaps(given: Mapping[str, Array]) -> None:
     """Raise if two arrays share memory, or part of a file: both would be updated there."""
-    spans: list[tuple[Any, int, int, str]] = []
+    spans: list[tuple[object, int, int, str]] = []
     for name, array in given.items():
         if array.size:
             start, file = backend_of(array).address(array), _file_of(array)
@@ -94,7 +97,7 @@ def _refuse_overlaps(given: Mapping[str, Any]) -> None:
             )
 
 
-def _file_of(array: Any) -> tuple[tuple[int, int], int] | None:
+def _file_of(array: Array) -> tuple[tuple[int, int], int] | None:
     """Return the file in which an array lies and where it starts there, if others see it."""
     owner = array
     while isinstance(owner, np.ndarray) and isinstance(owner.base, np.ndarray):
@@ -109,7 +112,7 @@ def _file_of(array: Any) -> tuple[tuple[int, int], int] | None:
     return (status.st_dev, status.st_ino), start
 
 
-def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = None) -> Any:
+def for_each(what: str, value: object, params: Mapping[str, object], default: object = None) -> Any:
     """Return one value for each parameter."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(params, default if value is None and default is not None else value)
@@ -122,13 +125,13 @@ def for_each(what: str, value: Any, params: Mapping[str, Any], default: Any = No
 
 
 def group_names(
-    params: Mapping[str, np.ndarray], methods: Mapping[str, Any], proxes: Mapping[str, Any]
+    params: Mapping[str, np.ndarray], methods: Mapping[str, Method], proxes: Mapping[str, Proximal]
 ) -> list[list[str]]:
     """Put the names whose dtype, method and prox are equal together, in their order.
 
     What lies in a file stands alone, and so does what has one accumulator a row.
     """
-    groups: dict[Any, list[str]] = {}
+    groups: dict[object, list[str]] = {}
     for name, array in params.items():
         alone = name if in_file(array) or methods[name].rowwise else ALONE
         kind = (array.dtype, _key(methods[name]), _key(proxes[name]), alone)
@@ -136,7 +139,7 @@ def group_names(
     return list(groups.values())
 
 
-def _key(value: Any) -> Any:
+def _key(value: object) -> object:
     """Return what equal values have in common; one without a hash is equal to itself only."""
     try:
         hash(value)

@@ -20,6 +20,9 @@ from ..arrays import DType
 
 _Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
+# Made of dicts, lists, str, int, float, bool and None.
+Header: TypeAlias = "dict[str, Any]"
+
 _FORMAT = "adaptopt"
 _VERSION = 1
 _HEADER = "adaptopt.npy"  # the first entry; the arrays are 0.npy, 1.npy, ...
@@ -48,7 +51,7 @@ class CheckpointError(ValueError):
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def write(path: _Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def write(path: _Path, kind: str, header: Header, arrays: dict[str, np.ndarray]) -> None:
     """Write a checkpoint: afterwards ``path`` is the whole new file, or still the old one.
 
     Parameters
@@ -59,7 +62,7 @@ def write(path: _Path, kind: str, header: dict[str, Any], arrays: dict[str, np.n
     kind : str
         What the file holds, such as ``"optimizer"``; `read` demands the same.
     header : dict of str to object
-        Made of dicts, lists (and tuples, which are read as lists), str, int, float, bool and None.
+        As JSON has it; tuples are read as lists.
     arrays : dict of str to ndarray
         Booleans, integers, real and complex numbers, bfloat16 (of ``ml_dtypes``) among them; of any
         shape and strides. They are read C-contiguous, in native byte order.
@@ -194,7 +197,7 @@ def _write_entry(archive: zipfile.ZipFile, entry: str, array: np.ndarray) -> Non
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read(path: _Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read(path: _Path, kind: str) -> tuple[Header, dict[str, np.ndarray]]:
     """Return the header and the arrays of a checkpoint that `write` has written, all checked.
 
     The arrays are new, writable, C-contiguous and in native byte order. ``kind`` is what the file
@@ -215,7 +218,7 @@ def read(path: _Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 @contextlib.contextmanager
-def opened(path: _Path, kind: str) -> Iterator[tuple[dict[str, Any], dict[str, Stored]]]:
+def opened(path: _Path, kind: str) -> Iterator[tuple[Header, dict[str, Stored]]]:
     """Open a checkpoint: as `read`, but of its arrays nothing is read yet."""
     shown = os.fsdecode(path)
     with open(path, "rb") as file:
@@ -237,7 +240,7 @@ class Stored:
     dtype: DType
 
     def __init__(
-        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, item: dict[str, Any], path: str
+        self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, item: Header, path: str
     ) -> None:
         self._archive, self._info, self._item, self._path = archive, info, item, path
 
@@ -322,7 +325,7 @@ def _foreign(path: str, why: str) -> CheckpointError:
     return CheckpointError(f"{path} is not an adaptopt checkpoint: {why}")
 
 
-def _read(file: BinaryIO, path: str, kind: str) -> tuple[dict[str, Any], dict[str, Stored]]:
+def _read(file: BinaryIO, path: str, kind: str) -> tuple[Header, dict[str, Stored]]:
     """Read what a file that the system has opened says of its arrays."""
     size = _check_ends(file, path)
     archive = zipfile.ZipFile(file)
@@ -374,7 +377,7 @@ def _check_ends(file: BinaryIO, path: str) -> int:
     return size
 
 
-def _contents(header: Stored, path: str, kind: str, size: int) -> dict[str, Any]:
+def _contents(header: Stored, path: str, kind: str, size: int) -> Header:
     """Read the entry that says what the others are, in a file of so many bytes."""
     text = header.data()
     # What a header holds takes some 64 bytes of memory an item: more than some MB are forged.
@@ -416,7 +419,7 @@ def _article(kind: object) -> str:
     return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
 
 
-def _true_dtype(dtype: DType, shape: tuple[int, ...], item: dict[str, Any], path: str) -> DType:
+def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -> DType:
     """Return the dtype that an array of a file stands for, if it is what the header says."""
     name, said = item["dtype"], tuple(item["shape"])
     native: DType = dtype.newbyteorder("=")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import FORMATS, check_csr, compute_dtype
-from ..kernels.batch_rows import coalesce
+from ..arrays import FORMATS, Array, DType, Stream, check_csr, compute_dtype
+from ..kernels.batch_rows import Coalesced, coalesce
 from ..placement import HOST, Backend
 from .table import RowGradient
 
@@ -22,14 +22,14 @@ MOST_ROWS = 2**32
 Gradient = np.ndarray | RowGradient | None
 
 
-def is_sparse(gradient: Any) -> bool:
+def is_sparse(gradient: object) -> bool:
     """Tell whether a gradient is a pair (rows, grads) or a sparse matrix."""
     if isinstance(gradient, np.ndarray):
         return False
     return isinstance(gradient, tuple) or _is_matrix(gradient)
 
 
-def _is_matrix(gradient: Any) -> bool:
+def _is_matrix(gradient: object) -> bool:
     """Tell whether it is a sparse matrix of SciPy or CuPy, or a sparse tensor of torch."""
     if hasattr(gradient, "format") and hasattr(gradient, "tocsr"):
         return True
@@ -38,12 +38,12 @@ def _is_matrix(gradient: Any) -> bool:
 
 
 class _Like(NamedTuple):
-    dtype: Any
+    dtype: DType
     shape: tuple[int, ...]
 
 
 def read_row_gradient(
-    name: str, given: Any, params: Any, backend: Backend, stream: Any = None
+    name: str, given: Array, params: Array, backend: Backend, stream: Stream = None
 ) -> RowGradient:
     """Return a pair (rows, grads) or a CSR matrix, checked, with its rows in order."""
     if params.ndim == 0:
@@ -63,7 +63,7 @@ def read_row_gradient(
     else:
         rows, values = _rows_of_csr(name, given, params)
     places = _read_integers(f"rows of {name}", rows, backend, stream)
-    like: Any = _Like(_dtype_like(name, values, params), (places.size, *params.shape[1:]))
+    like = _Like(_dtype_like(name, values, params), (places.size, *params.shape[1:]))
     flat = backend.flat_view(name, values, like=like, stream=stream, near=params)
     if backend.overlap(flat, params):
         raise ValueError(
@@ -74,10 +74,10 @@ def read_row_gradient(
     return RowGradient(found.rows, found.order, found.starts, flat)
 
 
-def _dtype_like(name: str, values: Any, params: Any) -> np.dtype[Any]:
+def _dtype_like(name: str, values: Array, params: Array) -> DType:
     """Return the dtype to demand: that of params, or of 16 bits, which is taken for all of them."""
     form = str(getattr(values, "dtype", "")).removeprefix("torch.")
-    dtype: np.dtype[Any] = params.dtype
+    dtype: DType = params.dtype
     if form not in FORMATS[:2] or dtype.itemsize == 2:
         return dtype
     if form == "bfloat16":
@@ -88,15 +88,14 @@ def _dtype_like(name: str, values: Any, params: Any) -> np.dtype[Any]:
 
 
 def read_rows(
-    name: str, rows: Any, params: Any, backend: Backend, stream: Any = None
+    name: str, rows: object, params: Array, backend: Backend, stream: Stream = None
 ) -> np.ndarray:
     """Return distinct rows of a parameter in order, checked."""
     count = params.shape[0] if params.ndim else 0
-    found: np.ndarray = _coalesce(name, _read_integers(name, rows, backend, stream), count).rows
-    return found
+    return _coalesce(name, _read_integers(name, rows, backend, stream), count).rows
 
 
-def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
+def _coalesce(name: str, places: np.ndarray, count: int) -> Coalesced:
     if count > MOST_ROWS:
         raise ValueError(f"{name}: params have {count} rows, expected at most {MOST_ROWS}")
     found = coalesce(places, count)
@@ -107,7 +106,7 @@ def _coalesce(name: str, places: np.ndarray, count: int) -> Any:
     return found
 
 
-def _read_integers(name: str, rows: Any, backend: Backend, stream: Any) -> np.ndarray:
+def _read_integers(name: str, rows: object, backend: Backend, stream: Stream) -> np.ndarray:
     if isinstance(rows, np.ma.MaskedArray):
         raise TypeError(f"{name} are a MaskedArray, expected integers without a mask")
     rows = backend.integers(name, rows, stream)
@@ -121,7 +120,7 @@ def _read_integers(name: str, rows: Any, backend: Backend, stream: Any) -> np.nd
     return np.ascontiguousarray(array)
 
 
-def _rows_of_csr(name: str, given: Any, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of_csr(name: str, given: Array, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of a CSR matrix that are not empty, and what is in them."""
     if isinstance(given.data, np.ma.MaskedArray):
         raise TypeError(f"{name} has masked entries, expected a matrix without a mask")

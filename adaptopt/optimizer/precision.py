@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -30,9 +29,9 @@ class Precision:
 
 
 def read_precision(
-    state_dtype: Any,
-    rounding: Any,
-    master: Any,
+    state_dtype: object,
+    rounding: str,
+    master: bool,
     dtypes: Collection[DType],
     methods: Collection[Method],
 ) -> Precision:

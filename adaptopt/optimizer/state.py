@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..placement import Backend
 from ..scalar import LONGEST
 from . import checkpoint
@@ -29,16 +30,16 @@ _SAME_STATE = {"AdamW": "Adam"}
 # ndarray, "state" and "hidden": {name: ndarray}}; "behind": int where it has taken fewer steps; and
 # "waits_with": list of float, the coefficients of the last step, where rows wait.
 Entry = dict[str, Any]
+# A state as `Optimizer.state_dict` documents it.
+Taken = dict[str, Any]
 
 
-def view(numbers: Mapping[str, Any], entries: Mapping[str, Entry]) -> dict[str, Any]:
+def view(numbers: Mapping[str, object], entries: Mapping[str, Entry]) -> Taken:
     """Return it all, without a copy."""
     return {"version": VERSION, **numbers, "parameters": entries}
 
 
-def take(
-    numbers: Mapping[str, Any], entries: Mapping[str, Entry], backend: Backend
-) -> dict[str, Any]:
+def take(numbers: Mapping[str, object], entries: Mapping[str, Entry], backend: Backend) -> Taken:
     """Return copies of it all, on the host wherever it lies."""
     for entry in entries.values():
         backend.wait(entry["params"])
@@ -54,7 +55,7 @@ def take(
     return view(numbers, copied)
 
 
-def well_formed(taken: Any, source: str) -> dict[str, Any]:
+def well_formed(taken: object, source: str) -> Taken:
     """Return what was taken with its numbers as Python's, or say what is wrong with it.
 
     Whether it fits an optimizer is for `copies` to see. ``source`` is what errors call it.
@@ -99,7 +100,7 @@ def well_formed(taken: Any, source: str) -> dict[str, Any]:
     }
 
 
-def _demand(where: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
+def _demand(where: str, given: Mapping[str, object], names: Iterable[str]) -> None:
     missing = [name for name in names if name not in given]
     if missing:
         raise ValueError(
@@ -107,12 +108,12 @@ def _demand(where: str, given: Mapping[str, Any], names: Iterable[str]) -> None:
         )
 
 
-def _mapping(where: str, value: Any) -> None:
+def _mapping(where: str, value: object) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{where} is a {type(value).__name__}, expected a dict with names")
 
 
-def _whole(where: str, value: Any, least: int, most: float = math.inf) -> int:
+def _whole(where: str, value: object, least: int, most: float = math.inf) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{where} is {value!r:.60}, expected a whole number")
     number = int(value)
@@ -121,7 +122,7 @@ def _whole(where: str, value: Any, least: int, most: float = math.inf) -> int:
     return number
 
 
-def _real(where: str, value: Any) -> float:
+def _real(where: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{where} is {value!r:.60}, expected a number")
     try:
@@ -130,9 +131,7 @@ def _real(where: str, value: Any) -> float:
         raise ValueError(f"{where} is beyond the numbers of float64") from None
 
 
-def copies(
-    taken: Mapping[str, Any], entries: Mapping[str, Entry], source: str
-) -> list[tuple[Any, Any]]:
+def copies(taken: Taken, entries: Mapping[str, Entry], source: str) -> list[tuple[Array, Array]]:
     """Pair arrays of ``entries`` with those to copy into them, if all of what was taken fits.
 
     Parameters
@@ -188,7 +187,7 @@ def copies(
     return found
 
 
-def restore(pairs: Iterable[tuple[Any, Any]], backend: Backend) -> None:
+def restore(pairs: Iterable[tuple[Array, Array]], backend: Backend) -> None:
     """Copy what `copies` paired."""
     for array, new in pairs:
         if isinstance(new, np.ndarray) and _is_same(new, array):
@@ -199,7 +198,7 @@ def restore(pairs: Iterable[tuple[Any, Any]], backend: Backend) -> None:
             backend.copy(array, new.read() if isinstance(new, checkpoint.Stored) else new)
 
 
-def _is_same(new: np.ndarray, array: Any) -> bool:
+def _is_same(new: np.ndarray, array: Array) -> bool:
     """Tell whether an array is another one of the same memory, such as that of a file."""
     return (
         isinstance(array, np.ndarray)
@@ -208,7 +207,7 @@ def _is_same(new: np.ndarray, array: Any) -> bool:
     )
 
 
-def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def flatten(taken: Taken) -> tuple[Taken, dict[str, np.ndarray]]:
     """Part what was taken into a header for JSON and arrays by name."""
     header = {key: value for key, value in taken.items() if key != "parameters"}
     header["parameters"] = {}
@@ -224,17 +223,17 @@ def flatten(taken: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndar
 
 
 def unflatten(
-    header: Any,
-    arrays: Mapping[str, Any],
+    header: Taken,
+    arrays: Mapping[str, Array],
     source: str,
     ours: Callable[[str, bool], Entry] | None = None,
-) -> dict[str, Any]:
+) -> Taken:
     """Put together again what `flatten` parted; it is well formed."""
     where = f"{source}: its header"
     _mapping(where, header)
     _demand(where, header, ("parameters",))
     _mapping(f"{where}: parameters", header["parameters"])
-    parameters: dict[str, dict[str, Any]] = {}
+    parameters: dict[str, Entry] = {}
     for name, entry in header["parameters"].items():
         _mapping(f"{where}: parameter {name!r}", entry)
         parameters[name] = {**entry, "state": {}, "hidden": {}}
@@ -259,14 +258,12 @@ def unflatten(
     return well_formed({**header, "parameters": parameters}, source)
 
 
-def save(path: str | PathLike[str], taken: Mapping[str, Any]) -> None:
+def save(path: str | PathLike[str], taken: Taken) -> None:
     """Write what was taken to a file, atomically."""
     checkpoint.write(path, KIND, *flatten(taken))
 
 
-def save_beside(
-    path: str | PathLike[str], taken: Mapping[str, Any], files: Collection[str]
-) -> None:
+def save_beside(path: str | PathLike[str], taken: Taken, files: Collection[str]) -> None:
     """Write what was taken of all but the parameters that lie in files, with their state."""
     parameters = taken["parameters"]
     header, arrays = flatten(
@@ -278,16 +275,14 @@ def save_beside(
     checkpoint.write(path, KIND_BESIDE, header, arrays)
 
 
-def _beside(entry: Entry) -> dict[str, Any]:
+def _beside(entry: Entry) -> Taken:
     """Return what is said of a parameter in files: whether rows wait, and what other files are."""
     slots = [*entry["state"], *entry["hidden"]]
     return {"waits": "last" in slots, "slots": [slot for slot in slots if slot != "last"]}
 
 
 @contextlib.contextmanager
-def opened_beside(
-    path: str | PathLike[str], ours: Callable[[str, bool], Entry]
-) -> Iterator[dict[str, Any]]:
+def opened_beside(path: str | PathLike[str], ours: Callable[[str, bool], Entry]) -> Iterator[Taken]:
     """Open what `save_beside` wrote; ``ours(name, waits)`` returns the entry of one in files."""
     with checkpoint.opened(path, KIND_BESIDE) as (header, arrays):
         for array in arrays.values():
@@ -297,7 +292,7 @@ def opened_beside(
 
 
 @contextlib.contextmanager
-def opened(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
+def opened(path: str | PathLike[str]) -> Iterator[Taken]:
     """Open what `save` wrote: well formed and checked, with arrays that are read when copied."""
     with checkpoint.opened(path, KIND) as (header, arrays):
         for array in arrays.values():
@@ -305,7 +300,7 @@ def opened(path: str | PathLike[str]) -> Iterator[dict[str, Any]]:
         yield unflatten(header, arrays, str(path))
 
 
-def _names(mapping: Mapping[str, Any]) -> str:
+def _names(mapping: Mapping[str, object]) -> str:
     names = list(mapping)
     shown = ", ".join(repr(name) for name in names[:6])
     return f"[{shown}{', ...' if len(names) > 6 else ''}]"

@@ -14,7 +14,7 @@ from . import state as snapshot
 from .buffers import ALONE, Views, label
 from .files import StateFiles
 from .parameters import Parameters
-from .state import Entry
+from .state import Entry, Taken
 from .steps import Counts, Steps
 
 
@@ -23,7 +23,7 @@ class Stateful:
 
     method: Any
     params: Any
-    state: dict[str, Any]
+    state: Views
 
     _backend: Backend
     _parameters: Parameters
@@ -96,7 +96,7 @@ class Stateful:
         return self._grads
 
     @property
-    def scalars(self) -> Mapping[str, Any]:
+    def scalars(self) -> Views:
         """What the method carries through time besides the slots: name to number."""
         way = self._way_to("scalars")
         found = {
@@ -200,7 +200,7 @@ class Stateful:
 
     # -- going on ----------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Taken:
         """Return copies of all that is needed to go on exactly.
 
         Returns
@@ -213,7 +213,7 @@ class Stateful:
         """
         return snapshot.take(self._numbers(), self._entries(), self._backend)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Go on from what `state_dict` of an optimizer of the same parameters and methods returned.
 
         Raises
@@ -256,7 +256,7 @@ class Stateful:
         with snapshot.opened(path) as taken:
             self._go_on(taken, str(path))
 
-    def _numbers(self) -> dict[str, Any]:
+    def _numbers(self) -> dict[str, object]:
         return {
             "t": self.t,
             "skipped": self.skipped,
@@ -301,7 +301,7 @@ class Stateful:
             ) from None
         files.mark_sealed()
 
-    def _go_on(self, taken: Mapping[str, Any], source: str) -> None:
+    def _go_on(self, taken: Taken, source: str) -> None:
         """Go on from what was taken, or say why it does not fit; then nothing is modified."""
         parameters, given = self._parameters, taken["parameters"]
         if given.keys() != set(parameters.names):

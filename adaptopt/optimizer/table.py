@@ -6,19 +6,21 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 from math import log, prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..arrays import storage
+from ..arrays import Array, DType, Stream, storage
 from ..kernels.plan import Part
 from ..kernels.step import Layout
 from ..kernels.table import scratch_width
 from ..methods.base import Method
 from ..methods.momentum import sgd, sgd_rate, stays
-from ..placement import Backend
+from ..placement import HOST, Backend, Functions, Kernel
 from ..prox.base import Proximal
 from ..scalar import LONGEST
+
+Call = Callable[[], object]
 
 _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
 
@@ -105,9 +107,9 @@ class Table:
         self,
         part: Part,
         shape: tuple[int, ...],
-        method: Any,
+        method: Method,
         prox: Proximal,
-        functions: tuple[Callable[..., Any], ...],
+        functions: Functions,
         layout: Layout,
         coefs: tuple[float, ...],
         allocate: Callable[..., np.ndarray],
@@ -123,21 +125,23 @@ class Table:
         self._follow(method, functions, layout)
         self._past = _Past(0)
         self._scratch = _NO_NUMBERS
-        self._sums: Any = self._backend.empty(0, self._number, part.x)
+        self._sums: Array = self._backend.empty(0, self._number, part.x)
         self._no_sums = self._sums
 
-    def _follow(self, method: Any, functions: tuple[Callable[..., Any], ...], layout: Any) -> None:
+    def _follow(self, method: Method, functions: Functions, layout: Layout) -> None:
         self._method, self._functions, self._layout = method, functions, layout
         self._misses = misses_steps(method, self._prox)
         rate = method.rate or sgd_rate
         self._late = (method.idle or stays, rate, self._prox.repeat)
-        self._steps: dict[tuple[str, bool], Any] = {}
+        self._steps: dict[tuple[str, bool], Kernel] = {}
 
-    def with_method(self, part: Part, *following: Any) -> Table:
+    def with_method(
+        self, part: Part, method: Method, functions: Functions, layout: Layout
+    ) -> Table:
         """Return it with another method, and its functions and layout, in the same arrays."""
         new = copy(self)
         new._part = part
-        new._follow(*following)
+        new._follow(method, functions, layout)
         return new
 
     @property
@@ -158,14 +162,14 @@ class Table:
                 self._past = _Past(t)
             self.lazy = True
 
-    def mark(self, t: int, stream: Any = None) -> None:
+    def mark(self, t: int, stream: Stream = None) -> None:
         """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""
         for call in self.marks(t, stream):
             call()
         if stream is None:
             self._backend.wait(self.last)
 
-    def marks(self, t: int, stream: Any) -> list[Callable[[], object]]:
+    def marks(self, t: int, stream: Stream) -> list[Call]:
         """Return what marks all rows as brought up to step ``t``."""
         if not self.lazy:
             return []
@@ -187,7 +191,7 @@ class Table:
         """Tell whether a step ``t`` would be further from the first that a row misses than kept."""
         return self.lazy and t - self._past.base > LONGEST
 
-    def kernel(self, form: str) -> Any:
+    def kernel(self, form: str) -> Kernel:
         """Return what steps along gradients of a format, compiled."""
         kind = (form, self.lazy)
         if kind not in self._steps:
@@ -207,7 +211,7 @@ class Table:
         noise: tuple[int, ...],
         coefs: tuple[tuple[float, ...], ...],
         threads: int,
-    ) -> Callable[[], object]:
+    ) -> Call:
         """Return what takes step ``t`` on the rows of a gradient, or on all if it names none.
 
         ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
@@ -220,11 +224,12 @@ class Table:
         stride = scratch_width(self.width)
         lanes = max(threads, 2) * stride
         if self._scratch.size < lanes:
-            self._scratch = self._backend.empty(lanes, self._number, self._scratch)
+            # On the host wherever the table lies: a device keeps its sums in registers.
+            self._scratch = HOST.empty(lanes, self._number, self._scratch)
         x, slots, walls, rates, copies, start, _ = self._part
         noise = (*noise, start) if noise else ()
         places = self._upload((g.rows, g.order, g.starts), stream)
-        made: Callable[[], object] = self.kernel(g.values.dtype.name).call(
+        made: Call = self.kernel(g.values.dtype.name).call(
             threads, count * self.width, count, x, storage(g.values), slots, walls, rates, copies,
             noise, *coefs, self._coefs, *places, self.width, self.last, self._decay_logs(stream),
             self._past.base, t, before, self._scratch, stride, 0.0,
@@ -248,7 +253,9 @@ class Table:
 
     # -- what rows missed --------------------------------------------------------------------------
 
-    def flush(self, t: int, before: tuple[float, ...], noise: tuple[int, ...], stream: Any) -> None:
+    def flush(
+        self, t: int, before: tuple[float, ...], noise: tuple[int, ...], stream: Stream
+    ) -> None:
         """Bring all rows up to step ``t``."""
         if self.lazy:
             self.catch_up(_NO_PLACES, t, before, noise, stream)
@@ -260,7 +267,7 @@ class Table:
         t: int,
         before: tuple[float, ...],
         noise: tuple[int, ...],
-        stream: Any,
+        stream: Stream,
     ) -> None:
         """Bring distinct rows up to step ``t``, all where there are none."""
         if not (self.lazy and self.count * self.width):
@@ -276,19 +283,19 @@ class Table:
             self.width, last, self._decay_logs(stream), self._past.base, t + 1, before, 0.0,
         )  # fmt: skip
 
-    def late_kernel(self) -> Any:
+    def late_kernel(self) -> Kernel:
         """Return what catches up with rows."""
         return self._backend.catch_up(self._late, self._layout, self._method.rowwise, self._fades)
 
     @property
-    def _number(self) -> np.dtype[Any]:
+    def _number(self) -> DType:
         return np.dtype(np.float64 if self._layout.x == "float64" else np.float32)
 
     @property
     def _fades(self) -> bool:
         return self.lazy and bool(self._method.weight_decay)
 
-    def _decay_logs(self, stream: Any) -> Any:
+    def _decay_logs(self, stream: Stream) -> Array:
         logs, known, *_ = self._past.sums
         if not self._fades:
             return self._mirror(_NO_NUMBERS, 0, stream)
@@ -307,7 +314,7 @@ class _Past:
         # one tuple, so that an interrupt finds all of a step or nothing.
         self.sums = np.zeros(64), 1, 0.0, 0.0
 
-    def extend(self, t: int, method: Any) -> None:
+    def extend(self, t: int, method: Method) -> None:
         """Add the steps up to ``t``."""
         logs, known, whole, lost = self.sums
         while known <= t - self.base:
