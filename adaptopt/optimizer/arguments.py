@@ -1,4 +1,4 @@
-"""The arguments of an optimizer, read and checked."""
+"""Read and check the arguments of an optimizer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MethodLike: TypeAlias = "Method | type[Method] | str"
 
 
 class Arguments(NamedTuple):
-    """What an optimizer is made of, by the names of its parameters."""
+    """The checked arguments of an optimizer, by the names of its parameters."""
 
     given: dict[str, Array]
     """The parameters, as the optimizer sees them."""
@@ -29,13 +29,13 @@ class Arguments(NamedTuple):
     methods: dict[str, Method]
     proxes: dict[str, Proximal]
     method: Method | dict[str, Method]
-    """The method as the user gave it: one for all, or one for each name."""
+    """The user's method: one for all parameters, or one for each name."""
     precision: Precision
     lazy: str
     in_files: set[str]
     """Names of the parameters that lie in files."""
     files: StateFiles | None
-    """The files in which their state lies, if it does."""
+    """The files with the state of these parameters, if it lies in files."""
 
 
 def read_arguments(

@@ -1,9 +1,9 @@
-"""What is done to gradients before a step: loss scale, clipping, and when to skip.
+"""Transformation of gradients before a step: loss scale, clipping, and when to skip.
 
-``unit * factor`` divides by the loss scale and scales down a norm that is too large; it is the same
-for all coordinates of a step. It may be a number that float32 does not hold, or float64 only in few
-bits: then ``unit`` is a power of two that leaves half of the exponent to ``factor``. ``limit``
-clips each coordinate.
+``unit * factor`` divides by the loss scale and scales down a norm that is too large. It is the same
+for all coordinates of a step. If float32 cannot represent it, or float64 only with few bits,
+``unit`` is a power of two that leaves half of the exponent to ``factor``. ``limit`` clips each
+coordinate.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from ..scalar import ScalarFunction
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Scalar functions have no one type.
 
-# Of each array, the sum of the squares of a factor times its elements.
+# For each array, the sum of the squares of a factor times its elements.
 Squares = Callable[[float], Sequence[float]]
 
-# Factors for squares that overflow though the elements do not, and for those that vanish.
+# Factors for squares that overflow although the elements do not, and for squares that underflow.
 DOWN, UP = 2.0**-700, 2.0**600
-# A smaller sum of squares may have lost some to underflow.
+# A smaller sum of squares may lack some that underflowed.
 SMALL = 2.0**-960
 
 
 def as_given(g):
-    """Leave the gradient as it is."""
+    """Return the gradient unchanged."""
     return g
 
 
 def scaled(g, unit, factor):
-    """Multiply by what the loss scale and the global norm ask for. Zero stays zero."""
+    """Multiply by the factor from the loss scale and the global norm. Zero stays zero."""
     return factor * (unit * g) if g else g
 
 
 def clipped(g, unit, factor, limit):
-    """Scale, then clip to ``-limit <= g <= limit``. A NaN stays a NaN."""
+    """Scale, then clip to ``-limit <= g <= limit``. A NaN stays NaN."""
     g = scaled(g, unit, factor)
     g = -limit if g < -limit else g
     return limit if g > limit else g
 
 
-# Exponents of factors that float32 multiplies by without a loss.
+# Exponents of factors by which float32 multiplies without loss.
 COMFORTABLE = 100
 
 
@@ -57,7 +57,7 @@ def factors_for(norm, size, scale, limit):
     if not isfinite(norm):
         return nan, nan
     if norm * size > limit:
-        # By fractions, as limit / norm itself may vanish.
+        # By fractions, because limit / norm itself may underflow.
         above, below = frexp(limit), frexp(norm)
         factor *= above[0] / below[0]
         power = above[1] - below[1] + 1 - frexp(size)[1]
@@ -68,14 +68,14 @@ def factors_for(norm, size, scale, limit):
 
 
 class Transformation:
-    """The arguments of `Optimizer` under these names, and the scalar function they ask for.
+    """The arguments of `Optimizer` with these names, and the scalar function for them.
 
     Attributes
     ----------
     function : callable
-        What a kernel applies to each entry.
+        The function that a kernel applies to each entry.
     count : int
-        How many coefficients it takes.
+        The number of its coefficients.
     """
 
     def __init__(self, clip_value: object, clip_norm: object, loss_scale: object) -> None:
@@ -91,7 +91,7 @@ class Transformation:
 
     @property
     def loss_scale(self) -> float | None:
-        """What gradients are divided by."""
+        """The divisor of the gradients."""
         return self._loss_scale
 
     @loss_scale.setter
@@ -99,7 +99,7 @@ class Transformation:
         self._loss_scale = self.read_loss_scale(value)
 
     def read_loss_scale(self, value: object) -> float | None:
-        """Return a new loss scale, checked."""
+        """Return a checked loss scale."""
         if (value is None) != (self._loss_scale is None):
             raise ValueError(
                 f"loss_scale is {value!r}, expected "
@@ -115,7 +115,7 @@ class Transformation:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What the function of the norm takes: the loss scale and the largest norm."""
+        """The arguments of the function of the norm: the loss scale and the largest norm."""
         return (
             1.0 if self._loss_scale is None else self._loss_scale,
             math.inf if self._clip_norm is None else self._clip_norm,
@@ -123,15 +123,15 @@ class Transformation:
 
     @property
     def limits(self) -> tuple[float, ...]:
-        """What entries are clipped to, if they are."""
+        """The limit to which entries are clipped, if there is one."""
         return () if self._clip_value is None else (self._clip_value,)
 
     def coefficients(self, squares: Squares) -> tuple[float, ...] | None:
-        """Return what the function takes for some gradients, or None where one is not finite.
+        """Return the function's coefficients for some gradients, or None if one is not finite.
 
-        Only where there is a loss scale or a largest norm are they looked at: then it waits for
-        a device on which they lie. ``squares(factor)`` returns the sums of the squares of
-        ``factor`` times the elements of each.
+        The gradients are read only if there is a loss scale or a largest norm. On a device, this
+        waits. ``squares(factor)`` returns the sums of the squares of ``factor`` times the elements
+        of each.
         """
         factors = 1.0, 1.0
         if self.looks:
@@ -144,7 +144,8 @@ class Transformation:
 def _global_norm(squares: Squares) -> tuple[float, float]:
     """Return the Euclidean norm of all elements as two factors, the second a power of two.
 
-    It is the same for any threads and any order of arrays, and not finite where an element is not.
+    It is the same for any number of threads and any order of arrays. It is not finite if an element
+    is not.
     """
     found = total(squares(1.0))
     if found < SMALL:
@@ -155,7 +156,7 @@ def _global_norm(squares: Squares) -> tuple[float, float]:
 
 
 def total(sums: Sequence[float]) -> float:
-    """Return the sum of sums of squares, in any order."""
+    """Return the sum of sums of squares, exact for any order."""
     try:
         return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
     except OverflowError:
@@ -163,7 +164,7 @@ def total(sums: Sequence[float]) -> float:
 
 
 def _scale(value: object) -> float | None:
-    """Return a loss scale that can be divided by."""
+    """Return a loss scale that is a valid divisor."""
     scale = _positive("loss_scale", value)
     if scale is not None and math.isinf(1.0 / scale):
         raise ValueError(f"loss_scale is {value!r}, expected at least 2**-1022")

@@ -1,4 +1,4 @@
-"""What a method and a proximal map must be to step a group: checked once, in plain Python."""
+"""Check once, in plain Python, whether a method and a proximal map can step a group."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from ..prox.base import Proximal
 def check_method(
     method: Method, prox: Proximal, number: DType
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the coefficients of decay and rule in the first step of a method that fits.
+    """Return the coefficients of decay and rule in the first step of a method.
 
-    Refuse one that does not go with the map, or whose numbers vanish in the arithmetic.
+    Raise an error if the method is incompatible with the map, or if one of its numbers becomes 0 in
+    the arithmetic.
     """
     if method.from_sums and prox.has_penalty:
         raise ValueError(
@@ -41,7 +42,7 @@ def check_method(
 
 
 def _check_rule(method: Method, coefs: tuple[float, ...]) -> None:
-    """Run a rule once as plain Python: what it returns must fit the slots."""
+    """Run a rule once as plain Python, to check that its result fits the slots."""
     try:
         returned = method.rule(0.0, 1.0, *[0.0] * len(method.slots), *coefs)
     except ArithmeticError:
@@ -69,7 +70,7 @@ def parameters_of_map(
 
 
 def replaced(what: str, method: Method, hyperparameters: Mapping[str, Any]) -> Method:
-    """Return a method with other hyperparameters, which keeps the same state."""
+    """Return a method with other hyperparameters and the same state."""
     name = type(method).__name__
     fields = [field.name for field in dataclasses.fields(method) if field.init]
     for key in hyperparameters:
@@ -92,7 +93,7 @@ def replaced(what: str, method: Method, hyperparameters: Mapping[str, Any]) -> M
     return new
 
 
-# What of a method is in the arrays of an optimizer.
+# Attributes of a method that determine the arrays of an optimizer.
 _KEPT = (
     "slots",
     "initial_state",

@@ -1,4 +1,4 @@
-"""A group whose parameters count their own steps, and of which rows may wait for theirs."""
+"""A group whose parameters count their own steps, and whose rows may have deferred steps."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ def _is_whole(gradient: Gradient) -> TypeGuard[np.ndarray]:
 
 
 class CountedGroup:
-    """A group whose parameters may be stepped by rows, and one without the others.
+    """A group whose parameters can be stepped by rows, and independently of each other.
 
     Parameters
     ----------
     group : Group
-        Of the parameters.
+        The group of the parameters.
     names : sequence of str
-        Theirs, as error messages have them.
+        The names of the parameters in error messages.
     lazy : {"exact", "touched"}
-        What rows without a gradient do.
+        How rows without a gradient are treated.
 
     Attributes
     ----------
     behind : list of int
-        How many steps of the optimizer each has not taken.
+        For each parameter, the number of the optimizer's steps that it has not taken.
     """
 
     def __init__(self, group: Group, names: Sequence[str], lazy: str) -> None:
         self.group, self._names, self._exact = group, names, lazy == "exact"
         self.behind = [0] * len(names)
         self._tables: dict[int, Table] = {}
-        # The method's scalars of those that have taken fewer steps, by how many fewer.
+        # The method's scalars of parameters with fewer steps, by the number of missing steps.
         self._scalars: dict[int, tuple[float, ...]] = {}
         # Of the step that is prepared: its number for each parameter, the rule's coefficients of
         # the step before, and what each number asks for.
@@ -60,7 +60,7 @@ class CountedGroup:
         self._prepared: dict[int, Prepared] = {}
 
     def admit(self, k: int, t: int | None, alone: bool = False) -> Table:
-        """Return a parameter as a table, or say why it cannot be stepped by rows."""
+        """Return a parameter as a table, or raise an error if it cannot be stepped by rows."""
         self._refuse_rows(k, alone)
         table = self._tables.get(k)
         if table is None:
@@ -71,7 +71,7 @@ class CountedGroup:
         return table
 
     def _refuse_rows(self, k: int, alone: bool) -> None:
-        """Say why a parameter cannot be stepped by rows, if it cannot."""
+        """Raise an error if a parameter cannot be stepped by rows."""
         group, name = self.group, self._names[k]
         method = group.method
         where = f"{name} is stepped by rows"
@@ -94,7 +94,7 @@ class CountedGroup:
                 )
 
     def prepare(self, gs: Sequence[Gradient], t: int, factor: float) -> None:
-        """Compute what the step after ``t`` needs, before anything is modified."""
+        """Prepare the step after ``t``, before anything is modified."""
         present = [g.values if isinstance(g, RowGradient) else g for g in gs if g is not None]
         self._steps = [t - behind + 1 for behind in self.behind]
         self._before = [self._coefs_of(k, t) for k in range(len(gs))]
@@ -114,7 +114,7 @@ class CountedGroup:
                 table.kernel(g.values.dtype.name)
 
     def bring_up(self, gs: Sequence[Gradient], seed: int) -> None:
-        """Bring up to the step before what the step that is prepared does not catch up with."""
+        """Apply the missed steps that the prepared step does not apply itself."""
         for k, table in self._tables.items():
             g, now = gs[k], self._steps[k]
             if g is not None and (_is_whole(g) or table.waits_long(now)):
@@ -124,7 +124,7 @@ class CountedGroup:
     def calls(
         self, gs: Sequence[Gradient], transform_coefs: tuple[float, ...], seed: int, threads: int
     ) -> list[Call]:
-        """Return what takes the step that was prepared with parameters that have a gradient."""
+        """Return the calls that take the prepared step of parameters with a gradient."""
         made: list[Call] = []
         for first, end in self._runs(gs):
             now, g = self._steps[first], gs[first]
@@ -140,7 +140,7 @@ class CountedGroup:
         return made
 
     def _runs(self, gs: Sequence[Gradient]) -> Iterator[tuple[int, int]]:
-        """Go through those with gradients: those side by side that take the same step together."""
+        """Yield parameters with gradients: adjacent ones with the same step together."""
         kinds: list[object] = [
             None if g is None else (now if _is_whole(g) else (k, now))
             for k, (g, now) in enumerate(zip(gs, self._steps, strict=True))
@@ -151,7 +151,7 @@ class CountedGroup:
                 yield first, others[-1] + 1 if others else first + 1
 
     def standing(self, gs: Sequence[Gradient], by: int) -> list[Call]:
-        """Return what counts: the optimizer takes so many steps, those with a gradient one."""
+        """Return the calls that count: ``by`` steps of the optimizer, one for each gradient."""
         behind = [b + by - (g is not None) for b, g in zip(self.behind, gs, strict=True)]
         made: list[Call] = [partial(setattr, self, "behind", behind)]
         if self._prepared:
@@ -167,13 +167,13 @@ class CountedGroup:
         return made
 
     def _scalars_of(self, behind: int) -> tuple[float, ...]:
-        """Return the method's scalars of parameters that have taken so many steps fewer."""
+        """Return the method's scalars of parameters with this number of missing steps."""
         if self.group.method.measures:  # what is measured is one for all
             return self.group.scalars
         return self._scalars.get(behind, self.group.scalars)
 
     def catch_up(self, k: int, rows: np.ndarray | None, t: int, seed: int, stream: object) -> None:
-        """Bring rows up to the optimizer's step ``t``, all of them where there are none."""
+        """Apply missed steps to rows, up to the optimizer's step ``t``; to all by default."""
         table = self._tables.get(k)
         if table is None or (rows is not None and not rows.size):
             return
@@ -186,21 +186,21 @@ class CountedGroup:
 
     @property
     def lags(self) -> bool:
-        """Whether there may be rows that have not been brought up to the last step."""
+        """Whether rows may have deferred steps."""
         return bool(self._tables)
 
     @property
     def are_apart(self) -> bool:
-        """Whether rows wait, or parameters missed steps: then each takes its own."""
+        """Whether each parameter steps separately: rows have deferred steps, or some missed one."""
         return bool(self._tables) or any(self.behind)
 
     def flush(self, t: int, seed: int, stream: object) -> None:
-        """Bring all rows of all parameters up to the optimizer's step ``t``."""
+        """Apply missed steps to all rows of all parameters, up to the optimizer's step ``t``."""
         for k in self._tables:
             self.catch_up(k, None, t, seed, stream)
 
     def learning_rates(self, t: int) -> list[Array]:
-        """Return the effective rates of the last step of each."""
+        """Return the effective rates of each parameter's last step."""
         if not any(self.behind):
             return learning_rates(self.group, t, self.group.coefs)
         return [
@@ -209,7 +209,7 @@ class CountedGroup:
         ]
 
     def gradient_norms(self, gs: Sequence[Gradient]) -> list[float]:
-        """Return how far each parameter is from stationary along its gradient."""
+        """Return for each parameter the residual of optimality with its gradient."""
         if all(map(_is_whole, gs)):
             return gradient_norms(self.group, gs)
         norms = []
@@ -249,7 +249,7 @@ class CountedGroup:
     # -- changing ---------------------------------------------------------------------------------
 
     def with_method(self, method: Method, first: int, end: int, t: int) -> CountedGroup:
-        """Return some of them with another method, in the same arrays, after step ``t``."""
+        """Return some parameters with another method, in the same arrays, after step ``t``."""
         if end - first < len(self.behind) and self.group.method.measures:
             name = type(method).__name__
             raise ValueError(
@@ -272,14 +272,14 @@ class CountedGroup:
         return new
 
     def all_current(self, t: int) -> None:
-        """Take all rows for brought up to the optimizer's step ``t``."""
+        """Mark all rows as current at the optimizer's step ``t``."""
         for k, table in self._tables.items():
             if self._exact:
                 table.wait(t - self.behind[k])
             table.mark(t - self.behind[k])
 
     def reset(self) -> None:
-        """Stand before the first step."""
+        """Return to the state before the first step."""
         self.behind, self._scalars = [0] * len(self.behind), {}
         self.group.reset()
         for table in self._tables.values():
@@ -288,9 +288,9 @@ class CountedGroup:
     # -- going on ----------------------------------------------------------------------------------
 
     def entries(self, t: int) -> list[Entry]:
-        """Return views of all there is after step ``t``, with the steps up to which rows are.
+        """Return views of the state after step ``t``, with the last step of each row.
 
-        Of rows that wait, it says with which coefficients: what they miss is computed with them.
+        For rows with deferred steps, include the coefficients from which these are computed.
         """
         entries = entries_of(self.group)
         for k, entry in enumerate(entries):
@@ -315,7 +315,7 @@ class CountedGroup:
     def refuse_other_waits(
         self, taken: Sequence[Entry], t: int, scalars: dict[int, tuple[float, ...]], source: str
     ) -> None:
-        """Raise if rows wait for steps that were taken with other hyperparameters."""
+        """Raise an error if steps of rows were deferred under other hyperparameters."""
         for k, entry in enumerate(taken):
             last, theirs = entry["hidden"].get("last"), entry.get("waits_with")
             if last is None or theirs is None:
@@ -334,9 +334,10 @@ class CountedGroup:
                 )
 
     def entries_like(self, taken: Sequence[Entry], wait: bool) -> list[Entry]:
-        """Return them as they have to be for what was taken, which is about to be restored.
+        """Return views for a state that is about to be restored.
 
-        Rows that wait there do so here too once ``wait`` is true; before, an array shows how.
+        If ``wait`` is true, rows with deferred steps there have them here too. Otherwise an array
+        only has the right shape.
         """
         entries = entries_of(self.group)
         for k, (entry, theirs) in enumerate(zip(entries, taken, strict=True)):
@@ -353,9 +354,9 @@ class CountedGroup:
         return entries
 
     def scalars_of(self, taken: Sequence[Entry], source: str) -> dict[int, tuple[float, ...]]:
-        """Return the method's numbers from what was taken, by how many steps were not taken.
+        """Return the method's scalars from a state, by the number of missing steps.
 
-        All of a group that took as many steps have the same.
+        Parameters of a group with equal counts have equal scalars.
         """
         method = self.group.method
         found: dict[int, tuple[float, ...]] = {}
@@ -363,7 +364,7 @@ class CountedGroup:
         for k, entry in enumerate(taken):
             behind, scalars = int(entry.get("behind", 0)), entry["scalars"]
             j = first.setdefault(0 if method.measures else behind, k)
-            if repr(scalars) != repr(taken[j]["scalars"]):  # NaN is NaN
+            if repr(scalars) != repr(taken[j]["scalars"]):  # NaN equals NaN here
                 raise ValueError(
                     f"{source} has {taken[j]['scalars']} for {self._names[j]} and {scalars} for "
                     f"{self._names[k]}, which share one {type(method).__name__} here: expected "
@@ -373,7 +374,7 @@ class CountedGroup:
         return found
 
     def go_on(self, taken: Sequence[Entry], t: int, scalars: dict[int, tuple[float, ...]]) -> None:
-        """Stand where entries that have been restored say; with what `scalars_of` returned."""
+        """Adopt the position of restored entries, with the scalars from `scalars_of`."""
         for k, entry in enumerate(taken):
             self.behind[k] = int(entry.get("behind", 0))
             table = self._tables.get(k)

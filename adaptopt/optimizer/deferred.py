@@ -1,8 +1,8 @@
-"""Steps on a device that depend on its gradients, taken without waiting for them.
+"""Steps on a device that depend on the gradients there, without waiting for the device.
 
-The host starts kernels; a thread of the device finds the norm, decides whether the step is taken,
-counts it, and computes the coefficients that the step reads: see `cuda.verdict`. What the
-host knows of it is read when it is asked for. This is imported for arrays on a device only.
+The host launches kernels. A thread of the device computes the norm, decides whether the step is
+taken, counts it, and computes the coefficients that the step reads: see `cuda.verdict`. The host
+reads the results when they are needed. This module is imported only for arrays on a device.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from ..kernels.reductions import BLOCK
 from .clipping import Transformation, factors_for
 from .group import Group
 
-# Learning rates of a schedule that lie on the device: so many steps apart it is waited for.
+# Learning rates of a schedule on the device: the host waits once per this many steps.
 RATES = 4096
 
 
 class Counted(NamedTuple):
-    """Where an optimizer stands: steps taken and skipped, and which was skipped last."""
+    """The position of an optimizer: steps taken, steps skipped, and the last skipped step."""
 
     t: int = 0
     skipped: int = 0
@@ -54,21 +54,21 @@ class Counted(NamedTuple):
 
 
 class Deferral:
-    """What stands on the device, and the kernels that go on from it.
+    """The position on the device, and the kernels that continue from it.
 
     Parameters
     ----------
     groups : sequence of Group
         All parameters, on one device.
     transformation : Transformation
-        What is done to their gradients.
+        The transformation of their gradients.
 
     Attributes
     ----------
     may_skip : bool
         Whether the device may decide not to take a step.
     pending : int
-        Steps that were started since the host last knew what stands there.
+        Number of steps launched since the host last read the position.
     """
 
     def __init__(self, groups: Sequence[Group], transformation: Transformation) -> None:
@@ -80,10 +80,10 @@ class Deferral:
         sizes = [hi - lo for group in groups for lo, hi in group.places.spans]
         ends = np.cumsum([0, *[-(-n // BLOCK) for n in sizes]], dtype=np.int64)
         self._ends = DEVICE.from_host(ends, near)
-        # For sums of squares of blocks, and views of where those of each gradient are.
+        # Buffer for the sums of squares of blocks, and views of the part of each gradient.
         self._sums = [DEVICE.empty(max(int(ends[-1]), 1), np.float64, near) for _ in range(3)]
         self._places = [[sums[lo:hi] for lo, hi in pairwise(ends.tolist())] for sums in self._sums]
-        # Without a norm there are none to look at.
+        # Without a norm there are no sums.
         self._looked_at = self._ends if self.may_skip else DEVICE.from_host(ends[:1].copy(), near)
         self._factors = DEVICE.from_host(np.array([*TRIED, *[1.0] * (FACTORS - FOUND)]), near)
         counts = np.zeros(COUNTS, np.int64)
@@ -107,7 +107,7 @@ class Deferral:
             DEVICE.prepare(kernel, near)
 
     def step(self, gs: Sequence[Sequence[Any]], seed: int) -> None:
-        """Start a step along the flat gradients of each group."""
+        """Launch a step along the flat gradients of each group."""
         for deferred in self._groups:
             if not deferred.knows_rate(self._counted.t + self.pending + 1):
                 deferred.look_ahead(self.read().t + 1)
@@ -149,7 +149,7 @@ class Deferral:
         stream: Any = None,
         places: slice = slice(None),
     ) -> None:
-        """Sum the squares of gradients, each on its own stream or all on one."""
+        """Sum the squares of gradients, each on its own stream or all on one stream."""
         for g, place in zip(flat, self._places[into][places], strict=True):
             WantedSquares(g.dtype.name)(
                 g.stream if stream is None else stream,
@@ -157,7 +157,7 @@ class Deferral:
             )
 
     def read(self) -> Counted:
-        """Wait for the device, and return where it stands; the groups' numbers are read too."""
+        """Wait for the device and return its position. The groups' scalars are read too."""
         if self.pending:
             DEVICE.wait(self._near)
             numbers = DEVICE.to_host(self._counts).tolist()
@@ -170,7 +170,7 @@ class Deferral:
         return self._counted
 
     def stand(self, t: int, skipped: int) -> None:
-        """Stand after step ``t``, with the groups' numbers as the host has them."""
+        """Set the position after step ``t``, with the groups' scalars on the host."""
         counts = np.zeros(COUNTS, np.int64)
         counts[[T, SKIPPED, ALWAYS]] = t, skipped, 1
         DEVICE.copy(self._counts, counts)
@@ -180,7 +180,7 @@ class Deferral:
 
 
 class _Deferred:
-    """A group, and what of it stands on the device besides its arrays."""
+    """A group, and its numbers on the device besides its arrays."""
 
     def __init__(self, group: Group, transformation: Transformation, first: int, last: int) -> None:
         method, near = group.method, group.flat
@@ -197,19 +197,19 @@ class _Deferred:
         self._start = 0
 
     def knows_rate(self, t: int) -> bool:
-        """Tell whether the device has the learning rate of a step."""
+        """Return whether the device has the learning rate of a step."""
         table = self._table
         if table is None:
             return False
         return self._rates.most is None or t < self._start + table.size
 
     def look_ahead(self, t: int) -> None:
-        """Give the device the learning rates from step ``t`` on, or say what is wrong with it."""
+        """Send the device the learning rates from step ``t`` on, or raise an error."""
         table = self._rates.fill(t, RATES)
         if not table.size:
             self.group.method.lr_at(t)
         self._table, self._start = DEVICE.from_host(table, self.group.flat), t
-        DEVICE.wait(self.group.flat)  # a copy may go on when it returns: see `Optimizer._go_on`
+        DEVICE.wait(self.group.flat)  # a copy may continue after the call: see `Optimizer._go_on`
 
     def launch(self, stream: Any, sums: Any, ends: Any, counts: Any, factors: Any) -> None:
         """Have the device compute the coefficients."""
@@ -221,12 +221,12 @@ class _Deferred:
         )  # fmt: skip
 
     def decided_step(self, dtype: DType) -> DecidedStep:
-        """Return the step along gradients of a dtype that the device takes or not."""
+        """Return the step along gradients of a dtype that the device decides to take."""
         layout = self.group.layout._replace(gradient=dtype.name)
         return DecidedStep(self.group.functions, layout)
 
     def step(self, gradients: Sequence[Array], counts: Array) -> None:
-        """Start a step along flat gradients, which the device takes if ``counts`` say so."""
+        """Launch a step along flat gradients, which the device takes depending on ``counts``."""
         group = self.group
         for part, g in group.stretches(gradients, 0, len(gradients)):
             self.decided_step(g.dtype)(
@@ -237,7 +237,7 @@ class _Deferred:
             group.apply_map(gradients, 0, len(gradients), counts)
 
     def read(self) -> None:
-        """Tell the group what the device has computed for the last step."""
+        """Pass the device's numbers for the last step to the group."""
         transforms, decays, coefs = self._counts
         numbers = DEVICE.to_host(self.numbers).tolist()[transforms + decays :]
         self.group.coefs = tuple(numbers[:coefs])
@@ -245,16 +245,16 @@ class _Deferred:
         self.group.scalars = tuple(scalars[: len(self.group.scalars)])
 
     def write(self) -> None:
-        """Tell the device what the group's scalars are, and forget what rates come next."""
+        """Send the group's scalars to the device, and discard the prepared rates."""
         DEVICE.copy(self._scalars, np.array([*self.group.scalars, 0.0]))
         self._table = None
 
 
 def defer(groups: Sequence[Group], transformation: Transformation) -> Deferral | None:
-    """Return what takes steps without waiting, or None where no step waits.
+    """Return an object that takes steps without waiting, or None if no step has to wait.
 
-    None too where kernels cannot compute the coefficients, or rows share an accumulator: then the
-    host does, and waits.
+    Also None if kernels cannot compute the coefficients, or if rows share an accumulator. The host
+    then computes the coefficients, and waits.
     """
     if not (transformation.looks or any(group.method.measures for group in groups)):
         return None
@@ -269,6 +269,6 @@ def defer(groups: Sequence[Group], transformation: Transformation) -> Deferral |
 
 
 def _as_signed(seed: int) -> int:
-    """Return the lowest 64 bits of a whole number, as a device has them."""
+    """Return the lowest 64 bits of an integer as a signed number, in the device's form."""
     low = seed & (2**64 - 1)
     return low - 2**64 if low >= 2**63 else low

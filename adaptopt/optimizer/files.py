@@ -1,4 +1,4 @@
-"""State in files: that of parameters which lie in files themselves, beside them in a folder."""
+"""State in the files of a folder, for parameters that lie in files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .state import Entry
 
 
 def in_file(array: np.ndarray) -> bool:
-    """Tell whether an array lies in a file."""
+    """Return whether an array lies in a file."""
     return isinstance(array, np.memmap)
 
 
 def is_kept(array: np.ndarray) -> bool:
-    """Tell whether what is written to an array gets to its file: not so in mode "c", or a copy."""
+    """Return whether writes to an array reach its file: not in mode "c", and not for a copy."""
     return isinstance(array, np.memmap) and array.mode in ("r+", "w+")
 
 
@@ -32,28 +32,28 @@ _EXISTS = (
 
 
 class StateFiles:
-    """The files of a folder in which the state of parameters in files lies.
+    """The files of a folder that hold the state of parameters in files.
 
-    As a context, it removes those that it has made if an exception ends it.
+    Used as a context, it removes the files that it has made if an exception occurs.
 
     Parameters
     ----------
     folder : path-like
-        Where they are.
+        The folder.
     resumes : bool
-        Whether they are there already, to go on from; else they are made, full of zeros.
+        Whether to continue from existing files. Otherwise new files full of zeros are made.
     names : collection of str
-        Those of the parameters.
+        The names of the parameters.
     """
 
     def __init__(self, folder: str | PathLike[str], resumes: bool, names: Collection[str]) -> None:
         self.folder, self.resumes, self.names = Path(folder), resumes, names
         self._made: list[Path] = []
-        self._is_sealed = False  # whether `rest` holds for what is in the files
+        self._is_sealed = False  # whether `rest` agrees with the files
 
     @property
     def rest(self) -> Path:
-        """The file of all that does not lie in files of its own."""
+        """The file of everything that does not lie in separate files."""
         return self.folder / "optimizer.npz"
 
     def __enter__(self) -> StateFiles:
@@ -72,15 +72,15 @@ class StateFiles:
         return self.folder / f"{quote(parameter, safe='') or 'params'}.{name}.npy"
 
     def waiting(self, parameter: str, rows: int) -> np.ndarray:
-        """Return the steps up to which the rows of a parameter were brought."""
+        """Return the last step applied to each row of a parameter."""
         return _opened(self._path(parameter, "last"), rows, np.dtype(np.int64))
 
     def allocator(self, parameter: str) -> Callable[..., Array]:
-        """Return what makes, or opens, the arrays of a parameter."""
+        """Return a function that makes or opens the arrays of a parameter."""
 
         def allocate(name: str, n: int, dtype: DType) -> np.ndarray:
             path, dtype = self._path(parameter, name), np.dtype(dtype)
-            # Rows wait, in "last", from the first step on rows on.
+            # "last" exists from the first step on rows on.
             if self.resumes and (name != "last" or path.exists()):
                 return _opened(path, n, dtype)
             if path.exists():
@@ -90,10 +90,10 @@ class StateFiles:
 
         return allocate
 
-    # -- what does not lie in files of its own -----------------------------------------------------
+    # -- the rest, which does not lie in separate files --------------------------------------------
 
     def seal(self, numbers: Mapping[str, object], entries: Mapping[str, Entry]) -> None:
-        """Bring the files to the disk, and write the rest beside them."""
+        """Flush the files to the disk, and write the rest next to them."""
         for name in self.names:
             entry = entries[name]
             for array in (entry["params"], *entry["state"].values(), *entry["hidden"].values()):
@@ -103,18 +103,18 @@ class StateFiles:
         self._is_sealed = True
 
     def mark_sealed(self) -> None:
-        """Note that the rest holds for what is in the files, which have been gone on from."""
+        """Note that the rest agrees with the files, from which the run continues."""
         self._is_sealed = True
 
     def unseal(self) -> None:
-        """Remove the rest, as the files are about to move on."""
+        """Remove the rest, because the files are about to change."""
         if self._is_sealed:
             self.rest.unlink(missing_ok=True)
             self._is_sealed = False
 
 
 def _bring_to_disk(array: object) -> None:
-    """Have a file hold what was written to the array that lies in it."""
+    """Flush the array in a file to the disk."""
     while array is not None and not hasattr(array, "flush"):
         array = getattr(array, "base", None)
     if array is not None:
@@ -122,7 +122,7 @@ def _bring_to_disk(array: object) -> None:
 
 
 def _opened(path: Path, n: int, dtype: DType) -> np.ndarray:
-    """Return an array in a file that is there, which has to be such a one."""
+    """Return an array in an existing file, after checking its dtype and shape."""
     try:
         array = np.lib.format.open_memmap(path, mode="r+")
     except FileNotFoundError:

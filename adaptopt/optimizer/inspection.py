@@ -1,4 +1,4 @@
-"""What can be seen of a group: its state, learning rates, and the distance from stationary."""
+"""Inspect a group: its state, its learning rates, and its residual of optimality."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .state import Entry
 
 
 def entries(group: Group) -> list[Entry]:
-    """Return views of all there is of each parameter."""
+    """Return views of the complete state of each parameter."""
     method, part = group.method, group.whole
     slots = dict(zip(method.slots, part.slots, strict=True))
-    # What a user need not look at: master copies, and stored rates.
+    # Internal arrays: master copies, and stored rates.
     hidden = dict(zip(["rates"], part.stored_rates, strict=False))
     if group.has_master:
         hidden["master"] = part.x
     scalars = dict(zip(method.scalars, group.scalars, strict=True))
 
     def shown(array: Array, lo: int, hi: int, shape: tuple[int, ...]) -> Array:
-        """Return a parameter's part of an array: shaped like it, or of one number a row."""
+        """Return a parameter's part of an array, in its shape or with one number per row."""
         if array.dtype == np.uint16:
             array = array.view("bfloat16")
         if array.size == group.flat.size:
@@ -72,12 +72,12 @@ def _compute_rates(group: Group, out: Array, coefs: tuple[float, ...]) -> None:
 
 
 def gradient_norms(group: Group, gradients: Sequence[Array]) -> list[float]:
-    """Return how far each parameter is from stationary along its gradient."""
+    """Return for each parameter the residual of optimality with its gradient."""
     return [gradient_norm(group, k, g) for k, g in enumerate(gradients)]
 
 
 def gradient_norm(group: Group, k: int, g: Array) -> float:
-    """Return how far one parameter is from stationary along its gradient."""
+    """Return the residual of optimality of one parameter with its gradient."""
     lo, hi = group.places.spans[k]
     if not group.prox.is_separable:
         return _distance(group, lo, hi, g)
@@ -86,7 +86,7 @@ def gradient_norm(group: Group, k: int, g: Array) -> float:
 
 
 def _distance(group: Group, lo: int, hi: int, g: Array) -> float:
-    """Return how far a step of rate 1 would move a coordinate at most."""
+    """Return the largest move of a coordinate in a step of rate 1."""
     x = group.backend.to_host(group.flat[lo:hi]).astype(np.float64)
     g = group.backend.to_host(g).astype(np.float64)
     if not (np.isfinite(g).all() and np.isfinite(x).all()):

@@ -1,4 +1,4 @@
-"""Where the arrays of an optimizer lie: gradients must not share memory with them."""
+"""The memory of an optimizer's arrays, which gradients must not share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..placement import Backend
 
 
 def owner_of(array: object) -> np.ndarray | None:
-    """Return the NumPy array that owns an array's memory; None if something else does."""
+    """Return the NumPy array that owns an array's memory, or None if another object does."""
     while isinstance(array, np.ndarray) and array.base is not None:
         array = array.base
     return array if isinstance(array, np.ndarray) else None
@@ -23,17 +23,17 @@ class Memory:
     Attributes
     ----------
     owners : set of int
-        The ids of the NumPy arrays that own it.
+        The ids of the NumPy arrays that own the memory.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.owners: set[int] = set()
-        # First and last address, what lies there, of which group, and the bytes of an element.
+        # First and last address, name of the array, its group, and bytes per element.
         self._spans: list[tuple[int, int, str, object, int]] = []
 
     def add(self, what: str, arrays: Iterable[Array], group: object) -> None:
-        """Note where arrays of a group lie; messages call them ``what``."""
+        """Record the memory of a group's arrays, which error messages call ``what``."""
         for array in arrays:
             self.owners.add(id(owner_of(array)))
             if array.size:
@@ -42,16 +42,16 @@ class Memory:
                 self._spans.append((start, start + array.nbytes, what, group, width))
 
     def is_apart(self, g: np.ndarray) -> bool:
-        """Tell whether an array is known by its owner to share no memory with the optimizer."""
+        """Return whether an array's owner shows that it shares no memory with the optimizer."""
         base = g.base
         owner = g if base is None else base
         return type(owner) is np.ndarray and owner.base is None and id(owner) not in self.owners
 
     def refuse_overlap(self, name: str, g: Array, group: object, place: int | None) -> None:
-        """Raise if a gradient shares memory with what a step writes, or with others' gradients.
+        """Raise if a gradient shares memory with arrays that a step writes, or other gradients.
 
-        The gradient of a parameter may lie in its own place: it starts at the element ``place`` of
-        the group.
+        The gradient of a parameter may lie in its own buffer, at the element ``place`` of the
+        group.
         """
         first = self._backend.address(g) if g.size else 0
         last = first + g.nbytes

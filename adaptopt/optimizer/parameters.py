@@ -1,4 +1,4 @@
-"""All parameters of an optimizer: names outside, groups inside."""
+"""All parameters of an optimizer: by name for the user, by group internally."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Parameters:
     Attributes
     ----------
     groups : list of CountedGroup
-        Those whose dtype, method and map are equal are together.
+        Groups of parameters with equal dtype, method and map.
     members : list of list of str
         The names in each group.
     names : list of str
-        All names, in the order given; that of an array without one is "".
+        All names, in the given order; "" for a single array.
     like : Array or mapping of str to Array
-        What gradients are compared with: the parameters, on a device as Numba sees them.
+        The arrays with which gradients are compared: the parameters, on a device Numba's views.
     """
 
     def __init__(self, arguments: Arguments, transformation: Transformation) -> None:
@@ -74,25 +74,25 @@ class Parameters:
         self._share_memory()
 
     def _share_memory(self) -> None:
-        """Let each group know where the arrays of all of them lie."""
+        """Share the memory records of all groups with each group."""
         memory = Memory(self.backend)
         for counted in self.groups:
             counted.group.remember(memory)
 
     @property
     def near(self) -> Array:
-        """An array of the parameters, to say where they lie."""
+        """One of the parameters' arrays, to show where they lie."""
         return self.groups[0].group.flat
 
     @property
     def lag(self) -> bool:
-        """Whether there may be rows that have not been brought up to the last step."""
+        """Whether rows may have deferred steps."""
         return any(counted.lags for counted in self.groups)
 
     # -- by name -----------------------------------------------------------------------------------
 
     def by_name(self, of: Callable[[CountedGroup], Sequence[_T]]) -> dict[str, _T]:
-        """Return what there is of each parameter of the groups, by name, in the order given."""
+        """Return a value for each parameter of the groups, by name, in the given order."""
         found: dict[str, _T] = {}
         for names, counted in zip(self.members, self.groups, strict=True):
             found.update(zip(names, of(counted), strict=True))
@@ -103,16 +103,16 @@ class Parameters:
         return self.by_name(lambda counted: [counted.group.method] * len(counted.behind))
 
     def entries(self, t: int) -> dict[str, Entry]:
-        """Return views of all there is of each parameter after step ``t``."""
+        """Return views of the complete state of each parameter after step ``t``."""
         return self.by_name(lambda counted: counted.entries(t))
 
     def entries_like(self, by_group: list[list[Entry]], wait: bool) -> dict[str, Entry]:
-        """Return views as they have to be for entries that are about to be restored."""
+        """Return views for entries that are about to be restored."""
         taken = iter(by_group)
         return self.by_name(lambda counted: counted.entries_like(next(taken), wait))
 
     def find(self, name: str | None) -> tuple[CountedGroup, int, Array]:
-        """Return the group of a parameter, its place there, and the parameter."""
+        """Return the group of a parameter, its index there, and the parameter."""
         if name is None and len(self.names) == 1:
             name = self.names[0]
         elif name not in self.names or not self.is_named:
@@ -139,14 +139,14 @@ class Parameters:
         return members, changed
 
     def replace(self, members: list[list[str]], groups: list[CountedGroup]) -> None:
-        """Have other names and groups, in the same arrays."""
+        """Replace names and groups, with the same arrays."""
         self.members, self.groups = members, groups
         self._share_memory()
 
     # -- gradients ---------------------------------------------------------------------------------
 
     def read(self, grads: object, stream: object = None) -> tuple[list[list[Gradient]], bool]:
-        """Return the gradients of each group, flat or of rows, checked; and if any is of rows."""
+        """Return the checked gradients of each group, flat or of rows; and if any is of rows."""
         stream = self.backend.read_stream(stream)
         if not self.is_named:
             if grads is None:
@@ -187,7 +187,7 @@ class Parameters:
     def _read_one(
         self, what: str, given: object, params: Array, stream: object, group: Group, k: int
     ) -> Gradient:
-        """Return one gradient, checked."""
+        """Return one checked gradient."""
         if is_sparse(given):
             rows = read_row_gradient(what, given, params, self.backend, stream)
             group.refuse_overlap(what, rows.values, None)

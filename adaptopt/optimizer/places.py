@@ -1,4 +1,4 @@
-"""Places for the gradients of a group, side by side: many small ones cost one kernel call."""
+"""A buffer for the gradients of a group, so that many small ones take one kernel call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..kernels.reductions import squares_of_parts
 from ..placement import Backend
 from .memory import Memory
 
-# What is asked of thousands of small gradients in each step, at some 50 ns each.
+# Checks for thousands of small gradients in each step, at about 50 ns each.
 _SHAPE, _DTYPE, _BASE = attrgetter("shape"), attrgetter("dtype"), attrgetter("base")
 _LIES_WELL = attrgetter("flags.c_contiguous", "flags.aligned")
 
@@ -34,18 +34,18 @@ class Places:
     flat : Array
         The parameters.
     shapes : sequence of tuple of int
-        Theirs, in the order in which they lie in ``flat``.
+        Shapes of the parameters, in their order in ``flat``.
     backend : Backend
-        What works where they lie.
+        The backend of the arrays.
 
     Attributes
     ----------
     spans : list of (int, int)
-        Where each parameter starts and ends.
+        Start and end of each parameter.
     shapes : list of tuple of int
-        That of each.
+        Shape of each parameter.
     flat, shaped : list of Array
-        The place of each gradient, empty before the buffer is made.
+        The part of the buffer for each gradient; empty before the buffer is made.
     """
 
     def __init__(self, flat: Array, shapes: Sequence[tuple[int, ...]], backend: Backend) -> None:
@@ -61,7 +61,7 @@ class Places:
         self.shaped: list[Array] = []
 
     def some(self, flat: Array, first: int, end: int) -> Places:
-        """Return the places of some of the parameters, in the same buffer."""
+        """Return the parts of the buffer for some of the parameters."""
         new = Places(flat, self.shapes[first:end], self._backend)
         if self._buffer is not None:
             lo, hi = (self.spans[first][0], self.spans[end - 1][1]) if end > first else (0, 0)
@@ -70,20 +70,20 @@ class Places:
         return new
 
     def views(self, array: Array) -> list[Array]:
-        """Return views of a flat array of the group, one for each parameter, in its shape."""
+        """Return views of a flat array of the group: one per parameter, in its shape."""
         return [
             array[lo:hi].reshape(shape)
             for (lo, hi), shape in zip(self.spans, self.shapes, strict=True)
         ]
 
     def remember(self, memory: Memory, group: object) -> None:
-        """Note where the buffer lies, now or when it is made."""
+        """Record the memory of the buffer, now or when it is made."""
         self._memory, self._group = memory, group
         if self._buffer is not None:
             memory.add("opt.grads", (self._buffer,), group)
 
     def make(self) -> list[Array]:
-        """Return the places in the shapes of the parameters, made if they are not there yet."""
+        """Return the parts in the shapes of the parameters. The first call makes the buffer."""
         if self._buffer is None:
             buffer = self._backend.empty(int(self._starts[-1]), self._dtype, self._parameters)
             self._backend.fill(storage(buffer), 0)
@@ -91,14 +91,14 @@ class Places:
             self._memory.add("opt.grads", (buffer,), self._group)
             self.shaped = self.views(buffer)
             self.flat = [buffer[lo:hi] for lo, hi in self.spans]
-            self._buffer = buffer  # last: an interrupt before leaves it to be made
+            self._buffer = buffer  # last, so that after an interrupt the next call makes it
         return self.shaped
 
     def read(self, given: Sequence[object]) -> list[Array] | None:
         """Return the gradients of all parameters, flat, if a short check finds nothing wrong.
 
-        None asks for a check of each. This one costs a tenth of that, which counts for thousands
-        of small parameters.
+        None means that each needs a full check. The short check takes a tenth of its time, which
+        matters for thousands of small parameters.
         """
         if self.shaped and all(map(is_, given, self.shaped)):
             return self.flat
@@ -118,8 +118,7 @@ class Places:
     def stretches(self, gradients: Sequence[Array], first: int, end: int) -> list[Stretch]:
         """Cut the parameters ``first <= k < end`` into few stretches, each with one gradient.
 
-        Gradients in their places go together if they are used on one stream; others stay where they
-        are.
+        Gradients in the buffer form one stretch if they use one stream. Others stay separate.
         """
         if end - first == 1:
             return [Stretch(*self.spans[first], gradients[first])]
@@ -140,15 +139,15 @@ class Places:
         return found + self._stretch(gradients, first, end)
 
     def _elsewhere(self, gradients: Sequence[Array], first: int, end: int) -> list[int]:
-        """Return the parameters whose gradient is not their place in the buffer."""
+        """Return the parameters whose gradient does not lie in the buffer."""
         given, places = gradients[first:end], self.flat[first:end]
-        if all(map(is_, given, places)):  # a tenth of the time of what follows
+        if all(map(is_, given, places)):  # takes a tenth of the time of the code below
             return []
         pairs = zip(given, places, strict=True)
         return [k for k, (g, place) in enumerate(pairs, first) if g is not place]
 
     def _stretch(self, gradients: Sequence[Array], first: int, end: int) -> list[Stretch]:
-        """Return the stretch of some parameters and their places."""
+        """Return the stretch of some parameters and their part of the buffer."""
         if first >= end:
             return []
         lo, hi = self.spans[first][0], self.spans[end - 1][1]
@@ -160,7 +159,7 @@ class Places:
     def together(
         self, gradients: Sequence[Array], first: int = 0, end: int | None = None
     ) -> Sequence[Array]:
-        """Copy small gradients to their places; return all, each where it now is."""
+        """Copy small gradients to the buffer, and return all gradients at their new positions."""
         end = len(gradients) if end is None else end
         if end - first < 2:
             return gradients
@@ -174,13 +173,13 @@ class Places:
         return gathered
 
     def _collect(self, gradients: Sequence[Array], first: int, end: int) -> None:
-        """Copy the gradients of some parameters to their places."""
+        """Copy the gradients of some parameters to the buffer."""
         if first < end and not all(map(is_, gradients[first:end], self.flat[first:end])):
             lo, hi = self.spans[first][0], self.spans[end - 1][1]
             np.concatenate(gradients[first:end], out=self._buffer[lo:hi])
 
     def _apart(self, gradients: Sequence[Array], first: int, end: int) -> Sequence[int]:
-        """Return the parameters whose gradient is not worth a copy, or is of another format."""
+        """Return the parameters whose gradient is too large to copy, or has another format."""
         given = gradients[first:end]
         if set(map(_DTYPE, given)) == {self._dtype}:
             if end - first == len(self.spans):
@@ -192,8 +191,8 @@ class Places:
     def squares(self, gradients: Sequence[Array], factor: float) -> list[float]:
         """Return the sum of the squares of ``factor`` times the elements of each gradient.
 
-        Those in their places, where `together` puts them, are summed in one call: it counts for
-        thousands.
+        Gradients in the buffer, to which `together` copies small ones, are summed in one call. This
+        matters for thousands of them.
         """
         places, small, sum_of_squares = self.flat, self._small, self._backend.sum_of_squares
         if not (

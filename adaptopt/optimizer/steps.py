@@ -1,4 +1,4 @@
-"""Steps of all parameters of an optimizer: each is taken as a whole, or not at all."""
+"""Steps of all parameters of an optimizer: each is taken completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(slots=True)
 class Counts:
-    """What every step counts, and what undoes a step that is under way."""
+    """The counts of an optimizer, and the calls that undo a step in progress."""
 
     t: int = 0
     skipped: int = 0
@@ -35,23 +35,23 @@ _call: Any = partial.__call__
 
 
 def _run_all(calls: list[Call]) -> None:
-    """Call each, in one call of compiled code."""
+    """Call each function, in one call of compiled code."""
     deque(map(_call, calls), maxlen=0)
 
 
 class Steps:
-    """What takes and counts steps.
+    """Take and count steps.
 
     Parameters
     ----------
     parameters : Parameters
-        What moves.
+        The parameters to update.
     transformation : Transformation
-        What is done to gradients first.
+        The transformation of gradients before a step.
     seed : int
-        On which stochastic rounding depends.
+        The seed of stochastic rounding.
     nan_policy : object
-        What becomes of steps along gradients that are not finite, as `Optimizer` documents it.
+        The policy for gradients that are not finite, as `Optimizer` documents it.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Steps:
         self._parameters, self._backend = parameters, parameters.backend
         self.transformation, self.seed = transformation, seed
         self.counts = Counts()
-        # What does not wait for a device, if steps depend on the gradients there.
+        # Takes steps without waiting, if they depend on gradients on a device.
         self._deferral: Deferral | None = None
         self._nan_policy = self._read_nan_policy(nan_policy)
         for counted in parameters.groups:
@@ -74,7 +74,7 @@ class Steps:
             self.go_to_device()
 
     def _read_nan_policy(self, policy: object) -> str | None:
-        """Return what gradients are checked for; None if nothing, or if that is done anyway."""
+        """Return the policy for which gradients are checked; None if no check is needed."""
         looks = self.transformation.looks
         if policy not in (None, "propagate", "skip", "raise"):
             raise ValueError(f"nan_policy is {policy!r}, expected None, propagate, skip or raise")
@@ -93,11 +93,11 @@ class Steps:
         return str(policy)
 
     def know_groups(self) -> None:
-        """Note what steps ask of all groups."""
+        """Record the properties of all groups that steps need."""
         groups = [counted.group for counted in self._parameters.groups]
         self._largest = max(group.flat.size for group in groups)
         self._tied = [group for group in groups if group.is_tied]
-        # A map that ties coordinates together is Python: it comes first, as it may be interrupted.
+        # Maps that tie coordinates together run in Python: first, as they can be interrupted.
         self._order = sorted(range(len(groups)), key=lambda k: not groups[k].is_tied)
         self._draws = any(group.draws for group in groups)
         self._gathers = self.transformation.looks or any(g.method.measures for g in groups)
@@ -107,8 +107,8 @@ class Steps:
     def take(self, gs: list[list[Gradient]], apart: bool, alone: bool = False) -> None:
         """Take a step along the gradients of each group.
 
-        If it is ``apart``, each parameter has a gradient of its own kind, or none; if ``alone``,
-        only one of them has.
+        If ``apart``, each parameter has its own kind of gradient, or none. If ``alone``, only one
+        has a gradient.
         """
         if apart or any(counted.are_apart for counted in self._parameters.groups):
             self._take_apart(gs, alone)
@@ -116,10 +116,10 @@ class Steps:
             self._take_together(gs)
 
     def _take_together(self, gs: list[list[Any]]) -> None:
-        """Take a step in which all parameters have whole gradients."""
+        """Take a step in which all parameters have dense gradients."""
         if self._deferral is not None:
             self._deferral.step(gs, self.seed)
-            # At most: which steps were skipped is read when it is asked for.
+            # An upper bound: skipped steps are read when they are needed.
             self.counts.t += 1
             return
         t = self.counts.t + 1
@@ -157,7 +157,7 @@ class Steps:
             self._run(calls, t)
 
     def _take_apart(self, gs: list[list[Gradient]], alone: bool) -> None:
-        """Take a step in which each parameter has a gradient of its own kind, or none."""
+        """Take a step in which each parameter has its own kind of gradient, or none."""
         if self._deferral is not None:  # by rows, parameters count their own steps: on the host
             self.settle()
             self._deferral = None
@@ -169,7 +169,7 @@ class Steps:
             for k, g in enumerate(each):
                 if isinstance(g, RowGradient):
                     table = counted.admit(k, t, alone)
-                    repeats = g.order.size > g.rows.size  # and a sum may overflow
+                    repeats = g.order.size > g.rows.size  # then a sum may overflow
                     sums = self._gathers or (self._nan_policy and repeats)
                     summed = table.sums(g) if sums else g
                     each[k] = summed if self._gathers else g
@@ -202,11 +202,11 @@ class Steps:
             self._run(calls, t + by)
 
     def _coefficients(self, squares: Callable[[float], list[float]]) -> tuple[float, ...] | None:
-        """Return the coefficients of the transformation; None if a gradient is not finite."""
+        """Return the coefficients of the transformation, or None if a gradient is not finite."""
         return self.transformation.coefficients(squares) if self.transformation.count else ()
 
     def _are_finite(self, gradients: Sequence[Array]) -> bool:
-        """Tell whether all gradients are finite; raise if they are not and the policy says so."""
+        """Return whether all gradients are finite, or raise an error if the policy is 'raise'."""
         if all(map(self._backend.is_finite, gradients)):
             return True
         if self._nan_policy == "raise":
@@ -217,11 +217,11 @@ class Steps:
         return False
 
     def _run(self, calls: list[Call], t: int) -> None:
-        """Take step ``t``: all of it or, if it is interrupted, nothing.
+        """Take step ``t`` completely or, if it is interrupted, not at all.
 
-        Python looks for a Ctrl-C between its own instructions. On the host the calls are of
-        compiled code, and one call makes them all. A map that ties coordinates together is Python:
-        it comes first, and what it has changed is put back if it does not end.
+        Python checks for Ctrl-C between its own instructions. On the host the calls run compiled
+        code, and one call makes them all. A map that ties coordinates together runs in Python. It
+        comes first, and if it is interrupted, its changes are undone.
         """
         counts = self.counts
         if counts.undoing:
@@ -243,14 +243,14 @@ class Steps:
             raise
 
     def put_back(self) -> None:
-        """Undo what there is of a step that was interrupted twice."""
+        """Undo a step that was interrupted, and whose undoing was interrupted too."""
         if self.counts.undoing:
             _run_all([*self.counts.undoing, partial(setattr, self.counts, "undoing", [])])
 
     # -- on a device -------------------------------------------------------------------------------
 
     def go_to_device(self) -> None:
-        """Compile what the steps run there."""
+        """Compile the kernels of the steps for the device."""
         from .deferred import defer  # imports numba.cuda
 
         groups = [counted.group for counted in self._parameters.groups]
@@ -258,17 +258,17 @@ class Steps:
         if self._deferral is None:
             for group in groups:
                 group.compile()
-        # A copy from the host may still go on when it has returned, and the streams of other
-        # libraries are not in order with it.
+        # A copy from the host may continue after its call, and the streams of other libraries are
+        # not ordered with it.
         self._backend.wait(self._parameters.near)
 
     def settle_count(self) -> None:
-        """Learn how many steps a device has taken, if it may skip some."""
+        """Read how many steps a device has taken, if it may skip some."""
         if self._deferral is not None and self._deferral.may_skip:
             self.settle()
 
     def settle(self) -> None:
-        """Learn what a device has decided and computed, for which it is waited."""
+        """Read the decisions and results of a device, after waiting for it."""
         if self._deferral is None:
             return
         counts, before = self.counts, self.counts.skipped
@@ -278,12 +278,12 @@ class Steps:
             self._warn_of(last, counts.skipped - before, stacklevel=5)
 
     def tell_device(self) -> None:
-        """Have a device know the position that the host has set."""
+        """Send the position of the host to the device."""
         if self._deferral is not None:
             self._deferral.stand(self.counts.t, self.counts.skipped)
 
     def follow_groups(self) -> None:
-        """Step other groups from here on, in the same arrays."""
+        """Use other groups from now on, with the same arrays."""
         self.know_groups()
         if self._backend.is_asynchronous:
             apart = self._deferral is None
@@ -292,7 +292,7 @@ class Steps:
                 self._deferral = None
             self.tell_device()
 
-    # -- steps that are left out -------------------------------------------------------------------
+    # -- skipped steps -----------------------------------------------------------------------------
 
     def _skip(self) -> None:
         self.counts.skipped += 1
