@@ -209,7 +209,7 @@ class Backend(Protocol):
         """Return ``kernel(out, slots, coefs)``, which writes every coordinate's effective rate."""
 
     def norm_kernel(self, residual: ScalarFunction, layout: Layout) -> Any:
-        """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary."""
+        """Return ``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the distance from stationary."""
 
     def row_step(
         self,

@@ -207,14 +207,14 @@ class DeviceMean:
         self._gradient = empty(flat.size, np.float64, flat)
         fill(self._gradient, 0.0)
         self._blank = np.zeros(looks.FIGURES, np.int64)
-        self._blank[looks.STRANGE] = looks.NEVER
+        self._blank[looks.NONFINITE] = looks.NEVER
         self._figures = moved(self._blank, flat)
         self._rows = self._taken = 0
 
     def is_finite(self, value: Value, g: Array) -> bool:
         """Tell whether a loss and its gradient are finite; this waits for the device."""
         looks.watch(value.form, value.number, g, 0, self._figures)
-        if on_host(self._figures)[looks.STRANGE] == looks.NEVER:
+        if on_host(self._figures)[looks.NONFINITE] == looks.NEVER:
             return True
         write(self._figures[: looks.LOSSES], self._blank[: looks.LOSSES])
         return False

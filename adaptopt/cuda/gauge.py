@@ -45,7 +45,7 @@ class DeviceGauge:
         self._point = flat if penalised else None
         self._norm = NormKernel(penalty.residual, penalty.layout)
         blank = np.zeros(looks.FIGURES, np.int64)
-        blank[looks.STRANGE] = looks.NEVER
+        blank[looks.NONFINITE] = looks.NEVER
         blank[[looks.VALUE, looks.PREVIOUS]] = np.float64(np.nan).view(np.int64)
         self._blank, self._kept = (moved(blank, flat) for _ in range(2))
         self._move = looks.move_kernel(plan.layout.x)
@@ -93,7 +93,7 @@ class DeviceGauge:
             self._write(value, looks.VALUE, self._point)
         figures = self._read()
         with device_of(flat):
-            write(kept[: looks.STRANGE], self._blank[: looks.STRANGE])
+            write(kept[: looks.NONFINITE], self._blank[: looks.NONFINITE])
         distance, slope, farthest = self._norm.floats(figures[: looks.MOVED + 1])
         found, previous_f = figures[[looks.VALUE, looks.PREVIOUS]].view(np.float64).tolist()
         return Measurement(
@@ -168,7 +168,7 @@ class DeviceGauge:
         """Read all that is kept, once the device has computed it."""
         with device_of(self._flat):
             figures = read_back(self._kept)
-        step = int(figures[looks.STRANGE])
+        step = int(figures[looks.NONFINITE])
         if self.nonfinite is None and step != looks.NEVER:
             self.nonfinite = step
         return figures

@@ -25,10 +25,10 @@ uintp = types.uintp
 # Where in an array of int64 a figure lies. Floats lie there in their bits: the largest distance
 # from stationary, gradient entry and move of a coordinate in those of the arithmetic (a move has a
 # place behind it that is written too), values and sums of losses in those of float64. What stands
-# before STRANGE begins anew after each look.
-DISTANCE, SLOPE, MOVED, VALUE, PREVIOUS, STRANGE, LOSSES = 0, 1, 2, 4, 5, 6, 7
+# before NONFINITE begins anew after each look.
+DISTANCE, SLOPE, MOVED, VALUE, PREVIOUS, NONFINITE, LOSSES = 0, 1, 2, 4, 5, 6, 7
 FIGURES = 9
-# The first step that was strange, while there is none.
+# The number of the first nonfinite step, if there was none.
 NEVER = 2**62
 
 
@@ -64,7 +64,7 @@ def make_watch(read_value, read_g):
         if cuda.grid(1) == 0:
             found = found or not math.isfinite(read_value(value))
         if found:
-            cuda.atomic.min(figures, STRANGE, t)
+            cuda.atomic.min(figures, NONFINITE, t)
 
     return device_watch
 
@@ -113,7 +113,7 @@ def make_device_costs(cost, read_x):
     The blocks and lanes are those of the sums of squares: the same bits on every device.
     """
 
-    def device_costs(x, walls, coefs, sums):
+    def device_costs(x, prox_arrays, coefs, sums):
         lanes = cuda.shared.array(LANES, types.float64)
         lane = uintp(cuda.threadIdx.x)
         start = uintp(uintp(cuda.blockIdx.x) * uintp(BLOCK))
@@ -121,7 +121,7 @@ def make_device_costs(cost, read_x):
         stop = stop if stop < size else size
         mine = np.float64(0.0)
         for i in range(uintp(start + lane), stop, uintp(LANES)):
-            mine += cost(np.float64(read_x(x[i])), *gather(walls, i), *coefs)
+            mine += cost(np.float64(read_x(x[i])), *gather(prox_arrays, i), *coefs)
         lanes[lane] = mine
         cuda.syncthreads()
         if lane == uintp(0):
@@ -135,14 +135,14 @@ def make_device_costs(cost, read_x):
 
 @memoised
 def costs_kernel(cost: ScalarFunction, layout: Layout) -> DeviceKernel:
-    """Return ``kernel(x, walls, coefs, sums)``, for `costs_size` of ``x``."""
+    """Return ``kernel(x, prox_arrays, coefs, sums)``, for `costs_size` of ``x``."""
     kinds = (
         array_type(layout.x),
-        tuple_of(layout.number[::1], layout.walls),
+        tuple_of(layout.number[::1], layout.prox_arrays),
         tuple_of(types.float64, layout.coefs[3]),
         types.float64[::1],
     )
-    cost = taking(cost, 1 + layout.walls + layout.coefs[3])
+    cost = taking(cost, 1 + layout.prox_arrays + layout.coefs[3])
     return DeviceKernel(make_device_costs, (cost, READ[layout.x]), kinds)
 
 
@@ -158,29 +158,29 @@ def distance(x, g, before):
 
 @memoised
 def move_kernel(form: str) -> NormKernel:
-    """Return the kernel of the norm whose walls are an earlier point: the largest move."""
-    return NormKernel(distance, Layout(x=form, gradient=form, walls=1))
+    """Return a kernel of the norm that finds the largest move from an earlier point."""
+    return NormKernel(distance, Layout(x=form, gradient=form, prox_arrays=1))
 
 
 def make_project(prox):
     """Apply a proximal map at a rate of zero: where there are bounds, it projects."""
 
-    def device_project(x, zero, walls, coefs):
+    def device_project(x, zero, prox_arrays, coefs):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
-            x[i] = prox(x[i], zero, *gather(walls, i), *coefs)
+            x[i] = prox(x[i], zero, *gather(prox_arrays, i), *coefs)
 
     return device_project
 
 
 @memoised
-def project_kernel(prox: ScalarFunction, form: str, walls: int, coefs: int) -> DeviceKernel:
-    """Return ``kernel(x, zero, walls, coefs)`` for float32 or float64."""
+def project_kernel(prox: ScalarFunction, form: str, prox_arrays: int, coefs: int) -> DeviceKernel:
+    """Return ``kernel(x, zero, prox_arrays, coefs)`` for float32 or float64."""
     array = array_type(form)
-    kinds = (array, array.dtype, tuple_of(array, walls), tuple_of(array.dtype, coefs))
-    return DeviceKernel(make_project, (taking(prox, 2 + walls + coefs),), kinds)
+    kinds = (array, array.dtype, tuple_of(array, prox_arrays), tuple_of(array.dtype, coefs))
+    return DeviceKernel(make_project, (taking(prox, 2 + prox_arrays + coefs),), kinds)
 
 
-def project(prox: ScalarFunction, x: Array, walls: Array, coefs: tuple[float, ...]) -> None:
+def project(prox: ScalarFunction, x: Array, prox_arrays: Array, coefs: tuple[float, ...]) -> None:
     """Bring a flat point into the set that a proximal map's bounds stand for, in place."""
-    kernel = project_kernel(prox, x.dtype.name, len(walls), len(coefs))
-    kernel.over(x.stream, x, 0.0, walls, coefs)
+    kernel = project_kernel(prox, x.dtype.name, len(prox_arrays), len(coefs))
+    kernel.over(x.stream, x, 0.0, prox_arrays, coefs)

@@ -33,10 +33,10 @@ LEAST, MOST = 1e-250, 1e250
 def make_look(read):
     """Note that an entry is not finite, under the number of the step."""
 
-    def look(x, strange, stamp):
+    def look(x, nonfinite, stamp):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             if not abs(np.float64(read(x[i]))) < np.inf:
-                strange[0] = stamp  # all that write it write the same
+                nonfinite[0] = stamp  # all that write it write the same
 
     return look
 
@@ -51,9 +51,9 @@ def make_map(alone, terms, advance, result, place, read, narrow, write, copied):
 
     rate_of = inlinable(rate_of, True)
 
-    def tied(x, rates, copies, members, starts, counts, strange, stamp, start, number, most):
+    def tied(x, rates, copies, members, starts, counts, nonfinite, stamp, start, number, most):
         sums = cuda.shared.array((2, WIDTH), types.float64)
-        if counts[0] == 0 or strange[0] == stamp:
+        if counts[0] == 0 or nonfinite[0] == stamp:
             return
         thread = cuda.threadIdx.x
         lo, hi = starts[cuda.blockIdx.x], starts[cuda.blockIdx.x + 1]
@@ -125,7 +125,7 @@ def make_copied(write):
 
 @memoised
 def look_kernel(form: str) -> DeviceKernel:
-    """Return ``kernel(x, strange, stamp)`` for a format."""
+    """Return ``kernel(x, nonfinite, stamp)`` for a format."""
     kinds = (array_type(form), types.int64[::1], types.int64)
     return DeviceKernel(make_look, (READ[form],), kinds)
 
@@ -188,7 +188,7 @@ class TyingMap:
             given = np.zeros(1, np.int64) if members is None else members
             self._members, self._starts = cuda.to_device(given), cuda.to_device(starts)
             self._always = cuda.to_device(np.ones(1, np.int64))
-            self._strange = cuda.to_device(np.zeros(1, np.int64))
+            self._nonfinite = cuda.to_device(np.zeros(1, np.int64))
             for kernel in (self._kernel, self._look):
                 kernel.compiled  # noqa: B018  (compiles)
 
@@ -200,9 +200,9 @@ class TyingMap:
             return
         self._stamp += 1
         with device_of(x):
-            self._look.over(stream, x, self._strange, self._stamp)
+            self._look.over(stream, x, self._nonfinite, self._stamp)
             self._kernel.launch(
                 *((self._blocks, WIDTH), stream, x, rates, copies, self._members, self._starts),
-                *(self._always if counts is None else counts, self._strange, self._stamp),
+                *(self._always if counts is None else counts, self._nonfinite, self._stamp),
                 *self._scalars,
             )

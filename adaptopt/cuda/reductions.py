@@ -144,7 +144,7 @@ class SumOfSquares(DeviceKernel):
 def make_device_norm(residual, read_x, read_g):
     """Find the largest absolute residual, and gradient or x, by their bits as whole numbers."""
 
-    def device_norm(x, g, walls, coefs, zero, largest):
+    def device_norm(x, g, prox_arrays, coefs, zero, largest):
         distances = cuda.shared.array(THREADS, types.int64)
         slopes = cuda.shared.array(THREADS, types.int64)
         thread = cuda.threadIdx.x
@@ -154,7 +154,7 @@ def make_device_norm(residual, read_x, read_g):
             # PTX does not say that abs clears the sign of a NaN, which has to be above all numbers.
             slope_i, size_i = to_bits(abs(g_i)) & WITHOUT_SIGN, to_bits(abs(x_i)) & WITHOUT_SIGN
             slope_i = size_i if size_i > slope_i else slope_i
-            residual_i = residual(x_i, g_i, *gather(walls, i), *coefs)
+            residual_i = residual(x_i, g_i, *gather(prox_arrays, i), *coefs)
             distance_i = to_bits(abs(residual_i)) & WITHOUT_SIGN
             slope = slope_i if slope_i > slope else slope
             distance = distance_i if distance_i > distance else distance
@@ -175,7 +175,7 @@ def make_device_norm(residual, read_x, read_g):
 
 @memoised
 class NormKernel(DeviceKernel):
-    """``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
+    """``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the largest distance from stationary.
 
     It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
     """
@@ -185,25 +185,31 @@ class NormKernel(DeviceKernel):
         kinds = (
             array_type(layout.x),
             array_type(layout.gradient),
-            tuple_of(number[::1], layout.walls),
+            tuple_of(number[::1], layout.prox_arrays),
             tuple_of(number, layout.coefs[3]),
             number,
             types.int64[::1],
         )
-        residual = taking(residual, 2 + layout.walls + layout.coefs[3])
+        residual = taking(residual, 2 + layout.prox_arrays + layout.coefs[3])
         parts = (residual, READ[layout.x], READ[layout.gradient])
         super().__init__(make_device_norm, parts, kinds)
         self._wide = number == types.float64
 
     def __call__(
-        self, x: Array, g: Array, walls: Array, coefs: tuple[float, ...], zero: float, nan: float
+        self,
+        x: Array,
+        g: Array,
+        prox_arrays: Array,
+        coefs: tuple[float, ...],
+        zero: float,
+        nan: float,
     ) -> float:
         """Return it; it waits for the stream of ``g``."""
         if not x.size:
             return 0.0
         with device_of(g):
             largest = cuda.to_device(np.zeros(2, np.int64), stream=g.stream)
-            self.start(x, g, walls, coefs, zero, largest)
+            self.start(x, g, prox_arrays, coefs, zero, largest)
             distance, slope = self.floats(read_back(largest))
         return distance if math.isfinite(slope) else nan
 
@@ -211,13 +217,13 @@ class NormKernel(DeviceKernel):
         self,
         x: Array,
         g: Array,
-        walls: Array,
+        prox_arrays: Array,
         coefs: tuple[float, ...],
         zero: float,
         largest: Array,
     ) -> None:
         """Raise two whole numbers on the device to the bits of the distance and the slope."""
-        self.over(g.stream, x, g, walls, coefs, zero, largest)
+        self.over(g.stream, x, g, prox_arrays, coefs, zero, largest)
 
     def floats(self, bits: np.ndarray) -> list[float]:
         """Return the numbers that such bits stand for."""

@@ -35,14 +35,15 @@ uintp = types.uintp
 
 def make_device_step(*parts):
     """Step over all coordinates; the last parts say where to cut the tuples."""
-    *step_parts, walls, rates, copies, decay, rule, prox = parts
+    *step_parts, prox_arrays, rates, copies, decay, rule, prox = parts
     element = inlinable(make_element(*step_parts), True)
 
     def device_step(x, g, arrays, numbers, noise):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             element(
                 i, np.uint32(i), x, g,
-                arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+                arrays[:prox_arrays], arrays[prox_arrays:rates], arrays[rates:copies],
+                arrays[copies:], noise,
                 numbers[:decay], numbers[decay:rule], numbers[rule:prox], numbers[prox:],
             )  # fmt: skip
 
@@ -64,7 +65,7 @@ class DenseStep(DeviceKernel):
 
 def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
     """Step over all coordinates, where a verdict has it, with the coefficients that lie there."""
-    *step_parts, walls, rates, copies, transforms, coefs_at, _ = parts
+    *step_parts, prox_arrays, rates, copies, transforms, coefs_at, _ = parts
     element = inlinable(make_element(*step_parts), True)
 
     def decided_step(x, g, arrays, start, counts, numbers, prox_coefs):
@@ -77,7 +78,8 @@ def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             element(
                 i, np.uint32(i), x, g,
-                arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+                arrays[:prox_arrays], arrays[prox_arrays:rates], arrays[rates:copies],
+                arrays[copies:], noise,
                 transform_coefs, decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
 
@@ -233,7 +235,7 @@ def taking_step(
     functions: tuple[ScalarFunction, ...], layout: Layout
 ) -> tuple[ScalarFunction, ...]:
     """Return transformation, decay, rule and prox without ``*args``."""
-    given = (1, 2, 2 + len(layout.slots), 2 + layout.walls)
+    given = (1, 2, 2 + len(layout.slots), 2 + layout.prox_arrays)
     return tuple(
         taking(function, numbers + coefs)
         for function, numbers, coefs in zip(functions, given, layout.coefs, strict=True)

@@ -47,8 +47,8 @@ def make_device_rows(
     gap, sum_at = inlinable(make_gap(fades), True), inlinable(make_sum_at(read_g), True)
 
     def device_rows(
-        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
-        rows, order, starts, width, last, logs, base, now, before, like, count,
+        x, g, slots, prox_arrays, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs, rows, order, starts, width, last, logs, base, now, before, like, count,
     ):  # fmt: skip
         together = uintp(cuda.blockDim.y)
         for at in range(
@@ -70,10 +70,12 @@ def make_device_rows(
                 for j in range(uintp(cuda.threadIdx.x), width, uintp(cuda.blockDim.x)):
                     i = uintp(uintp(row * width) + j)
                     if lazy and gone > 0:
-                        missed(i, times, kept, x, slots, walls, copies, noise, prox_coefs, before)
+                        missed(
+                            i, times, kept, x, slots, prox_arrays, copies, noise, prox_coefs, before
+                        )
                     coordinate(
                         i, read_x(x[i]), sum_at(g, order, first, stop, width, j, like),
-                        gather(slots, i), x, slots, walls, rates, copies,
+                        gather(slots, i), x, slots, prox_arrays, rates, copies,
                         draw(np.uint32(i), *noise), transform_coefs, decay_coefs, coefs,
                         prox_coefs,
                     )  # fmt: skip
@@ -104,8 +106,8 @@ def make_device_shared_rows(
     gradient = inlinable(gradient_at, True)
 
     def device_shared_rows(
-        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
-        rows, order, starts, width, last, logs, base, now, before, like, count,
+        x, g, slots, prox_arrays, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs, rows, order, starts, width, last, logs, base, now, before, like, count,
     ):  # fmt: skip
         lanes = cuda.shared.array(PARTS, number)
         row_rates = cuda.shared.array(ROWS, number)
@@ -138,7 +140,7 @@ def make_device_shared_rows(
                     rate_i = idle_rate(row, times, kept, slots, before)
                     for j in range(thread, width, team):
                         missed_by_row(
-                            uintp(place + j), times, kept, rate_i, x, walls, copies, noise,
+                            uintp(place + j), times, kept, rate_i, x, prox_arrays, copies, noise,
                             prox_coefs,
                         )  # fmt: skip
                 cuda.syncthreads()
@@ -174,7 +176,7 @@ def make_device_shared_rows(
                     i = uintp(place + j)
                     coordinate(
                         i, read_x(x[i]), gradient(g, some, u, order, first, stop, width, j, like),
-                        (), x, (), walls, rates, copies, draw(np.uint32(i), *noise),
+                        (), x, (), prox_arrays, rates, copies, draw(np.uint32(i), *noise),
                         transform_coefs, decay_coefs, (row_rates[mine],), prox_coefs,
                     )  # fmt: skip
 
@@ -192,8 +194,8 @@ def make_device_catch_up(
     gap = inlinable(make_gap(fades), True)
 
     def device_catch_up(
-        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
-        like, count,
+        x, slots, prox_arrays, copies, noise, prox_coefs, rows, width, last, logs, base, now,
+        before, like, count,
     ):  # fmt: skip
         together = uintp(cuda.blockDim.y)
         for at in range(
@@ -218,9 +220,13 @@ def make_device_catch_up(
                 for j in range(uintp(cuda.threadIdx.x), width, uintp(cuda.blockDim.x)):
                     i = uintp(uintp(row * width) + j)
                     if shared:
-                        missed_by_row(i, times, kept, rate_i, x, walls, copies, noise, prox_coefs)
+                        missed_by_row(
+                            i, times, kept, rate_i, x, prox_arrays, copies, noise, prox_coefs
+                        )
                     else:
-                        missed(i, times, kept, x, slots, walls, copies, noise, prox_coefs, before)
+                        missed(
+                            i, times, kept, x, slots, prox_arrays, copies, noise, prox_coefs, before
+                        )
 
     return device_catch_up
 
@@ -249,7 +255,7 @@ def make_device_sums(read):
 def _taking_late(late: tuple[ScalarFunction, ...], layout: Layout) -> list[ScalarFunction]:
     """Return idle form, rate and repeated prox without ``*args``."""
     slots = len(layout.slots) + layout.coefs[2]
-    given = (2 + slots, slots, 3 + layout.walls + layout.coefs[3])
+    given = (2 + slots, slots, 3 + layout.prox_arrays + layout.coefs[3])
     return [taking(function, count) for function, count in zip(late, given, strict=True)]
 
 
@@ -303,7 +309,7 @@ class CatchUp(DeviceKernel):
     def __init__(
         self, late: tuple[ScalarFunction, ...], layout: Layout, shared: bool, fades: bool
     ) -> None:
-        x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
+        x, _, slots, prox_arrays, _, copies, noise, *_, prox_coefs = step_types(layout)
         read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
         number, places = layout.number, types.int64[::1]
         stored = (read_x, write_x, write_copy, draw, after_x)
@@ -311,7 +317,7 @@ class CatchUp(DeviceKernel):
             make_device_catch_up,
             (*stored, *_taking_late(late, layout), int(shared), int(fades)),
             (
-                *(x, slots, walls, copies, noise, prox_coefs),
+                *(x, slots, prox_arrays, copies, noise, prox_coefs),
                 places,
                 types.uintp,
                 places,

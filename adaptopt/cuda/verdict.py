@@ -52,7 +52,7 @@ def make_total():
     def total(sums, ends, first, last, fetched, digits):
         # In the first thread only. It is rough where an array's sum is not finite.
         thread = cuda.threadIdx.x
-        rough, strange = 0.0, False
+        rough, nonfinite = 0.0, False
         cuda.syncthreads()  # the first thread may still be reading the digits of the sum before
         for k in range(thread, DIGITS, FETCHERS):
             digits[k] = 0
@@ -71,10 +71,10 @@ def make_total():
                 cuda.syncthreads()
             rough += here
             if not math.isfinite(here):
-                strange = True
+                nonfinite = True
             elif thread == 0:
                 add_exactly(digits, here)
-        return rough if strange or thread != 0 else rounded(digits)
+        return rough if nonfinite or thread != 0 else rounded(digits)
 
     return total
 

@@ -24,7 +24,7 @@ from .compile import (
     tuple_of,
 )
 from .matrix import LANES, Kind, Rows, make_batch, misplaced
-from .reductions import BLOCK, in_order, is_strange, make_squares_in_lanes
+from .reductions import BLOCK, in_order, is_nonfinite, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
 from .step import READ, Layout, make_step, step_parts, step_types
 from .tuples import gather, make_prepare, narrow, scatter
@@ -87,7 +87,7 @@ def make_squared_norm(read):
 
 
 def make_dense_epoch(
-    evaluate, is_strange, measure, carry, coefficients, decay_coefficients, moved, weight_of,
+    evaluate, is_nonfinite, measure, carry, coefficients, decay_coefficients, moved, weight_of,
     *step_parts,
 ):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on.
@@ -99,7 +99,7 @@ def make_dense_epoch(
 
     def dense_epoch(
         fun, jac, args, order, batch, point, slope, spare, rates, hyper, weight_decay, prox_coefs,
-        x, g, slots, walls, written, scalars, previous, lanes, sums, mean, eta, averaged, t,
+        x, g, slots, prox_arrays, written, scalars, previous, lanes, sums, mean, eta, averaged, t,
         losses, taken, like,
     ):  # fmt: skip
         done, first = 0, taken[0]
@@ -111,10 +111,10 @@ def make_dense_epoch(
                 return False
             # Python's loop stops where the residual of a finite gradient overflows, too, as
             # g + l2 * x may near the largest float. Here it goes on until a loss overflows.
-            strange = False
+            nonfinite = False
             for i in range(n):
-                strange |= is_strange(g[i])
-            if strange or is_strange(loss):
+                nonfinite |= is_nonfinite(g[i])
+            if nonfinite or is_nonfinite(loss):
                 losses[0] = loss
                 break
             for i in range(n):
@@ -126,7 +126,7 @@ def make_dense_epoch(
             )  # fmt: skip
             scatter(scalars, 0, narrow(new, 0.0), np.uint32(0))
             step(
-                x, g, slots, walls, written, (), (), (), narrow(decay_coefs, like),
+                x, g, slots, prox_arrays, written, (), (), (), narrow(decay_coefs, like),
                 narrow(coefs, like), prox_coefs, 0, n,
             )  # fmt: skip
             if mean.size:
@@ -218,7 +218,7 @@ def dense_epoch(
         As for `DenseStep`.
     """
     number = layout.number
-    x, _, slots, walls, rates, _, _, _, _, _, prox_coefs = step_types(layout)
+    x, _, slots, prox_arrays, rates, _, _, _, _, _, prox_coefs = step_types(layout)
     form = layout.x
     shaped = types.Array(number_type(form), dimensions, "C")
     point = shaped.copy(readonly=True)
@@ -226,12 +226,12 @@ def dense_epoch(
     hyper = types.Tuple([types.boolean if kind is bool else types.float64 for kind in method.hyper])
     wide = types.float64[::1]
     parts = (
-        evaluate, is_strange, measure, method.carry, method.coefficients,
+        evaluate, is_nonfinite, measure, method.carry, method.coefficients,
         method.decay_coefficients, moved, weight_of, *step_parts(functions, layout),
     )  # fmt: skip
     signature = types.boolean(
         *kinds, types.intp[::1], types.int64, point, shaped, shaped, wide, hyper, types.float64,
-        prox_coefs, x, array_type(form), slots, walls, rates, tuple_of(wide, method.scalars),
+        prox_coefs, x, array_type(form), slots, prox_arrays, rates, tuple_of(wide, method.scalars),
         array_type(form), wide, wide, wide, types.float64, types.int64, types.int64,
         wide, types.int64[::1], number,
     )  # fmt: skip

@@ -79,10 +79,10 @@ def make_move(decay, rule, prox):
         make_coordinate(unchanged, decay, rule, prox, keep, keep, unchanged), True
     )
 
-    def move(x, g, out, slots, walls, rates, decay_coefs, coefs, prox_coefs, lo, hi):
+    def move(x, g, out, slots, prox_arrays, rates, decay_coefs, coefs, prox_coefs, lo, hi):
         for i in range(uintp(lo), uintp(hi)):
             coordinate(
-                i, x[i], g[i], gather(slots, i), out, slots, walls, rates, (), np.uint32(0),
+                i, x[i], g[i], gather(slots, i), out, slots, prox_arrays, rates, (), np.uint32(0),
                 (), decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
 
@@ -121,7 +121,7 @@ def make_descent(
     farthest = inlinable(largest_move)
 
     def descent(
-        fun, jac, args, points, flat, gradients, flat_gradients, spare, slots, walls, rates,
+        fun, jac, args, points, flat, gradients, flat_gradients, spare, slots, prox_arrays, rates,
         hyper, weight_decay, prox_coefs, cost_coefs, schedule, scalar_places, sums, memory, tests,
         counts, numbers, most, chunks, zero, nan,
     ):  # fmt: skip
@@ -143,8 +143,8 @@ def make_descent(
                 if not fits:
                     return MISFIT
                 x, g = flat[current], flat_gradients[row]
-                f = value + costs(x, walls, cost_coefs)
-                norm = np.float64(distance(x, g, walls, slopes, zero, nan))
+                f = value + costs(x, prox_arrays, cost_coefs)
+                norm = np.float64(distance(x, g, prox_arrays, slopes, zero, nan))
                 known = True
                 counts[KNOWN], counts[GRADIENT] = 1, row
                 numbers[F], numbers[NORM] = f, norm
@@ -180,7 +180,7 @@ def make_descent(
                 current = 3 - current - best if current != best else (current + 1) % 3
                 for c in prange(chunks):
                     move(
-                        x, g, flat[current], slots, walls, rates, decay_coefs, coefs,
+                        x, g, flat[current], slots, prox_arrays, rates, decay_coefs, coefs,
                         narrow_coefs, c * n // chunks, (c + 1) * n // chunks,
                     )  # fmt: skip
                 counts[T], counts[CURRENT], counts[PREVIOUS] = t, current, previous
@@ -196,7 +196,7 @@ class DescentKinds(NamedTuple):
     dimensions: int  # of the point
     objective: tuple[NumbaType, ...]  # types of both functions and of their arguments
     slots: int
-    walls: int
+    prox_arrays: int
     rates: int
     hyper: tuple[type, ...]  # those after lr: bool or float
     prox: int
@@ -227,7 +227,7 @@ def descent_kernel(functions: Parts, kinds: DescentKinds, threaded: bool) -> Ker
     signature = types.int64(
         *kinds.objective,
         *(shaped[1], number[:, ::1], shaped[1], number[:, ::1], shaped[0]),
-        *[tuple_of(array, count) for count in (kinds.slots, kinds.walls, kinds.rates)],
+        *[tuple_of(array, count) for count in (kinds.slots, kinds.prox_arrays, kinds.rates)],
         types.Tuple(hyper),
         types.float64,
         *[tuple_of(types.float64, count) for count in (kinds.prox, kinds.costs)],
@@ -280,7 +280,7 @@ def make_many(*parts):
     descent = inlinable(make_descent(*parts))
 
     def many(
-        fun, jac, args, row_args, points, gradients, spare, slots, walls, rates, hyper,
+        fun, jac, args, row_args, points, gradients, spare, slots, prox_arrays, rates, hyper,
         weight_decay, prox_coefs, cost_coefs, schedule, first, scalar_places, sums, tests, counts,
         numbers, nits, codes, ended, lo, hi, most, limit, omits, zero, nan,
     ):  # fmt: skip
@@ -294,7 +294,7 @@ def make_many(*parts):
             counts[r, TAKEN] = 0
             codes[r] = descent(
                 fun, jac, row_of(row_args, r) + args, points[r], points[r], gradients[r],
-                gradients[r], spare, row_of(slots, r), walls, row_of(rates, r), hyper,
+                gradients[r], spare, row_of(slots, r), prox_arrays, row_of(rates, r), hyper,
                 weight_decay, prox_coefs, cost_coefs, table, row_of(scalar_places, r), sums, (),
                 tests, counts[r], numbers[r], steps, 1, zero, nan,
             )  # fmt: skip
@@ -324,7 +324,7 @@ def many_kernel(functions: Parts, kinds: DescentKinds, row_args: NumbaType) -> K
         row_args,
         *(number[:, :, ::1], number[:, :, ::1], wall),
         tuple_of(rows, kinds.slots),
-        tuple_of(wall, kinds.walls),
+        tuple_of(wall, kinds.prox_arrays),
         tuple_of(rows, kinds.rates),
         types.Tuple(hyper),
         types.float64,

@@ -47,7 +47,7 @@ def make_exchange(prox):
     besides that: the number at the start, and what others had added when it looked.
     """
 
-    def exchange(thread, whole, copy, seen, own, walls, prox_coefs, blocks, like):
+    def exchange(thread, whole, copy, seen, own, prox_arrays, prox_coefs, blocks, like):
         numbers, n = copy.shape
         for q in range(uintp(numbers)):
             for b in range(uintp(blocks.size)):
@@ -67,7 +67,7 @@ def make_exchange(prox):
         for b in range(uintp(blocks.size)):
             first = uintp(blocks[b] * uintp(BLOCK))
             for j in range(first, uintp(min(first + uintp(BLOCK), uintp(n)))):
-                copy[0, j] = prox(copy[0, j], like - like, *gather(walls, j), *prox_coefs)
+                copy[0, j] = prox(copy[0, j], like - like, *gather(prox_arrays, j), *prox_coefs)
 
     return exchange
 
@@ -80,7 +80,7 @@ def make_worker(*parts):
     def worker(
         k, every, blocks, counts, whole, copy, seen, own, taken, last, g, touched, slots,
         data, indices, indptr, targets, weights, params, order, batch, rates, hyper, prox_coefs,
-        walls, row, row_slots, row_walls, row_last, intercept, t, losses, steps, like,
+        prox_arrays, row, row_slots, row_prox_arrays, row_last, intercept, t, losses, steps, like,
     ):  # fmt: skip
         for q in range(uintp(copy.shape[0])):
             for j in range(uintp(copy.shape[1])):
@@ -99,8 +99,9 @@ def make_worker(*parts):
             end = min(done + every, order.size)
             sparse_epoch(
                 data, indices, indptr, targets, weights, params, order[done:end], batch,
-                rates[min(others, rates.size - 1) :], hyper, prox_coefs, copy[0], slots, walls,
-                last, g, touched, row, row_slots, row_walls, row_last, intercept, t + others,
+                rates[min(others, rates.size - 1) :], hyper, prox_coefs, copy[0], slots,
+                prox_arrays,
+                last, g, touched, row, row_slots, row_prox_arrays, row_last, intercept, t + others,
                 losses, steps, rates[:0], last[:0], 0, 0.0, like,
             )  # fmt: skip
             taken[k, 0] = steps[0]
@@ -113,7 +114,9 @@ def make_worker(*parts):
             level = 0
             while level + 1 < counts.size and not (exchanges >> level) & 1:
                 level += 1
-            exchange(k, whole, copy, seen, own, walls, prox_coefs, blocks[: counts[level]], like)
+            exchange(
+                k, whole, copy, seen, own, prox_arrays, prox_coefs, blocks[: counts[level]], like
+            )
         for q in range(uintp(copy.shape[0])):
             for j in range(uintp(copy.shape[1])):
                 own[k, q, j] = copy[q, j] - seen[q, j]
@@ -124,7 +127,7 @@ def make_worker(*parts):
 def make_merge(prox):
     """Compose what adds the threads' parts to the numbers at the start, and clears them."""
 
-    def merge(whole, own, walls, prox_coefs, lo, hi, like):
+    def merge(whole, own, prox_arrays, prox_coefs, lo, hi, like):
         threads, numbers = own.shape[0], own.shape[1]
         zero = like - like
         for q in range(uintp(numbers)):
@@ -133,7 +136,7 @@ def make_merge(prox):
                     whole[q][j] += own[k, q, j]
                     own[k, q, j] = zero
         for j in range(uintp(lo), uintp(hi)):
-            whole[0][j] = prox(whole[0][j], zero, *gather(walls, j), *prox_coefs)
+            whole[0][j] = prox(whole[0][j], zero, *gather(prox_arrays, j), *prox_coefs)
 
     return merge
 
@@ -145,19 +148,22 @@ def make_hogwild(*parts):
     def hogwild(
         every, blocks, counts, whole, copies, seen, own, taken, lasts, gs, touched, slots, ends,
         data, indices, indptr, targets, weights, params, order, batch, rates, hyper, prox_coefs,
-        walls, rows, row_lasts, intercept, t, losses, steps, like,
+        prox_arrays, rows, row_lasts, intercept, t, losses, steps, like,
     ):  # fmt: skip
         threads, n = taken.shape[0], whole[0].size
         for k in prange(threads):
             worker(
                 k, every, blocks, counts, whole, copies[k], seen[k], own, taken, lasts[k], gs[k],
                 touched[k], parts_of(copies, k, slots, 1), data, indices, indptr, targets, weights,
-                params, order[ends[k] : ends[k + 1]], batch, rates, hyper, prox_coefs, walls,
-                rows[k, 0], parts_of(rows, k, slots, 1), parts_of(rows, k, walls, 1 + len(slots)),
+                params, order[ends[k] : ends[k + 1]], batch, rates, hyper, prox_coefs, prox_arrays,
+                rows[k, 0], parts_of(rows, k, slots, 1), parts_of(rows, k, prox_arrays,
+                1 + len(slots)),
                 row_lasts[k], intercept, t, losses[k], steps[k], like,
             )  # fmt: skip
         for k in prange(threads):
-            merge(whole, own, walls, prox_coefs, k * n // threads, (k + 1) * n // threads, like)
+            merge(
+                whole, own, prox_arrays, prox_coefs, k * n // threads, (k + 1) * n // threads, like
+            )
 
     return hogwild
 
@@ -174,7 +180,7 @@ class SharedEpoch:
 
     def __init__(self, serial: SparseEpoch) -> None:
         given = serial.arguments
-        number, slots, walls = given[-1], given[12], given[13]
+        number, slots, prox_arrays = given[-1], given[12], given[13]
         table, stack = types.Array(number, 2, "C"), types.Array(number, 3, "C")
         whole = types.UniTuple(number[::1], 1 + len(slots))
         counters = types.Array(types.int64, 2, "C")
@@ -197,7 +203,7 @@ class SharedEpoch:
                 slots,
                 places,
                 *given[:11],
-                walls,
+                prox_arrays,
                 stack,
                 counters,
                 types.int64,

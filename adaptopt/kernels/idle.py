@@ -36,10 +36,10 @@ def make_missed(read_x, write_x, write_copy, draw, after_x, idle, rate, repeat):
     """Compose what a coordinate missed that has an accumulator of its own."""
     other = inlinable(another)
 
-    def missed(i, count, kept, x, slots, walls, copies, noise, prox_coefs, before):
+    def missed(i, count, kept, x, slots, prox_arrays, copies, noise, prox_coefs, before):
         random = other(draw(np.uint32(i), *noise))
         x_i, new = idle(count, read_x(x[i]), *gather(slots, i), *before)
-        x_i = repeat(count, kept * x_i, rate(*new, *before), *gather(walls, i), *prox_coefs)
+        x_i = repeat(count, kept * x_i, rate(*new, *before), *gather(prox_arrays, i), *prox_coefs)
         x[i] = write_x(x_i, random)
         scatter(copies, i, (write_copy(x_i, random),), random)
         scatter(slots, i, new, after_x(random))
@@ -51,9 +51,9 @@ def make_missed_by_row(read_x, write_x, write_copy, draw, after_x, repeat):
     """Compose what a coordinate missed whose row has one accumulator, which stays, and one rate."""
     other = inlinable(another)
 
-    def missed_by_row(i, count, kept, row_rate, x, walls, copies, noise, prox_coefs):
+    def missed_by_row(i, count, kept, row_rate, x, prox_arrays, copies, noise, prox_coefs):
         random = other(draw(np.uint32(i), *noise))
-        x_i = repeat(count, kept * read_x(x[i]), row_rate, *gather(walls, i), *prox_coefs)
+        x_i = repeat(count, kept * read_x(x[i]), row_rate, *gather(prox_arrays, i), *prox_coefs)
         x[i] = write_x(x_i, random)
         scatter(copies, i, (write_copy(x_i, random),), random)
 
@@ -85,7 +85,20 @@ def make_catch_up_row(
     idle_rate = inlinable(make_idle_rate(idle, rate), True)
 
     def catch_up_row(
-        row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now, before, like
+        row,
+        x,
+        slots,
+        prox_arrays,
+        copies,
+        noise,
+        prox_coefs,
+        width,
+        last,
+        logs,
+        base,
+        now,
+        before,
+        like,
     ):
         gone = now - np.int64(1) - last[row]
         if gone > 0:
@@ -95,13 +108,13 @@ def make_catch_up_row(
                 row_rate = idle_rate(row, count, kept, slots, before)
                 for j in range(width):
                     missed_by_row(
-                        uintp(place + j), count, kept, row_rate, x, walls, copies, noise,
+                        uintp(place + j), count, kept, row_rate, x, prox_arrays, copies, noise,
                         prox_coefs,
                     )  # fmt: skip
                 return
             for j in range(width):
                 missed(
-                    uintp(place + j), count, kept, x, slots, walls, copies, noise, prox_coefs,
+                    uintp(place + j), count, kept, x, slots, prox_arrays, copies, noise, prox_coefs,
                     before,
                 )  # fmt: skip
 
@@ -116,13 +129,13 @@ def make_catch_up(*parts):
     catch_up_row = inlinable(make_catch_up_row(*parts), True)
 
     def catch_up(
-        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
-        like, lo, hi,
+        x, slots, prox_arrays, copies, noise, prox_coefs, rows, width, last, logs, base, now,
+        before, like, lo, hi,
     ):  # fmt: skip
         for u in range(uintp(lo), uintp(hi)):
             row = uintp(rows[u]) if rows.size > 0 else u
             catch_up_row(
-                row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now,
+                row, x, slots, prox_arrays, copies, noise, prox_coefs, width, last, logs, base, now,
                 before, like,
             )  # fmt: skip
             last[row] = now - np.int64(1)
@@ -135,13 +148,13 @@ def make_threaded_catch_up(*parts):
     catch_up = inlinable(make_catch_up(*parts))
 
     def threaded_catch_up(
-        x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now, before,
-        like, count, chunks,
+        x, slots, prox_arrays, copies, noise, prox_coefs, rows, width, last, logs, base, now,
+        before, like, count, chunks,
     ):  # fmt: skip
         for c in prange(chunks):
             catch_up(
-                x, slots, walls, copies, noise, prox_coefs, rows, width, last, logs, base, now,
-                before, like, c * count // chunks, (c + 1) * count // chunks,
+                x, slots, prox_arrays, copies, noise, prox_coefs, rows, width, last, logs, base,
+                now, before, like, c * count // chunks, (c + 1) * count // chunks,
             )  # fmt: skip
 
     return threaded_catch_up
@@ -154,7 +167,7 @@ class CatchUp(Loop):
     def __init__(
         self, late: tuple[ScalarFunction, ...], layout: Layout, shared: bool, fades: bool
     ) -> None:
-        x, _, slots, walls, _, copies, noise, *_, prox_coefs = step_types(layout)
+        x, _, slots, prox_arrays, _, copies, noise, *_, prox_coefs = step_types(layout)
         read_x, _, write_x, write_copy, draw, after_x, _ = step_parts((), layout)
         number, places = layout.number, types.int64[::1]
         super().__init__(
@@ -162,7 +175,7 @@ class CatchUp(Loop):
             make_threaded_catch_up,
             (read_x, write_x, write_copy, draw, after_x, *late, int(shared), int(fades)),
             (
-                *(x, slots, walls, copies, noise, prox_coefs),
+                *(x, slots, prox_arrays, copies, noise, prox_coefs),
                 places,
                 types.uintp,
                 places,

@@ -29,7 +29,7 @@ BLOCK = 16_384
 LANES = 64
 
 
-def is_strange(value):
+def is_nonfinite(value):
     """Tell whether a number is infinite or NaN."""
     difference = value - value
     return difference != difference
@@ -69,13 +69,13 @@ def _from_bits(bits, like):
 def make_norm(residual, read_x, read_g):
     """Compose a residual into its largest absolute value; ``nan`` where g or x is not finite."""
 
-    def norm(x, g, walls, coefs, zero, nan):
+    def norm(x, g, prox_arrays, coefs, zero, nan):
         largest = to_bits(zero)
         steepest = to_bits(zero)
         for i in range(uintp(x.size)):
             x_i, g_i = read_x(x[i]), read_g(g[i])
             steepest = max(steepest, to_bits(abs(g_i)), to_bits(abs(x_i)))
-            distance = abs(residual(x_i, g_i, *gather(walls, i), *coefs))
+            distance = abs(residual(x_i, g_i, *gather(prox_arrays, i), *coefs))
             largest = max(largest, to_bits(distance))
         slope = from_bits(steepest, zero)
         return from_bits(largest, zero) if slope - slope == zero else nan
@@ -93,7 +93,7 @@ def largest_move(x, before, zero):
 
 @memoised
 def norm_kernel(residual: ScalarFunction, layout: Layout) -> Kernel:
-    """Return ``kernel(x, g, walls, coefs, 0.0, nan)``: the largest distance from stationary.
+    """Return ``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the largest distance from stationary.
 
     It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
     """
@@ -101,7 +101,7 @@ def norm_kernel(residual: ScalarFunction, layout: Layout) -> Kernel:
     signature = number(
         array_type(layout.x),
         array_type(layout.gradient).copy(readonly=True),
-        tuple_of(number[::1], layout.walls),
+        tuple_of(number[::1], layout.prox_arrays),
         tuple_of(number, layout.coefs[3]),
         number,
         number,
@@ -113,17 +113,17 @@ def norm_kernel(residual: ScalarFunction, layout: Layout) -> Kernel:
 def make_costs(cost, read_x):
     """Compose a coordinate's cost into the sum of all, in float64, in an order of its own."""
 
-    def costs(x, walls, coefs):
+    def costs(x, prox_arrays, coefs):
         a, b, c, d = 0.0, 0.0, 0.0, 0.0
         fours = uintp(uintp(x.size) // uintp(4) * uintp(4))
         for i in range(uintp(0), fours, uintp(4)):
             j, k, m = uintp(i + uintp(1)), uintp(i + uintp(2)), uintp(i + uintp(3))
-            a += cost(np.float64(read_x(x[i])), *gather(walls, i), *coefs)
-            b += cost(np.float64(read_x(x[j])), *gather(walls, j), *coefs)
-            c += cost(np.float64(read_x(x[k])), *gather(walls, k), *coefs)
-            d += cost(np.float64(read_x(x[m])), *gather(walls, m), *coefs)
+            a += cost(np.float64(read_x(x[i])), *gather(prox_arrays, i), *coefs)
+            b += cost(np.float64(read_x(x[j])), *gather(prox_arrays, j), *coefs)
+            c += cost(np.float64(read_x(x[k])), *gather(prox_arrays, k), *coefs)
+            d += cost(np.float64(read_x(x[m])), *gather(prox_arrays, m), *coefs)
         for i in range(fours, uintp(x.size)):
-            a += cost(np.float64(read_x(x[i])), *gather(walls, i), *coefs)
+            a += cost(np.float64(read_x(x[i])), *gather(prox_arrays, i), *coefs)
         return (a + b) + (c + d)
 
     return costs
@@ -131,10 +131,10 @@ def make_costs(cost, read_x):
 
 @memoised
 def cost_kernel(cost: ScalarFunction, layout: Layout) -> Kernel:
-    """Return ``kernel(x, walls, coefs)``: what a proximal map's penalty comes to."""
+    """Return ``kernel(x, prox_arrays, coefs)``: what a proximal map's penalty comes to."""
     signature = types.float64(
         array_type(layout.x),
-        tuple_of(layout.number[::1], layout.walls),
+        tuple_of(layout.number[::1], layout.prox_arrays),
         tuple_of(types.float64, layout.coefs[3]),
     )
     return compile_kernel(make_costs, (cost, READ[layout.x]), signature)

@@ -56,7 +56,7 @@ def prefetch_rows(data, indices, starts, order, r):
 def make_touch(rate, idle, repeat, lazy):
     """Compose what brings one coordinate up to step t."""
 
-    def touch(j, t, x, slots, walls, last, before, prox_coefs, like):
+    def touch(j, t, x, slots, prox_arrays, last, before, prox_coefs, like):
         if lazy:
             k = t - last[j]
             if k > 0:
@@ -64,7 +64,7 @@ def make_touch(rate, idle, repeat, lazy):
                 (count,) = narrow((k,), like)
                 x_j, new = idle(count, x[j], *gather(slots, j), *before)
                 scatter(slots, j, new, np.uint32(0))
-                x[j] = repeat(count, x_j, rate(*new, *before), *gather(walls, j), *prox_coefs)
+                x[j] = repeat(count, x_j, rate(*new, *before), *gather(prox_arrays, j), *prox_coefs)
 
     return touch
 
@@ -77,8 +77,8 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
 
     def sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
-        x, slots, walls, last, g, touched, row_x, row_slots, row_walls, row_last, intercept, t,
-        losses, steps, mean, counts, averaged, eta, like,
+        x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
+        intercept, t, losses, steps, mean, counts, averaged, eta, like,
     ):  # fmt: skip
         done = 0
         while done < order.size:
@@ -89,7 +89,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             coefs = narrow(coefficients(now, lr, *hyper), like)
             before = narrow(coefficients(max(now - 1, 1), previous, *hyper), like)
             end = min(done + batch, order.size)
-            total, strange = 0.0, 0.0
+            total, nonfinite = 0.0, 0.0
             count = uintp(0)
             part = 1.0 / np.float64(end - done)
             (share,) = narrow((part,), like)
@@ -104,13 +104,13 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                         j = uintp(indices[first + c])
                         row_x[c] = x[j]
                         scatter(row_slots, c, gather(slots, j), np.uint32(0))
-                        scatter(row_walls, c, gather(walls, j), np.uint32(0))
+                        scatter(row_prox_arrays, c, gather(prox_arrays, j), np.uint32(0))
                         if lazy:
                             row_last[c] = last[j]
                     if lazy:
                         for c in range(stop - first):
                             touch(
-                                c, now - 1, row_x, row_slots, row_walls, row_last, before,
+                                c, now - 1, row_x, row_slots, row_prox_arrays, row_last, before,
                                 prox_coefs, like,
                             )  # fmt: skip
                     z = dot(data, indices, first, stop, row_x, row_x)
@@ -118,13 +118,13 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                     if lazy:
                         for k in range(first, stop):
                             j = uintp(indices[k])
-                            touch(j, now - 1, x, slots, walls, last, before, prox_coefs, like)
+                            touch(j, now - 1, x, slots, prox_arrays, last, before, prox_coefs, like)
                     z = sparse_product(data, indices, first, stop, x, x)
                 if intercept >= 0:
                     z += x[intercept]
                 total += weights[i] * value(z, targets[i], *params)
                 s = weights[i] * share * slope(z, targets[i], *params)
-                strange += s - s
+                nonfinite += s - s
                 if batch > 1:
                     for k in range(first, stop):
                         j = uintp(indices[k])
@@ -136,12 +136,12 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                         g[j] += s * data[k]
                     if intercept >= 0:
                         g[intercept] += s
-                elif total - total == 0.0 and strange == 0.0:
+                elif total - total == 0.0 and nonfinite == 0.0:
                     for c in range(stop - first):
                         half, r_c, new = rule(
                             row_x[c], s * data[first + c], *gather(row_slots, c), *coefs
                         )
-                        row_x[c] = prox(half, r_c, *gather(row_walls, c), *prox_coefs)
+                        row_x[c] = prox(half, r_c, *gather(row_prox_arrays, c), *prox_coefs)
                         scatter(row_slots, c, new, np.uint32(0))
                     if mean.size:
                         for k in range(first, stop):
@@ -155,7 +155,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                             last[j] = now
                     if intercept >= 0:
                         g[intercept] = s
-            if total - total != 0.0 or strange != 0.0:
+            if total - total != 0.0 or nonfinite != 0.0:
                 losses[0] = total
                 break
             if mean.size:
@@ -165,14 +165,14 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             for c in range(count):
                 j = uintp(touched[c])
                 half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
-                x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
+                x[j] = prox(half, r_j, *gather(prox_arrays, j), *prox_coefs)
                 scatter(slots, j, new, np.uint32(0))
             if intercept >= 0:
                 j = uintp(intercept)
                 if mean.size:
                     bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
                 half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
-                x[j] = prox(half, r_j, *gather(walls, j), *prox_coefs)
+                x[j] = prox(half, r_j, *gather(prox_arrays, j), *prox_coefs)
                 scatter(slots, j, new, np.uint32(0))
                 g[j] = like - like
                 last[j] = now
@@ -189,10 +189,10 @@ def make_catch_up(coefficients, rate, idle, repeat):
     """Compose what brings all coordinates up to step t."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, 1))
 
-    def catch_up(lr, hyper, prox_coefs, x, slots, walls, last, t, like):
+    def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, like):
         before = narrow(coefficients(max(t, 1), lr, *hyper), like)
         for j in range(uintp(x.size)):
-            touch(j, t, x, slots, walls, last, before, prox_coefs, like)
+            touch(j, t, x, slots, prox_arrays, last, before, prox_coefs, like)
 
     return catch_up
 
@@ -224,7 +224,7 @@ class SparseEpoch:
         lazy: bool,
         kinds: tuple[NumbaType, ...],
     ) -> None:
-        form, index, hyper, params, slots, walls, scalars = kinds
+        form, index, hyper, params, slots, prox_arrays, scalars = kinds
         number, array = number_type(form), array_type(form)
         integers = number_type(index)[::1].copy(readonly=True)
         rows = types.intp[::1].copy(readonly=True)
@@ -235,7 +235,7 @@ class SparseEpoch:
             tuple_of(number, scalars),
             array,
             tuple_of(array, slots),
-            tuple_of(array, walls),
+            tuple_of(array, prox_arrays),
             types.int64[::1],
         )
         coefficients, rule, rate, idle = method
@@ -257,7 +257,7 @@ class SparseEpoch:
             types.intp[::1],
             array,
             tuple_of(array, slots),
-            tuple_of(array, walls),
+            tuple_of(array, prox_arrays),
             types.int64[::1],
             types.int64,
             types.int64,

@@ -56,8 +56,8 @@ class Layout(NamedTuple):
     x: str
     gradient: str
     slots: tuple[str, ...] = ()
-    walls: int = 0  # arrays of the prox
-    rates: int = 0  # 1 where the rates are written down
+    prox_arrays: int = 0  # arrays of the proximal map
+    rates: int = 0  # 1 if every step stores the effective rates
     copies: tuple[str, ...] = ()  # one where x is the wide copy of narrow parameters
     rounding: str = "nearest"  # of x or its copy, or "stochastic"
     noise: bool = False  # whether anything is rounded stochastically
@@ -86,12 +86,12 @@ def make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x):
     """Compose the scalar functions into what a step does to one coordinate that has been read."""
 
     def coordinate(
-        i, x_i, g_i, slots_i, x, slots, walls, rates, copies, random,
+        i, x_i, g_i, slots_i, x, slots, prox_arrays, rates, copies, random,
         transform_coefs, decay_coefs, coefs, prox_coefs,
     ):  # fmt: skip
         x_i, g_i = decay(x_i, transform(g_i, *transform_coefs), *decay_coefs)
         half, rate, new = rule(x_i, g_i, *slots_i, *coefs)
-        x_i = prox(half, rate, *gather(walls, i), *prox_coefs)
+        x_i = prox(half, rate, *gather(prox_arrays, i), *prox_coefs)
         x[i] = write_x(x_i, random)
         scatter(copies, i, (write_copy(x_i, random),), random)
         scatter(slots, i, new, after_x(random))
@@ -107,11 +107,11 @@ def make_element(transform, decay, rule, prox, read_x, read_g, write_x, write_co
     )
 
     def element(
-        i, place, x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs,
-        prox_coefs,
+        i, place, x, g, slots, prox_arrays, rates, copies, noise, transform_coefs, decay_coefs,
+        coefs, prox_coefs,
     ):  # fmt: skip
         coordinate(
-            i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, walls, rates, copies,
+            i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, prox_arrays, rates, copies,
             draw(place, *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
         )  # fmt: skip
 
@@ -125,14 +125,14 @@ def make_step(*parts):
 
     # Unsigned bounds: with signed ones the test for negative indices prevents SIMD (20x slower).
     def step(
-        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
-        lo, hi,
+        x, g, slots, prox_arrays, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs, lo, hi,
     ):  # fmt: skip
         prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
             element(
-                i, place, x, g, slots, walls, rates, copies, noise,
+                i, place, x, g, slots, prox_arrays, rates, copies, noise,
                 transform_coefs, decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
             place = np.uint32(place + np.uint32(1))
@@ -145,14 +145,15 @@ def make_packed_step(*parts):
 
     Numba takes 30 to 60 ns to unpack a tuple, and eight of them took a third of a short step.
     """
-    *step_parts, walls, rates, copies, decay, rule, prox = parts
+    *step_parts, prox_arrays, rates, copies, decay, rule, prox = parts
     step = inlinable(make_step(*step_parts), True)
     bits = step_parts[-1]
 
     def packed_step(x, g, arrays, numbers, noise, lo, hi):
         prefer_vectors(bits)  # the function that is inlined loses what it asked for
         step(
-            x, g, arrays[:walls], arrays[walls:rates], arrays[rates:copies], arrays[copies:], noise,
+            x, g, arrays[:prox_arrays], arrays[prox_arrays:rates], arrays[rates:copies],
+            arrays[copies:], noise,
             numbers[:decay], numbers[decay:rule], numbers[rule:prox], numbers[prox:], lo, hi,
         )  # fmt: skip
 
@@ -197,7 +198,7 @@ def step_types(layout: Layout) -> tuple[NumbaType, ...]:
         array_type(layout.x),
         array_type(layout.gradient).copy(readonly=True),
         types.Tuple([array_type(slot) for slot in layout.slots]),
-        tuple_of(number[::1], layout.walls),
+        tuple_of(number[::1], layout.prox_arrays),
         tuple_of(number[::1], layout.rates),
         types.Tuple([array_type(copy) for copy in layout.copies]),
         tuple_of(types.uint64, 2 if layout.noise else 0),
@@ -209,10 +210,10 @@ def packed(
     layout: Layout, kinds: tuple[NumbaType, ...]
 ) -> tuple[tuple[NumbaType, ...], tuple[int, ...]]:
     """Return a step's types with all arrays in one tuple, and numbers; and where to cut these."""
-    x, g, slots, walls, rates, copies, noise, *_ = kinds
-    arrays = types.Tuple([*slots, *walls, *rates, *copies])
+    x, g, slots, prox_arrays, rates, copies, noise, *_ = kinds
+    arrays = types.Tuple([*slots, *prox_arrays, *rates, *copies])
     numbers = tuple_of(layout.number, sum(layout.coefs))
-    cuts = [*accumulate(map(len, (slots, walls, rates))), *accumulate(layout.coefs[:3])]
+    cuts = [*accumulate(map(len, (slots, prox_arrays, rates))), *accumulate(layout.coefs[:3])]
     return (x, g, arrays, numbers, noise), tuple(cuts)
 
 
@@ -242,7 +243,7 @@ class DenseStep(Loop):
     ) -> None:
         """Update ``x``, the slots, the rates and the copies in place.
 
-        ``arrays`` are slots, walls, rates and copies; ``numbers`` the coefficients of
+        ``arrays`` are slots, prox_arrays, rates and copies; ``numbers`` the coefficients of
         transformation, decay, rule and prox.
         """
         self.run(x.size, x.size, x, g, arrays, numbers, noise)

@@ -70,13 +70,13 @@ def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, dr
     )
 
     def run(
-        row, place, start, width, g, x, slots, walls, rates, copies, noise,
+        row, place, start, width, g, x, slots, prox_arrays, rates, copies, noise,
         transform_coefs, decay_coefs, coefs, prox_coefs, zero, lanes, lane,
     ):  # fmt: skip
         for j in range(width):
             i = uintp(place + j)
             coordinate(
-                i, read_x(x[i]), read(g[start + j]), gather(slots, i), x, slots, walls, rates,
+                i, read_x(x[i]), read(g[start + j]), gather(slots, i), x, slots, prox_arrays, rates,
                 copies, draw(np.uint32(i), *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
 
@@ -137,7 +137,7 @@ def make_shared_run(
     )
 
     def run(
-        row, place, start, width, g, x, slots, walls, rates, copies, noise,
+        row, place, start, width, g, x, slots, prox_arrays, rates, copies, noise,
         transform_coefs, decay_coefs, coefs, prox_coefs, zero, lanes, lane,
     ):  # fmt: skip
         scale = scale_of(width, zero)
@@ -161,7 +161,7 @@ def make_shared_run(
         for j in range(width):
             i = uintp(place + j)
             coordinate(
-                i, read_x(x[i]), read(g[start + j]), (), x, (), walls, rates, copies,
+                i, read_x(x[i]), read(g[start + j]), (), x, (), prox_arrays, rates, copies,
                 draw(np.uint32(i), *noise), transform_coefs, decay_coefs, (rate,), prox_coefs,
             )  # fmt: skip
         scatter(slots, row, new, draw(np.uint32(row), *noise))
@@ -191,7 +191,8 @@ def make_rows(
     )
 
     def step_rows(
-        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
+        x, g, slots, prox_arrays, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs,
         rows, order, starts, width, last, logs, base, now, before, scratch, offset, like, lo, hi,
     ):  # fmt: skip
         prefer_vectors(bits)
@@ -213,19 +214,19 @@ def make_rows(
             place = uintp(row * width)
             if lazy:
                 catch_up_row(
-                    row, x, slots, walls, copies, noise, prox_coefs, width, last, logs, base, now,
-                    before, like,
+                    row, x, slots, prox_arrays, copies, noise, prox_coefs, width, last, logs, base,
+                    now, before, like,
                 )  # fmt: skip
                 last[row] = now
             if stop - first > uintp(1):
                 summed(g, order, first, stop, width, scratch, offset)
                 run_sum(
-                    row, place, offset, width, scratch, x, slots, walls, rates, copies, noise,
+                    row, place, offset, width, scratch, x, slots, prox_arrays, rates, copies, noise,
                     transform_coefs, decay_coefs, coefs, prox_coefs, like, scratch, lane,
                 )  # fmt: skip
             else:
                 run(
-                    row, place, start, width, g, x, slots, walls, rates, copies, noise,
+                    row, place, start, width, g, x, slots, prox_arrays, rates, copies, noise,
                     transform_coefs, decay_coefs, coefs, prox_coefs, like, scratch, lane,
                 )  # fmt: skip
 
@@ -237,13 +238,14 @@ def make_threaded_rows(*parts):
     step_rows, share = inlinable(make_rows(*parts)), inlinable(share_of)
 
     def threaded_rows(
-        x, g, slots, walls, rates, copies, noise, transform_coefs, decay_coefs, coefs, prox_coefs,
+        x, g, slots, prox_arrays, rates, copies, noise, transform_coefs, decay_coefs, coefs,
+        prox_coefs,
         rows, order, starts, width, last, logs, base, now, before, scratch, offset, like,
         count, chunks,
     ):  # fmt: skip
         for c in prange(chunks):
             step_rows(
-                x, g, slots, walls, rates, copies, noise,
+                x, g, slots, prox_arrays, rates, copies, noise,
                 transform_coefs, decay_coefs, coefs, prox_coefs,
                 rows, order, starts, width, last, logs, base, now, before,
                 scratch, uintp(c) * offset, like,

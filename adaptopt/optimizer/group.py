@@ -123,7 +123,7 @@ class Group:
             x=self.number.name if copies else flat.dtype.name,
             gradient=flat.dtype.name,
             slots=self._slot_forms,
-            walls=len(prox_arrays),
+            prox_arrays=len(prox_arrays),
             rates=len(stored_rates),
             copies=(flat.dtype.name,) if copies else (),
             rounding="stochastic" if stochastic else "nearest",
