@@ -232,7 +232,7 @@ class Optimizer(Stateful):
             counts = self._counts
             alone.step_alone(counts, alone.method.coefficients_at(counts.t + 1), grads)
             return
-        gs, apart = self._parameters.read(grads, stream)
+        gs, apart = self._parameters.read_gradients(grads, stream)
         if self._files is not None:
             self._files.unseal()
         self._steps.take(gs, apart)

@@ -145,7 +145,9 @@ class Parameters:
 
     # -- gradients ---------------------------------------------------------------------------------
 
-    def read(self, grads: object, stream: object = None) -> tuple[list[list[Gradient]], bool]:
+    def read_gradients(
+        self, grads: object, stream: object = None
+    ) -> tuple[list[list[Gradient]], bool]:
         """Return the checked gradients of each group, flat or of rows; and if any is of rows."""
         stream = self.backend.read_stream(stream)
         if not self.is_named:
@@ -169,7 +171,7 @@ class Parameters:
         apart = False
         for counted, names in zip(self.groups, self.members, strict=True):
             group, given = counted.group, list(map(grads.get, names))
-            read = group.places.read(given) if stream is None else None
+            read = group.places.read_all(given) if stream is None else None
             if read is not None:
                 gs.append(read)
                 continue

@@ -94,7 +94,7 @@ class Places:
             self._buffer = buffer  # last, so that after an interrupt the next call makes it
         return self.shaped
 
-    def read(self, given: Sequence[object]) -> list[Array] | None:
+    def read_all(self, given: Sequence[object]) -> list[Array] | None:
         """Return the gradients of all parameters, flat, if a short check finds nothing wrong.
 
         None means that each needs a full check. The short check takes a tenth of its time, which

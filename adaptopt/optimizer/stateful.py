@@ -155,7 +155,7 @@ class Stateful:
             finite.
         """
         parameters, scale = self._parameters, self.loss_scale
-        gs = parameters.read(grads)[0]
+        gs = parameters.read_gradients(grads)[0]
         self._bring_up()
         if scale is not None:
             gs = [[parameters.divided(g, scale) for g in each] for each in gs]

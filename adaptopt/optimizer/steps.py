@@ -94,7 +94,7 @@ class Steps:
 
     def know_groups(self) -> None:
         """Record the properties of all groups that steps need."""
-        groups = [counted.group for counted in self._parameters.groups]
+        groups = self._groups = [counted.group for counted in self._parameters.groups]
         self._largest = max(group.flat.size for group in groups)
         self._tied = [group for group in groups if group.is_tied]
         # Maps that tie coordinates together run in Python: first, as they can be interrupted.
@@ -122,8 +122,7 @@ class Steps:
             # An upper bound: skipped steps are read when they are needed.
             self.counts.t += 1
             return
-        t = self.counts.t + 1
-        groups = [counted.group for counted in self._parameters.groups]
+        t, groups = self.counts.t + 1, self._groups
         if self._nan_policy and not self._are_finite([g for each in gs for g in each]):
             self._skip()
             return
@@ -131,13 +130,15 @@ class Steps:
         if self._gathers:
             pairs = zip(groups, gs, strict=True)
             together = [group.places.together(g) for group, g in pairs]
-        coefs = self._coefficients(
-            lambda factor: [
-                squares
-                for group, g in zip(groups, together, strict=True)
-                for squares in group.places.squares(g, factor)
-            ]
-        )
+        coefs: tuple[float, ...] | None = ()
+        if self.transformation.count:
+            coefs = self.transformation.coefficients(
+                lambda factor: [
+                    squares
+                    for group, g in zip(groups, together, strict=True)
+                    for squares in group.places.squares(g, factor)
+                ]
+            )
         if coefs is None:
             self._skip()
             return
