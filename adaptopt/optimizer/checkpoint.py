@@ -414,16 +414,14 @@ def _describes_an_array(item: object) -> bool:
 
 
 def _article(kind: object) -> str:
-    if not isinstance(kind, str):
-        return repr(kind)
-    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}"
+    article = "an" if isinstance(kind, str) and kind[:1] in "aeiou" else "a"
+    return f"{article} {kind}" if isinstance(kind, str) else repr(kind)
 
 
 def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -> DType:
     """Return the dtype that an array of a file stands for, if it is what the header says."""
     name, said = item["dtype"], tuple(item["shape"])
-    native: DType = dtype.newbyteorder("=")
-    stored = _STORED.get(name, name)
+    native, stored = dtype.newbyteorder("="), _STORED.get(name, name)
     if native.name != stored or shape != said:
         raise _damaged(
             path,
@@ -438,8 +436,7 @@ def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -
         raise ImportError(
             f"{path} holds bfloat16 arrays, expected the package ml_dtypes to read them"
         ) from error
-    true: DType = np.dtype(ml_dtypes.bfloat16)
-    return true
+    return np.dtype(ml_dtypes.bfloat16)
 
 
 def _read_head(data: bytes, name: str) -> tuple[int, tuple[int, ...], DType]:
