@@ -130,8 +130,7 @@ def _sync_folder(folder: str) -> None:
     """Have the new name reach the disk, where the system can sync a folder."""
     if os.name == "nt":
         return
-    # The new file is whole and in its place: a folder that cannot be opened or synced, as on some
-    # network file systems, is no failure.
+    # Some network file systems cannot; the new file is whole and in its place all the same.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -189,8 +188,7 @@ def _write_entry(archive: zipfile.ZipFile, entry: str, array: np.ndarray) -> Non
             buffersize=_CHUNK // array.itemsize,
         )
         for chunk in chunks:
-            # Bytes of their own: if another thread changed the array between the checksum and the
-            # write, the file would be damaged.
+            # A copy: another thread may change the array between the checksum and the write.
             file.write(chunk.tobytes())
 
 
@@ -421,7 +419,8 @@ def _article(kind: object) -> str:
 def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -> DType:
     """Return the dtype that an array of a file stands for, if it is what the header says."""
     name, said = item["dtype"], tuple(item["shape"])
-    native, stored = dtype.newbyteorder("="), _STORED.get(name, name)
+    native: DType = dtype.newbyteorder("=")
+    stored = _STORED.get(name, name)
     if native.name != stored or shape != said:
         raise _damaged(
             path,
@@ -436,7 +435,8 @@ def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -
         raise ImportError(
             f"{path} holds bfloat16 arrays, expected the package ml_dtypes to read them"
         ) from error
-    return np.dtype(ml_dtypes.bfloat16)
+    true: DType = np.dtype(ml_dtypes.bfloat16)
+    return true
 
 
 def _read_head(data: bytes, name: str) -> tuple[int, tuple[int, ...], DType]:
