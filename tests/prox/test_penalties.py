@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from methods_table import KERNELS, METHODS, in_turn, takes
+from methods_table import EACH_SHAPE, METHODS, in_turn, takes
 from scipy import optimize
 
 import adaptopt as ao
@@ -89,15 +89,15 @@ def test_the_residual_is_zero_where_a_step_does_not_move(name, x, g):
     assert (abs(residual) < 1e-9) == (abs(moved) < 1e-12)
 
 
-# Every kernel with one map in turn, every map with one method.
+# A kernel of each shape with one map in turn, every map with one method.
 DTYPES = (np.float32, np.float64)
 PAIRS = dict.fromkeys(
     [
         *[
             (name, map_ if takes(name, SEPARABLE[map_]) else "box", dtype)
-            for name, map_, dtype in in_turn(KERNELS, SEPARABLE, DTYPES)
+            for name, map_, dtype in in_turn(EACH_SHAPE, SEPARABLE, DTYPES)
         ],
-        *[("nadam", name, dtype) for name in SEPARABLE for dtype in DTYPES],
+        *[("nadam", name, dtype) for name, dtype in in_turn(SEPARABLE, DTYPES)],
     ]
 )
 
@@ -231,14 +231,14 @@ def test_elements_in_no_group_are_left_alone():
     assert u[2] == 9
 
 
-# The map runs on the host, after a step that writes its rates down: every kernel with one map and
-# dtype in turn, every map and dtype with one method.
+# The map runs on the host, after a step that writes its rates down: a kernel of each shape with one
+# map and dtype in turn, every map and dtype with one method.
 TIED_DTYPES = ["float32", "float64", "float16", ml_dtypes.bfloat16]
 TIED_CASES = dict.fromkeys(
     [
         *[
             (name, map_ if takes(name, TIED[map_]) else "ball", dtype)
-            for name, map_, dtype in in_turn(KERNELS, TIED, TIED_DTYPES)
+            for name, map_, dtype in in_turn(EACH_SHAPE, TIED, TIED_DTYPES)
         ],
         *[("adagrad", name, dtype) for name in TIED for dtype in TIED_DTYPES],
     ]

@@ -78,7 +78,7 @@ CHOICES = {
     for name, map_, dtype in in_turn([*KERNELS, "adagrad-norm"], MAPS, ("float32", "float64"))
 }
 CASES = {(name, *CHOICES[KERNEL_OF.get(name, name)]) for name in TABLE} | {
-    ("adam-decay", prox, dtype) for prox in MAPS for dtype in ("float32", "float64")
+    ("adam-decay", prox, dtype) for prox, dtype in in_turn(MAPS, ("float32", "float64"))
 }
 
 
