@@ -109,6 +109,7 @@ def takes(name, prox):
 
 # Those whose rate is a formula; the others' steps write the rates down.
 RATED = [name for name, method in METHODS.items() if method.rate]
+RATED_KERNELS = [name for name in KERNELS if METHODS[name].rate]
 
 # Those that leave x where it is while there has been no gradient: no decay moves it, and it is not
 # computed anew from sums, as by dual averaging, which measures from 0 or rounds.

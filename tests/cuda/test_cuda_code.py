@@ -27,7 +27,7 @@ from device_code import (
     step,
     verdicts,
 )
-from methods_table import EACH_SHAPE, METHODS, RATED, FiveSlots
+from methods_table import EACH_SHAPE, METHODS, RATED_KERNELS, FiveSlots, in_turn
 
 import adaptopt as ao
 
@@ -152,7 +152,7 @@ def test_sums_of_rows(dtype):
     assert accesses(body)[1] == {BITS[number]}
 
 
-@pytest.mark.parametrize("name", RATED)
+@pytest.mark.parametrize("name", RATED_KERNELS)
 def test_rates(name):
     from adaptopt.cuda.step import RateKernel
 
@@ -164,11 +164,19 @@ def test_rates(name):
     assert accesses(body)[1] == {"f32"}
 
 
-@pytest.mark.parametrize("dtype", BITS, ids=str)
+NORMS = {
+    "none": None,
+    "box": ao.Box([0.0], [1.0]),
+    "l1": ao.L1(0.1),
+    "l1-in-box": ao.L1(0.1).within(ao.Box([0.0], [1.0])),
+}
+
+
 @pytest.mark.parametrize(
-    "prox", [None, ao.Box([0.0], [1.0]), ao.L1(0.1), ao.L1(0.1).within(ao.Box([0.0], [1.0]))]
+    ("name", "dtype"), [("none", FLOAT32), ("l1-in-box", FLOAT32), *in_turn(NORMS, BITS)]
 )
-def test_norms(dtype, prox):
+def test_norms(name, dtype):
+    prox = NORMS[name]
     from adaptopt.cuda.reductions import NormKernel
 
     penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox).plan().penalty

@@ -22,7 +22,7 @@ from device_code import (
     step,
     verdicts,
 )
-from methods_table import EACH_SHAPE, METHODS, RATED
+from methods_table import EACH_SHAPE, METHODS, RATED_KERNELS
 
 import adaptopt as ao
 
@@ -121,7 +121,7 @@ def test_rates(tmp_path):
     from adaptopt.cuda.step import RateKernel
 
     modules = []
-    for name in RATED:
+    for name in RATED_KERNELS:
         layout = ao.Optimizer(np.zeros(1, np.float32), METHODS[name]).plan().layout
         modules.append(module(RateKernel(METHODS[name].rate, layout)))
     frames, instructions = assembled(modules, tmp_path)

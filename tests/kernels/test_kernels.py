@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 from host_code import dense_step, functions, multiplies_vectors
-from methods_table import METHODS, RATED, FiveSlots
+from methods_table import METHODS, RATED_KERNELS, FiveSlots
 
 import adaptopt as ao
 from adaptopt import scalar
@@ -35,7 +35,7 @@ def test_float32_steps_compute_in_float32(kernel):
 
 
 @pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize("name", RATED)
+@pytest.mark.parametrize("name", RATED_KERNELS)
 def test_float32_rates_compute_in_float32(name):
     method = METHODS[name]
     code = "\n".join(functions(rate_kernel(method.rate, layout(method, FLOAT32))))
