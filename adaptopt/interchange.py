@@ -1,7 +1,7 @@
-"""State of torch's optimizers, in and out: go on here from a run there, or there from one here.
+"""Convert states from and to torch: continue a run of torch here, or the reverse.
 
 Parameters correspond in their order: torch's first parameter, counted through its groups, is the
-first name of ``params``. Their values are not part of torch's state: copy them.
+first name of ``params``. torch's state does not contain the values of the parameters: copy them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _KEYS: dict[str, dict[str, str]] = {
     "Nadam": {"m": "exp_avg", "v": "exp_avg_sq"},
     "AMSGrad": {"m": "exp_avg", "v": "exp_avg_sq", "v_max": "max_exp_avg_sq"},
 }
-# Our name of a hyperparameter -> torch's, where it has another one.
+# Our name of a hyperparameter -> torch's name, if they differ.
 _NAMES = {"rho": "alpha", "initial_accumulator": "initial_accumulator_value"}
-# What torch has no option for -> the value that it stands for. Kept out of torch's groups.
+# Options that torch does not have -> the value that it uses. They are not in torch's groups.
 _FIXED: dict[str, object] = {
     "eps_inside": False,
     "lr_inside": False,
@@ -41,7 +41,7 @@ _FIXED: dict[str, object] = {
     "corrected_max": False,
     "bias_correction": True,
 }
-# Methods of which torch has the decoupled decay too.
+# Methods for which torch also has decoupled decay.
 _DECOUPLED = ("Adam", "AdamW", "AMSGrad", "Nadam")
 _OF_METHOD: dict[str, dict[str, object]] = {
     "RMSProp": {"nesterov": False, "initial_accumulator": 0.0},
@@ -56,34 +56,34 @@ def from_torch(
     t: int | None = None,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Go on from the state of torch's Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax or NAdam.
+    """Load the state of torch's Adagrad, RMSprop, Adadelta, Adam, AdamW, Adamax or NAdam.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Of the method that corresponds, and of the same shapes; its slots, ``t`` and scalars are
-        replaced. Its parameters and hyperparameters stay as they are.
+        An optimizer with the corresponding method and the same shapes. Its slots, ``t`` and scalars
+        are replaced. Its parameters and hyperparameters stay unchanged.
     state_dict : dict
-        What ``state_dict()`` of torch's optimizer returned; tensors or arrays.
+        The result of ``state_dict()`` of torch's optimizer, with tensors or arrays.
     t : int, optional
-        Steps taken, which torch's SGD does not keep; by default what the state says, else 1.
+        The number of steps taken, which torch's SGD does not store. By default the number in the
+        state, or 1 if it has none.
     names : sequence of str, optional
-        Names of torch's parameters, counted through its groups. By default the names that the
-        state has (of an optimizer made with ``named_parameters``), if they are those of ``params``,
-        else these in their order.
+        Names of torch's parameters, counted through its groups. By default the names in the state
+        (of an optimizer made with ``named_parameters``) if they are those of ``params``, otherwise
+        the names of ``params`` in their order.
 
     Raises
     ------
     TypeError, ValueError
-        If the state is another method's or of other shapes, or the method has an option that
-        torch has not. Nothing has been modified then.
+        If the state belongs to another method or has other shapes, or if the method has an option
+        that torch does not have. Nothing is modified then.
 
     Notes
     -----
-    A parameter that has no state there has taken no step, and starts here: its count of steps is 0.
-
-    torch keeps the second moment E of centered RMSProp; here it is the variance
-    :math:`V = E - m^2`, so a conversion rounds.
+    A parameter without a state in torch has taken no step: it starts with a count of 0 steps. For
+    centered RMSProp torch keeps the second moment E. Here the state is the variance
+    :math:`V = E - m^2`, so the conversion rounds.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def _methods(optimizer: Optimizer) -> dict[str, Method]:
 def _order(
     optimizer: Optimizer, state_dict: Mapping[str, Any], names: Sequence[str] | None
 ) -> dict[str, object]:
-    """Return our names and torch's numbers for them."""
+    """Return torch's number of each parameter by our name."""
     groups = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
     if not (
         isinstance(groups, Sequence)
@@ -214,26 +214,26 @@ def _number(key: str, value: np.ndarray) -> float:
 def to_torch(
     optimizer: Optimizer, *, tensor: Callable[[np.ndarray], Any] | None = None
 ) -> dict[str, Any]:
-    """Return the state as ``load_state_dict`` of torch's optimizer of the same method takes it.
+    """Return the state in the form that ``load_state_dict`` of torch's optimizer takes.
 
     Parameters
     ----------
     optimizer : Optimizer
-        After at least one step. Names that follow each other and have equal methods make one of
+        An optimizer after at least one step. Successive names with equal methods form one of
         torch's groups, so that parameters correspond in their order.
     tensor : callable, optional
-        Makes a tensor of an array; by default ``torch.tensor``, which needs torch.
+        Makes a tensor from an array. By default ``torch.tensor``, which needs torch.
 
     Returns
     -------
     dict
-        ``state`` and ``param_groups``, with the hyperparameters under torch's names; ``lr`` is that
-        of the last step.
+        ``state`` and ``param_groups``, with the hyperparameters under torch's names. ``lr`` is the
+        rate of the last step.
 
     Raises
     ------
     ValueError
-        Where the method has an option that torch has not.
+        If the method has an option that torch does not have.
 
     Examples
     --------
@@ -268,7 +268,7 @@ def to_torch(
 
 
 def _check(method: Method) -> None:
-    """Raise where torch has no such method."""
+    """Raise if torch has no such method."""
     name = type(method).__name__
     if name not in _KEYS:
         raise ValueError(f"method is {method}, expected one of {', '.join(_KEYS)}")
@@ -276,14 +276,14 @@ def _check(method: Method) -> None:
         if getattr(method, option, value) != value:
             raise ValueError(
                 f"{name}.{option} is {getattr(method, option)!r}, expected {value!r}: torch has "
-                "nothing else"
+                "no such option"
             )
     if method.weight_decay and method.decoupled and name not in _DECOUPLED:
         raise ValueError(f"{name}.decoupled is True, expected False: torch's is coupled")
 
 
 def _options(method: Method, t: int) -> dict[str, Any]:
-    """Return the hyperparameters as torch's groups hold them."""
+    """Return the hyperparameters in the form of torch's groups."""
     name = type(method).__name__
     fixed = _FIXED.keys() | _OF_METHOD.get(name, {}).keys()
     options = {
@@ -307,7 +307,7 @@ def _options(method: Method, t: int) -> dict[str, Any]:
 
 
 def _array(value: object) -> np.ndarray:
-    """Return a tensor, an array or a number as an array; float64 holds all that torch has."""
+    """Return a tensor, an array or a number as an array; float64 holds all of torch's numbers."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().double().numpy()
     return np.asarray(value)

@@ -1,1 +1,1 @@
-"""All that knows CUDA: the kernels, arrays and streams of a device."""
+"""CUDA: the kernels, arrays and streams of a device."""

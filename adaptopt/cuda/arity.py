@@ -10,7 +10,7 @@ from ..scalar import ScalarFunction
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, no-any-return"
 
-# By the number of arguments: what puts them into a tuple.
+# By the number of arguments: a function that puts them into a tuple.
 _GATHERED: tuple[ScalarFunction, ...] = (
     lambda f: lambda: f(()),
     lambda f: lambda a: f((a,)),
@@ -48,7 +48,7 @@ _GATHERED: tuple[ScalarFunction, ...] = (
 
 @memoised
 def taking(function: ScalarFunction, count: int) -> ScalarFunction:
-    """Return a function of so many arguments for one that may have ``*args``."""
+    """Return a function with a fixed number of arguments for one that may have ``*args``."""
     code = getattr(function, "__code__", None)
     if code is None or not code.co_flags & inspect.CO_VARARGS:
         return function
@@ -57,7 +57,7 @@ def taking(function: ScalarFunction, count: int) -> ScalarFunction:
             f"{function.__name__} has *args and is given {count} numbers, expected at most "
             f"{len(_GATHERED) - 1} on a CUDA device: name them"
         )
-    # Without the flag, what was gathered from the rest is one more argument: a tuple.
+    # Without the flag, the tuple of the remaining arguments would be passed as one argument.
     body = inlinable(
         FunctionType(
             code.replace(

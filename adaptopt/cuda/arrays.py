@@ -1,4 +1,4 @@
-"""CUDA arrays: what `Optimizer` takes, and where its own lie; imported when the first is seen."""
+"""CUDA arrays of users and of the library; imported with the first CUDA array."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from ..arrays import Array, Stream, check_kind, storage
 from .launch import cuda, device_of
 from .reductions import read_back
 
-# Where libraries keep the handle of a stream: CuPy and torch.
+# The attributes with a stream's handle in CuPy and torch.
 _HANDLES = ("ptr", "cuda_stream")
-LEGACY = 1  # what CUDA's interface calls the default stream, which Numba calls 0
+LEGACY = 1  # the default stream in CUDA's interface; Numba's is 0
 
 
 def view(
     name: str, array: Array, like: Array, writable: bool, stream: Stream, near: Array = None
 ) -> Array:
-    """Return Numba's view of an array of any library, bound to a stream, without waiting for it.
+    """Return Numba's view of an array of any library, bound to a stream, without waiting.
 
     Parameters
     ----------
     name : str
         What the caller calls the array.
     array : object
-        With ``__cuda_array_interface__``: C-contiguous, of any shape and a format of parameters.
+        An array with ``__cuda_array_interface__``: C-contiguous, of any shape, with a dtype of
+        parameters.
     like : array or None
-        Demand this array's shape, and its dtype or that of its arithmetic.
+        Require the shape of this array, and its dtype or that of its arithmetic.
     writable : bool
-        Demand an array that may be written to.
+        Require a writable array.
     stream : object or None
-        What uses the array next runs there; by default where the interface says, else on Numba's
-        default stream.
+        The stream of later work on the array. By default that of the array's interface, otherwise
+        Numba's default stream.
     near : array, optional
-        Demand this array's device.
+        Require the device of this array.
     """
-    if like is None:  # what is like an array on a device has a driver
+    if like is None:  # an array on a device shows that there is a driver
         _demand_a_driver(name)
     interface = getattr(array, "__cuda_array_interface__", None)  # the simulator's have none
     if interface is not None and writable and interface["data"][1]:
@@ -75,7 +76,7 @@ def _seen(array: Array) -> Array:
 
 
 def read_integers(name: str, array: Array, stream: Stream) -> np.ndarray:
-    """Return a copy of a few whole numbers on the host, once their stream has computed them."""
+    """Return a host copy of a few integers, after their stream has computed them."""
     _demand_a_driver(name)
     seen = _seen(array)
     if seen.dtype not in (np.int32, np.int64):
@@ -91,7 +92,7 @@ def read_integers(name: str, array: Array, stream: Stream) -> np.ndarray:
 
 
 def read_stream(stream: Stream) -> Array:
-    """Return Numba's stream for one of Numba, CuPy or torch, or for a handle."""
+    """Return Numba's stream for a stream of Numba, CuPy or torch, or for a handle."""
     if hasattr(stream, "auto_synchronize"):
         return stream
     handle = stream
@@ -108,12 +109,12 @@ def read_stream(stream: Stream) -> Array:
 
 @lru_cache(maxsize=64)
 def _external(handle: int) -> Array:
-    """Return one object for a stream: launches are configured for an object, which takes long."""
+    """Return one object per stream, because configuring launches for a new object takes long."""
     return cuda.external_stream(handle)
 
 
 def handle_of(stream: Stream) -> Array:
-    """Return what two objects for one stream have in common."""
+    """Return the handle of a stream, which is the same for all objects that represent it."""
     handle = getattr(stream, "handle", None)
     if handle is not None:  # int(stream) is an enumeration's for some, and warns
         number = int(getattr(handle, "value", handle) or 0)
@@ -125,7 +126,7 @@ def handle_of(stream: Stream) -> Array:
 
 
 def join(stream: Stream, others: Iterable[Stream]) -> None:
-    """Let what is started next on a stream come after what was started on others, unwaited for."""
+    """Order later work on a stream after earlier work on others, without waiting on the host."""
     for other in others:
         event = cuda.event(timing=False)
         event.record(other)
@@ -159,31 +160,31 @@ def flat_view(
     stream: Stream = None,
     near: Array = None,
 ) -> Array:
-    """Return Numba's `view` of an array in one dimension, bound to its stream."""
+    """Return Numba's `view` of an array as one dimension, bound to its stream."""
     seen = view(name, array, like, writable, stream, near)
     return seen.reshape(seen.size).bind(seen.stream)
 
 
 def empty(n: int, dtype: DTypeLike, near: Array) -> Array:
-    """Return a flat array on the device, and bound to the stream, of another."""
+    """Return a new flat array on the device of another array, bound to its stream."""
     with device_of(near):
         return cuda.device_array(n, np.dtype(dtype)).bind(near.stream)
 
 
 def moved(array: np.ndarray, near: Array) -> Array:
-    """Return a copy of a host array on the device, and the stream, of another."""
+    """Return a copy of a host array on the device of another array, bound to its stream."""
     with device_of(near):
         return cuda.to_device(array, stream=near.stream).bind(near.stream)
 
 
 def wait(array: Array) -> None:
-    """Wait for all that was started on the device of an array."""
+    """Wait for all work on the device of an array."""
     with device_of(array):
         cuda.synchronize()
 
 
 def on_host(array: Array) -> np.ndarray:
-    """Return a copy on the host."""
+    """Return a host copy."""
     with device_of(array):
         return read_back(array)
 
@@ -192,22 +193,22 @@ def write(array: Array, values: Array) -> None:
     """Copy numbers of the same shape and dtype into an array, from the host or the device."""
     if array.size:
         with device_of(array):
-            # As whole numbers: not everything between here and the device knows bfloat16.
+            # As integers, because not every copying function knows bfloat16.
             bits: Any = storage(array)
             bits.copy_to_device(storage(values))
 
 
 def rows_in_words(name: str, array: Array, near: Array) -> tuple[Any, int]:
-    """Return an array, flat, as the widest whole numbers that its rows are made of; and how many.
+    """Return an array as a flat array of the widest integers that divide its rows; and their count.
 
     Parameters
     ----------
     name : str
         What the caller calls the array.
     array : CUDA array
-        C-contiguous, of at least one dimension and any dtype.
+        A C-contiguous array with at least one dimension and any dtype.
     near : CUDA array
-        Demand the device of this one.
+        Require the device of this array.
     """
     seen = array
     if not getattr(array, "__cuda_ndarray__", False):
@@ -228,7 +229,7 @@ def rows_in_words(name: str, array: Array, near: Array) -> tuple[Any, int]:
 
 
 def _demand_a_driver(name: str) -> None:
-    """Say what to install where nothing can be computed on a device."""
+    """Raise an error that says what to install, if no device can be used."""
     if not cuda.is_available():
         raise RuntimeError(
             f"{name} is a CUDA array, but numba.cuda finds no CUDA driver that it can use: install "

@@ -1,4 +1,4 @@
-"""A CUDA device as a backend; what each operation does, `placement.Backend` says."""
+"""A CUDA device as a backend. `placement.Backend` describes the operations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .uploads import Mirror, Upload
 
 
 class _Device:
-    """A CUDA device: arrays are Numba's views, and kernels go on when they return."""
+    """A CUDA device: arrays are Numba's views, and calls return before their kernels end."""
 
     name = "CUDA arrays"
     is_asynchronous = True
@@ -118,7 +118,7 @@ class _Device:
     mirror = staticmethod(Mirror)
 
     def is_finite(self, array: Array) -> bool:
-        # So small a factor that no square overflows.
+        # A factor so small that no square overflows.
         return math.isfinite(self.sum_of_squares(array, 2.0**-700))
 
     def sum_of_squares(self, g: Array, factor: float) -> float:

@@ -1,4 +1,4 @@
-"""What a run over batches of data does on a device: gather rows, add losses, keep means."""
+"""Runs over batches of data on a device: gather rows, add losses, average iterates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ uintp = types.uintp
 
 
 def make_gather_rows():
-    """Copy rows, by their numbers: neighbouring threads copy neighbouring words of a row."""
+    """Copy rows by their numbers. Neighbouring threads copy neighbouring words of a row."""
 
-    # Not range: how often it goes round is a division, for each row.
+    # Not range, which computes its length with a division for each row.
     def device_gather(out, data, order, start, rows, width):
         side, below = uintp(cuda.blockDim.x), uintp(cuda.gridDim.x * cuda.blockDim.y)
         k = uintp(cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y)
@@ -47,7 +47,7 @@ def gather_kernel(words: str) -> DeviceKernel:
 
 
 def gather_size(rows: int, width: int) -> tuple[int, tuple[int, int]]:
-    """Return how many blocks of how many threads, side by side and one below the other, gather."""
+    """Return the blocks and threads that gather: in the direction of a row, and across rows."""
     side = min(WARP, 1 << max(width - 1, 0).bit_length())
     below = THREADS // side
     blocks, _ = launch_size(rows * side)
@@ -55,7 +55,7 @@ def gather_size(rows: int, width: int) -> tuple[int, tuple[int, int]]:
 
 
 def gather_rows(out: Array, data: Array, order: Array, start: int, rows: int, width: int) -> None:
-    """Write the rows ``order[start:start + rows]``, of so many words, to the start of ``out``."""
+    """Write the rows ``order[start:start + rows]``, of ``width`` words, to the start of ``out``."""
     if rows and width:
         with device_of(out):
             gather_kernel(out.dtype.name).launch(
@@ -64,9 +64,9 @@ def gather_rows(out: Array, data: Array, order: Array, start: int, rows: int, wi
 
 
 def make_count(read_value):
-    """Add a batch's loss, times its rows, to the sum that stands in the other of two places.
+    """Add a batch's loss, times its rows, to a sum. Write the result to the other of two places.
 
-    Where that sum is of step ``t - 1`` this one is of step ``t``: done twice, it is the same.
+    The old sum is that of step ``t - 1``, the new one of step ``t``. Repeating it changes nothing.
     """
 
     def device_count(value, rows, t, goes_on, figures):
@@ -108,7 +108,7 @@ def accumulate(total: Array, g: Array, factor: float) -> None:
 
 
 def make_divide():
-    """Divide all by one number."""
+    """Divide all elements by a number."""
 
     def device_divide(total, count):
         for i in range(uintp(cuda.grid(1)), uintp(total.size), uintp(cuda.gridsize(1))):
@@ -124,12 +124,12 @@ def divide_kernel() -> DeviceKernel:
 
 
 def divide(total: Array, count: float) -> None:
-    """Divide an array of float64 by one number."""
+    """Divide a float64 array by a number."""
     divide_kernel().over(total.stream, total, count)
 
 
 def make_average(moved):
-    """Compose the mean of one array more, beside the old one."""
+    """Return a kernel that writes the mean with one more array, next to the old mean."""
 
     def device_average(new, mean, x, weight):
         for i in range(uintp(cuda.grid(1)), uintp(new.size), uintp(cuda.gridsize(1))):
@@ -146,5 +146,5 @@ def average_kernel(form: str) -> DeviceKernel:
 
 
 def average(new: Array, mean: Array, x: Array, weight: float) -> None:
-    """Write the mean of one array more."""
+    """Write the mean with one more array."""
     average_kernel(x.dtype.name).over(x.stream, new, mean, x, weight)

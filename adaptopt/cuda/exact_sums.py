@@ -1,7 +1,7 @@
-"""The sum of float64 numbers, rounded once: what ``math.fsum`` returns, in a form that compiles.
+"""Exact sums of float64 numbers, rounded once, like ``math.fsum`` but compilable.
 
-The sum is kept as one long whole number of units of 2**-1074, so it is exact, whatever the sizes
-and the order of what is added. Squares are summed: there are no negative numbers.
+The sum is a long integer in units of 2**-1074. So it is exact for numbers of any size and in any
+order. It sums squares, so there are no negative numbers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
-# Digits of 32 bits, lowest first, in whole numbers of 64: so 2**30 additions need no carry. They
-# are as many as the largest float64 number has, and those that a sum may have more.
+# Digits of 32 bits, lowest first, stored in 64-bit integers: so 2**30 additions need no carry.
+# There are as many as the largest float64 number has, and more for larger sums.
 DIGITS = 68
 BITS, DIGIT = 32, 2**32 - 1
 UNIT = -1074
@@ -21,9 +21,9 @@ FRACTION, HIDDEN = 2**52 - 1, 2**52
 
 
 def add_exactly(digits, value):
-    """Add a finite number that is not negative."""
+    """Add a finite number >= 0."""
     bits = np.int64(np.float64(value).view(np.int64))
-    place = bits >> 52  # that of a number's lowest bit, counted from 1; 0 is as low, but not hidden
+    place = bits >> 52  # of the lowest bit, from 1; 0 means the same, without the hidden bit
     whole = bits & FRACTION
     if place > 0:
         whole = whole | HIDDEN
@@ -36,7 +36,7 @@ def add_exactly(digits, value):
 
 
 def rounded(digits):
-    """Return the float64 number that is nearest to the sum, of two the even one."""
+    """Return the float64 number nearest to the sum; in a tie, the even one."""
     carry = 0
     top = 0
     for k in range(DIGITS):
@@ -66,5 +66,5 @@ def rounded(digits):
 
 
 def bit(digits, k):
-    """Return one bit of the whole number."""
+    """Return one bit of the long integer."""
     return (digits[k // BITS] >> (k % BITS)) & 1

@@ -1,4 +1,4 @@
-"""What passes between a run on a CUDA device and the user's function: nothing of it waits."""
+"""Exchange arrays between a run on a CUDA device and the user's function, without waiting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNASKED = "nothing is copied between host and device unasked"
 
 
 class DeviceExchange:
-    """Hands the iterate of a run to ``fun`` as it is, and takes what comes back as it lies there.
+    """Passes the iterate of a run to ``fun`` without a copy, and accepts results on the device.
 
     It has the methods of `objectives.exchange.Exchange`.
 
@@ -29,9 +29,9 @@ class DeviceExchange:
     x0 : CUDA array
         The starting point; the iterate is a copy of its kind.
     backend : Backend
-        That of a device.
+        The backend of the device.
     read_number : callable
-        ``read_number(name, value)`` reads a value that a function returned on the host.
+        ``read_number(name, value)`` reads a value that a function returns on the host.
 
     Attributes
     ----------
@@ -59,15 +59,15 @@ class DeviceExchange:
             demand_finite("x0", backend.to_host(self.seen))
 
     def point(self, flat: Array, writable: bool) -> Array:
-        """Return a point as ``fun`` takes it: the iterate itself, or a copy of another."""
+        """Return a point in the form for ``fun``: the iterate itself, or a copy of another."""
         return self.x if flat is self.flat else self.shown(flat)
 
     def shown(self, flat: Array) -> Array:
-        """Return a copy of a flat array, of the kind and shape of ``x0``."""
+        """Return a copy of a flat array, of the library and shape of ``x0``."""
         return copied("x0", self.x, flat)
 
     def shaped(self, g: Array) -> Array:
-        """Return a flat gradient in the shape of the iterate."""
+        """Return a flat gradient with the shape of the iterate."""
         return g.reshape(*self.shape).bind(g.stream)
 
     def value(self, name: str, returned: Any) -> Value:
@@ -94,7 +94,7 @@ class DeviceExchange:
         return seen.bind(self.flat.stream)
 
     def words_for(self, returned: object) -> str:
-        """Return how an error names a value: the numbers of a CUDA array take waiting for."""
+        """Return a value's text for error messages, without waiting for a CUDA array."""
         return f"a {type(returned).__name__}"
 
     def array(self, name: str, given: Any) -> Rows:
@@ -113,23 +113,23 @@ class DeviceExchange:
     def rows(
         self, n: int, arrays: tuple[Rows, ...] | None, numbers: np.ndarray | None = None
     ) -> DeviceRows:
-        """Return what takes batches of rows; see `DeviceRows`."""
+        """Return the gatherer of batches of rows; see `DeviceRows`."""
         return DeviceRows(self.x, self.flat, n, arrays, numbers)
 
     def mean(self) -> DeviceMean:
-        """Return what adds up the losses and gradients of batches."""
+        """Return the accumulator of losses and gradients of batches."""
         return DeviceMean(self.flat)
 
 
 class Rows(NamedTuple):
-    """An array of rows as the kernel that gathers them takes it."""
+    """An array of rows in the form that the gathering kernel takes."""
 
     array: Array
-    """As the user gave it."""
+    """The user's array."""
     words: Array
-    """Flat, in whole numbers."""
+    """A flat view as integers."""
     width: int
-    """How many of them make a row."""
+    """Number of these integers per row."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,9 +143,9 @@ class DeviceRows:
     Parameters
     ----------
     x : CUDA array
-        The iterate: row numbers are handed over as arrays of its library.
+        The iterate. Row numbers are passed as arrays of its library.
     flat : CUDA array
-        Its flat view.
+        The flat view of the iterate.
     n : int
         Number of rows.
     arrays : tuple of Rows, or None
@@ -165,7 +165,7 @@ class DeviceRows:
         self.n, self.arrays = n, arrays
         self._x, self._flat = x, flat
         self._natural = self._there(np.arange(n) if numbers is None else numbers)
-        # The order of the epoch, and the same numbers on the device.
+        # The order of the epoch, on the host and on the device.
         self._order: tuple[np.ndarray | None, Array] = (None, self._natural)
         self._room = 0
         self._buffers: list[Rows] = []
@@ -174,7 +174,7 @@ class DeviceRows:
         return moved(np.ascontiguousarray(numbers, np.int64), self._flat)
 
     def take(self, order: np.ndarray | None, start: int, count: int) -> tuple[Array, ...]:
-        """Return what ``fun`` takes of so many rows of an order, or of their own order."""
+        """Return the arguments of ``fun`` for rows of an order, or of the natural order."""
         if self._order[0] is not order:
             self._order = (order, self._natural if order is None else self._there(order))
         numbers = self._order[1]
@@ -188,7 +188,7 @@ class DeviceRows:
         return tuple(place.array[:count] for place in self._buffers)
 
     def _make_room(self, count: int) -> None:
-        """Make the buffers that batches are gathered into, once for all of a size."""
+        """Make the buffers for gathered batches, once for each size."""
         if count <= self._room:
             return
         if self.arrays is None:
@@ -200,7 +200,7 @@ class DeviceRows:
 
 
 class DeviceMean:
-    """Adds up losses and gradients of batches in float64; only its result waits for the device."""
+    """Sums losses and gradients of batches in float64. Only `result` waits for the device."""
 
     def __init__(self, flat: Array) -> None:
         self._flat = flat
@@ -212,7 +212,7 @@ class DeviceMean:
         self._rows = self._taken = 0
 
     def is_finite(self, value: Value, g: Array) -> bool:
-        """Tell whether a loss and its gradient are finite; this waits for the device."""
+        """Return whether a loss and its gradient are finite. This waits for the device."""
         looks.watch(value.form, value.number, g, 0, self._figures)
         if on_host(self._figures)[looks.NONFINITE] == looks.NEVER:
             return True
@@ -220,7 +220,7 @@ class DeviceMean:
         return False
 
     def add(self, value: Value, g: Array, rows: int) -> None:
-        """Add a mean loss over so many rows, and its gradient."""
+        """Add a mean loss over some rows, and its gradient."""
         self._taken += 1
         with device_of(self._flat):
             batches.count_kernel(value.form).launch(
@@ -230,7 +230,7 @@ class DeviceMean:
         self._rows += rows
 
     def result(self) -> tuple[float, Array, int]:
-        """Return mean loss and gradient, and of how many rows they are."""
+        """Return the mean loss, its gradient, and the number of rows."""
         if not self._rows:
             fill(self._gradient, math.nan)
             return math.nan, self._gradient, 0
@@ -240,7 +240,7 @@ class DeviceMean:
 
 
 def _room_for(rows: Rows, count: int, flat: Array) -> Rows:
-    """Return place for so many rows, of the kind of an array."""
+    """Return a buffer for ``count`` rows, of the same library as an array."""
     words = empty(count * rows.width, rows.words.dtype, flat)
     array = rows.array
     shape = (count, *array.shape[1:])

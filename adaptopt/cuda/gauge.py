@@ -1,4 +1,4 @@
-"""What a run on a CUDA device measures: kept there, until a check reads all of it at once."""
+"""Measurements of a run on a CUDA device, which stay there until a check reads them all at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .reductions import NormKernel, read_back
 
 
 class Value(NamedTuple):
-    """What an objective returned: a number, or the array on the device that holds it."""
+    """The value of an objective: a number, or a device array that holds it."""
 
     number: float | Array
     form: str | None
@@ -32,11 +32,11 @@ class DeviceGauge:
     Parameters
     ----------
     plan : Plan
-        What the steps of the iterate are made of.
+        The plan of the steps.
     flat : CUDA array
         The flat iterate, bound to the stream to work on.
     penalised : bool
-        Whether values come with the penalty at the iterate.
+        Whether values include the penalty at the iterate.
     """
 
     def __init__(self, plan: Plan, flat: Array, penalised: bool) -> None:
@@ -55,32 +55,32 @@ class DeviceGauge:
             blocks = looks.costs_size(flat.size)[0]
         self._sums = empty(blocks, np.float64, flat)
         self.nonfinite: int | None = None
-        # What the objective returned and no check has read; the loss to count, and its rows.
+        # The value that no check has read; the loss to count, and its rows.
         self._value: Value | None = None
         self._loss: tuple[Value, int] | None = None
 
     @property
     def pending(self) -> bool:
-        """Whether the value taken in last has not been read."""
+        """Whether the last value has not been read."""
         return self._value is not None
 
     def value(self, returned: Value) -> float:
-        """Take in the value at the iterate, which is not known until the next check: NaN."""
+        """Record the value at the iterate. Return NaN: it is unknown until the next check."""
         self._value = returned
         return math.nan
 
     def watch(self, f: float, g: Array, t: int) -> None:
-        """Have the device remember step ``t`` if the value or the gradient is not finite."""
+        """Have the device record step ``t`` if the value or the gradient is not finite."""
         assert self._value is not None
         looks.watch(self._value.form, self._value.number, g, t, self._kept)
 
     def leave(self) -> None:
-        """Have the device keep the value of the iterate that a step leaves."""
+        """Have the device keep the value of the iterate before a step."""
         if self._value is not None:
             self._write(self._value, looks.PREVIOUS, self._point)
 
     def measure(self, f: float, g: Array, previous_x: Array | None) -> Measurement:
-        """Measure the iterate; this waits for the device."""
+        """Measure the iterate. This waits for the device."""
         plan, flat, kept, value = self._plan, self._flat, self._kept, self._value
         self._norm.start(
             *(flat, g, plan.prox_arrays, plan.penalty.coefs, 0.0, kept[: looks.SLOPE + 1])
@@ -104,22 +104,22 @@ class DeviceGauge:
         )
 
     def settle(self) -> None:
-        """Forget the value taken in last: it has been read."""
+        """Mark the last value as read."""
         self._value = None
 
     def update(self) -> None:
-        """Learn whether anything since the last check was not finite; this waits for the device."""
+        """Read whether a value since the last check was not finite. This waits for the device."""
         self._read()
 
     def add(self, loss_sum: float, returned: Value, rows: int) -> float:
-        """Remember the loss of a batch, which `count` adds up; return the sum as it is."""
+        """Record the loss of a batch, for `count` to add. Return the current sum."""
         self._loss = (returned, rows)
         return loss_sum
 
     def count(self, t: int, goes_on: bool) -> None:
-        """Add the loss remembered last to the sum of losses, which is then that of step ``t``.
+        """Add the last recorded loss to the sum of losses, which is then that of step ``t``.
 
-        The sum begins with it unless it goes on. Repeated for the same step, the sum is the same.
+        Start a new sum with it unless the sum continues. Repeating a step does not change the sum.
         """
         if self._loss is None:
             return
@@ -130,17 +130,17 @@ class DeviceGauge:
             )
 
     def begin(self, loss_sum: float) -> None:
-        """Go on from a sum of losses."""
+        """Continue from a sum of losses."""
         bits = np.full(2, loss_sum).view(np.int64)
         write(self._kept[looks.LOSSES : looks.LOSSES + 2], bits)
 
     def losses(self, loss_sum: float, rows: int, t: int) -> float:
-        """Return the sum of the losses of so many rows at step ``t``; this waits for the device."""
+        """Return the sum of the losses at step ``t``. This waits for the device."""
         losses = self._read()[looks.LOSSES :].view(np.float64)
         return float(losses[t % 2]) if rows else 0.0
 
     def penalty(self, x: Array) -> float:
-        """Return the penalty at a point; this waits for the device."""
+        """Return the penalty at a point. This waits for the device."""
         return 0.0 if self._costs is None else self.number(Value(0.0, None), x)
 
     def number(self, returned: Value, x: Array | None = None) -> float:
@@ -152,7 +152,7 @@ class DeviceGauge:
             return float(read_back(self._kept)[looks.VALUE : looks.PREVIOUS].view(np.float64)[0])
 
     def _write(self, value: Value, place: int, x: Array | None) -> None:
-        """Have a value kept, with the penalty at a point if one is given."""
+        """Have the device store a value, with the penalty at a point if one is given."""
         stream = self._flat.stream
         sums = self._sums[:0]
         with device_of(self._flat):
@@ -165,7 +165,7 @@ class DeviceGauge:
             kernel.launch((1, 1), stream, value.number, sums, self._kept, place)
 
     def _read(self) -> np.ndarray:
-        """Read all that is kept, once the device has computed it."""
+        """Read all measurements, after the device has computed them."""
         with device_of(self._flat):
             figures = read_back(self._kept)
         step = int(figures[looks.NONFINITE])

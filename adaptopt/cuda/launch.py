@@ -1,7 +1,7 @@
-"""Kernels for CUDA: made from the same scalar functions, launched over whole flat arrays.
+"""CUDA kernels: built from the same scalar functions, and launched over whole flat arrays.
 
-This is imported where a CUDA array has been seen, never by ``import adaptopt``: it needs
-``numba.cuda``, which is Numba's own or that of numba-cuda.
+This module is imported with the first CUDA array, and never by ``import adaptopt``. It needs
+``numba.cuda``, Numba's own or that of numba-cuda.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from ..arrays import Array, Stream
 from ..kernels.compile import inlinable, name_by_content
 from ..kernels.disk import enable_cache
 
-# Numba exports names without saying so to type checkers.
+# Numba does not declare to type checkers the names that are used here.
 cuda: Any = numba_cuda
 config: Any = numba_config
 
 # mypy: disable-error-code="no-untyped-call"
 
-# Threads of a block, and blocks a multiprocessor: 2048 threads, which is all it can hold.
+# Threads per block, and blocks per multiprocessor: 2048 threads, the most that it can hold.
 THREADS = 256
 BLOCKS = 8
 WARP = 32
-# Threads of a row of a table at least, and such rows of a block at most.
+# Least number of threads per row of a table, and largest number of rows per block.
 TEAM = 4
 ROWS = 32
-# Sizes and streams that a kernel keeps itself ready for.
+# Sizes and streams for which a kernel keeps its configured launches.
 CONFIGURATIONS = 64
 
 
 def launch_size(n: int) -> tuple[int, int]:
-    """Return how many blocks of how many threads go through ``n`` elements."""
+    """Return the numbers of blocks and of threads per block for ``n`` elements."""
     if n < THREADS:
         return 1, -(-n // WARP) * WARP
     return min(-(-n // THREADS), BLOCKS * _multiprocessors(cuda.current_context().device)), THREADS
 
 
 def rows_launch_size(count: int, width: int) -> tuple[int, tuple[int, int]]:
-    """Return how many blocks, of how many threads a row and how many rows, go through rows."""
+    """Return the number of blocks, and per block the threads per row and the rows."""
     team = TEAM
     while team < min(width, THREADS):
         team *= 2
@@ -57,12 +57,12 @@ def rows_launch_size(count: int, width: int) -> tuple[int, tuple[int, int]]:
 
 
 def _multiprocessors(device: Any) -> int:
-    # Not kept by device: what Numba returns as one is a weak proxy, which has no hash.
+    # Not cached by device: Numba returns a weak proxy, which has no hash.
     return getattr(device, "MULTIPROCESSOR_COUNT", 1)  # the simulator's device has none
 
 
 def device_of(array: Array) -> Any:
-    """Return a context manager that makes the device current where an array lies."""
+    """Return a context manager that makes the device of an array current."""
     memory = getattr(array, "gpu_data", None)
     return cuda.gpus[0 if memory is None else memory.context.device.id]  # the simulator has one
 
@@ -82,7 +82,7 @@ class DeviceKernel:
     Attributes
     ----------
     function : callable
-        The plain kernel, for those who compile it without a device.
+        The plain kernel, for compilation without a device.
     signature : numba signature
         The one signature.
     """
@@ -99,10 +99,10 @@ class DeviceKernel:
 
     @cached_property
     def compiled(self) -> Any:
-        """The kernel, compiled when it is first wanted."""
+        """The kernel, compiled at its first use."""
         if config.ENABLE_CUDASIM:
             return cuda.jit(self.signature)(self.function)
-        # What `cuda.jit` does with a signature, but for the cache.
+        # As `cuda.jit` with a signature, and with the cache.
         dispatcher = cuda.jit(self.function)
         if self._cached:
             enable_cache(dispatcher)
@@ -114,7 +114,7 @@ class DeviceKernel:
     def call(
         self, threads: int, elements: int, count: int, *arguments: object
     ) -> Callable[[], object]:
-        """Return a run as one call; the threads are those of the host."""
+        """Return a run as one call. The number of threads matters only on the host."""
         run: Any = self.run  # type: ignore[attr-defined]
         return partial(run, elements, count, *arguments)
 
@@ -125,11 +125,11 @@ class DeviceKernel:
                 self.launch(launch_size(array.size), stream, array, *rest)
 
     def launch(self, size: tuple[int, Any], stream: Stream, *arguments: object) -> None:
-        """Run it on a stream of the current device, and do not wait for it."""
-        # The simulator has no signatures: what it is given is what it computes with.
+        """Run the kernel on a stream of the current device, without waiting."""
+        # The simulator has no signatures: it computes with the given types.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
         configuration = (*size, stream)
-        if config.ENABLE_CUDASIM:  # configures one object anew in each launch
+        if config.ENABLE_CUDASIM:  # which configures an object again in each launch
             self.compiled[configuration](*given)
             return
         ready = self._ready.get(configuration)
@@ -138,9 +138,9 @@ class DeviceKernel:
         ready(*given)
 
     def _configured(self, configuration: tuple[Any, ...]) -> Any:
-        """Return the kernel for one size and stream, kept for the next launch."""
+        """Return the kernel configured for a size and a stream, and keep it for later launches."""
         with warnings.catch_warnings():
-            # Of a grid that leaves a part of the device idle: short arrays do, and one thread.
+            # Numba warns if a grid leaves a part of the device idle, as for short arrays.
             warnings.filterwarnings("ignore", ".*Grid size")
             ready = self.compiled[configuration]
         if len(self._ready) >= CONFIGURATIONS:
@@ -150,7 +150,7 @@ class DeviceKernel:
 
 
 def _cast_to(kind: Any) -> Callable[[Any], Any]:
-    """Return what makes a scalar, or the scalars of a tuple, the type in the signature."""
+    """Return a function that casts a scalar, or the scalars of a tuple, to the signature's type."""
     if isinstance(kind, types.Number):
         return as_dtype(kind).type
     if isinstance(kind, types.UniTuple) and isinstance(kind.dtype, types.Number):

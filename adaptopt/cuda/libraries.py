@@ -1,4 +1,4 @@
-"""CUDA arrays of other libraries, by what they can do themselves: CuPy's, torch's, Numba's own."""
+"""CUDA arrays of CuPy, torch and Numba, handled with the functions of these libraries."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ..arrays import Array
 
 
 def is_on_device(array: object) -> bool:
-    """Tell whether an array is a CUDA array; the simulator's have another mark."""
+    """Return whether an array is a CUDA array; those of the simulator have another attribute."""
     if isinstance(array, np.ndarray):
         return False
     return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
 
 
 def copied(name: str, array: Array, values: Array = None) -> Array:
-    """Return a C-contiguous copy of the array's own kind: of torch, of CuPy, else of Numba.
+    """Return a C-contiguous copy as an array of the same library: torch, CuPy, otherwise Numba.
 
-    It has at least one dimension. With ``values``, an array of the device of as many numbers, these
-    are in it instead; ``name`` is what error messages call the array.
+    It has at least one dimension. With ``values``, a device array of the same size, the copy holds
+    these values instead. ``name`` is the array's name in error messages.
     """
     from .arrays import empty, flat_view, write  # imports numba.cuda
 
@@ -29,7 +29,7 @@ def copied(name: str, array: Array, values: Array = None) -> Array:
         new = empty(seen.size, seen.dtype, seen)
         write(new, seen if values is None else values)
         return new.reshape(*array.shape).bind(seen.stream) if len(array.shape) else new
-    # torch's own copy keeps the strides that there are.
+    # torch's own copy would keep the strides.
     is_torch = hasattr(array, "clone")
     new = detached(array).contiguous().clone() if is_torch else array.copy()
     if values is not None:
@@ -42,7 +42,7 @@ def _copies(array: Array) -> bool:
 
 
 def seen_as(array: Array, like: Array) -> Array:
-    """Return an array of Numba's as one of another's library, CuPy or torch; no copy."""
+    """Return a Numba array as an array of another's library, CuPy or torch, without a copy."""
     name = type(like).__module__.partition(".")[0]
     library = sys.modules.get(name)
     if name == "cupy" and library is not None:
@@ -53,14 +53,14 @@ def seen_as(array: Array, like: Array) -> Array:
 
 
 def detached(array: Array) -> Array:
-    """Return what shares a torch tensor's memory, but no graph; others as they are."""
+    """Return a torch tensor detached from its graph, and other arrays unchanged."""
     return array.detach() if hasattr(array, "detach") else array
 
 
 def current_stream(array: Array) -> Array:
-    """Return the stream on which torch works, where the array is torch's: it does not say so.
+    """Return torch's current stream for an array of torch, whose interface does not name it.
 
-    For all others it is None: what there is to know is in ``__cuda_array_interface__``.
+    For other arrays return None, because their ``__cuda_array_interface__`` names the stream.
     """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(array, torch.Tensor):
@@ -69,6 +69,6 @@ def current_stream(array: Array) -> Array:
 
 
 def dtype_of(array: Array) -> Array:
-    """Return NumPy's dtype of the numbers in a CUDA array."""
+    """Return the NumPy dtype of a CUDA array."""
     interface = getattr(detached(array), "__cuda_array_interface__", None)
     return np.dtype(array.dtype if interface is None else interface["typestr"])

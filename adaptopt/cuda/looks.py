@@ -1,4 +1,4 @@
-"""What a loop on a device looks at: figures that stay there until all are read back at once."""
+"""Measurements of a loop on a device: numbers that stay there until all are read back at once."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ NEVER = 2**62
 
 
 def given(value):
-    """Read a number that is passed as it is."""
+    """Return a number that is passed by value."""
     return value
 
 
 @memoised
 def first_of(read):
-    """Return what reads an array of one number."""
+    """Return a function that reads an array of one number."""
 
     def first(values):
         return read(values[0])
@@ -48,14 +48,14 @@ def first_of(read):
 
 
 def value_of(form: str | None, number: Any) -> tuple[ScalarFunction, Any]:
-    """Return what reads an objective's value and its type: in an array, or as a number."""
+    """Return a reader for an objective's value, in an array or as a number, and its type."""
     if form is None:
         return given, number
     return first_of(READ[form]), array_type(form)
 
 
 def make_watch(read_value, read_g):
-    """Write down the first step whose value or gradient is not finite."""
+    """Record the first step whose value or gradient is not finite."""
 
     def device_watch(value, g, t, figures):
         found = False
@@ -79,7 +79,7 @@ def watch_kernel(form: str | None, gradient: str) -> DeviceKernel:
 
 
 def watch(form: str | None, value: Any, g: Array, t: int, figures: Array) -> None:
-    """Write down ``t`` where a value or gradient is not finite, on the stream of ``g``."""
+    """Record ``t`` if a value or gradient is not finite, on the stream of ``g``."""
     if form is None and math.isfinite(value):
         value = 0.0  # whatever it is: that of the gradient may not hold it
     with device_of(g):
@@ -88,7 +88,7 @@ def watch(form: str | None, value: Any, g: Array, t: int, figures: Array) -> Non
 
 
 def make_value(read_value):
-    """Write down a value and the penalty that comes to it, whose parts are added one by one."""
+    """Record a value plus its penalty, whose parts are added in order."""
 
     def device_value(value, costs, figures, place):
         total = np.float64(0.0)
@@ -108,7 +108,7 @@ def value_kernel(form: str | None) -> DeviceKernel:
 
 
 def make_device_costs(cost, read_x):
-    """Sum the costs of all coordinates in float64, a block of threads for a block of them.
+    """Sum the costs of all coordinates in float64: a block of threads per block of coordinates.
 
     The blocks and lanes are those of the sums of squares: the same bits on every device.
     """
@@ -147,12 +147,12 @@ def costs_kernel(cost: ScalarFunction, layout: Layout) -> DeviceKernel:
 
 
 def costs_size(n: int) -> tuple[int, int]:
-    """Return how many blocks of how many threads sum the costs of ``n`` coordinates."""
+    """Return the numbers of blocks and of threads that sum the costs of ``n`` coordinates."""
     return -(-n // BLOCK), LANES
 
 
 def distance(x, g, before):
-    """Return how far a coordinate is from where it was: a residual as the norm's kernel takes."""
+    """Return how far a coordinate has moved, as a residual for the kernel of the norm."""
     return x - before
 
 
@@ -163,7 +163,7 @@ def move_kernel(form: str) -> NormKernel:
 
 
 def make_project(prox):
-    """Apply a proximal map at a rate of zero: where there are bounds, it projects."""
+    """Apply a proximal map at rate zero, which projects onto the bounds if there are any."""
 
     def device_project(x, zero, prox_arrays, coefs):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
@@ -181,6 +181,6 @@ def project_kernel(prox: ScalarFunction, form: str, prox_arrays: int, coefs: int
 
 
 def project(prox: ScalarFunction, x: Array, prox_arrays: Array, coefs: tuple[float, ...]) -> None:
-    """Bring a flat point into the set that a proximal map's bounds stand for, in place."""
+    """Project a flat point in place onto the bounds of a proximal map."""
     kernel = project_kernel(prox, x.dtype.name, len(prox_arrays), len(coefs))
     kernel.over(x.stream, x, 0.0, prox_arrays, coefs)

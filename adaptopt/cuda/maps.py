@@ -1,7 +1,7 @@
 """Proximal maps that tie coordinates together, for CUDA: a block of threads finds each multiplier.
 
-What ties the coordinates of a group is one number, the root of an increasing function of sums over
-them. All arithmetic is float64, and sums have an order of their own: the same bits in every run.
+One number ties the coordinates of a group: the root of an increasing function of sums over them.
+All arithmetic is float64. The sums have a fixed order, so the bits are the same in every run.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .launch import DeviceKernel, cuda, device_of
 
 uintp = types.uintp
 
-# Threads for each group of coordinates that are tied together.
+# Threads per group of tied coordinates.
 WIDTH = 128
 
-# A step of the multiplier so much smaller than it is the last.
+# A step of the multiplier that is smaller, relative to the multiplier, is the last.
 TOLERANCE = 1e-15
 
-# Rates are kept between: quotients by them and products are finite.
+# Limits of rates, within which products and quotients are finite.
 LEAST, MOST = 1e-250, 1e250
 
 
 def make_look(read):
-    """Note that an entry is not finite, under the number of the step."""
+    """Record that an entry is not finite, under the number of the step."""
 
     def look(x, nonfinite, stamp):
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             if not abs(np.float64(read(x[i]))) < np.inf:
-                nonfinite[0] = stamp  # all that write it write the same
+                nonfinite[0] = stamp  # all threads that write it write the same value
 
     return look
 
@@ -96,26 +96,26 @@ def make_map(alone, terms, advance, result, place, read, narrow, write, copied):
 
 
 def to_float32(value):
-    """Round to the numbers that are computed with."""
+    """Round to the format of the arithmetic."""
     return np.float32(value)
 
 
 def listed(members, k):
-    """Return a member of a group."""
+    """Return a coordinate of a group."""
     return members[k]
 
 
 def itself(members, k):
-    """Return the place of a coordinate where all are tied together."""
+    """Return the index itself, if all coordinates form one group."""
     return k
 
 
 def copy_nothing(copies, i, value):
-    """Do nothing, where there are no copies."""
+    """Do nothing: there are no copies."""
 
 
 def make_copied(write):
-    """Return what writes a number to the narrow copy too."""
+    """Return a function that also writes a number to the narrow copy."""
 
     def copied(copies, i, value):
         copies[0][i] = write(value, np.uint32(0))
@@ -150,23 +150,23 @@ def map_kernel(
 
 
 class TyingMap:
-    """A map of one parameter.
+    """A map that ties the coordinates of one parameter together.
 
     Parameters
     ----------
     functions : tuple of callable
         ``alone``, ``terms``, ``advance`` and ``result`` of the map.
     start, number : float
-        The multiplier to begin with, and what else the functions take.
+        The initial multiplier, and the last argument of the functions.
     members, starts : ndarray of int64, or None
-        The coordinates of all groups, and where each group starts and ends among them; None where
-        all coordinates are one group.
+        The coordinates by group, and where each group starts and ends; None if all coordinates form
+        one group.
     most : int
-        How many steps the multiplier takes at most.
+        Largest number of steps of the multiplier.
     layout : Layout
-        Of the step.
+        The layout of the step.
     near : device array
-        What the parameter lies in.
+        The buffer of the parameter.
     """
 
     def __init__(

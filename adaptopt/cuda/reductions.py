@@ -1,4 +1,4 @@
-"""Reductions on a device: the same bits in every run, and for sums of squares those of the CPU."""
+"""Reductions on a device: the same bits in every run; sums of squares have those of the CPU."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ uintp = types.uintp
 
 WITHOUT_SIGN = np.int64(2**63 - 1)
 
-# Sums of blocks beyond this may add up to infinity; 1e18 blocks below it do not.
+# Sums of blocks above this may add up to infinity; 1e18 blocks below it do not.
 LARGE = 1e290
-# A smaller sum may have lost squares to underflow.
+# A smaller sum may lack squares that underflowed.
 LEAST = 2.0**-960
 
 
-# Conditions stand for min and max of two whole numbers: Numba's do not compile for CUDA.
+# Conditions replace min and max of two integers, which Numba does not compile for CUDA.
 
 
 def make_block_squares(read):
-    """Sum the squares of ``factor * g`` in float64, the block of the CPU's kernel by a block.
+    """Sum the squares of ``factor * g`` in float64: a block of threads per block of the CPU.
 
-    A thread is one of its lanes, and the lanes are added in its order: the sums are the same to the
-    last bit, whatever the device. They are the only float64 arithmetic beside float32 numbers.
+    Each thread computes one lane, and the lanes are added in the CPU's order. So the sums have the
+    same bits on every device. This is the only float64 arithmetic on float32 numbers.
     """
 
     def block_squares(g, factor, lanes):
@@ -51,7 +51,7 @@ def make_block_squares(read):
         lanes[lane] = mine
         cuda.syncthreads()
         total = np.float64(0.0)
-        if lane == uintp(0):  # the others return 0
+        if lane == uintp(0):  # the other threads return 0
             for k in range(LANES):
                 total += lanes[k]
             for i in range(whole, stop):
@@ -76,7 +76,7 @@ def make_device_squares(read):
 
 
 def make_wanted_squares(read):
-    """Sum the squares of each block, where numbers on the device say that they are wanted."""
+    """Sum the squares of each block, if a number on the device requests it."""
     squares = inlinable(make_block_squares(read), True)
 
     def wanted_squares(g, factors, which, sums, counts, wanted, big, small):
@@ -98,9 +98,9 @@ def make_wanted_squares(read):
 class WantedSquares(DeviceKernel):
     """``kernel(stream, g, factors, which, sums, counts, wanted, big, small)``, without waiting.
 
-    It writes the sums of the squares of ``factors[which] * g``, one for each block, where
-    ``counts[wanted]`` is not 0, and sets ``counts[big]`` where one is too large to be added up,
-    ``counts[small]`` where squares may have vanished.
+    If ``counts[wanted]`` is not 0, it writes the sums of the squares of ``factors[which] * g``, one
+    per block. It sets ``counts[big]`` if a sum is too large to be added, and ``counts[small]`` if
+    squares may have underflowed.
     """
 
     def __init__(self, form: str) -> None:
@@ -137,12 +137,12 @@ class SumOfSquares(DeviceKernel):
         with device_of(g):
             sums = cuda.device_array(-(-g.size // BLOCK), np.float64, stream=g.stream)
             self.launch((sums.size, LANES), g.stream, g, factor, sums)
-            # Added up one after the other, as the CPU does it.
+            # Added one after the other, as on the CPU.
             return float(np.cumsum(read_back(sums))[-1])
 
 
 def make_device_norm(residual, read_x, read_g):
-    """Find the largest absolute residual, and gradient or x, by their bits as whole numbers."""
+    """Find the largest absolute residual, and gradient or x, by comparing bits as integers."""
 
     def device_norm(x, g, prox_arrays, coefs, zero, largest):
         distances = cuda.shared.array(THREADS, types.int64)
@@ -151,7 +151,7 @@ def make_device_norm(residual, read_x, read_g):
         distance, slope = to_bits(zero), to_bits(zero)
         for i in range(uintp(cuda.grid(1)), uintp(x.size), uintp(cuda.gridsize(1))):
             x_i, g_i = read_x(x[i]), read_g(g[i])
-            # PTX does not say that abs clears the sign of a NaN, which has to be above all numbers.
+            # PTX may leave the sign of a NaN in abs, but its bits must exceed all others.
             slope_i, size_i = to_bits(abs(g_i)) & WITHOUT_SIGN, to_bits(abs(x_i)) & WITHOUT_SIGN
             slope_i = size_i if size_i > slope_i else slope_i
             residual_i = residual(x_i, g_i, *gather(prox_arrays, i), *coefs)
@@ -166,7 +166,7 @@ def make_device_norm(residual, read_x, read_g):
             for k in range(1, cuda.blockDim.x):
                 most = distances[k] if distances[k] > most else most
                 steepest = slopes[k] if slopes[k] > steepest else steepest
-            # The order in which blocks arrive changes nothing about a maximum.
+            # The order of the blocks does not change a maximum.
             cuda.atomic.max(largest, 0, most)
             cuda.atomic.max(largest, 1, steepest)
 
@@ -177,7 +177,7 @@ def make_device_norm(residual, read_x, read_g):
 class NormKernel(DeviceKernel):
     """``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the largest distance from stationary.
 
-    It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
+    It is NaN if an entry of ``g`` or ``x`` is infinite or NaN.
     """
 
     def __init__(self, residual: ScalarFunction, layout: Layout) -> None:
@@ -204,7 +204,7 @@ class NormKernel(DeviceKernel):
         zero: float,
         nan: float,
     ) -> float:
-        """Return it; it waits for the stream of ``g``."""
+        """Return the norm, after waiting for the stream of ``g``."""
         if not x.size:
             return 0.0
         with device_of(g):
@@ -222,17 +222,17 @@ class NormKernel(DeviceKernel):
         zero: float,
         largest: Array,
     ) -> None:
-        """Raise two whole numbers on the device to the bits of the distance and the slope."""
+        """Raise two integers on the device to the bits of the distance and the slope."""
         self.over(g.stream, x, g, prox_arrays, coefs, zero, largest)
 
     def floats(self, bits: np.ndarray) -> list[float]:
-        """Return the numbers that such bits stand for."""
+        """Return the numbers with these bits."""
         narrow = bits.astype(np.int64 if self._wide else np.int32)
         return narrow.view(np.float64 if self._wide else np.float32).tolist()  # type: ignore[no-any-return]
 
 
 def read_back(array: Array) -> np.ndarray:
-    """Return a small array's numbers, once its stream has computed them."""
+    """Return the numbers of a small array, after its stream has computed them."""
     values: np.ndarray = array.copy_to_host(stream=array.stream)
     if array.stream:
         array.stream.synchronize()

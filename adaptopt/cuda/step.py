@@ -1,4 +1,4 @@
-"""The dense step for CUDA, one launch for all coordinates, and what fills arrays there."""
+"""The dense step for CUDA, with one launch for all coordinates; and kernels that fill arrays."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from .verdict import GO, KEY, reading
 uintp = types.uintp
 
 
-# A grid-stride loop: any number of threads goes through any number of elements, 32 neighbours of
-# them reading 128 bytes side by side. Unsigned and 64 bits wide: there may be more than 2**31.
+# A grid-stride loop: any number of threads processes any number of elements, and 32 neighbouring
+# threads read 128 adjacent bytes. Indices are unsigned 64-bit: there may be more than 2**31.
 
 
 def make_device_step(*parts):
-    """Step over all coordinates; the last parts say where to cut the tuples."""
+    """Step over all coordinates. The last parts are the positions at which to split the tuples."""
     *step_parts, prox_arrays, rates, copies, decay, rule, prox = parts
     element = inlinable(make_element(*step_parts), True)
 
@@ -64,7 +64,7 @@ class DenseStep(DeviceKernel):
 
 
 def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
-    """Step over all coordinates, where a verdict has it, with the coefficients that lie there."""
+    """Step over all coordinates if the verdict takes the step, with its coefficients."""
     *step_parts, prox_arrays, rates, copies, transforms, coefs_at, _ = parts
     element = inlinable(make_element(*step_parts), True)
 
@@ -87,18 +87,18 @@ def make_decided_step(read_transform, read_decay, read_coefs, noise_of, *parts):
 
 
 def noise_of_step(counts, start):
-    """Return what random bits depend on."""
+    """Return the key of the random bits."""
     return counts[KEY], start
 
 
 def no_noise(counts, start):
-    """Return nothing, where nothing is rounded at random."""
+    """Return nothing: nothing is rounded stochastically."""
     return ()
 
 
 @memoised
 class DecidedStep(DeviceKernel):
-    """The same step, which the device takes or not: see `cuda_verdict`.
+    """The same step, if the device decides to take it: see `verdict`.
 
     ``kernel(x, g, arrays, start, counts, numbers, prox_coefs)``
     """
@@ -123,13 +123,13 @@ class DecidedStep(DeviceKernel):
 
 
 def _parts(functions: tuple[ScalarFunction, ...], layout: Layout) -> Parts:
-    """Return what `make_element` takes, for a device."""
-    # The last part is about the CPU's vectors.
+    """Return the arguments of `make_element` for a device."""
+    # The last part concerns the CPU's vectors.
     return step_parts(taking_step(functions, layout), layout)[:-1]
 
 
 def make_device_rates(rate):
-    """Compose a rate function into a pass that writes the rates of all coordinates."""
+    """Return a kernel that writes the rates of all coordinates by a rate function."""
 
     def device_rates(out, slots, coefs):
         for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
@@ -140,7 +140,7 @@ def make_device_rates(rate):
 
 @memoised
 class RateKernel(DeviceKernel):
-    """``kernel(out, slots, coefs)`` writes every coordinate's effective rate."""
+    """``kernel(out, slots, coefs)`` writes the effective rates of all coordinates."""
 
     def __init__(self, rate: ScalarFunction, layout: Layout) -> None:
         number = layout.number
@@ -150,12 +150,12 @@ class RateKernel(DeviceKernel):
         super().__init__(make_device_rates, (rate,), kinds)
 
     def __call__(self, out: Array, slots: Array, coefs: tuple[float, ...]) -> None:
-        """Write them."""
+        """Write the rates."""
         self.over(out.stream, out, slots, coefs)
 
 
 def make_fill():
-    """Write one number everywhere."""
+    """Write one number to all elements."""
 
     def device_fill(out, value):
         for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
@@ -165,7 +165,7 @@ def make_fill():
 
 
 def make_spread():
-    """Write each number to so many places side by side."""
+    """Write each number to ``width`` adjacent elements."""
 
     def device_spread(out, each, width):
         for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
@@ -175,7 +175,7 @@ def make_spread():
 
 
 def make_widen(read):
-    """Write the numbers that stand in another array."""
+    """Copy numbers from another array."""
 
     def device_widen(out, narrow):
         for i in range(uintp(cuda.grid(1)), uintp(out.size), uintp(cuda.gridsize(1))):
@@ -210,24 +210,24 @@ def narrow_kernel(form: str) -> DeviceKernel:
 
 
 def fill(out: Array, value: Any) -> None:
-    """Write one number to a flat array, on its stream; those of 16 bits are given as uint16."""
+    """Write one number to a flat array, on its stream. 16-bit numbers are given as uint16."""
     form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
     fill_kernel(form).over(out.stream, out, value)
 
 
 def spread(each: Array, out: Array) -> None:
-    """Write each number to as many places of a flat array, side by side, as there are for it."""
+    """Write each number to equally many adjacent elements of a flat array."""
     if out.size:
         spread_kernel(out.dtype.name).over(out.stream, out, each, out.size // each.size)
 
 
 def widen(out: Array, narrow: Array, form: str) -> None:
-    """Write the 16-bit numbers of a flat array of uint16 to one of float32."""
+    """Write the 16-bit numbers of a flat uint16 array to a float32 array."""
     widen_kernel(form).over(out.stream, out, narrow)
 
 
 def narrow(out: Array, wide: Array) -> None:
-    """Write the numbers of a flat array of float64, rounded."""
+    """Write the rounded numbers of a flat float64 array."""
     narrow_kernel(out.dtype.name).over(out.stream, out, wide)
 
 
@@ -243,7 +243,7 @@ def taking_step(
 
 
 def writable(kinds: tuple[NumbaType, ...]) -> tuple[NumbaType, ...]:
-    """Return array types as Numba finds them: it takes every device array for a writable one."""
+    """Return array types as Numba infers them: it treats every device array as writable."""
     return tuple(
         kind.copy(readonly=False) if isinstance(kind, types.Array) else kind for kind in kinds
     )

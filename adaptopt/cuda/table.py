@@ -1,6 +1,6 @@
-"""Steps on rows of a table for CUDA: a team of threads for each row, side by side along it.
+"""Steps on rows of a table for CUDA: a team of threads per row, one next to the other along it.
 
-The pieces are those of the CPU's kernels, in the same order, so the numbers are the same.
+They compute what the CPU's kernels compute, in the same order, so the numbers are the same.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from .step import taking_step, writable
 
 uintp = types.uintp
 
-# Partial sums of a block's rows.
+# Partial sums of the rows of a block.
 PARTS = ROWS * LANES
 
-# In all kernels, the threads of a block go through the loop over rows together, those without a
-# row too: they wait for one another. Which step a row has been brought to is read by its whole
-# team before one of them writes it.
+# In all kernels, the threads of a block run the loop over rows together, even threads without a
+# row, because they synchronise. The whole team of a row reads the row's last step before one of
+# its threads writes it.
 
 
 def make_device_rows(
     transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x,
     idle, rate, repeat, lazy, fades,
 ):  # fmt: skip
-    """Step on rows whose coordinates have accumulators of their own."""
+    """Step on rows with one accumulator per coordinate."""
     coordinate = inlinable(
         make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
     )
@@ -87,7 +87,7 @@ def make_device_shared_rows(
     number, transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x,
     idle, rate, repeat, along, lazy, fades,
 ):  # fmt: skip
-    """Step on rows with one accumulator, or on all of them where no ``rows`` are named."""
+    """Step on rows with one accumulator per row; on all rows if no ``rows`` are given."""
     coordinate = inlinable(
         make_coordinate(transform, decay, along, prox, write_x, write_copy, after_x), True
     )
@@ -145,7 +145,7 @@ def make_device_shared_rows(
                         )  # fmt: skip
                 cuda.syncthreads()
             if here:
-                # The partial sums of the CPU's vectors; the first takes in what is left over.
+                # The partial sums of the CPU's vectors. The first also adds the remaining elements.
                 for q in range(thread, uintp(LANES), team):
                     partial_sum = zero
                     for k in range(q, whole, uintp(LANES)):
@@ -186,7 +186,7 @@ def make_device_shared_rows(
 def make_device_catch_up(
     read_x, write_x, write_copy, draw, after_x, idle, rate, repeat, shared, fades
 ):
-    """Bring rows up to the step before ``now``, all of them where no ``rows`` are named."""
+    """Apply missed steps to rows, up to the one before ``now``; to all rows if none are given."""
     stored = (read_x, write_x, write_copy, draw, after_x)
     missed = inlinable(make_missed(*stored, idle, rate, repeat), True)
     missed_by_row = inlinable(make_missed_by_row(*stored, repeat), True)
@@ -232,7 +232,7 @@ def make_device_catch_up(
 
 
 def make_device_sums(read):
-    """Sum the gradients of each row of a batch, in the order of their places."""
+    """Sum the gradients of each row of a batch, in the order of their positions."""
     sum_at = inlinable(make_sum_at(read), True)
 
     def device_sums(g, order, starts, width, out, like, count):
@@ -249,7 +249,7 @@ def make_device_sums(read):
     return device_sums
 
 
-# -- as the CPU's are called -----------------------------------------------------------------------
+# -- with the arguments of the CPU's kernels -------------------------------------------------------
 
 
 def _taking_late(late: tuple[ScalarFunction, ...], layout: Layout) -> list[ScalarFunction]:
@@ -294,7 +294,7 @@ class RowStep(DeviceKernel):
         )
 
     def run(self, elements: int, count: int, x: Array, g: Array, *arguments: object) -> None:
-        """Step ``count`` rows of so many elements in all, on the stream of ``g``."""
+        """Step ``count`` rows with ``elements`` elements in all, on the stream of ``g``."""
         *rest, _scratch, _stride, like = arguments  # sums stay in registers
         if elements:
             with device_of(x):
@@ -304,7 +304,7 @@ class RowStep(DeviceKernel):
 
 @memoised
 class CatchUp(DeviceKernel):
-    """What brings distinct rows up to a step; the parameters are those of `RowStep`."""
+    """Apply missed steps to distinct rows. The parameters are those of `RowStep`."""
 
     def __init__(
         self, late: tuple[ScalarFunction, ...], layout: Layout, shared: bool, fades: bool
@@ -330,7 +330,7 @@ class CatchUp(DeviceKernel):
         )
 
     def run(self, elements: int, count: int, x: Array, *arguments: object) -> None:
-        """Bring ``count`` rows of so many elements in all up, on the stream of ``last``."""
+        """Apply missed steps to ``count`` rows, on the stream of ``last``."""
         last: Array = arguments[-6]
         if elements:
             with device_of(x):
@@ -359,7 +359,7 @@ class RowSums(DeviceKernel):
         width: int,
         out: Array,
     ) -> None:
-        """Sum them, on the stream of ``g``."""
+        """Sum the gradients, on the stream of ``g``."""
         if out.size:
             with device_of(g):
                 size = rows_launch_size(count, width)

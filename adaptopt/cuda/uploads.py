@@ -1,4 +1,4 @@
-"""Numbers of the host on their way to a CUDA device, without waiting; imported where needed."""
+"""Copies of host arrays to a CUDA device, without waiting. Imported only if needed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from ..arrays import Array, DType, Stream
 from .launch import cuda, device_of
 
-# Copies under way at a time. Where the device is further behind, the host waits: it would otherwise
-# write to what is still being read. Then the device is the slower of the two.
+# Largest number of copies in progress. If the device is further behind, the host waits, because it
+# would overwrite data that are still being read. The device is then the slower of the two.
 UNDER_WAY = 4
 
 
 def _default_stream() -> Any:
-    """Return the default stream as an object: for a 0, Numba would wait for the copy."""
+    """Return the default stream as an object, because Numba waits for copies on stream 0."""
     return cuda.default_stream() if hasattr(cuda, "default_stream") else 0  # the simulator's is 0
 
 
 class _Slot:
-    """Pinned memory for one copy: from elsewhere, the driver may wait before it copies."""
+    """Pinned memory for one copy. From other memory, the driver may wait before it copies."""
 
     def __init__(self) -> None:
         self._bytes = np.zeros(0, np.uint8)
@@ -28,7 +28,7 @@ class _Slot:
         self._is_read = False
 
     def array(self, n: int, dtype: DType) -> np.ndarray:
-        """Return a place for so many numbers, once the copy before has read its own."""
+        """Return a buffer for ``size`` numbers, after the previous copy has been read."""
         if self._is_read:
             self._done.synchronize()
             self._is_read = False
@@ -37,7 +37,7 @@ class _Slot:
         return self._bytes[: n * dtype.itemsize].view(dtype)
 
     def copy(self, array: np.ndarray, target: Array, stream: Stream) -> None:
-        """Start to copy what has been written there."""
+        """Start to copy the contents of the buffer."""
         stream = stream or _default_stream()
         target.copy_to_device(array, stream=stream)
         self._done.record(stream)
@@ -62,9 +62,9 @@ class _Sender:
 
 
 class Upload(_Sender):
-    """What brings a few arrays of whole numbers to the device of another, into the same memory.
+    """Copies a few integer arrays to the device of another array, always into the same memory.
 
-    Work that reads what was sent before comes first on the stream.
+    The stream orders a copy after earlier work that reads this memory.
     """
 
     def __init__(self, near: Array) -> None:
@@ -74,7 +74,7 @@ class Upload(_Sender):
         self._room, self._buffer, self._views = -1, self._nothing, (self._nothing,) * 3
 
     def __call__(self, pieces: tuple[np.ndarray, ...], stream: Stream) -> tuple[Any, ...]:
-        """Return arrays that start with the numbers of the pieces, of which there are up to 3."""
+        """Return device arrays that start with the numbers of the pieces, at most three."""
         longest = max(piece.size for piece in pieces)
         if not longest:
             return (self._nothing,) * len(pieces)
@@ -92,7 +92,7 @@ class Upload(_Sender):
 
 
 class Mirror(_Sender):
-    """A copy on a device of a host array to which numbers are added: only those are sent."""
+    """A device copy of a growing host array: only new numbers are sent."""
 
     def __init__(self, near: Array) -> None:
         with device_of(near):
@@ -102,7 +102,7 @@ class Mirror(_Sender):
         self._known = 0
 
     def __call__(self, array: np.ndarray, known: int, stream: Stream) -> Any:
-        """Return the array's copy, of which the first ``known`` numbers are those of the array."""
+        """Return the copy, whose first ``known`` numbers are those of the array."""
         with device_of(self._near):
             if self._there.size != array.size:
                 self._there = cuda.device_array(array.size, np.float64)

@@ -1,8 +1,8 @@
-"""What a device decides by itself: whether a step is taken, and with which coefficients.
+"""Decisions of the device: whether a step is taken, and with which coefficients.
 
-They depend on the gradients, through norms, or on how many steps were taken, and the host would
-have to wait for both. So one thread computes in float64 what the host else does, and leaves it in
-arrays that the step reads.
+Both depend on the gradients, through norms, or on the number of steps taken, for which the host
+would have to wait. So one thread computes them in float64, as the host otherwise does, and writes
+them to arrays that the step reads.
 """
 
 from __future__ import annotations
@@ -27,33 +27,32 @@ from .reductions import LEAST
 
 uintp = types.uintp
 
-# The whole numbers that stand on the device: whether the step is taken; how many were, and were
-# skipped; which was skipped last; the key of the step's random bits; whether a sum of squares is so
-# big that it may have overflowed, or so small that squares may have vanished; and a number that is
-# never 0.
+# The integers on the device: whether the step is taken; the numbers of steps taken and skipped; the
+# last skipped step; the key of the step's random bits; whether a sum of squares is so large that it
+# may have overflowed, or so small that squares may have underflowed; and a number that is never 0.
 GO, T, SKIPPED, LAST, KEY, BIG, SMALL, ALWAYS = range(8)
 COUNTS = 8
 
-# What gradients are multiplied by before they are squared: the second is for squares that overflow
-# though the elements do not, the third for squares that vanish. What follows is what the verdict
-# has found for the step: the product of two factors, and these.
+# Factors of gradients before squaring. The second is for squares that overflow although the
+# elements do not, the third for squares that underflow. Then follow the results of the verdict for
+# the step: the product of two factors, and the factors.
 TRIED = (1.0, 2.0**-700, 2.0**600)
 FOUND = 3
 FACTORS = FOUND + 3
 
-# One warp fetches so many sums of blocks at a time for the thread that adds them up.
+# A warp fetches this many sums of blocks at a time for the thread that adds them.
 FETCHERS = 32
 FETCHED = 256
 
 
 def make_total():
-    """Add up sums of blocks as the host does: in order for an array, exactly over arrays."""
+    """Add sums of blocks as the host does: in order within an array, exactly over arrays."""
 
     def total(sums, ends, first, last, fetched, digits):
-        # In the first thread only. It is rough where an array's sum is not finite.
+        # In the first thread only. The result is rough if an array's sum is not finite.
         thread = cuda.threadIdx.x
         rough, nonfinite = 0.0, False
-        cuda.syncthreads()  # the first thread may still be reading the digits of the sum before
+        cuda.syncthreads()  # the first thread may still be reading the digits of the previous sum
         for k in range(thread, DIGITS, FETCHERS):
             digits[k] = 0
         cuda.syncthreads()
@@ -127,8 +126,8 @@ class Verdict(DeviceKernel):
     Parameters
     ----------
     factors_for : callable
-        ``factors_for(norm, size, scale, limit)``: what gradients are multiplied by, in two factors,
-        NaN for a step that is not taken.
+        ``factors_for(norm, size, scale, limit)`` returns the two factors of the gradients, NaN for
+        a step that is not taken.
     """
 
     def __init__(self, factors_for: ScalarFunction) -> None:
@@ -143,7 +142,7 @@ class Verdict(DeviceKernel):
 
 @cache
 def reading(count: int) -> ScalarFunction:
-    """Return ``read(array, first)``: a tuple of so many numbers."""
+    """Return ``read(array, first)``, which returns a tuple of ``count`` numbers."""
     if count == 0:
         return lambda array, first: ()
     rest = inlinable(reading(count - 1), True)
@@ -152,7 +151,7 @@ def reading(count: int) -> ScalarFunction:
 
 @cache
 def writing(count: int) -> ScalarFunction:
-    """Return ``write(array, first, values)`` for a tuple of so many numbers."""
+    """Return ``write(array, first, values)`` for a tuple of ``count`` numbers."""
     if count == 0:
         return _write_nothing
     rest = inlinable(writing(count - 1), True)
@@ -169,7 +168,7 @@ def _write_nothing(array, first, values):
 
 
 def make_measure(count):
-    """Return what ``carry`` is given: the squared norm of the group's gradients, or nothing."""
+    """Return the measures for ``carry``: the squared norm of the group's gradients, or nothing."""
     if not count:
         return lambda sums, ends, first, last: ()
     total = inlinable(make_total(), True)
@@ -183,12 +182,12 @@ def make_measure(count):
 
 
 def given(factors, limits):
-    """Return what the transformation of gradients takes."""
+    """Return the coefficients of the transformation of gradients."""
     return (factors[FOUND + 1], factors[FOUND + 2]) + limits
 
 
 def given_nothing(factors, limits):
-    """Return nothing, where gradients are taken as they are."""
+    """Return nothing: gradients are used unchanged."""
     return ()
 
 
@@ -196,7 +195,7 @@ def make_coefficients(
     prepare, measure, read_scalars, write_scalars, transformed, write_transform, write_decay,
     write_coefs, transforms, decays,
 ):  # fmt: skip
-    """Compose a method's functions into what computes the coefficients of one step."""
+    """Return a kernel that computes the coefficients of one step by a method's functions."""
     coefs_at = transforms + decays
 
     def coefficients(
@@ -222,20 +221,20 @@ def make_coefficients(
 
 
 class Coefficients(DeviceKernel):
-    """What one step of a group needs, in one block: new scalars and coefficients.
+    """The new scalars and coefficients for one step of a group, in one block.
 
     ``kernel(sums, ends, first, last, counts, factors, rates, start, hyper, weight_decay, limits,
-    scalars, numbers)`` writes the last two. ``rates`` are the learning rates of the steps from
-    ``start`` on, or the one of them all.
+    scalars, numbers)`` writes the last two. ``rates`` holds the learning rates of the steps from
+    ``start`` on, or one rate for all steps.
 
     Parameters
     ----------
     method : Method
-        Of the group.
+        The method of the group.
     form : str
-        Format of the numbers that are computed with.
+        Format of the arithmetic.
     transforms, decays, coefs : int
-        How many coefficients the transformation of gradients, the decay and the rule have.
+        Numbers of coefficients of the transformation of gradients, the decay and the rule.
     """
 
     def __init__(self, method: Method, form: str, transforms: int, decays: int, coefs: int) -> None:

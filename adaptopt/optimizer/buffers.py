@@ -1,4 +1,4 @@
-"""Which parameters make a group, and the one buffer in which the groups lie."""
+"""Sort parameters into groups, and pack them into one buffer."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..placement import HOST, Backend, backend_of
 from ..prox.base import Proximal
 from .files import in_file
 
-# The name of an array that is given without one.
+# The name of a single array, which the user gave without a name.
 ALONE = ""
 
 LINE = 64  # bytes of a cache line, and of the widest vector
 
 
 class Views(dict[str, Any]):
-    """Arrays by name, to be written into: another object in a place is refused.
+    """Arrays by name, into which you may write. Replacing an array raises an error.
 
-    ``views[name] -= 1`` puts back what it took, which is allowed. ``way`` says what a user can do
-    who wants to replace something; by default, write into the array.
+    ``views[name] -= 1`` assigns the same array again, which is allowed. ``way`` is the advice in
+    the error message; by default, to write into the array.
     """
 
     def __init__(self, what: str, items: Mapping[str, object], way: str | None = None) -> None:
@@ -48,7 +48,7 @@ class Views(dict[str, Any]):
 
 
 def label(what: str, name: str) -> str:
-    """Return what error messages call a thing of a parameter."""
+    """Return the name of a parameter's property in error messages."""
     return f"{what}[{name!r}]" if name != ALONE else what
 
 
@@ -78,7 +78,7 @@ def read_params(params: object) -> dict[str, np.ndarray]:
 
 
 def _refuse_overlaps(given: Mapping[str, Array]) -> None:
-    """Raise if two arrays share memory, or part of a file: both would be updated there."""
+    """Raise if two arrays share memory or a part of a file, which a step would update twice."""
     spans: list[tuple[object, int, int, str]] = []
     for name, array in given.items():
         if array.size:
@@ -98,7 +98,7 @@ def _refuse_overlaps(given: Mapping[str, Array]) -> None:
 
 
 def _file_of(array: Array) -> tuple[tuple[int, int], int] | None:
-    """Return the file in which an array lies and where it starts there, if others see it."""
+    """Return the file of an array and its offset there, if other arrays can share it."""
     owner = array
     while isinstance(owner, np.ndarray) and isinstance(owner.base, np.ndarray):
         owner = owner.base
@@ -106,7 +106,7 @@ def _file_of(array: Array) -> tuple[tuple[int, int], int] | None:
         return None
     try:
         status = os.stat(owner.filename)
-    except OSError:  # it has been removed
+    except OSError:  # the file has been removed
         return None
     start = owner.offset + HOST.address(array) - HOST.address(owner)
     return (status.st_dev, status.st_ino), start
@@ -127,9 +127,9 @@ def for_each(what: str, value: object, params: Mapping[str, object], default: ob
 def group_names(
     params: Mapping[str, np.ndarray], methods: Mapping[str, Method], proxes: Mapping[str, Proximal]
 ) -> list[list[str]]:
-    """Put the names whose dtype, method and prox are equal together, in their order.
+    """Group the names with equal dtype, method and prox, in their order.
 
-    What lies in a file stands alone, and so does what has one accumulator a row.
+    A parameter in a file, or with one accumulator per row, has its own group.
     """
     groups: dict[object, list[str]] = {}
     for name, array in params.items():
@@ -140,7 +140,7 @@ def group_names(
 
 
 def _key(value: object) -> object:
-    """Return what equal values have in common; one without a hash is equal to itself only."""
+    """Return a key that equal values share. A value without a hash equals only itself."""
     try:
         hash(value)
     except TypeError:
@@ -151,9 +151,9 @@ def _key(value: object) -> object:
 def pack(
     params: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], backend: Backend
 ) -> list[np.ndarray]:
-    """Copy arrays into one buffer; return each group's part, which starts a cache line.
+    """Copy arrays into one buffer, and return each group's part, aligned to a cache line.
 
-    What lies in a file stays there.
+    Arrays in files stay there.
     """
     outside = [params[names[0]] if in_file(params[names[0]]) else None for names in groups]
     groups = [names for names, file in zip(groups, outside, strict=True) if file is None]
@@ -162,7 +162,7 @@ def pack(
     room = [
         -(-size * dtype.itemsize // LINE) * LINE for size, dtype in zip(sizes, dtypes, strict=True)
     ]
-    near = next(iter(params.values()))  # all lie in one place
+    near = next(iter(params.values()))  # all lie on the same device
     buffer = backend.empty(sum(room), np.uint8, near)
     parts, start = [], 0
     for names, dtype, size, width in zip(groups, dtypes, sizes, room, strict=True):

@@ -1,4 +1,4 @@
-"""Checkpoint files: .npz archives without pickle, replaced as a whole, checked when read."""
+"""Checkpoint files: .npz archives without pickle, replaced atomically, and checked when read."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ..arrays import DType
 
 _Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
-# Made of dicts, lists, str, int, float, bool and None.
+# A nesting of dicts, lists, str, int, float, bool and None.
 Header: TypeAlias = "dict[str, Any]"
 
 _FORMAT = "adaptopt"
 _VERSION = 1
 _HEADER = "adaptopt.npy"  # the first entry; the arrays are 0.npy, 1.npy, ...
 _CHUNK = 1 << 20  # bytes
-_HEAD = 1 << 16  # bytes, of which the header of an array takes some
-_NEW_MODE = 0o666  # less the umask, which the system takes away
-_ZIP = b"PK\3\4"  # what a zip file starts with
+_HEAD = 1 << 16  # bytes, including the header of an array
+_NEW_MODE = 0o666  # without the umask, which the system removes
+_ZIP = b"PK\3\4"  # the start of a zip file
 _END = b"PK\5\6"  # and its last 22 bytes, of which the last two are the length of a comment
 _NATIVE: Any = ["readonly", "contig", "nbo"]  # Any: NumPy's stubs do not know "contig"
 
-# True dtype -> the dtype in the file, which NumPy can read alone. None of them needs pickle.
+# True dtype -> the dtype in the file, which NumPy alone can read. None needs pickle.
 _STORED = {
     name: name
     for name in (
@@ -45,32 +45,32 @@ _STORED = {
 
 
 class CheckpointError(ValueError):
-    """A file that is damaged, or that is no checkpoint of the kind asked for."""
+    """A damaged file, or one that is not a checkpoint of the required kind."""
 
 
 # -- writing ---------------------------------------------------------------------------------------
 
 
 def write(path: _Path, kind: str, header: Header, arrays: dict[str, np.ndarray]) -> None:
-    """Write a checkpoint: afterwards ``path`` is the whole new file, or still the old one.
+    """Write a checkpoint. Afterwards ``path`` is the complete new file, or still the old one.
 
     Parameters
     ----------
     path : str or path-like
-        Used as it is: no ``.npz`` is appended. If it is a symbolic link, the file that it points to
-        is replaced. The new file has the permissions of the one that it replaces.
+        The path, to which no ``.npz`` is appended. If it is a symbolic link, its target is
+        replaced. The new file has the permissions of the old one.
     kind : str
-        What the file holds, such as ``"optimizer"``; `read` demands the same.
+        The kind of contents, such as ``"optimizer"``. `read` requires the same.
     header : dict of str to object
-        As JSON has it; tuples are read as lists.
+        A JSON object. Tuples are read back as lists.
     arrays : dict of str to ndarray
-        Booleans, integers, real and complex numbers, bfloat16 (of ``ml_dtypes``) among them; of any
-        shape and strides. They are read C-contiguous, in native byte order.
+        Booleans, integers, real and complex numbers, including bfloat16 (from ``ml_dtypes``), of
+        any shape and strides. They are read back C-contiguous, in native byte order.
 
     Raises
     ------
     TypeError
-        If ``header`` or ``arrays`` holds something else. Nothing has been written then.
+        If ``header`` or ``arrays`` holds something else. Nothing is written then.
     OSError
         If the system cannot write. The old file is unchanged then.
     """
@@ -96,7 +96,7 @@ def write(path: _Path, kind: str, header: Header, arrays: dict[str, np.ndarray])
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             if old_mode is not None:
-                os.chmod(temporary, old_mode)  # what the umask took away
+                os.chmod(temporary, old_mode)  # sets the bits that the umask removed
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 _write_entry(archive, _HEADER, text)
                 for i, array in enumerate(stored.values()):
@@ -108,26 +108,26 @@ def write(path: _Path, kind: str, header: Header, arrays: dict[str, np.ndarray])
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.filename == temporary and error.filename2 is None:
-            error.filename = target  # the name that the caller knows
+            error.filename = target  # the caller's name of the file
         raise
     _sync_folder(os.path.dirname(target))
 
 
 def _mode(target: str) -> int | None:
-    """Return the permissions of the file to be replaced, if there is one, and it may be."""
+    """Return the permissions of an existing file, after checking that it may be replaced."""
     try:
-        # A file that is read-only may be replaced where its folder is not: ask the file first.
+        # The system would replace a read-only file in a writable folder, so check the file first.
         with open(target, "r+b") as file:
             mode = os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(mode):  # replacing /dev/null would remove it
+    if not stat.S_ISREG(mode):  # replacing /dev/null would remove the device
         raise OSError(errno.EINVAL, "Not a regular file", target)
     return stat.S_IMODE(mode)
 
 
 def _sync_folder(folder: str) -> None:
-    """Have the new name reach the disk, where the system can sync a folder."""
+    """Flush the new name to the disk, if the system can sync a folder."""
     if os.name == "nt":
         return
     # Some network file systems cannot; the new file is whole and in its place all the same.
@@ -145,7 +145,7 @@ def _check(name: str, value: object, expected: type) -> None:
 
 
 def _check_header(name: str, value: object) -> None:
-    """Refuse what JSON would change or could not hold."""
+    """Raise an error for values that JSON would change or cannot hold."""
     if isinstance(value, dict):
         for key, item in value.items():
             _check(f"a key of {name}", key, str)
@@ -160,7 +160,7 @@ def _check_header(name: str, value: object) -> None:
 
 
 def _stored(name: str, array: np.ndarray) -> np.ndarray:
-    """Return the array in the dtype it has in the file, without a copy."""
+    """Return the array in its dtype in the file, without a copy."""
     _check("the name of an array in arrays", name, str)
     if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"arrays[{name!r}] is a {type(array).__name__}, expected a NumPy array")
@@ -196,10 +196,10 @@ def _write_entry(archive: zipfile.ZipFile, entry: str, array: np.ndarray) -> Non
 
 
 def read(path: _Path, kind: str) -> tuple[Header, dict[str, np.ndarray]]:
-    """Return the header and the arrays of a checkpoint that `write` has written, all checked.
+    """Return the checked header and arrays of a checkpoint written by `write`.
 
-    The arrays are new, writable, C-contiguous and in native byte order. ``kind`` is what the file
-    must hold.
+    The arrays are new, writable, C-contiguous and in native byte order. ``kind`` is the required
+    kind of contents.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def read(path: _Path, kind: str) -> tuple[Header, dict[str, np.ndarray]]:
 
 @contextlib.contextmanager
 def opened(path: _Path, kind: str) -> Iterator[tuple[Header, dict[str, Stored]]]:
-    """Open a checkpoint: as `read`, but of its arrays nothing is read yet."""
+    """Open a checkpoint like `read`, without reading its arrays yet."""
     shown = os.fsdecode(path)
     with open(path, "rb") as file:
         with _telling_damage(shown):
@@ -231,7 +231,7 @@ class Stored:
     Attributes
     ----------
     shape, dtype
-        Of the array, after `check`.
+        Those of the array, after `check`.
     """
 
     shape: tuple[int, ...]
@@ -243,7 +243,7 @@ class Stored:
         self._archive, self._info, self._item, self._path = archive, info, item, path
 
     def read(self) -> np.ndarray:
-        """Return the array, checked."""
+        """Return the checked array."""
         with _telling_damage(self._path):
             buffer = np.empty(self._info.file_size, np.uint8)
             done = 0
@@ -251,7 +251,7 @@ class Stored:
                 buffer[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                 done += len(chunk)
             start, shape, dtype = _read_head(buffer[:_HEAD].tobytes(), self._info.filename)
-            # NumPy fills headers up to 64 bytes, so the array behind one is aligned.
+            # NumPy pads headers to 64 bytes, so the array after one is aligned.
             array = buffer[start:].view(dtype).reshape(shape)
             true = _true_dtype(dtype, shape, self._item, self._path)
             return array.astype(dtype.newbyteorder("="), copy=False).view(true)
@@ -263,7 +263,7 @@ class Stored:
         return data[start:] if dtype == np.uint8 else b""
 
     def check(self) -> None:
-        """Test the checksum, and whether the array is what the header says."""
+        """Check the checksum, and that the array has the dtype and shape of the header."""
         with _telling_damage(self._path):
             head = b""
             for chunk in self._chunks():
@@ -277,7 +277,7 @@ class Stored:
                 )
 
     def into(self, out: np.ndarray) -> None:
-        """Copy it, which has been checked, into a C-contiguous array of its shape and dtype."""
+        """Copy the checked array into a C-contiguous array of its shape and dtype."""
         flat = out.reshape(-1).view(np.uint8)
         skip, done = self._start, 0
         with _telling_damage(self._path):
@@ -290,7 +290,7 @@ class Stored:
             out.reshape(-1).view(self._form.newbyteorder("=")).byteswap(inplace=True)
 
     def _chunks(self) -> Iterator[bytes]:
-        """Yield all bytes of the entry, whose checksum is tested at their end."""
+        """Yield all bytes of the entry. The checksum is tested at the end."""
         done = 0
         with self._archive.open(self._info) as entry:
             while chunk := entry.read(_CHUNK):
@@ -302,14 +302,14 @@ class Stored:
 
 @contextlib.contextmanager
 def _telling_damage(shown: str) -> Iterator[None]:
-    """Make a CheckpointError of what is raised for a file that is not well formed."""
+    """Turn the exceptions for a malformed file into a CheckpointError."""
     try:
         yield
     except (CheckpointError, ImportError, MemoryError):
         raise
     # zipfile, NumPy and json have a dozen exceptions for a file that is not well formed.
     except Exception as error:
-        # EINVAL: a seek to before the start, as damaged offsets ask for.
+        # EINVAL: a seek to before the start, caused by damaged offsets.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise _damaged(shown, str(error) or type(error).__name__) from error
@@ -324,12 +324,12 @@ def _foreign(path: str, why: str) -> CheckpointError:
 
 
 def _read(file: BinaryIO, path: str, kind: str) -> tuple[Header, dict[str, Stored]]:
-    """Read what a file that the system has opened says of its arrays."""
+    """Read the header and the entries of an open file."""
     size = _check_ends(file, path)
     archive = zipfile.ZipFile(file)
     infos = {info.filename: info for info in archive.infolist()}
     for info in infos.values():
-        # Together they also keep a damaged size from asking for more memory than the file has.
+        # Together they also prevent that a damaged size allocates more memory than the file has.
         if (
             info.compress_type != zipfile.ZIP_STORED
             or info.compress_size != info.file_size
@@ -359,7 +359,7 @@ def _read(file: BinaryIO, path: str, kind: str) -> tuple[Header, dict[str, Store
 
 
 def _check_ends(file: BinaryIO, path: str) -> int:
-    """Look at both ends of the file, where zipfile is lenient; return its size."""
+    """Check both ends of the file, where zipfile is lenient, and return its size."""
     start = file.read(30 + len(_HEADER))
     if not start:
         raise _foreign(path, "it is empty")
@@ -376,9 +376,9 @@ def _check_ends(file: BinaryIO, path: str) -> int:
 
 
 def _contents(header: Stored, path: str, kind: str, size: int) -> Header:
-    """Read the entry that says what the others are, in a file of so many bytes."""
+    """Read the entry that describes the others, in a file of ``size`` bytes."""
     text = header.data()
-    # What a header holds takes some 64 bytes of memory an item: more than some MB are forged.
+    # A header takes about 64 bytes of memory per item. More than some MB must be forged.
     items = sum(map(text.count, (b",", b"[", b"{")))
     if 64 * items > (1 << 24) + size or len(text) > (1 << 20) + size // 2:
         raise _damaged(path, f"{_HEADER} is too long for a file of {size} bytes")
@@ -417,7 +417,7 @@ def _article(kind: object) -> str:
 
 
 def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -> DType:
-    """Return the dtype that an array of a file stands for, if it is what the header says."""
+    """Return the true dtype of an array in the file, if it agrees with the header."""
     name, said = item["dtype"], tuple(item["shape"])
     native: DType = dtype.newbyteorder("=")
     stored = _STORED.get(name, name)
@@ -440,7 +440,7 @@ def _true_dtype(dtype: DType, shape: tuple[int, ...], item: Header, path: str) -
 
 
 def _read_head(data: bytes, name: str) -> tuple[int, tuple[int, ...], DType]:
-    """Return where the data of an entry start, and their shape and dtype."""
+    """Return the offset of an entry's data, and their shape and dtype."""
     head = io.BytesIO(data)
     if np.lib.format.read_magic(head) != (1, 0):
         raise ValueError(f"{name} has another .npy version than 1.0")

@@ -1,4 +1,4 @@
-"""Gradients as users hand them over: whole arrays, or rows of a table."""
+"""Read users' gradients: dense arrays, or rows of a table."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .table import RowGradient
 
 LAZY = ("exact", "touched")
 
-# `coalesce` keeps a row and its place in the batch in one word.
+# `coalesce` stores a row and its position in the batch in one word.
 MOST_ROWS = 2**32
 
-# One parameter's: flat and whole, of some rows, or none where it is not stepped.
+# The gradient of one parameter: flat and dense, of some rows, or None for no step.
 Gradient = np.ndarray | RowGradient | None
 
 
 def is_sparse(gradient: object) -> bool:
-    """Tell whether a gradient is a pair (rows, grads) or a sparse matrix."""
+    """Return whether a gradient is a pair (rows, grads) or a sparse matrix."""
     if isinstance(gradient, np.ndarray):
         return False
     return isinstance(gradient, tuple) or _is_matrix(gradient)
 
 
 def _is_matrix(gradient: object) -> bool:
-    """Tell whether it is a sparse matrix of SciPy or CuPy, or a sparse tensor of torch."""
+    """Return whether an object is a sparse matrix of SciPy or CuPy, or a sparse torch tensor."""
     if hasattr(gradient, "format") and hasattr(gradient, "tocsr"):
         return True
     marks = ("is_sparse", "is_sparse_csr")
@@ -45,7 +45,7 @@ class _Like(NamedTuple):
 def read_row_gradient(
     name: str, given: Array, params: Array, backend: Backend, stream: Stream = None
 ) -> RowGradient:
-    """Return a pair (rows, grads) or a CSR matrix, checked, with its rows in order."""
+    """Return the checked gradient of a pair (rows, grads) or a CSR matrix, with sorted rows."""
     if params.ndim == 0:
         raise ValueError(f"{name} is sparse, expected an array for params without rows")
     if isinstance(given, tuple):
@@ -75,7 +75,7 @@ def read_row_gradient(
 
 
 def _dtype_like(name: str, values: Array, params: Array) -> DType:
-    """Return the dtype to demand: that of params, or of 16 bits, which is taken for all of them."""
+    """Return the required dtype: that of params, or a 16-bit one, which all params accept."""
     form = str(getattr(values, "dtype", "")).removeprefix("torch.")
     dtype: DType = params.dtype
     if form not in FORMATS[:2] or dtype.itemsize == 2:
@@ -83,14 +83,14 @@ def _dtype_like(name: str, values: Array, params: Array) -> DType:
     if form == "bfloat16":
         if find_spec("ml_dtypes") is None:
             raise ImportError(f"{name} is of bfloat16, which needs ml_dtypes")
-        import_module("ml_dtypes")  # which makes its name known to NumPy
+        import_module("ml_dtypes")  # which registers its name with NumPy
     return np.dtype(form)
 
 
 def read_rows(
     name: str, rows: object, params: Array, backend: Backend, stream: Stream = None
 ) -> np.ndarray:
-    """Return distinct rows of a parameter in order, checked."""
+    """Return checked, distinct rows of a parameter in order."""
     count = params.shape[0] if params.ndim else 0
     return _coalesce(name, _read_integers(name, rows, backend, stream), count).rows
 
@@ -121,7 +121,7 @@ def _read_integers(name: str, rows: object, backend: Backend, stream: Stream) ->
 
 
 def _rows_of_csr(name: str, given: Array, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of a CSR matrix that are not empty, and what is in them."""
+    """Return the rows of a CSR matrix that are not empty, and their contents."""
     if isinstance(given.data, np.ma.MaskedArray):
         raise TypeError(f"{name} has masked entries, expected a matrix without a mask")
     if given.shape != params.shape:

@@ -28,12 +28,12 @@ from .table import RowGradient, Table
 _ALL_ROWS = (np.zeros(0, np.int64),) * 3
 
 Call = Callable[[], object]
-# What a step needs that is the same for all coordinates: scalars, coefficients of decay and rule.
+# The numbers that all coordinates of a step share: scalars, coefficients of decay and rule.
 Prepared = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
 
 class Counter(Protocol):
-    """What counts steps."""
+    """The counter of steps."""
 
     t: int
 
@@ -44,23 +44,23 @@ class Group:
     Parameters
     ----------
     flat : Array
-        All their elements, updated in place.
+        All elements of the parameters, updated in place.
     shapes : sequence of tuple of int
-        Their shapes, in the order in which they lie in ``flat``.
+        Shapes of the parameters, in their order in ``flat``.
     method : Method
-        What to do with them.
+        The method of the steps.
     prox : Proximal
-        What to do after it.
+        The proximal map after each step.
     precision : Precision
-        How to keep parameters and state.
+        The formats of parameters and state.
     transformation : Transformation
-        What is done to the gradients first.
+        The transformation of gradients before a step.
     backend : Backend
-        What works where they lie.
+        The backend of the arrays.
     allocate : callable, optional
-        ``allocate(name, n, dtype)`` makes the arrays of the state; by default in memory.
+        ``allocate(name, n, dtype)`` makes the arrays of the state. By default in memory.
     resumed : bool
-        Whether they hold a state already, from which to go on.
+        Whether these arrays already hold a state from which to continue.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Group:
     ) -> None:
         backend.check_map(prox)
         self.flat, self.backend = flat, backend
-        self.checks_gradients = False  # whether steps ask what a gradient holds
+        self.checks_gradients = False  # whether steps check gradients for nonfinite entries
         self.number = compute_dtype(flat.dtype)
         self.places = Places(flat, shapes, backend)
         self.method, self.prox = method, prox
@@ -96,13 +96,13 @@ class Group:
                 backend.widen(x, flat)
         self._allocate = allocate or (lambda name, n, dtype: backend.empty(n, dtype, x))
         self._slot_forms = precision.slot_forms(method, self.number)
-        # A method with one accumulator a row has a group for each parameter.
+        # With one accumulator per row, each parameter has its own group.
         kept = (shapes[0] or (1,))[0] if method.rowwise else n
         slots = tuple(
             self._allocate(name, kept, "uint16" if form == "bfloat16" else form)
             for name, form in zip(method.slots, self._slot_forms, strict=True)
         )
-        # Steps store their rates if no formula gives them, or if a map goes on from them.
+        # Steps store their rates if there is no formula for them, or if a map needs them.
         stores = not method.rate or not prox.is_separable
         stored_rates = tuple(self._allocate("rates", n, self.number) for _ in range(stores))
         given, self.prox_coefs = parameters_of_map(prox, shapes, flat.dtype)
@@ -145,14 +145,14 @@ class Group:
     def _make_kernels(self) -> None:
         prox, penalty = self.prox, self.method.penalty
         residual, cost, coefs = prox.residual, prox.cost, self.prox_coefs
-        # What is minimised has the penalty that the method itself brings, too.
+        # The objective includes the method's own penalty.
         if any(penalty):
             residual, cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
             coefs = (*coefs, *penalty)
         layout = self.layout._replace(coefs=(*self.layout.coefs[:3], len(coefs)))
         is_zero = not any(penalty) and prox.cost is Proximal.cost
         self.penalty = Penalty(cost, residual, layout, coefs, is_zero)
-        # By the dtype of the gradient, whose name takes 2 us to ask for.
+        # By the dtype of the gradient, because getting its name takes 2 us.
         self._norms: dict[DType, Callable[..., float]] = {}
         self._steps: dict[DType, Kernel] = {}
         if not self.method.rowwise:
@@ -160,7 +160,7 @@ class Group:
             self._steps[self.flat.dtype] = self._step
 
     def _fill_state(self, keep_zeros: bool = False) -> None:
-        """Write the state before the first step; new files hold zeros, at no cost."""
+        """Write the initial state. New files already hold zeros."""
         initial, fill = self.method.initial_state(), self.backend.fill
         for name, slot, form in zip(
             self.method.slots, self.whole.slots, self._slot_forms, strict=True
@@ -178,7 +178,7 @@ class Group:
         self.coefs = self.method.coefficients_at(1)[1]
 
     def go_on(self, t: int, scalars: tuple[float, ...]) -> None:
-        """Take over a position after step ``t``, whose state has been written to the arrays."""
+        """Adopt a position after step ``t``, whose state is already in the arrays."""
         self.scalars = scalars
         if t:
             self.coefs = self.method.coefficients_at(t, scalars)[1]
@@ -186,13 +186,13 @@ class Group:
     def with_method(self, method: Method, first: int, end: int) -> Group:
         """Return a group of some of the parameters, in the same arrays, with another method.
 
-        The method keeps the same state, and draws the same random numbers.
+        The method has the same state, and uses the same random numbers.
         """
         new, spans = copy(self), self.places.spans
         lo, hi = (spans[first][0], spans[end - 1][1]) if end > first else (0, 0)
         new.flat = self.flat[lo:hi]
         new.places = self.places.some(new.flat, first, end)
-        # A state of one number a row belongs to all of a group.
+        # A state with one number per row belongs to the whole group.
         new.whole = self.whole if (lo, hi) == (0, self.flat.size) else self.whole.between(lo, hi)
         new._parts, new._maps = {(0, hi - lo): new.whole}, None
         new.method = method
@@ -213,7 +213,7 @@ class Group:
         return new
 
     def compile(self) -> None:
-        """Compile a device's step; that of the host is."""
+        """Compile a device's step. The host's is compiled already."""
         if self.method.rowwise:
             self.table(0).kernel(self.flat.dtype.name)
         else:
@@ -221,12 +221,12 @@ class Group:
         self.compile_map()
 
     def compile_map(self) -> None:
-        """Compile what a device maps parameters with after a step."""
+        """Compile the proximal map of a device."""
         if not self.prox.is_separable:
             self._tying_maps()
 
     def plan(self) -> Plan:
-        """Return what the steps of a group of one parameter are made of."""
+        """Return the plan of the steps, for a group of one parameter."""
         (shape,) = self.places.shapes
         return Plan(
             self.method,
@@ -242,9 +242,9 @@ class Group:
     # -- a step ------------------------------------------------------------------------------------
 
     def takes(self, g: object) -> TypeGuard[np.ndarray]:
-        """Tell whether a gradient can go to `step_alone` as it is: nothing is wrong with it.
+        """Return whether a gradient is valid for `step_alone`.
 
-        False asks for a longer check.
+        False means that a longer check is needed.
         """
         if not (
             self._is_plain
@@ -263,9 +263,9 @@ class Group:
     def step_alone(
         self, counts: Counter, prepared: tuple[tuple[float, ...], tuple[float, ...]], g: np.ndarray
     ) -> None:
-        """Step along the gradient of the only parameter, if `takes` is true of it; count it.
+        """Step along the gradient of the only parameter, if `takes` accepts it, and count the step.
 
-        What it leaves out of other steps took longer than the kernel does for 10,000 elements.
+        It avoids overhead that takes longer than the kernel does for 10,000 elements.
         """
         decay, coefs = prepared
         part = self.whole
@@ -274,8 +274,8 @@ class Group:
         g = g if g.ndim == 1 else g.reshape(-1)
         if n < THREADED_FROM:
             run = self._step.serial
-            # Python looks for a Ctrl-C after calls, and traces lines: as this is one line with the
-            # call last, the step is counted if and only if it is taken.
+            # Python checks for Ctrl-C after calls, and traces lines. This is one line with the call
+            # last, so the step is counted if and only if it is taken.
             # fmt: off
             counts.t += 1; self.coefs = coefs; run(x, g, arrays, numbers, (), 0, n)  # noqa: E702
             # fmt: on
@@ -289,9 +289,9 @@ class Group:
     def prepare(
         self, t: int, gradients: Sequence[Array], factor: float, scalars: tuple[float, ...]
     ) -> Prepared:
-        """Compute what step ``t`` needs, before anything is modified.
+        """Prepare step ``t``, before anything is modified.
 
-        ``scalars`` are those of the step before.
+        ``scalars`` are those of the previous step.
         """
         if scalars:
             measured: tuple[float, ...] = ()
@@ -311,9 +311,9 @@ class Group:
         key: int,
         threads: int,
     ) -> list[Call]:
-        """Return what steps the parameters ``first <= k < end`` along flat gradients.
+        """Return the calls that step the parameters ``first <= k < end`` along flat gradients.
 
-        On the host these are calls of compiled code, but for a map that ties coordinates together.
+        On the host these are calls of compiled code, except for maps that tie coordinates together.
         """
         _, decay_coefs, coefs = prepared
         if self.method.rowwise:
@@ -332,7 +332,7 @@ class Group:
     def _call(
         self, part: Part, g: Array, numbers: tuple[float, ...], key: int, threads: int
     ) -> Call:
-        """Return what steps some coordinates."""
+        """Return the call that steps some coordinates."""
         dtype = g.dtype
         step = self._steps.get(dtype)
         if step is None:
@@ -354,11 +354,11 @@ class Group:
         key: int,
         threads: int,
     ) -> Call:
-        """Return what takes step ``t`` along the gradient of some rows of one parameter."""
+        """Return the call that takes step ``t`` along the gradient of some rows of a parameter."""
         return self.table(k).call(g, t, before, (key,) if self.draws else (), rest, threads)
 
     def standing(self, prepared: Prepared) -> list[Call]:
-        """Return what makes the numbers that were prepared those of the last step."""
+        """Return the calls that make the prepared numbers those of the last step."""
         scalars, _, coefs = prepared
         made: list[Call] = [partial(setattr, self, "coefs", coefs)]
         if scalars:
@@ -368,7 +368,7 @@ class Group:
     def stretches(
         self, gradients: Sequence[Array], first: int, end: int
     ) -> list[tuple[Part, Array]]:
-        """Return few parts that make up some parameters, and the gradient of each."""
+        """Split parameters into few parts, and return the parts with their gradients."""
         found = self.places.stretches(gradients, first, end)
         return [(self.part(lo, hi), g) for lo, hi, g in found]
 
@@ -399,7 +399,7 @@ class Group:
     ) -> None:
         """Apply a map that ties the coordinates of a parameter together, in the step's metric.
 
-        A device does so on the streams of the gradients, if ``counts`` allow it.
+        A device does this on the streams of the gradients, depending on ``counts``.
         """
         maps, stream_of = self._tying_maps(), self.backend.stream_of
         for k in range(first, end):
@@ -407,7 +407,7 @@ class Group:
             maps[k](stream_of(gradients[k]), part.x, part.stored_rates[0], part.copies, counts)
 
     def _tying_maps(self) -> list[Callable[..., None]]:
-        """Return what maps each parameter."""
+        """Return the map of each parameter."""
         if self._maps is None:
             make = self.backend.tying_map
             self._maps = [
@@ -415,10 +415,10 @@ class Group:
             ]
         return self._maps
 
-    # -- what others ask ---------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------
 
     def remember(self, memory: Memory) -> None:
-        """Note in ``memory``, which all groups of an optimizer share, where the arrays lie."""
+        """Record the memory of the arrays in ``memory``, which all groups of an optimizer share."""
         self.memory = memory
         memory.add("params", (self.flat,), self)
         memory.add("opt.state", self.written()[0 if self.has_master else 1 :], self)
@@ -430,12 +430,12 @@ class Group:
         return part.x, *part.slots, *part.stored_rates, *part.copies
 
     def refuse_overlap(self, name: str, g: Array, k: int | None) -> None:
-        """Raise if a gradient overlaps other arrays; that of ``k`` may lie in its place."""
+        """Raise if a gradient overlaps other arrays. That of ``k`` may lie in its buffer."""
         place = None if k is None else self.places.spans[k][0]
         self.memory.refuse_overlap(name, g, self, place)
 
     def norm_kernel(self, dtype: DType) -> Callable[..., float]:
-        """Return what measures the distance from stationary along gradients of a dtype."""
+        """Return the kernel of the residual norm for gradients of a dtype."""
         kernel = self._norms.get(dtype)
         if kernel is None:
             layout = self.penalty.layout._replace(gradient=dtype.name)

@@ -1,4 +1,4 @@
-"""How numbers are kept: what is narrow, and how it is rounded."""
+"""Formats of parameters and state, and how 16-bit numbers are rounded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDINGS = ("nearest", "stochastic")
 
 @dataclass(frozen=True)
 class Precision:
-    """What `Optimizer` documents under these names."""
+    """The arguments of `Optimizer` with these names."""
 
     state_dtype: str | None = None
     rounding: str = "nearest"
@@ -44,11 +44,11 @@ def read_precision(
             raise ValueError(f"state_dtype is {state_dtype!r}, expected None or 'bfloat16'")
         if importlib.util.find_spec("ml_dtypes") is None:
             raise ImportError("state_dtype='bfloat16' needs ml_dtypes: pip install ml_dtypes")
-        importlib.import_module("ml_dtypes")  # gives NumPy the dtype
+        importlib.import_module("ml_dtypes")  # registers the dtype with NumPy
         if wide := [dtype for dtype in dtypes if compute_dtype(dtype) == np.float64]:
             raise ValueError(
                 f"state_dtype is 'bfloat16' with parameters of {wide[0]}, expected narrower ones: "
-                "their state is float64, which nobody asks for who can spare 45 bits of it"
+                "their state is float64, and bfloat16 would drop 45 of its 53 bits"
             )
         if not any(method.second_moments for method in methods):
             names = ", ".join(dict.fromkeys(type(method).__name__ for method in methods))

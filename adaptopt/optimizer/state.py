@@ -1,4 +1,4 @@
-"""An optimizer's state as a dict of plain things, and back; on the disk, and back."""
+"""Convert an optimizer's state to a dict of plain objects and to a file, and back."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from . import checkpoint
 VERSION = 1
 KIND = "optimizer"
 KIND_BESIDE = "optimizer without what lies in files"
-MOST_STEPS = 2**53  # which float64 counts one by one
+MOST_STEPS = 2**53  # the largest count that float64 represents exactly
 
 _PARTS = {"state": "state", "hidden": "hidden"}
-# Methods whose state is that of another: they differ in what hyperparameters they start with.
+# Methods with the state of another method, from which only their default hyperparameters differ.
 _SAME_STATE = {"AdamW": "Adam"}
 
 # What there is of one parameter: {"method": str, "scalars": {name: float}, and arrays: "params":
@@ -35,12 +35,12 @@ Taken = dict[str, Any]
 
 
 def view(numbers: Mapping[str, object], entries: Mapping[str, Entry]) -> Taken:
-    """Return it all, without a copy."""
+    """Return the state without a copy."""
     return {"version": VERSION, **numbers, "parameters": entries}
 
 
 def take(numbers: Mapping[str, object], entries: Mapping[str, Entry], backend: Backend) -> Taken:
-    """Return copies of it all, on the host wherever it lies."""
+    """Return host copies of the state."""
     for entry in entries.values():
         backend.wait(entry["params"])
     copied = {
@@ -56,9 +56,9 @@ def take(numbers: Mapping[str, object], entries: Mapping[str, Entry], backend: B
 
 
 def well_formed(taken: object, source: str) -> Taken:
-    """Return what was taken with its numbers as Python's, or say what is wrong with it.
+    """Return a checked state with Python numbers, or raise an error.
 
-    Whether it fits an optimizer is for `copies` to see. ``source`` is what errors call it.
+    `copies` checks whether it fits an optimizer. ``source`` is its name in error messages.
     """
     if not isinstance(taken, Mapping) or not {"version", "t", "parameters"} <= taken.keys():
         raise TypeError(f"{source} is no state of an Optimizer, expected what state_dict() returns")
@@ -132,16 +132,16 @@ def _real(where: str, value: object) -> float:
 
 
 def copies(taken: Taken, entries: Mapping[str, Entry], source: str) -> list[tuple[Array, Array]]:
-    """Pair arrays of ``entries`` with those to copy into them, if all of what was taken fits.
+    """Pair arrays of ``entries`` with those to copy into them, if the whole state fits.
 
     Parameters
     ----------
     taken : dict
-        What `well_formed` returned.
+        The result of `well_formed`.
     entries : mapping of str to Entry
         Views of an optimizer's arrays.
     source : str
-        What error messages call ``taken``.
+        The name of ``taken`` in error messages.
     """
     given = taken["parameters"]
     if given.keys() != entries.keys():
@@ -188,7 +188,7 @@ def copies(taken: Taken, entries: Mapping[str, Entry], source: str) -> list[tupl
 
 
 def restore(pairs: Iterable[tuple[Array, Array]], backend: Backend) -> None:
-    """Copy what `copies` paired."""
+    """Copy the arrays that `copies` has paired."""
     for array, new in pairs:
         if isinstance(new, np.ndarray) and _is_same(new, array):
             continue
@@ -199,7 +199,7 @@ def restore(pairs: Iterable[tuple[Array, Array]], backend: Backend) -> None:
 
 
 def _is_same(new: np.ndarray, array: Array) -> bool:
-    """Tell whether an array is another one of the same memory, such as that of a file."""
+    """Return whether two arrays share the same memory, such as that of a file."""
     return (
         isinstance(array, np.ndarray)
         and new.strides == array.strides
@@ -208,7 +208,7 @@ def _is_same(new: np.ndarray, array: Array) -> bool:
 
 
 def flatten(taken: Taken) -> tuple[Taken, dict[str, np.ndarray]]:
-    """Part what was taken into a header for JSON and arrays by name."""
+    """Split a state into a JSON header and arrays by name."""
     header = {key: value for key, value in taken.items() if key != "parameters"}
     header["parameters"] = {}
     arrays = {}
@@ -228,7 +228,7 @@ def unflatten(
     source: str,
     ours: Callable[[str, bool], Entry] | None = None,
 ) -> Taken:
-    """Put together again what `flatten` parted; it is well formed."""
+    """Reassemble and check a state that `flatten` has split."""
     where = f"{source}: its header"
     _mapping(where, header)
     _demand(where, header, ("parameters",))
@@ -259,12 +259,12 @@ def unflatten(
 
 
 def save(path: str | PathLike[str], taken: Taken) -> None:
-    """Write what was taken to a file, atomically."""
+    """Write a state to a file, atomically."""
     checkpoint.write(path, KIND, *flatten(taken))
 
 
 def save_beside(path: str | PathLike[str], taken: Taken, files: Collection[str]) -> None:
-    """Write what was taken of all but the parameters that lie in files, with their state."""
+    """Write a state, except for parameters in files and their state."""
     parameters = taken["parameters"]
     header, arrays = flatten(
         {**taken, "parameters": {n: e for n, e in parameters.items() if n not in files}}
@@ -276,14 +276,14 @@ def save_beside(path: str | PathLike[str], taken: Taken, files: Collection[str])
 
 
 def _beside(entry: Entry) -> Taken:
-    """Return what is said of a parameter in files: whether rows wait, and what other files are."""
+    """Return the entry of a parameter in files: whether rows are deferred, and the rest."""
     slots = [*entry["state"], *entry["hidden"]]
     return {"waits": "last" in slots, "slots": [slot for slot in slots if slot != "last"]}
 
 
 @contextlib.contextmanager
 def opened_beside(path: str | PathLike[str], ours: Callable[[str, bool], Entry]) -> Iterator[Taken]:
-    """Open what `save_beside` wrote; ``ours(name, waits)`` returns the entry of one in files."""
+    """Open a file of `save_beside`. ``ours(name, waits)`` returns the entry of one in files."""
     with checkpoint.opened(path, KIND_BESIDE) as (header, arrays):
         for array in arrays.values():
             array.check()
@@ -293,7 +293,7 @@ def opened_beside(path: str | PathLike[str], ours: Callable[[str, bool], Entry])
 
 @contextlib.contextmanager
 def opened(path: str | PathLike[str]) -> Iterator[Taken]:
-    """Open what `save` wrote: well formed and checked, with arrays that are read when copied."""
+    """Open a file of `save`, and check it. Its arrays are read when they are copied."""
     with checkpoint.opened(path, KIND) as (header, arrays):
         for array in arrays.values():
             array.check()

@@ -65,9 +65,9 @@ class Stateful:
 
     @property
     def t(self) -> int:
-        """Steps taken; by the parameter that has taken most, where rows were stepped by name.
+        """The number of steps taken: the largest count if parameters have separate counts.
 
-        Where a device decides which steps are skipped, reading it waits for the device.
+        If a device decides which steps are skipped, reading ``t`` waits for the device.
         """
         if self._backend.is_asynchronous:
             self._steps.settle_count()
@@ -75,19 +75,19 @@ class Stateful:
 
     @property
     def skipped(self) -> int:
-        """Steps left out because a gradient was not finite, under a loss scale or a largest norm.
+        """The number of steps skipped because a gradient was not finite.
 
-        A RuntimeWarning says so each time; on a device, which decides by itself, when this or ``t``
-        is read.
+        Each skipped step gives a RuntimeWarning. If a device decides, the warning appears when you
+        read this attribute or ``t``.
         """
         self._steps.settle_count()
         return self._counts.skipped
 
     @property
     def grads(self) -> Array:
-        """Places for gradients, of the structure of ``params``.
+        """Buffers for gradients, with the structure of ``params``.
 
-        Those that are computed there go through one kernel call a group, without being copied.
+        Gradients that you compute in them take one kernel call per group and no copy.
         """
         if not hasattr(self, "_grads"):
             places = self._parameters.by_name(lambda counted: counted.group.places.make())
@@ -97,7 +97,7 @@ class Stateful:
 
     @property
     def scalars(self) -> Views:
-        """What the method carries through time besides the slots: name to number."""
+        """The numbers that the method keeps for all coordinates together, by name."""
         way = self._way_to("scalars")
         found = {
             name: Views(label("opt.scalars", name), entry["scalars"], way)
@@ -108,7 +108,7 @@ class Stateful:
 
     @property
     def loss_scale(self) -> float | None:
-        """What gradients are divided by; it may be set between steps."""
+        """The divisor of the gradients. You may assign to it between steps."""
         return self._steps.transformation.loss_scale
 
     @loss_scale.setter
@@ -116,18 +116,18 @@ class Stateful:
         self._steps.transformation.loss_scale = value
 
     def learning_rates(self, name: str | None = None) -> Array:
-        """Return the effective learning rate of every coordinate in the last step.
+        """Return the effective learning rate of each coordinate in the last step.
 
         Parameters
         ----------
         name : str, optional
-            Of which parameter, where they have names; all of them by default.
+            The name of a parameter. By default all of them.
 
         Returns
         -------
         ndarray or dict of str to ndarray
-            New arrays, shaped like the parameters, in the dtype of the arithmetic; NaN before the
-            first step.
+            New arrays, shaped like the parameters, in the dtype of the arithmetic. They are NaN
+            before the first step.
         """
         parameters = self._parameters
         self._steps.settle()
@@ -139,20 +139,20 @@ class Stateful:
         return counted.learning_rates(self.t)[k]
 
     def gradient_norm(self, grads: object) -> float:
-        """Return how far ``params`` is from stationary along a gradient.
+        """Return the largest entry of a gradient, a measure of the distance to stationarity.
 
         Parameters
         ----------
         grads : ndarray or dict of str to ndarray
-            The gradient at ``params``, like that of `step`: times the loss scale, if there is one.
-            Parameters without a gradient are left out.
+            The gradient at ``params``, as for `step`: multiplied by the loss scale, if there is
+            one. Parameters without a gradient are left out.
 
         Returns
         -------
         float
-            The largest absolute entry of the gradient, of the projected gradient under bounds;
-            coupled weight decay is a part of it. NaN if an entry of ``grads`` or ``params`` is not
-            finite.
+            The largest absolute entry of the gradient, or of the projected gradient if there are
+            bounds. Coupled weight decay is included. NaN if an entry of ``grads`` or ``params`` is
+            not finite.
         """
         parameters, scale = self._parameters, self.loss_scale
         gs = parameters.read_gradients(grads)[0]
@@ -169,7 +169,7 @@ class Stateful:
         return math.nan if any(map(math.isnan, norms)) else max(norms)
 
     def flush(self, *, stream: object = None) -> None:
-        """Bring all rows of all parameters up to the last step, in place.
+        """Apply to all rows of all parameters, in place, the steps that they have missed.
 
         Parameters
         ----------
@@ -201,26 +201,26 @@ class Stateful:
     # -- going on ----------------------------------------------------------------------------------
 
     def state_dict(self) -> Taken:
-        """Return copies of all that is needed to go on exactly.
+        """Return copies of everything that is needed to continue exactly.
 
         Returns
         -------
         dict
             ``version``, ``t``, ``skipped``, ``seed``, ``loss_scale`` and ``parameters``: for each
             name ("" for an array without one) its ``method``'s ``state_name``, ``params``,
-            ``state``, ``scalars`` and ``hidden`` (master copies, and the steps up to which rows
-            have been brought). Hyperparameters are not in it.
+            ``state``, ``scalars`` and ``hidden`` (master copies, and the last step applied to each
+            row). It does not contain hyperparameters.
         """
         return snapshot.take(self._numbers(), self._entries(), self._backend)
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        """Go on from what `state_dict` of an optimizer of the same parameters and methods returned.
+        """Continue from the `state_dict` of an optimizer with the same parameters and methods.
 
         Raises
         ------
         TypeError, ValueError
-            Where it does not fit, or rows wait in it for steps that were taken with other
-            hyperparameters. Nothing has been modified then.
+            If it does not fit, or if updates of rows were deferred under other hyperparameters.
+            Nothing is modified then.
         """
         self._go_on(snapshot.well_formed(state, "state"), "state")
 
@@ -230,10 +230,10 @@ class Stateful:
         Parameters
         ----------
         path : str or path-like, optional
-            Where to. A file of that name is replaced by a complete new one, or stays as it is.
-            Without it, what does not lie in files already is written to ``state_dir``, as
-            ``optimizer.npz``, and the files are brought to the disk: ``resume=True`` goes on from
-            there. The next step removes it, because the files have then moved on.
+            The file. An existing file is replaced by a complete new one, or stays unchanged.
+            Without a path, everything that does not lie in files is written to ``optimizer.npz`` in
+            ``state_dir``, and the files are flushed to the disk. ``resume=True`` continues from
+            there. The next step removes ``optimizer.npz``, because it changes the files.
         """
         if path is None:
             if self._files is None:
@@ -245,13 +245,12 @@ class Stateful:
             snapshot.save(path, self.state_dict())
 
     def load(self, path: str | PathLike[str]) -> None:
-        """Go on from a file that `save` wrote.
+        """Continue from a file that `save` wrote.
 
         Raises
         ------
         TypeError, ValueError
-            Where the file is damaged, is something else, or does not fit. Nothing has been modified
-            then.
+            If the file is damaged, is something else, or does not fit. Nothing is modified then.
         """
         with snapshot.opened(path) as taken:
             self._go_on(taken, str(path))
@@ -334,6 +333,6 @@ class Stateful:
         for (counted, theirs), scalars in zip(pairs, positions, strict=True):
             counted.go_on(theirs, counts.t, scalars)
         self._steps.tell_device()
-        # A copy from the host may still go on when it has returned, and the streams of other
-        # libraries are not in order with it.
+        # A copy from the host may continue after its call, and the streams of other libraries are
+        # not ordered with it.
         self._backend.wait(parameters.near)

@@ -1,4 +1,4 @@
-"""A table: one parameter of which a step may touch some rows, while the others wait."""
+"""A table: a parameter whose rows can be stepped separately, with deferred steps."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _NO_PLACES, _NO_NUMBERS = np.zeros(0, np.int64), np.zeros(0)
 
 
 class RowGradient(NamedTuple):
-    """A gradient of some rows: ``values`` at the places of a batch; see `kernels.batch_rows`.
+    """A gradient of some rows: ``values`` at the positions of a batch; see `kernels.batch_rows`.
 
-    The values lie where the table does, the places on the host.
+    The values lie where the table lies, the positions on the host.
     """
 
     rows: np.ndarray
@@ -38,14 +38,14 @@ class RowGradient(NamedTuple):
 
 
 def misses_steps(method: Method, prox: Proximal) -> bool:
-    """Tell whether a coordinate misses anything in steps without a gradient."""
+    """Return whether steps without a gradient change a coordinate."""
     return not (method.rests and prox.is_projection) or bool(method.weight_decay)
 
 
 def why_not_exact(method: Method, prox: Proximal) -> str | None:
-    """Return why what a coordinate misses has no closed form; None if it has one.
+    """Return why missed steps of a coordinate have no closed form, or None if they have one.
 
-    Tables of rows and epochs over sparse rows both ask here.
+    Tables of rows and epochs over sparse rows both use it.
     """
     name = type(method).__name__
     if method.idle is None:
@@ -81,26 +81,26 @@ class Table:
     Parameters
     ----------
     part : Part
-        Its arrays.
+        The arrays of the parameter.
     shape : tuple of int
-        Of the parameter.
+        The shape of the parameter.
     method, prox
-        What steps and what follows it.
+        The method of the steps, and the map after each step.
     functions, layout, coefs
-        Of the group's kernels, and the coefficients of the prox.
+        Functions and layout of the group's kernels, and the coefficients of the prox.
     allocate : callable
         ``allocate(name, n, dtype)`` makes an array.
     backend : Backend
-        What works where it lies.
+        The backend of the arrays.
 
     Attributes
     ----------
     count, width : int
-        Rows, and coordinates in each.
+        Number of rows, and of coordinates in each.
     lazy : bool
-        Whether rows miss something that is caught up with.
+        Whether steps of rows are deferred.
     last : ndarray
-        Where it is lazy: the step up to which each row has been brought.
+        If ``lazy``, the last step applied to each row.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Table:
     def with_method(
         self, part: Part, method: Method, functions: Functions, layout: Layout
     ) -> Table:
-        """Return it with another method, and its functions and layout, in the same arrays."""
+        """Return the table with another method, its functions and layout, and the same arrays."""
         new = copy(self)
         new._part = part
         new._follow(method, functions, layout)
@@ -146,13 +146,13 @@ class Table:
 
     @property
     def misses(self) -> bool:
-        """Whether rows miss anything in steps without a gradient."""
+        """Whether steps without a gradient change rows."""
         return self._misses
 
     def wait(self, t: int | None) -> None:
-        """Let rows be lazy from step ``t`` on, where they miss anything.
+        """Start deferring updates of idle rows at step ``t``, if steps change them.
 
-        Without a step, ``last`` is about to be written to.
+        Without a step, ``last`` is about to be written.
         """
         if self._misses and not self.lazy:
             self.last = self._allocate("last", self.count, np.int64)
@@ -163,36 +163,36 @@ class Table:
             self.lazy = True
 
     def mark(self, t: int, stream: Stream = None) -> None:
-        """Take all rows for brought up to step ``t``; without a stream, it waits for a device."""
+        """Mark all rows as current at step ``t``. Without a stream, this waits for a device."""
         for call in self.marks(t, stream):
             call()
         if stream is None:
             self._backend.wait(self.last)
 
     def marks(self, t: int, stream: Stream) -> list[Call]:
-        """Return what marks all rows as brought up to step ``t``."""
+        """Return the call that marks all rows as current at step ``t``."""
         if not self.lazy:
             return []
         last = self._backend.bound(self.last, stream)
         return [self._backend.filling(last, t), partial(setattr, self, "_past", _Past(t))]
 
     def go_on(self) -> None:
-        """Stand where ``last``, which has been written to, says."""
+        """Adopt the position in ``last``, which has been written."""
         self._past = _Past(int(self._backend.to_host(self.last).min()) if self.count else 0)
 
     # -- a step ------------------------------------------------------------------------------------
 
     def look_ahead(self, t: int) -> None:
-        """Compute what rows need that miss the steps up to ``t``, before anything is modified."""
+        """Prepare the missed steps of rows up to ``t``, before anything is modified."""
         if self._fades:
             self._past.extend(t, self._method)
 
     def waits_long(self, t: int) -> bool:
-        """Tell whether a step ``t`` would be further from the first that a row misses than kept."""
+        """Return whether a row would miss more steps before ``t`` than can be deferred."""
         return self.lazy and t - self._past.base > LONGEST
 
     def kernel(self, form: str) -> Kernel:
-        """Return what steps along gradients of a format, compiled."""
+        """Return the compiled step along gradients of a format."""
         kind = (form, self.lazy)
         if kind not in self._steps:
             shared, layout = self._method.rowwise, self._layout._replace(gradient=form)
@@ -212,9 +212,9 @@ class Table:
         coefs: tuple[tuple[float, ...], ...],
         threads: int,
     ) -> Call:
-        """Return what takes step ``t`` on the rows of a gradient, or on all if it names none.
+        """Return the call that takes step ``t`` on the rows of a gradient, or on all rows.
 
-        ``before`` are the rule's coefficients of the step before, ``coefs`` those of this one:
+        ``before`` are the rule's coefficients of the previous step, ``coefs`` those of this step:
         of transformation, decay and rule.
         """
         stream = self._backend.stream_of(g.values)
@@ -224,7 +224,7 @@ class Table:
         stride = scratch_width(self.width)
         lanes = max(threads, 2) * stride
         if self._scratch.size < lanes:
-            # On the host wherever the table lies: a device keeps its sums in registers.
+            # Only on the host: a device keeps the sums in registers.
             self._scratch = HOST.empty(lanes, self._number, self._scratch)
         x, slots, walls, rates, copies, start, _ = self._part
         noise = (*noise, start) if noise else ()
@@ -237,7 +237,7 @@ class Table:
         return made
 
     def sums(self, g: RowGradient) -> RowGradient:
-        """Return the same gradient with each row once."""
+        """Return the gradient with repeated rows summed."""
         kernel = self._backend.row_sums(g.values.dtype.name, self._number.name)
         n, stream = g.rows.size * self.width, self._backend.stream_of(g.values)
         if self._sums.size < n:
@@ -251,12 +251,12 @@ class Table:
         each = np.arange(g.rows.size + 1)
         return RowGradient(g.rows, each[:-1], each, out)
 
-    # -- what rows missed --------------------------------------------------------------------------
+    # -- missed steps of rows ----------------------------------------------------------------------
 
     def flush(
         self, t: int, before: tuple[float, ...], noise: tuple[int, ...], stream: Stream
     ) -> None:
-        """Bring all rows up to step ``t``."""
+        """Apply missed steps to all rows, up to step ``t``."""
         if self.lazy:
             self.catch_up(_NO_PLACES, t, before, noise, stream)
             self._past = _Past(t)
@@ -269,7 +269,7 @@ class Table:
         noise: tuple[int, ...],
         stream: Stream,
     ) -> None:
-        """Bring distinct rows up to step ``t``, all where there are none."""
+        """Apply missed steps to distinct rows, up to step ``t``; to all rows if none are given."""
         if not (self.lazy and self.count * self.width):
             return
         self.look_ahead(t)
@@ -284,7 +284,7 @@ class Table:
         )  # fmt: skip
 
     def late_kernel(self) -> Kernel:
-        """Return what catches up with rows."""
+        """Return the kernel that applies missed steps to rows."""
         return self._backend.catch_up(self._late, self._layout, self._method.rowwise, self._fades)
 
     @property
@@ -306,12 +306,12 @@ _nothing = partial(bool)
 
 
 class _Past:
-    """What decay has left of a row since a step: sums of logarithms, one for each step."""
+    """The factor of decay of a row since a step: sums of logarithms, one for each step."""
 
     def __init__(self, base: int) -> None:
         self.base = base
-        # The sums, of how many steps they are known, the last of them and what it has lost: in
-        # one tuple, so that an interrupt finds all of a step or nothing.
+        # The sums, the number of steps, the last sum and its rounding error: in one tuple, so that
+        # an interrupt finds a step added completely or not at all.
         self.sums = np.zeros(64), 1, 0.0, 0.0
 
     def extend(self, t: int, method: Method) -> None:
@@ -327,7 +327,7 @@ class _Past:
                     f"lr * weight_decay is {lr * method.weight_decay:g}, expected less than 1: "
                     "nothing would be left of a row"
                 )
-            # Neumaier's sum: differences of the sums are as good as the logarithms.
+            # Neumaier's summation: differences of the sums are as accurate as the logarithms.
             change, before = log(keep), whole
             whole = before + change
             small, large = sorted((before, change), key=abs)
