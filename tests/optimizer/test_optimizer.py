@@ -13,8 +13,6 @@ from naive import naive_steps
 import adaptopt as ao
 from adaptopt.kernels.parallel import THREADED_FROM
 
-pytestmark = pytest.mark.quick
-
 DTYPES = [np.float32, np.float64]
 
 
