@@ -1,7 +1,7 @@
-"""Where arrays lie: what the host and a CUDA device do differently, behind the same names.
+"""Backends for arrays on the host and on a CUDA device, with the same interface.
 
-An optimizer or a run asks `backend_of` once, and passes on what it gets. Nothing of numba.cuda is
-imported before the first CUDA array is seen.
+An optimizer or a run calls `backend_of` once, and passes the backend on. numba.cuda is not imported
+before the first CUDA array.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .scalar import ScalarFunction
 
 Functions = tuple[ScalarFunction, ...]
 
-# Elements from which a parameter's gradient is worth a kernel call of its own: a call costs 1.5 us,
-# as much as copying so many float32 numbers next to those of the other parameters. On a CUDA device
-# a copy costs a launch, as the call does.
+# Number of elements from which a parameter's gradient gets its own kernel call. A call takes 1.5
+# us, as long as copying this many float32 numbers next to those of the other parameters. On a CUDA
+# device a copy takes a launch, as the call does.
 WORTH_A_CALL = 16_384
 
 
@@ -38,31 +38,31 @@ class Kernel(Protocol):
 
     @property
     def run(self) -> Callable[..., None]:
-        """``run(elements, count, *arguments)`` runs it; a device is not waited for."""
+        """``run(elements, count, *arguments)`` runs the kernel, without waiting for a device."""
 
     @property
     def call(self) -> Callable[..., Callable[[], object]]:
-        """``call(threads, elements, count, *arguments)`` returns a run as one call."""
+        """``call(threads, elements, count, *arguments)`` returns a run as a single call."""
 
 
 class Backend(Protocol):
-    """What is done where arrays lie.
+    """The operations on arrays of the host or of a device.
 
-    Arguments called ``near`` are arrays beside which a new one is to lie. Streams are those of a
-    device; on the host there is one, None.
+    An argument ``near`` is an array on whose device a new one is to lie. Streams are those of a
+    device; on the host the only stream is None.
     """
 
     name: str
-    """What its arrays are called in messages."""
+    """The name of its arrays in messages."""
     is_asynchronous: bool
-    """Whether it starts work without waiting for the result."""
+    """Whether calls return before their work ends."""
     worth_a_call: int
-    """Elements from which a parameter's gradient is worth a kernel call of its own."""
+    """Number of elements from which a parameter's gradient gets its own kernel call."""
 
-    # -- what users hand over ----------------------------------------------------------------------
+    # -- users' arrays -----------------------------------------------------------------------------
 
     def view(self, name: str, array: Array, writable: bool = False) -> Array:
-        """Return an array as the optimizer sees it, in its shape, or say why it cannot take it."""
+        """Return the optimizer's view of an array, in its shape, or raise an error."""
 
     def flat_view(
         self,
@@ -73,65 +73,65 @@ class Backend(Protocol):
         stream: Stream = None,
         near: Array = None,
     ) -> Array:
-        """Return an array as one dimension, without a copy, or say why kernels cannot take it.
+        """Return a one-dimensional view of an array, or raise an error if kernels cannot use it.
 
         Parameters
         ----------
         name : str
-            What the caller calls the array.
+            The caller's name for the array.
         array : ndarray or CUDA array
-            C-contiguous, aligned, of any shape and of one of the formats of parameters.
+            A C-contiguous, aligned array of any shape, with a dtype of parameters.
         like : object with ``dtype`` and ``shape``, optional
-            Demand its shape, and its dtype or that of its arithmetic.
+            Require its shape, and its dtype or that of its arithmetic.
         writable : bool
-            Demand an array that may be written to.
+            Require a writable array.
         stream : object, optional
-            The CUDA stream on which to use it; see `cuda.arrays.view`.
+            The CUDA stream of later work on the array; see `cuda.arrays.view`.
         near : array, optional
-            Demand the device of this one; by default that of ``like``.
+            Require the device of this array. By default that of ``like``.
         """
 
     def integers(self, name: str, array: Array, stream: Stream) -> Any:
-        """Return whole numbers on the host; those on a device are waited for."""
+        """Return integers on the host, after waiting for a device."""
 
     def read_stream(self, stream: Stream) -> Stream:
-        """Return a device's stream as Numba's, from any library; that of the host is refused later.
+        """Return Numba's stream for a stream of any library. The host rejects streams later.
 
-        None stays None: each gradient then names its own.
+        None stays None: each gradient then names its own stream.
         """
 
     def stream_for(self, stream: Stream) -> Stream:
-        """Return the stream that is meant, by default Numba's default stream."""
+        """Return the given stream, by default Numba's default stream."""
 
     def check_map(self, prox: Proximal) -> None:
-        """Refuse a map that the backend cannot apply."""
+        """Raise an error if the backend cannot apply a map."""
 
     # -- where arrays lie --------------------------------------------------------------------------
 
     def place(self, array: Array) -> str:
-        """Say on which device an array lies."""
+        """Return the name of the device of an array."""
 
     def address(self, array: Array) -> int:
-        """Return where an array starts in memory."""
+        """Return the address of an array."""
 
     def overlap(self, a: Array, b: Array) -> bool:
-        """Tell whether two contiguous arrays share memory."""
+        """Return whether two contiguous arrays share memory."""
 
     def is_same(self, array: Array, other: Array) -> bool:
-        """Tell whether two views on a device are of the same numbers.
+        """Return whether two views on a device show the same numbers.
 
-        There is a new view of an array of another library in every step. On the host, where the
-        same array is the same object, this costs too much: False.
+        On a device, an array of another library has a new view in each step. On the host the same
+        array is the same object, and the comparison would take too long: the result is False.
         """
 
     def stream_of(self, array: Array) -> Stream:
-        """Return the stream on which an array is used."""
+        """Return the stream to which an array is bound."""
 
     def bound(self, array: Array, stream: Stream) -> Array:
-        """Return a view of an array that is used on a stream."""
+        """Return a view of an array, bound to a stream."""
 
     def on_one_stream(self, a: Array, b: Array) -> bool:
-        """Tell whether two arrays are used on the same stream."""
+        """Return whether two arrays are bound to the same stream."""
 
     def wait(self, array: Array) -> None:
         """Wait for all work on the device of an array."""
@@ -142,74 +142,75 @@ class Backend(Protocol):
         """Return a new flat array."""
 
     def fill(self, array: Array, value: float) -> None:
-        """Write one number everywhere; to bfloat16 in uint16, its bits."""
+        """Write one number to all elements; for bfloat16 stored as uint16, its bits."""
 
     def filling(self, array: Array, value: float) -> Callable[[], object]:
-        """Return `fill` as one call, on the host of compiled code."""
+        """Return `fill` as a single call, on the host of compiled code."""
 
     def copy(self, array: Array, values: Array) -> None:
-        """Copy numbers of the same shape and dtype, from where an array lies or from the host."""
+        """Copy numbers of the same shape and dtype into an array, from its device or the host."""
 
     def duplicate(self, array: Array) -> Array:
-        """Return a copy of a flat array where it lies."""
+        """Return a copy of a flat array on its device."""
 
     def from_host(self, array: np.ndarray, near: Array) -> Array:
-        """Return a host array beside another one; on the host, it is the same."""
+        """Return a copy of a host array on the device of another; on the host, the array itself."""
 
     def to_host(self, array: Array) -> np.ndarray:
         """Return a copy on the host."""
 
     def widen(self, wide: Array, narrow: Array) -> None:
-        """Copy numbers of 16 bits into an array of float32."""
+        """Copy 16-bit numbers into a float32 array."""
 
     def rounded(self, wide: Array, dtype: DType) -> Array:
-        """Return a copy of a flat array of float64, rounded to float32 or kept."""
+        """Return a copy of a flat float64 array, rounded to float32 if requested."""
 
     def join(self, parts: Sequence[Array], out: Array) -> None:
-        """Copy flat arrays into one, one after the other."""
+        """Concatenate flat arrays in one array."""
 
     def spread(self, each: Array, out: Array) -> None:
-        """Write each number to its equal share of places, side by side."""
+        """Write each number to equally many adjacent elements."""
 
     def upload(self, near: Array) -> Callable[[tuple[np.ndarray, ...], Stream], tuple[Array, ...]]:
-        """Return what brings up to three arrays of whole numbers of the host to the device."""
+        """Return an object that copies up to three integer arrays from the host to the device."""
 
     def mirror(self, near: Array) -> Callable[[np.ndarray, int, Stream], Array]:
-        """Return what does so with an array that grows, of which so many numbers are known."""
+        """Return an object that copies a growing array, of which ``known`` numbers are sent."""
 
     # -- kernels -----------------------------------------------------------------------------------
 
     def is_finite(self, array: Array) -> bool:
-        """Tell whether all numbers of a flat array are finite; it waits for a device."""
+        """Return whether all numbers of a flat array are finite. This waits for a device."""
 
     def sum_of_squares(self, g: Array, factor: float) -> float:
-        """Return the sum of the squares of ``factor * g``, the same bits on every device."""
+        """Return the sum of the squares of ``factor * g``, with the same bits on every device."""
 
     def average(self, new: Array, mean: Array, x: Array, weight: float) -> None:
-        """Write to ``new`` the mean, in float64, of one array more, which has so large a weight."""
+        """Write to ``new`` the float64 mean with one more array, which has the given weight."""
 
     def feasible(self, prox: Proximal, flat: Array, shape: tuple[int, ...]) -> Array:
-        """Return the flat point of a map's domain that is nearest to one of such a shape.
+        """Return the flat point of a map's domain that is nearest to a point of a shape.
 
-        It is a new array on the host; on a device, it is the same, and the map is a separable one.
+        On the host it is a new array. On a device it is the same array, and the map is separable.
         """
 
     def tying_map(
         self, prox: Any, shape: tuple[int, ...], layout: Layout, near: Array
     ) -> Callable[..., None]:
-        """Return what applies a map that ties the coordinates of a parameter together.
+        """Return a function that applies a map that ties the coordinates of a parameter together.
 
-        ``apply(stream, x, rates, copies, counts=None)``, unless ``counts`` on a device forbid it.
+        It is ``apply(stream, x, rates, copies, counts=None)``. On a device, ``counts`` may disable
+        it.
         """
 
     def dense_step(self, functions: Functions, layout: Layout) -> Any:
         """Return the step of all coordinates; see `kernels.step.DenseStep`."""
 
     def rate_kernel(self, rate: ScalarFunction, layout: Layout) -> Callable[..., None]:
-        """Return ``kernel(out, slots, coefs)``, which writes every coordinate's effective rate."""
+        """Return ``kernel(out, slots, coefs)``, which writes the effective rates."""
 
     def norm_kernel(self, residual: ScalarFunction, layout: Layout) -> Any:
-        """Return ``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the distance from stationary."""
+        """Return ``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the norm of the residual."""
 
     def row_step(
         self,
@@ -224,17 +225,17 @@ class Backend(Protocol):
         """Return the step of some rows of a table; see `kernels.table.RowStep`."""
 
     def catch_up(self, late: Functions, layout: Layout, shared: bool, fades: bool) -> Kernel:
-        """Return what brings rows up to a step; see `kernels.idle.CatchUp`."""
+        """Return the kernel that applies missed steps to rows; see `kernels.idle.CatchUp`."""
 
     def row_sums(self, gradient: str, number: str) -> Kernel:
-        """Return what sums the gradients of each row; see `kernels.batch_rows.RowSums`."""
+        """Return the kernel that sums gradients by row; see `kernels.batch_rows.RowSums`."""
 
     def prepare(self, kernel: Any, near: Array) -> None:
-        """Compile a kernel, so that what a device lacks is said before the first step is taken."""
+        """Compile a kernel, so that errors of a device appear before the first step."""
 
 
 class _Host:
-    """The host: arrays are NumPy's, and kernels have ended when they return."""
+    """The host: arrays are NumPy's, and calls return when their kernels have ended."""
 
     name = "NumPy arrays"
     is_asynchronous = False
@@ -365,7 +366,7 @@ class _Host:
             copies: tuple[np.ndarray, ...],
             counts: None = None,
         ) -> None:
-            here = x.view(layout.x)  # 16-bit numbers lie in uint16
+            here = x.view(layout.x)  # 16-bit floats are stored as uint16
             point = here.astype(np.float64).reshape(shape)
             if np.isfinite(point).all() and point.size:
                 here[:] = prox.solve(point, rates.reshape(shape)).ravel()
@@ -389,7 +390,7 @@ HOST: Backend = _Host()
 
 
 def backend_of(array: Array) -> Backend:
-    """Return what works where an array lies."""
+    """Return the backend of an array."""
     if isinstance(array, np.ndarray) or not is_on_device(array):
         return HOST
     from .cuda.backend import DEVICE
@@ -398,6 +399,6 @@ def backend_of(array: Array) -> Backend:
 
 
 def demand_host(name: str, array: object, why: str) -> None:
-    """Refuse a CUDA array, which NumPy would copy to the host unasked, and say why."""
+    """Raise an error for a CUDA array, which NumPy would silently copy to the host."""
     if is_on_device(array):
         raise TypeError(f"{name} is a CUDA array, expected one on the host: {why}")

@@ -87,7 +87,7 @@ def make_wanted_squares(read):
         if cuda.threadIdx.x == 0:
             sums[cuda.blockIdx.x] = total
             if not total < LARGE:
-                counts[big] = 1  # all that write it write the same
+                counts[big] = 1  # all threads that write it write the same value
             if total < LEAST:
                 counts[small] = 1
 
