@@ -19,7 +19,7 @@ uintp = types.uintp
 
 
 def weight_of(t, eta):
-    """Return the weight of the t-th of them in the mean of t, where weights grow like t**eta."""
+    """Return the weight of the t-th array in the mean of t, for weights that grow like t**eta."""
     return (eta + 1.0) / (t + eta)
 
 
@@ -29,7 +29,7 @@ def moved(mean, x, weight):
 
 
 def kept(a, b, eta):
-    """Return the weight in the mean of b numbers that is left to that of the first a."""
+    """Return the weight that the mean of the first a numbers has in the mean of b numbers."""
     product = a / b
     for i in range(1, int(eta) + 1):
         product *= (a + i) / (b + i)
@@ -37,14 +37,14 @@ def kept(a, b, eta):
 
 
 def fold(mean, counts, j, x, count, eta):
-    """Bring the mean of a coordinate, which has stayed at ``x``, up to so many numbers."""
+    """Update the mean of a coordinate that has stayed at ``x``, up to ``count`` numbers."""
     if count > counts[j]:
         mean[j] = x + (mean[j] - x) * kept(np.float64(counts[j]), np.float64(count), eta)
         counts[j] = count
 
 
 def make_fold_all():
-    """Do so with all coordinates."""
+    """Update the means of all coordinates."""
     fold_one = inlinable(fold)
 
     def fold_all(mean, counts, x, count, eta):
@@ -64,7 +64,7 @@ def fold_kernel(form: str) -> Kernel:
 
 
 def make_average(moved):
-    """Compose the mean of one array more, beside the old one."""
+    """Return a kernel that writes the mean with one more array, next to the old mean."""
 
     def average(new, mean, x, weight):
         for i in range(uintp(new.size)):

@@ -1,4 +1,4 @@
-"""The rows of a batch: which they are, each once and in order, and the sums of their gradients."""
+"""The rows of a batch: distinct and in order, with the sums of their gradients."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .tuples import narrow
 
 uintp, uint64 = types.uintp, types.uint64
 
-# Bits of a row's number that one pass sorts by: a counter for each of 2,048 values fits in the L1
-# cache beside what is sorted.
+# Bits of a row number by which one pass sorts. The counters for 2,048 values fit in the L1 cache
+# together with the data.
 DIGIT = 11
 
 
@@ -36,9 +36,9 @@ class Coalesced(NamedTuple):
     rows : ndarray
         In increasing order.
     order : ndarray
-        Places in the batch: first those of the first row, in their order, then of the second.
+        Positions in the batch: first those of the first row, in their order, then of the second.
     starts : ndarray
-        Where in ``order`` each row starts; one more at the end.
+        Start of each row in ``order``, and the end of the last one.
     """
 
     rows: np.ndarray
@@ -47,9 +47,9 @@ class Coalesced(NamedTuple):
 
 
 def make_coalesce(digit):
-    """Sort places by row: a radix sort, stable, so that sums of repeated rows have one order."""
+    """Sort positions by row. The sort is stable, so sums of repeated rows have a fixed order."""
 
-    # A row and its place lie in one word, the row above.
+    # A word holds a row and its position, the row in the upper bits.
     def coalesce(given, limit, keys, others, counts, rows, order, starts):
         n = uintp(given.size)
         increasing = True
@@ -121,7 +121,7 @@ def coalesce_kernel(integer: str) -> Kernel:
 
 
 def coalesce(rows: np.ndarray, limit: int) -> Coalesced | int:
-    """Return the distinct rows of a batch, or the place of one that is not in [0, limit).
+    """Return the distinct rows of a batch, or the position of one outside [0, limit).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a certificate remembers of a round: sums over rounds of points, gradients and products."""
+"""The sums of a certificate: over rounds, of points, gradients and products."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LANES = 16
 
 
 def make_remember():
-    """Add a point and its gradient to the sums; return what is added to the scalar ones.
+    """Add a point and its gradient to the sums. Return the terms of the scalar sums.
 
     These are the sums over coordinates of ``g * (x - origin)``, ``abs(x)`` and ``x * x``.
     """
@@ -74,7 +74,7 @@ def make_count():
 
 
 def count_nothing(x, g, f, memory):
-    """Remember nothing."""
+    """Record nothing."""
 
 
 @memoised

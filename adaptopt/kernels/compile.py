@@ -1,4 +1,4 @@
-"""Compile a kernel made from scalar functions, and cache it on disk under what it was made from."""
+"""Compile kernels from scalar functions, and cache them on disk under a digest of their sources."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ Parts: TypeAlias = tuple[ScalarFunction | int, ...]
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
-# Results that each maker of kernels remembers. The number is bounded for programs that make new
-# functions in a loop.
+# Number of results that each maker of kernels keeps, for programs that make functions in a loop.
 REMEMBERED = 256
 
 _INTEGER, _POINTER = ir.IntType(32), ir.IntType(8).as_pointer()
 
 
 def memoised(make: Maker) -> Maker:
-    """Let a function or class that makes kernels return the same one for the same arguments.
+    """Memoise a function or class that makes kernels.
 
     To load a kernel from the disk takes 10 ms, and to make the Numba types of its arguments 0.1 ms.
     """
@@ -42,7 +41,7 @@ def memoised(make: Maker) -> Maker:
 
 
 def number_type(form: str) -> NumbaType:
-    """Return Numba's type of a number as it lies in an array: 16-bit floats lie there as uint16."""
+    """Return Numba's type of a number in an array, in which 16-bit floats are stored as uint16."""
     return from_dtype(np.dtype("uint16" if form.endswith("float16") else form))
 
 
@@ -88,11 +87,12 @@ def compile_kernel(
     parts : tuple of callable or int
         Plain scalar functions: rules, proximal maps; and constants.
     signature : numba signature
-        The one signature: Python floats are cast to it, where a lazy kernel would compute in
-        float64 and be four times slower.
+        The signature, to which Python floats are cast. A kernel without one would compute in
+        float64, and be four times slower.
     counted : bool
-        Whether arrays' references are counted. In loops with branches Numba cannot remove that: an
-        epoch over sparse rows was 1.2 to 4 times as fast without. Such a kernel makes no arrays.
+        Whether references to arrays are counted. Numba cannot remove the counting from loops with
+        branches: an epoch over sparse rows was 1.2 to 4 times as fast without it. A kernel without
+        counting must not make arrays.
     """
     parts = tuple(plain(part) for part in parts)
     kernel = make(*[inlinable(part, True) if callable(part) else part for part in parts])
@@ -115,13 +115,13 @@ def compile_kernel(
 def name_by_content(
     kernel: Kernel, make: Make, parts: Parts, signature: NumbaType, target: object
 ) -> bool:
-    """Put what a kernel was made from into its name, under which Numba caches it on the disk.
+    """Put a digest of a kernel's sources into its name, under which Numba caches it on the disk.
 
     Numba stamps the file of the kernel only: so an edited rule is another kernel. It also gives
     every kernel an index of its own; processes that write different kernels to one index at the
     same time lose some of them.
 
-    Return False for a kernel that must not be cached: it depends on what the name would not tell.
+    Return False for a kernel that must not be cached, because no digest covers its sources.
     """
     contents = digest(make, parts, str(signature), target)
     if contents is not None:
@@ -142,7 +142,7 @@ def _prefer_vectors(typing: NumbaType, bits: NumbaType) -> tuple[NumbaType, Kern
 
 
 def prefer_vectors(bits):  # type: ignore[no-untyped-def]
-    """Have LLVM use vectors of so many bits in the calling function; 0 leaves it to LLVM."""
+    """Set LLVM's vector width, in bits, for the calling function; 0 leaves it to LLVM."""
 
 
 # A function is pickled by its name. An intrinsic is pickled with a number of its process: a kernel
@@ -154,7 +154,7 @@ def _prefer(bits):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def prefetch(typing: NumbaType, array: NumbaType, i: NumbaType) -> tuple[NumbaType, Kernel]:
-    """Have the processor fetch the cache line of ``array[i]``, which is read soon."""
+    """Prefetch the cache line of ``array[i]``."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         view = context.make_array(array)(context, builder, arguments[0])

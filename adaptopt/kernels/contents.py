@@ -1,9 +1,9 @@
-"""A digest of what functions compute: their code, and all that the code refers to.
+"""A digest of functions: their code, and everything that the code refers to.
 
-Numba freezes the globals of a function when it compiles it. A kernel on the disk is that of a later
-process only if they are the same there: constants, arrays, helper functions, attributes of modules,
-default arguments. Where something is not read in full, there is no digest: the kernel is compiled
-in each process.
+Numba freezes the globals of a function when it compiles it. A later process may use a kernel on the
+disk only if they are the same: constants, arrays, helper functions, attributes of modules, default
+arguments. If something cannot be read in full, there is no digest, and each process compiles the
+kernel.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from numba import types
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
-# Whose modules, functions and types are known by their names and versions.
+# Libraries whose modules, functions and types are identified by name and version.
 _LIBRARIES = {"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator", "_operator"}
 
-# Options of Numba's that change the machine code, and that its own cache leaves out.
+# Numba's options that change the machine code, but that its own cache ignores.
 _OPTIONS = ("BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE")
 
 
 class _NotReadError(Exception):
-    """Something is not known to be read in full."""
+    """A value cannot be read in full."""
 
 
 def digest(*things: object) -> str | None:
-    """Return a digest of functions and constants; None where it would leave something out."""
+    """Return a digest of functions and constants, or None if it would be incomplete."""
     reader = _Reader()
     try:
         for thing in things:
@@ -113,7 +113,7 @@ def _resolved(value: object, name: str, path: tuple[str, ...]) -> tuple[str, Any
 
 @cache
 def _surroundings() -> bytes:
-    """Return a digest of what all kernels depend on.
+    """Return a digest of the common dependencies of all kernels.
 
     Versions and options, and this package's own files: gather, scatter and the compile options.
     """
@@ -253,7 +253,7 @@ def _known_name(value: object) -> str | None:
 
 
 def _is_overloaded(function: FunctionType) -> bool:
-    """Tell whether Numba compiles something else in the place of a function of the user's."""
+    """Return whether Numba compiles other code in place of a user's function."""
     if _is_own(function.__module__):
         return False
     cpu_target.typing_context.refresh()

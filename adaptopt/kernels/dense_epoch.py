@@ -1,7 +1,7 @@
-"""Many steps over batches of rows in one call: evaluate, look, step along the whole gradient.
+"""Many steps over batches of rows in one call: evaluate, check, step along the dense gradient.
 
-It is the loop that Python would run, made of the same functions: what evaluates a batch, what a
-step computes once (`make_prepare`), the step itself (`make_step`) and the running mean.
+The loop consists of the same functions as the loop in Python: the evaluation of a batch, the
+preparation of a step (`make_prepare`), the step itself (`make_step`) and the running mean.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def make_evaluate_rows(*parts):
 def cleared(evaluate: ScalarFunction) -> ScalarFunction:
     """Have a function that writes its gradient find NaN there, as it does when called from Python.
 
-    So an entry that it leaves unwritten is seen.
+    So an entry that it does not write is noticed.
     """
     evaluate = inlinable(evaluate)
 
@@ -92,7 +92,7 @@ def make_dense_epoch(
 ):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on.
 
-    It returns False where a gradient of another shape than that of ``x`` was returned.
+    It returns False if a gradient has another shape than ``x``.
     """
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     step = inlinable(make_step(*step_parts))
@@ -159,7 +159,7 @@ class Evaluation(NamedTuple):
 
 
 class MethodParts(NamedTuple):
-    """What a method's steps are made of."""
+    """The functions and types of a method's steps."""
 
     carry: ScalarFunction
     coefficients: ScalarFunction

@@ -1,8 +1,8 @@
-"""The loop of minimize in compiled calls: evaluate, look, step, as often as is asked for.
+"""The loop of minimize in compiled calls: evaluate, check, step, for a given number of steps.
 
-Nothing is copied from step to step. Three rows hold points: the step goes from the current one to
-one that is neither it nor the best; two hold gradients. What the loop knows is written down before
-the objective is called, so that an exception in it leaves a state to go on from.
+No step copies points. Three rows hold points: a step goes from the current one to a row that is
+neither current nor best. Two rows hold gradients. The loop records its position before it calls the
+objective, so that a run can continue after an exception.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from .tuples import gather, make_prepare, narrow, scatter
 
 uintp = types.uintp
 
-# Why a call has returned: all steps were taken; there is something to look at, a value that is not
-# finite or a stopping test that is met; the gradient has another shape.
+# Reasons for which a call returns: all steps are taken; a value is not finite or a stopping test is
+# met, which Python handles; the gradient has another shape.
 DONE, LOOK, MISFIT = 0, 1, 2
 
 
@@ -74,7 +74,7 @@ F, NORM, PREVIOUS_F, BEST_F, MOVED = range(5)
 
 
 def make_move(decay, rule, prox):
-    """Compose a step from one row to another: that of `Optimizer`, whose place is the same row."""
+    """Return the step of `Optimizer`, from one row to another instead of in place."""
     coordinate = inlinable(
         make_coordinate(unchanged, decay, rule, prox, keep, keep, unchanged), True
     )
@@ -190,7 +190,7 @@ def make_descent(
 
 
 class DescentKinds(NamedTuple):
-    """What a loop is compiled for: Numba's types, and how many there are of each thing."""
+    """The types for which a loop is compiled, and the numbers of its arguments."""
 
     form: str  # of the numbers
     dimensions: int  # of the point
@@ -250,7 +250,7 @@ def compile_loop(
     kinds: DescentKinds,
     threaded: bool = False,
 ) -> Kernel:
-    """Compile a loop, without reference counts where nothing in it makes arrays."""
+    """Compile a loop, without reference counts if nothing in it makes arrays."""
     parts = (*functions[:-1], reason, functions[-1], int(kinds.memory > 0))
     if not (kinds.counted or threaded or functions[-1]):
         try:

@@ -25,8 +25,8 @@ from .pointers import Pointer, address
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
-# Rates in one table: of those that Python evaluates, what takes a few hundredths of a second at
-# most, so that Ctrl-C and limits of time are seen.
+# Rates per table. Those that Python evaluates take a few hundredths of a second at most, so that
+# Ctrl-C and time limits are noticed.
 COMPILED, EVALUATED = 65_536, 256
 
 
@@ -47,7 +47,7 @@ def given(t, parameter):
 
 
 def called(t, function):
-    """Return what a function of the user gives."""
+    """Return the value of a user's function."""
     return function(t)
 
 
@@ -93,7 +93,7 @@ class RateTable:
     Attributes
     ----------
     most : int or None
-        Steps for which it can be filled in one go; None where all have the same rate.
+        Number of steps for which it can be filled at once; None if all have the same rate.
     """
 
     def __init__(self, method: Method) -> None:
@@ -116,10 +116,10 @@ class RateTable:
                 self.most = COMPILED
 
     def fill(self, first: int, count: int) -> np.ndarray:
-        """Return the rates of at most ``count`` steps from ``first`` on, or the one of them all.
+        """Return the rates of at most ``count`` steps from ``first`` on, or one rate for all.
 
-        Where a step's rate is not finite and at least 0, or cannot be computed, the table ends
-        before it: ``lr_at`` says what is wrong when its turn has come.
+        If a step's rate is not finite, is negative, or cannot be computed, the table ends before
+        it. ``lr_at`` raises the error when the step is taken.
         """
         if self.most is None:
             return np.array([self._method.lr], np.float64)  # type: ignore[attr-defined]
@@ -136,7 +136,7 @@ class RateTable:
 
 
 def _composed(schedule: schedules.Schedule) -> tuple[ScalarFunction, tuple[Any, ...]] | None:
-    """Return a schedule as a function of ``t`` and parameters; None where one is a user's."""
+    """Return a schedule as a function of ``t`` and parameters, or None if one is a user's."""
     if schedule.formula.__module__ != schedules.__name__:
         return None
     first, *rest = schedule.parameters

@@ -23,8 +23,8 @@ from .tuples import gather
 
 uintp = types.uintp
 
-# Elements that are summed in one go: the sum does not depend on the number of threads, because the
-# blocks do not. Each lane sums every 64th element of its block; fewer lanes were 3.5x slower.
+# Elements per block of a sum. Neither the blocks nor the sum depend on the number of threads. Each
+# lane sums every 64th element of its block; fewer lanes were 3.5x slower.
 BLOCK = 16_384
 LANES = 64
 
@@ -67,7 +67,7 @@ def _from_bits(bits, like):
 
 
 def make_norm(residual, read_x, read_g):
-    """Compose a residual into its largest absolute value; ``nan`` where g or x is not finite."""
+    """Return a kernel of the largest absolute residual; ``nan`` if g or x is not finite."""
 
     def norm(x, g, prox_arrays, coefs, zero, nan):
         largest = to_bits(zero)
@@ -84,7 +84,7 @@ def make_norm(residual, read_x, read_g):
 
 
 def largest_move(x, before, zero):
-    """Return the largest difference of two points; NaN where one is not a number."""
+    """Return the largest difference of two points, or NaN if one has a NaN."""
     largest = to_bits(zero)
     for i in range(uintp(x.size)):
         largest = max(largest, to_bits(abs(x[i] - before[i])))
@@ -95,7 +95,7 @@ def largest_move(x, before, zero):
 def norm_kernel(residual: ScalarFunction, layout: Layout) -> Kernel:
     """Return ``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the largest distance from stationary.
 
-    It is NaN where an entry of ``g`` or ``x`` is infinite or NaN.
+    It is NaN if an entry of ``g`` or ``x`` is infinite or NaN.
     """
     number = layout.number
     signature = number(
@@ -131,7 +131,7 @@ def make_costs(cost, read_x):
 
 @memoised
 def cost_kernel(cost: ScalarFunction, layout: Layout) -> Kernel:
-    """Return ``kernel(x, prox_arrays, coefs)``: what a proximal map's penalty comes to."""
+    """Return ``kernel(x, prox_arrays, coefs)``: the penalty of a proximal map."""
     signature = types.float64(
         array_type(layout.x),
         tuple_of(layout.number[::1], layout.prox_arrays),

@@ -1,8 +1,8 @@
 """An epoch over the rows of a CSR matrix in one call, at the cost of its nonzeros.
 
-A step touches the coordinates of its rows only. What the others would have done meanwhile, under a
-penalty or in a method that forgets, is done when they are touched next, or at the end of the epoch:
-exactly, from the step at which each was touched last.
+A step updates only the coordinates of its rows. A penalty, or a method whose means decay, also
+changes the others. These changes are applied, exactly, when a coordinate next occurs, or at the end
+of the epoch.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ LINE = 64
 
 
 def prefetch_rows(data, indices, starts, order, r):
-    """Have the row after next looked up and the next one fetched, while row ``order[r]`` is read.
+    """Prefetch the next row, and the position of the one after, while row ``order[r]`` is read.
 
-    Rows in random order lie where no processor expects them: an epoch took 0.67 of the time. To
-    fetch the next row's coordinates too took 1.1.
+    No processor predicts the positions of rows in random order. With this, an epoch took 0.67 of
+    the time. To prefetch the next row's coordinates too took 1.1.
     """
     if r + 2 < order.size:
         prefetch(starts, uintp(order[r + 2]))  # type: ignore[call-arg]
@@ -54,7 +54,7 @@ def prefetch_rows(data, indices, starts, order, r):
 
 
 def make_touch(rate, idle, repeat, lazy):
-    """Compose what brings one coordinate up to step t."""
+    """Return the function that applies missed steps to one coordinate, up to step t."""
 
     def touch(j, t, x, slots, prox_arrays, last, before, prox_coefs, like):
         if lazy:
@@ -186,7 +186,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
 
 
 def make_catch_up(coefficients, rate, idle, repeat):
-    """Compose what brings all coordinates up to step t."""
+    """Return the kernel that applies missed steps to all coordinates, up to step t."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, 1))
 
     def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, like):
@@ -210,7 +210,7 @@ class SparseEpoch:
     prox : tuple of callable
         The map, and its effect when repeated.
     lazy : bool
-        Whether coordinates move or forget while they have no gradient.
+        Whether steps without a gradient change coordinates or their state.
     kinds : tuple
         dtype of the numbers and of the indices; hyperparameters after ``lr``, as they are; and how
         many parameters of the loss, slots, arrays and scalars of the prox there are.

@@ -1,4 +1,4 @@
-"""The dense step: every coordinate, once, in one pass over the arrays."""
+"""The dense step: each coordinate once, in one pass over the arrays."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ WRITE: dict[str, tuple[ScalarFunction, ScalarFunction]] = {
 
 
 class Layout(NamedTuple):
-    """What a step reads and writes: the formats of its arrays, and how many scalars it takes.
+    """The formats of a step's arrays, and the numbers of its scalars.
 
-    A format is "float16", "bfloat16", "float32" or "float64"; the 16-bit ones lie in arrays of
-    uint16. All arithmetic is float64 where ``x`` is, else float32.
+    A format is "float16", "bfloat16", "float32" or "float64". 16-bit formats are stored as uint16.
+    All arithmetic is float64 if ``x`` is, otherwise float32.
     """
 
     x: str
@@ -65,17 +65,16 @@ class Layout(NamedTuple):
 
     @property
     def number(self) -> NumbaType:
-        """Numba's type of the numbers that are computed with."""
+        """Numba's type of the arithmetic."""
         return number_type("float64" if self.x == "float64" else "float32")
 
     @property
     def vector_bits(self) -> int:
-        """How wide vectors to ask for; 0 leaves it to LLVM, which prefers 256 on many a processor.
+        """The requested vector width; 0 leaves it to LLVM, which prefers 256 on many processors.
 
-        512 where bfloat16 and float32 numbers are written side by side: AdaGrad's step with
-        bfloat16 state took 0.77 of the time. And where there are two slots or more of float32:
-        Adam's took 0.95. Other steps that write numbers of one width were up to 1.09x slower, and
-        those with all of 16 bits 2.4x.
+        512 if a step writes both bfloat16 and float32: AdaGrad's step with bfloat16 state took 0.77
+        of the time. Also for two or more float32 slots: Adam's took 0.95. Other steps that write
+        one width were up to 1.09x slower, and those with only 16-bit numbers 2.4x.
         """
         written = (self.x, *self.slots, *self.copies)
         mixed = {"bfloat16", "float32"} <= set(written)
@@ -83,7 +82,7 @@ class Layout(NamedTuple):
 
 
 def make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x):
-    """Compose the scalar functions into what a step does to one coordinate that has been read."""
+    """Compose the scalar functions into the step of one coordinate that has been read."""
 
     def coordinate(
         i, x_i, g_i, slots_i, x, slots, prox_arrays, rates, copies, random,
@@ -119,7 +118,7 @@ def make_element(transform, decay, rule, prox, read_x, read_g, write_x, write_co
 
 
 def make_step(*parts):
-    """Step over the coordinates lo <= i < hi; the last part says how wide vectors to ask for."""
+    """Step over the coordinates lo <= i < hi. The last part is the requested vector width."""
     element = inlinable(make_element(*parts[:-1]), True)
     bits = parts[-1]
 
@@ -141,7 +140,7 @@ def make_step(*parts):
 
 
 def make_packed_step(*parts):
-    """Take all arrays in one tuple and all numbers in another; the last parts say where to cut.
+    """Take all arrays in one tuple and all numbers in another. The last parts split the tuples.
 
     Numba takes 30 to 60 ns to unpack a tuple, and eight of them took a third of a short step.
     """
@@ -172,7 +171,7 @@ def make_threaded_step(*parts):
 
 
 def draw_from(place, key, start):
-    """Draw for the coordinate ``start + place``, so that a part of a group draws as the whole."""
+    """Draw for the coordinate ``start + place``, so that parts draw the same bits as the group."""
     return draw(np.uint32(place + np.uint32(start)), np.uint32(key))
 
 

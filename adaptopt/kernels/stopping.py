@@ -9,12 +9,12 @@ TARGET, GTOL, FTOL, XTOL, PATIENCE = 1, 2, 3, 4, 5
 
 
 class Measurement(NamedTuple):
-    """What a check measures of an iterate. What is not known is NaN."""
+    """The measurements of an iterate in a check. Unknown ones are NaN."""
 
     f: float
     """The value, with the penalty."""
     norm: float
-    """Largest distance of a coordinate from stationary; NaN if the gradient is not finite."""
+    """The largest residual of optimality, or NaN if the gradient is not finite."""
     moved: float
     """Largest move of a coordinate since the iterate before."""
     previous_f: float
@@ -52,7 +52,7 @@ def reason(
 
 
 def relative_change(f: float, previous_f: float) -> float:
-    """Return by how much f has changed, relative to its size where that is above 1."""
+    """Return the change of f, relative to its size if that is above 1."""
     return abs(previous_f - f) / max(abs(previous_f), abs(f), 1.0)
 
 
@@ -63,7 +63,7 @@ def read_tests(
     xtol: float | None,
     patience: int | None,
 ) -> tuple[float, float, float, float, int]:
-    """Return what `reason` takes last: numbers that never fire in the place of None."""
+    """Return the last arguments of `reason`: for None, numbers that never stop a run."""
     target = -math.inf if f_target is None else f_target
     gtol, ftol, xtol = (-1.0 if tol is None else tol for tol in (gtol, ftol, xtol))
     return target, gtol, ftol, xtol, 2**62 if patience is None else patience

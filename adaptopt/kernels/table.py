@@ -1,7 +1,7 @@
 """A step on some rows of a table, at the cost of those rows.
 
-Each row is computed alone: the gradients of its places in the batch are summed in their order, what
-the row missed since it was touched last is caught up in closed form, and the step is taken.
+Each row is computed independently: its gradients in the batch are summed in their order, the steps
+that it missed are applied in closed form, and the step is taken.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .tuples import gather, narrow, scatter
 
 uintp = types.uintp
 
-# How many cache lines of each array are asked for ahead of the row that is computed: the start of
-# the next row, where it is long (the rest the processor finds by itself), else so many rows.
+# Number of cache lines of each array to prefetch: the start of the next row, if rows are long (the
+# processor prefetches the rest itself), otherwise several rows.
 AHEAD = 16
 LINE = 64
 
@@ -45,7 +45,7 @@ def scratch_width(width: int) -> int:
 
 
 def fetch(arrays: tuple[np.ndarray, ...], first: int, stop: int) -> None:
-    """Have the processor fetch ``array[first:stop]`` of each array."""
+    """Prefetch ``array[first:stop]`` of each array."""
 
 
 @overload(fetch, target="generic")
@@ -64,7 +64,7 @@ def _fetch(arrays, first, stop):
 
 
 def make_run(transform, decay, rule, prox, read_x, read, write_x, write_copy, draw, after_x):
-    """Compose a step over the coordinates of one row, each with an accumulator of its own."""
+    """Compose a step over the coordinates of one row, each with its own accumulator."""
     coordinate = inlinable(
         make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
     )
@@ -110,7 +110,7 @@ def make_square(transform, decay):
 def make_row_rate(rule):
     """Compose the rate of a row and its new state, from the sum of its scaled squares.
 
-    The rule is asked once, for a coordinate whose gradient is the root of their mean.
+    The rule runs once, for a coordinate whose gradient is the root of their mean.
     """
 
     def row_rate(row, total, width, scale, slots, coefs, zero):
@@ -176,7 +176,7 @@ def make_rows(
     transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits,
     unchanged, idle, rate, repeat, along, lazy, shared, fades,
 ):  # fmt: skip
-    """Compose the step over the rows ``rows[lo:hi]``, or lo <= row < hi where there are none."""
+    """Compose the step over the rows ``rows[lo:hi]``, or lo <= row < hi without ``rows``."""
     parts = (transform, decay, rule, prox, read_x)
     rest = (write_x, write_copy, draw, after_x, *((along,) if shared else ()))
     made = make_shared_run if shared else make_run
@@ -259,8 +259,8 @@ def make_threaded_rows(*parts):
 class RowStep(Loop):
     """One method's step on rows of a table.
 
-    The result is the same to the last bit for any number of threads, and for any order in which
-    distinct rows stand in the batch.
+    The result is the same to the last bit for any number of threads, and for any order of distinct
+    rows in the batch.
 
     Parameters
     ----------
@@ -271,13 +271,13 @@ class RowStep(Loop):
     along : callable
         The rule by which a row with one accumulator steps at the rate of its row.
     layout : Layout
-        What they are applied to.
+        The layout of the arrays.
     lazy : bool
-        Whether rows miss anything while they have no gradient.
+        Whether steps without a gradient change rows.
     shared : bool
         Whether a row has one accumulator.
     fades : bool
-        Whether decay goes on meanwhile.
+        Whether decay acts in steps without a gradient.
     """
 
     def __init__(

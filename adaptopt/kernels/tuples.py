@@ -1,9 +1,9 @@
 """Tuples in kernels: a coordinate's numbers in several arrays, and the coefficients of a step.
 
-`gather` and `scatter` are the only place that knows how many arrays hold a coordinate's state.
+Only `gather` and `scatter` depend on the number of arrays that hold a coordinate's state.
 
-An array of uint16 among them holds bfloat16 numbers: they are widened when read, and rounded
-stochastically when written, because a running sum rounded to nearest would stand still.
+A uint16 array holds bfloat16 numbers. They are widened when read, and rounded stochastically when
+written, because a running sum rounded to nearest would stop growing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .compile import inlinable
 from .formats import another, from_bfloat16, to_bfloat16_stochastic
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-# These bodies are compiled; they are run only where the compiler is switched off.
+# These bodies are compiled. Python runs them only if the compiler is switched off.
 
 _another = inlinable(another)
 _widened = inlinable(from_bfloat16)
@@ -87,7 +87,7 @@ def make_prepare(
     coefficients: ScalarFunction,
     decay_coefficients: ScalarFunction,
 ) -> ScalarFunction:
-    """Compose a method's functions into what one step needs, in float64.
+    """Compose a method's functions into the preparation of a step, in float64.
 
     ``prepare(t, lr, hyper, weight_decay, scalars, measured)`` returns the new scalars and the
     coefficients of decay and rule. ``t`` is a float64: so a power of it is the C library's, as in
