@@ -32,7 +32,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-LONGEST = 1250  # lines
+LONGEST = 450  # lines
 FORBIDDEN_NAMES = {"utils", "core", "helpers", "common", "misc", "config"}
 
 
