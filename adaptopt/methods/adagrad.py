@@ -66,7 +66,7 @@ class AdaGrad(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 1e-2
+    lr : float, callable or "auto", default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
     eps : float, default 1e-8
         At least 0. Prevents a division by zero for coordinates without gradients.
@@ -207,7 +207,7 @@ class AdaGradNorm(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 1e-1
+    lr : float, callable or "auto", default 1e-1
         Learning rate, greater than 0, or a function of the step, counted from 1.
     eps : float, default 1e-8
         At least 0.

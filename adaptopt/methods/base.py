@@ -142,13 +142,12 @@ class Method:
     rowwise: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
     measures: ClassVar[tuple[str, ...]] = ()
-    # Whether the slots are sums over the steps, and x is one too or follows from them. Then the
-    # steps of several threads add up.
     additive: ClassVar[bool] = False
-    # Whether each step computes x from sums, which discards the effect of an earlier map.
     from_sums: ClassVar[bool] = False
     # Whether an effective rate can only fall, for any gradients.
     rates_only_fall: ClassVar[bool] = False
+    # Whether lr="auto" leaves eps as it is: others need no bound on a rate that is searched for.
+    search_keeps_eps: ClassVar[bool] = False
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -298,12 +297,12 @@ class Method:
     @cached_property
     def _hyperparameters(self) -> tuple[tuple[Any, ...], int | None]:
         """The values of the subclass's fields, and the index of ``lr`` if it is a schedule."""
-        names = self._own_fields()
-        scheduled = "lr" in names and callable(self.lr)  # type: ignore[attr-defined]
+        names = self.own_fields()
+        scheduled = "lr" in names and (self.searches or callable(self.lr))  # type: ignore[attr-defined]
         values = tuple(getattr(self, name) for name in names)
         return values, names.index("lr") if scheduled else None
 
-    def _own_fields(self) -> list[str]:
+    def own_fields(self) -> list[str]:
         """Return the names of the subclass's fields, in their order."""
         inherited = {f.name for f in dataclasses.fields(Method)}
         return [f.name for f in dataclasses.fields(self) if f.name not in inherited]
@@ -314,10 +313,20 @@ class Method:
 
         Otherwise None: kernels that compute the coefficients themselves take no other ones.
         """
-        if self._own_fields()[:1] != ["lr"]:
+        if self.own_fields()[:1] != ["lr"]:
             return None
         others = self._hyperparameters[0][1:]
         return others if all(isinstance(value, bool | float) for value in others) else None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the learning rate is searched for, by values of the objective."""
+        return bool(getattr(self, "lr", None) == "auto")
+
+    @property
+    def range_decay(self) -> float | None:
+        """How ``lr="auto"`` averages squared steps; their root gives a coordinate back its unit."""
+        return 0.99 if self.second_moments else None
 
     def __getstate__(self) -> dict[str, object]:
         """Return the fields for a copy, without values derived from them."""
@@ -327,9 +336,10 @@ class Method:
         """Return the learning rate of step ``t``."""
         lr = self.lr  # type: ignore[attr-defined]
         if not callable(lr):
+            if lr == "auto":
+                raise ValueError("lr is 'auto', expected a number: only minimize sees values")
             return lr  # type: ignore[no-any-return]
-        given = lr(t)
-        value = as_float(given)
+        value = as_float(given := lr(t))
         if value is None:
             raise TypeError(f"lr({t}) is {given!r:.60}, expected a number")
         if not (math.isfinite(value) and value >= 0):

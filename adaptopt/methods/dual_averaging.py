@@ -225,7 +225,7 @@ class FTRL(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         _refuse_decoupled(self)
-        if not callable(self.lr) and self.lr < FTRL_LEAST_LR:
+        if isinstance(self.lr, float) and self.lr < FTRL_LEAST_LR:
             raise ValueError(
                 f"FTRL.lr is {self.lr}, expected at least {FTRL_LEAST_LR}: smaller ones count as 0"
             )

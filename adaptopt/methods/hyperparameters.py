@@ -29,6 +29,10 @@ _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
 def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> Any:
     """Return the checked value of a method's field, with numbers as floats."""
     where = f"{owner}.{name} is {value!r}, expected"
+    if name == "lr" and isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"{where} a number > 0, a function of the step, or 'auto'")
+        return value
     if isinstance(default, bool):
         if value not in (True, False):
             raise TypeError(f"{where} True or False")

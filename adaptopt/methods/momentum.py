@@ -34,7 +34,7 @@ class SGD(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 1e-2
+    lr : float, callable or "auto", default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
 
     References
@@ -124,7 +124,7 @@ class Momentum(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 1e-2
+    lr : float, callable or "auto", default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
     momentum : float, default 0.9
         Decay factor of the buffer per step, in [0, 1). The effective rate is that of a constant

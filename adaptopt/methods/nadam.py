@@ -50,7 +50,7 @@ class Nadam(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 2e-3
+    lr : float, callable or "auto", default 2e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     beta1 : float, default 0.9
         Decay factor of the mean per step, and the final value of the momentum, in [0, 1).
@@ -117,6 +117,11 @@ class Nadam(Method):
     rate = staticmethod(adam_rate)
     carry = staticmethod(nadam_carry)
     coefficients = staticmethod(nadam_coefficients)
+
+    @property
+    def range_decay(self) -> float:
+        """Forget steps sooner than others do: measured best of 0.9 to 0.999."""
+        return 0.97
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -164,7 +164,7 @@ class RMSProp(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 1e-3
+    lr : float, callable or "auto", default 1e-3
         Learning rate, greater than 0, or a function of the step, counted from 1.
     rho : float, default 0.9
         Decay factor of the running mean per step, in [0, 1). The memory is about ``1 / (1 - rho)``
@@ -276,6 +276,11 @@ class RMSProp(Method):
         """A rate outside the buffer also multiplies past gradients."""
         return self.momentum > 0 and not self.lr_inside
 
+    @property
+    def range_decay(self) -> float:
+        """Average squared steps as squared gradients are."""
+        return self.rho
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and self.momentum == 0:
@@ -312,7 +317,7 @@ class AdaDelta(Method):
 
     Parameters
     ----------
-    lr : float or callable, default 1.0
+    lr : float, callable or "auto", default 1.0
         Factor of each step, greater than 0, or a function of the step, counted from 1. The original
         formula has no such factor.
     rho : float, default 0.9
@@ -356,6 +361,8 @@ class AdaDelta(Method):
     second_moments = ("E", "D")
     rule = staticmethod(adadelta)
     coefficients = staticmethod(adadelta_coefficients)
+
+    search_keeps_eps = True  # the steps grow from it
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -196,7 +196,7 @@ class DescentRun:
         method = self.optimizer.method
         if not method.rates_only_fall or self.objective.on_device:
             return math.nan  # a device would have to sort all rates
-        return float(median_rates(method, self.optimizer.learning_rates().reshape(-1), self.t))
+        return float(median_rates(method, self.learning_rates().reshape(-1), self.t))
 
     def state(self) -> DescentState:
         """Return the state of the run."""
@@ -293,7 +293,7 @@ class DescentRun:
             status=stop.status,
             success=stop.status in SUCCESS,
             message=message,
-            learning_rates=self.optimizer.learning_rates(),
+            learning_rates=self.learning_rates(),
             state=self.state(),
             **self._certified(fun),
         )
@@ -304,6 +304,10 @@ class DescentRun:
         if m.answers_here(stop) or not math.isfinite(m.best_fun):
             return self._flat, self.f, self.g
         return m.best_x, m.best_fun, m.best_jac
+
+    def learning_rates(self) -> Array:
+        """Return the effective rates of the last step."""
+        return self.optimizer.learning_rates()
 
     def iterate(self) -> Array:
         """Return a copy of the iterate, as the user is to see it."""

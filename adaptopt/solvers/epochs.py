@@ -216,7 +216,7 @@ class EpochRun:
         self._settle()
         if checked:
             self.f, self.norm = f, norm
-            self.history.record(self.t, f, norm, self.optimizer, last=False)
+            self.history.record(self.t, f, norm, self.optimizer.learning_rates, last=False)
         self.nit += 1
         return None
 

@@ -325,7 +325,7 @@ def _run(
                     stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
             if stop is None and run.epochs >= epochs:
                 stop = Stop(MAXITER, f"All epochs (epochs={epochs}) are done.")
-        run.history.record(run.t, run.f, run.norm, run.optimizer, last=True)
+        run.history.record(run.t, run.f, run.norm, run.optimizer.learning_rates, last=True)
         result = run.result(stop)
     if opts.disp:
         display(result)

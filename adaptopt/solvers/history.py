@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ..optimizer.optimizer import Optimizer
+from ..arrays import Array
 from ..placement import backend_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -24,7 +26,7 @@ class History:
         self._turn: int | None = None
 
     def record(
-        self, t: int, f: float, gradient_norm: float, optimizer: Optimizer, last: bool
+        self, t: int, f: float, gradient_norm: float, rates_of: Callable[[], Array], last: bool
     ) -> None:
         """Keep the iterate's figures if a turn has come since, or if it is the last."""
         if not self._every:
@@ -34,7 +36,7 @@ class History:
         if (t < self._turn and not last) or (self._rows and self._rows[-1][0] == t):
             return
         self._turn = (t // self._every + 1) * self._every
-        rates = optimizer.learning_rates()
+        rates = rates_of()
         rates = backend_of(rates).to_host(rates)
         self._rows.append((t, f, gradient_norm, np.quantile(rates, QUANTILES)))
 
@@ -69,5 +71,5 @@ def dying_rate(first: tuple[float, float], last: tuple[float, float], t: int) ->
     return (
         f" The effective learning rates have died: after {t} steps their median is {rate:.2g} of "
         f"the first (below {DYING_FRACTION:g}) while the gradient norm is still {last[1]:.2g} "
-        f"({gradient:.2g} of the first); RMSProp, which forgets old gradients, is the way out."
+        f"({gradient:.2g} of the first). A larger rate goes on, and lr='auto' searches for one."
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from .descent import FIXED, DescentRun
 from .history import History
 from .options import Options, read_domain, read_options, warn_of_eps, with_tol
 from .reporting import display, progress_bar, read_callback, state_on_error
+from .search import SearchRun, check_search, why_no_search, with_rate
 from .state import DescentState
 from .stopping import CALLBACK, Monitor, Stop
 
@@ -31,7 +33,7 @@ def minimize(
     fun: Callable[..., Any],
     x0: Any,
     args: Any = (),
-    method: str | Method = "adagrad",
+    method: str | Method | None = None,
     jac: Any = None,
     hess: Any = None,
     hessp: Any = None,
@@ -65,8 +67,12 @@ def minimize(
         its device; see Notes.
     args : tuple
         Extra arguments of ``fun`` and ``jac``.
-    method : str or Method, default "adagrad"
-        A method such as ``AdaGrad(lr=0.5)``, or its lower-case name.
+    method : str or Method, optional
+        A method such as ``AdaGrad(lr=0.5)``, or its lower-case name; None is "adagrad". Without a
+        number for its learning rate, the rate is searched for in each step, as it is with
+        ``AdaGrad(lr="auto")``. If no search is possible (on a CUDA device, under a map that ties
+        coordinates together, and for decoupled weight decay, `AdaGradDA`, `FTRL` and
+        `RowWiseAdaGrad`), a name stands for the method with its default rate.
     jac : callable, True, None, "2-point", "3-point" or "cs"
         ``jac(x, *args) -> gradient``; or True if ``fun`` also returns the gradient; or the kind of
         `scipy.optimize`'s finite differences, which take at least ``n + 1`` evaluations per step.
@@ -99,7 +105,11 @@ def minimize(
             Largest number of evaluations of ``fun``, including those for finite differences.
         maxtime : float
             Largest run time in seconds.
-        gtol : float, default 1e-5
+        rtol : float, default 1e-10
+            With a search for the learning rate only: converged if the decrease that the gradient
+            promises for a step was at most ``rtol`` times the decrease of the objective so far, in
+            each of the last 10 steps.
+        gtol : float, default 1e-5, or None with a search for the learning rate
             Converged if the largest absolute entry of the (projected) gradient of the objective is
             at most ``gtol``. Not tested under decoupled weight decay; see Notes.
         ftol : float
@@ -162,16 +172,22 @@ def minimize(
             The objective at ``x``, with penalties (see Notes), and the gradient of ``fun``, without
             penalties. Finite differences give NaN for variables that the bounds fix.
         nit, nfev, njev : int
-            Numbers of steps, of evaluations of the function, and of those of the gradient.
+            Numbers of steps, of evaluations of the function, and of those of the gradient. A search
+            may take several evaluations for a step.
         status, success, message : int, bool, str
             0 converged, 1 maxiter, 2 maxfev, 3 non-finite, 4 maxtime, 5 f_target reached,
-            6 patience, 7 stalled above the best, 99 the callback raised StopIteration. 0 and 5 are
-            successes: ``x`` meets the test that the message names. Status 7 means that the iterate
-            meets ``gtol``, ``ftol`` or ``xtol``, but its value exceeds the best one by more than
-            rounding and its gradient explain, for example in a flat region far away. If a run of
-            AdaGrad ends with maxiter and its effective rates have died, the message says so: their
-            median fell below a tenth of the first while the gradient norm stayed above a thousandth
-            of the first.
+            6 patience, 7 stalled above the best, 8 no step of the search lowers the objective, 99
+            the callback raised StopIteration. 0 and 5 are successes: ``x`` meets the test that the
+            message names, or no step changes the objective by more than rounding. Status 8 means
+            that values are noisy, or that ``jac`` is not the gradient of ``fun``. Status 7 means
+            that the iterate meets ``gtol``, ``ftol`` or ``xtol``, but its value exceeds the best
+            one by more than rounding and its gradient explain, for example in a flat region far
+            away. If a run of AdaGrad ends with maxiter and its effective rates have died, the
+            message says so: their median fell below a tenth of the first while the gradient norm
+            stayed above a thousandth of the first.
+        lr : float
+            With a search: the rate of all coordinates in the last step. ``learning_rates`` are it
+            times the rates of the method.
         learning_rates : ndarray
             The effective rates of the last step, or NaN if there was none.
         state : DescentState
@@ -211,6 +227,9 @@ def minimize(
     steps continue even if the gradient is zero. Such a run ends by ``xtol`` (with falling rates),
     another test, or its budget.
 
+    The manual has the formulas of the search for the learning rate. If a trial point has a value or
+    gradient that is not finite, the search shortens the step, whatever ``nan_policy``.
+
     If ``x0`` lies on a CUDA device, ``fun`` gets the iterate as an array of the same library
     (CuPy, torch, otherwise Numba). It is not a copy: ``fun`` must not write to it, and must copy
     what it keeps. ``fun`` returns a number or an array of one number on the device, and ``jac`` an
@@ -233,8 +252,9 @@ def minimize(
     >>> res.success, res.x.round(6)
     (True, array([3., 3.]))
     """
+    options = with_tol(options, tol)
     return descend(
-        read_method(method),
+        read_or_search(method, options, prox, x0),
         fun,
         x0,
         args,
@@ -244,11 +264,24 @@ def minimize(
         bounds,
         constraints,
         callback,
-        with_tol(options, tol),
+        options,
         prox=prox,
         state=state,
         progress=progress,
     )
+
+
+def read_or_search(method: Any, given: Any, prox: Any, x0: Any) -> Method:
+    """Return a method; one that is not given with its numbers gets its learning rate searched for.
+
+    If there is no search, it keeps the rate that is its default.
+    """
+    read = read_method("adagrad" if method is None else method)
+    options = given if isinstance(given, Mapping) else {}
+    if isinstance(method, Method) or options.get("lr") is not None:
+        return read
+    chosen = replace(read, **{f.name: options[f.name] for f in fields(read) if f.name in options})
+    return read if why_no_search(chosen, prox, x0) else with_rate(read, "auto")
 
 
 def read_method(method: object) -> Method:
@@ -299,14 +332,22 @@ def descend(
         warn_of_eps(method, stacklevel=5)
     method, opts = read_options(method, options)
     exchange, box, prox = read_start(x0, bounds, prox)
-    optimizer = Optimizer(exchange.x, method, prox)
+    searches = method.searches
+    if searches:
+        check_search(method, prox, exchange.x)
+    optimizer = Optimizer(exchange.x, with_rate(method, 1.0) if searches else method, prox)
     objective = Objective(fun, jac, args, exchange, opts.fd_method, box, batch=())
     every = opts.checks_every(objective.on_device)
     if overrides_eps and objective.cost > 1:
         warn_of_eps(method, stacklevel=4)
     domain = read_domain(method, prox, objective, opts.certificate, objective.is_convex)
     monitor = Monitor(opts, objective.flat, method.has_objective)
-    run = start_run(optimizer, objective, monitor, domain, opts, every)
+    run: DescentRun
+    if searches:
+        compiled = None if opts.return_all or domain is not None else objective.compiled
+        run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled)
+    else:
+        run = start_run(optimizer, objective, monitor, domain, opts, every)
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)
@@ -320,14 +361,14 @@ def descend(
         stop = run.evaluate()
         if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
             stop = FIXED
-        history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
+        history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
         while stop is None and not (stop := run.limit()):
             before = run.nit
             stop = run.advance(_most(opts, run, every, callback is not None))
             bar(run.f, run.nit - before)
             if opts.return_all:
                 allvecs.append(run.iterate())
-            history.record(run.t, run.f, run.norm, run.optimizer, last=stop is not None)
+            history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
             turns = run.nit // opts.callback_every - before // opts.callback_every
             if callback is not None and turns:
                 run.keep_gradient()
@@ -335,7 +376,7 @@ def descend(
                     callback(_intermediate(run))
                 except StopIteration:
                     stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
-        history.record(run.t, run.f, run.norm, run.optimizer, last=True)
+        history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
         result = run.result(stop)
     result.history = history.arrays()
     if opts.return_all:

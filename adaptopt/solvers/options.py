@@ -74,6 +74,7 @@ class Options(Common):
     maxiter: int | None = 10_000
     maxfev: int | None = None
     gtol: float | None = 1e-5
+    rtol: float | None = 1e-10
     ftol: float | None = None
     xtol: float | None = None
     return_all: bool = False
@@ -123,6 +124,7 @@ _CHECKS: dict[str, Check] = {
     "maxtime": _number(0),
     "tol": _number(0),
     "gtol": _number(0),
+    "rtol": _number(0),
     "ftol": _number(0),
     "xtol": _number(0),
     "f_target": _number(-math.inf),
@@ -138,7 +140,7 @@ _CHECKS: dict[str, Check] = {
 }
 _OPTIONAL = {
     *("maxiter", "maxfev", "maxtime", "certificate", "check_every", "fd_method"),
-    *("tol", "gtol", "ftol", "xtol", "f_target", "patience"),
+    *("tol", "gtol", "rtol", "ftol", "xtol", "f_target", "patience"),
 }
 
 
@@ -181,6 +183,10 @@ def read_options(method: Method, given: Mapping[str, object] | None) -> tuple[Me
     rest = _read_mapping(given)
     if (tol := rest.pop("tol", None)) is not None:
         rest.setdefault("gtol", tol)
+    if rest.get("lr", getattr(method, "lr", None)) == "auto":
+        rest.setdefault("gtol", None)  # it has a unit
+    elif "rtol" in rest:
+        raise ValueError("options['rtol'] is given with a learning rate, expected lr='auto'")
     return _split(method, rest, Options, stacklevel=6)
 
 

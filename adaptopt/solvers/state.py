@@ -20,6 +20,7 @@ from ..optimizer import state as snapshot
 from ..prox.base import Proximal
 from ..regret.certificate import Sums
 from .averaging import AVERAGES
+from .search_state import SearchState
 
 # The largest count of a run; kernels count in int64.
 MOST = 2**53
@@ -139,6 +140,8 @@ class DescentState(RunState):
         The sums from which the certificate is computed, with the option.
     added : str or None
         A digest of the bounds and penalties of the values, or None if unknown.
+    search : SearchState or None
+        The position of the search for the learning rate, with ``lr="auto"``.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -154,8 +157,9 @@ class DescentState(RunState):
     first: tuple[float, float]
     sums: Sums | None = None
     added: str | None = None
+    search: SearchState | None = None
 
-    parts: ClassVar[Mapping[str, type]] = {"sums": Sums}
+    parts: ClassVar[Mapping[str, type]] = {"sums": Sums, "search": SearchState}
 
     def check(self, size: int, dtype: DType) -> None:
         """Raise if a field is not one of a run over so many variables of a dtype."""

@@ -14,7 +14,7 @@ from ..kernels import stopping
 from ..placement import backend_of
 from .options import EpochOptions, Options
 
-CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, WORSE = range(8)
+CONVERGED, MAXITER, MAXFEV, NONFINITE, MAXTIME, TARGET, PATIENCE, WORSE, LINE_SEARCH = range(9)
 CALLBACK = 99
 SUCCESS = (CONVERGED, TARGET)
 
@@ -156,6 +156,11 @@ class Monitor:
                 MAXFEV, f"Maximum number of function evaluations (maxfev={o.maxfev}) reached."
             )
         return self._timer.limit()
+
+    def evaluations_left(self, nfev: int) -> int | None:
+        """Return how many evaluations the budget still allows; None if it sets no limit."""
+        most = self._options.maxfev
+        return None if most is None else max(most - nfev, 0)
 
     def answers_here(self, stop: Stop) -> bool:
         """Tell whether the last iterate is the answer; else the best one is, if there is one."""

@@ -1,0 +1,401 @@
+"""A run of minimize without a learning rate to tune: the rate is searched for, step by step."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..kernels import search as kernel
+from ..kernels.parallel import hands
+from ..kernels.plan import Plan
+from ..kernels.reductions import BLOCK
+from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
+from ..methods.base import Method
+from ..objectives.compiled import CompiledFunction
+from ..objectives.function import Objective
+from ..optimizer.optimizer import Optimizer
+from ..placement import HOST, backend_of
+from ..prox.base import Domain, Proximal
+from ..regret.certificate import Sums
+from .compiled_descent import loop_parts
+from .descent import DescentRun, Evaluated
+from .gauge import is_finite
+from .pace import Pace
+from .search_state import SearchState
+from .state import DescentState
+from .stopping import CONVERGED, LINE_SEARCH, NONFINITE, Monitor, Stop
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+# Evaluations of a compiled call when there is no limit.
+_ENDLESS = 2**62
+
+
+def with_rate(method: Method, lr: float | str) -> Method:
+    """Return a method with another learning rate."""
+    return replace(method, lr=lr)  # type: ignore[call-arg]
+
+
+def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
+    """Say with what there is no search for the learning rate; None if there is one."""
+    if not method.has_objective:
+        return f"{method!r}: decoupled weight decay is the gradient of no function"
+    if method.from_sums:
+        return f"{method!r}, which computes each point anew from sums"
+    if method.rowwise:
+        return f"{method!r}: the rows of a table share a rate, which the search does not know"
+    if method.numbers_after_lr is None:
+        return f"{method!r}, whose fields are not lr, then numbers"
+    if isinstance(prox, Proximal) and not (
+        prox.is_separable and type(prox).penalty is Proximal.penalty
+    ):
+        return f"prox {prox!r}, a map that ties coordinates together"
+    if backend_of(x) is not HOST:
+        return "x0 a CUDA array"
+    return None
+
+
+def check_search(method: Method, prox: Proximal, x: Any) -> None:
+    """Raise if there is no search for the rate of a method under a map, where an array lies."""
+    if (why := why_no_search(method, prox, x)) is not None:
+        raise ValueError(
+            f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
+        )
+
+
+def follow(monitor: Monitor, search: SearchState) -> None:
+    """Let a monitor know the best point of a search and the value before."""
+    counts, numbers = search.counts, search.numbers
+    best = float(numbers[kernel.BEST_F])
+    monitor.best_fun = best if math.isfinite(best) else math.inf
+    monitor.best_t = int(counts[kernel.BEST_T])
+    monitor.best_x = search.points[counts[kernel.BEST]]
+    monitor.best_jac = search.gradients[counts[kernel.BEST]]
+    monitor.previous_fun = float(numbers[kernel.PREVIOUS_F])
+
+
+def judge(monitor: Monitor, search: SearchState, task: int, rtol: float) -> Stop | None:
+    """Return why a search has ended that a call has left with a task, if it has."""
+    counts, numbers = search.counts, search.numbers
+    t, x = int(counts[kernel.STEPS]), search.points[counts[kernel.X]]
+    f, norm, promised = (float(numbers[k]) for k in (kernel.F, kernel.NORM, kernel.ASKED))
+    if task == kernel.NOT_FINITE:
+        return Stop(
+            NONFINITE,
+            f"The objective is not finite at the {counts[kernel.TRIALS]} trial points of step "
+            f"{t + 1}, however near. x is the best finite iterate.",
+        )
+    if task not in (kernel.FAILED, kernel.AT_REST):
+        stop = monitor.judge(t, x, f, norm, float(numbers[kernel.MOVED]) if t else math.nan)
+        left = float(kernel.promise_left(numbers, counts))  # type: ignore[no-untyped-call]
+        if stop is None and left <= rtol:
+            return Stop(
+                CONVERGED,
+                f"Converged: each of the last {kernel.PROMISES} steps promised to lower f by at "
+                f"most {left:.1g} of its fall so far, <= rtol = {rtol:g}.",
+            )
+        return stop
+    if norm == 0.0:
+        return Stop(CONVERGED, "Converged: the gradient is zero.", True)
+    rounding = kernel.ROUNDING * float(np.finfo(x.dtype).eps)
+    if task == kernel.AT_REST or -promised <= rounding * max(abs(f), abs(monitor.best_fun)):
+        return Stop(
+            CONVERGED,
+            "Converged to rounding: no step along the search direction changes f by more than "
+            f"rounding does; the gradient norm is {norm:.2g}.",
+        )
+    return Stop(
+        LINE_SEARCH,
+        f"The line search failed at step {t}: the gradient promises that f falls by "
+        f"{-promised:.2g}, and at {counts[kernel.TRIALS]} trial points it does not. Values are "
+        "noisy, or jac is not the gradient of fun. x is the best iterate.",
+    )
+
+
+class SearchParts(NamedTuple):
+    """What the search of a plan is made of."""
+
+    functions: tuple[Any, ...]
+    kinds: SearchKinds
+    hyper: tuple[bool | float, ...]
+    share: float
+    """What a squared step adds to the mean of them."""
+    eps: float
+    ends: tuple[Any, Any]
+    """Zero and NaN, as numbers of the dtype."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> SearchParts:
+        """Return those of a plan."""
+        method, number, initial = plan.method, plan.number.type, plan.method.initial_state()
+        names, hyper = method.own_fields()[1:], plan.hyper
+        if not method.search_keeps_eps:
+            zeros = ("eps", "eps_root")
+            hyper = tuple(
+                0.0 if name in zeros else number for name, number in zip(names, hyper, strict=True)
+            )
+        kinds = SearchKinds(
+            plan.number.name,
+            len(plan.slots),
+            len(plan.prox_arrays),
+            tuple(type(value) for value in hyper),
+            len(plan.prox_coefs),
+            len(plan.penalty.coefs),
+            len(method.scalars),
+        )
+        functions = (
+            *(method.carry, method.coefficients, method.decay_coefficients),
+            *(method.decay, method.rule, plan.prox.prox),
+            *(plan.penalty.residual, plan.penalty.cost, len(method.measures)),
+            method.range_decay is not None,
+            tuple(name not in method.second_moments for name in method.slots),
+            tuple(float(initial.get(name, 0.0)) for name in method.slots),
+        )
+        share, eps = 1.0 - (method.range_decay or 0.0), float(np.finfo(plan.number).eps)
+        return cls(functions, kinds, hyper, share, eps, (number(0), number(np.nan)))
+
+
+def work_arrays(n: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what the sums of a search over so many variables are made in."""
+    blocks = -(-n // BLOCK)
+    terms = np.empty((threads, kernel.SUMS, kernel.TILE + kernel.LANES))
+    return np.empty(blocks), terms, np.empty((kernel.SUMS, blocks))
+
+
+class SearchRun(DescentRun):
+    """A run whose rate is searched for; a step is one that the search accepts."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        objective: Objective,
+        monitor: Monitor,
+        domain: Domain | None,
+        rtol: float | None,
+        compiled: CompiledFunction | None = None,
+    ) -> None:
+        super().__init__(optimizer, objective, monitor, domain)
+        plan = self._plan
+        method = plan.method
+        self._rtol = -1.0 if rtol is None else rtol
+        self._parts = SearchParts.of(plan)
+        self._search = SearchState.before(self._flat)
+        self._scalars = tuple(np.array([value]) for value in method.initial_scalars())
+        self._compiled = compiled
+        if compiled is not None:
+            self._objective = (*compiled.passed(), compiled.args)
+            self._spare = np.empty(plan.shape, self._flat.dtype)
+        self._kernel(1)  # an interrupt in the compiler may leave its locks taken
+        self._pace = Pace()
+        self._done = np.zeros(1, np.int64)
+        self._steps_before = 0
+        self._ended: int | None = None
+        self._follow()
+
+    # -- what the loop in front asks for -----------------------------------------------------------
+
+    @property
+    def t(self) -> int:
+        """Steps accepted, over all runs."""
+        return int(self._search.counts[kernel.STEPS])
+
+    @property
+    def g(self) -> Any:
+        """Gradient at the iterate; None before it is evaluated."""
+        counts = self._search.counts
+        if counts[kernel.PHASE] == kernel.START:
+            return None
+        return self._search.gradients[counts[kernel.X]]
+
+    def evaluate(self) -> Stop | None:
+        """Evaluate the objective at the start, if that is still to do, and test the iterate."""
+        if self._search.counts[kernel.PHASE] == kernel.START:
+            if self._compiled is not None:
+                self._run_loop(0, 1)
+            else:
+                self._advance_search()
+        self._follow()
+        self._check_written()
+        return self._after(kernel.ACCEPTED)
+
+    def advance(self, most: int | None) -> Stop | None:
+        """Take a step; in compiled code as many as a call may take, at most ``most``."""
+        if self._compiled is not None:
+            return self._advance_compiled(most)
+        while True:
+            if self._search.counts[kernel.PHASE] != kernel.GO and (stop := self.limit()):
+                return stop
+            task = self._advance_search()
+            if task != kernel.EVALUATE:
+                return self._after(task)
+
+    def _kernel(self, threads: int) -> Any:
+        """Return the compiled search, or its loop for a compiled function."""
+        functions, kinds = self._parts.functions, self._parts.kinds
+        if self._compiled is None:
+            return search_kernel(functions, kinds, threads > 1)
+        _, objective = loop_parts(self._plan, self._compiled, len(self._plan.shape))
+        functions = (self._compiled.evaluate(), *functions)
+        return search_loop(functions, kinds, objective, threads > 1)
+
+    def _advance_search(self) -> int:
+        """Evaluate if the search waits for it, and go on with it; return what is next."""
+        search = self._search
+        counts, value = search.counts, 0.0
+        phase = counts[kernel.PHASE]
+        if phase != kernel.GO:
+            row = counts[kernel.X if phase == kernel.START else kernel.TRIED]
+            value, g = self.objective(search.points[row])
+            search.gradients[row] = g
+        with hands(self._flat.size) as threads:
+            task = int(self._kernel(threads)(value, *self._arguments(threads)))
+        if task == kernel.ACCEPTED and self._sums is not None:
+            self._follow()
+            if is_finite(self.f, self.g):
+                self._sums.add(self._flat, self.f, self.g)
+        return task
+
+    def _arguments(self, threads: int) -> tuple[Any, ...]:
+        s, plan, parts = self._search, self._plan, self._parts
+        return (
+            *(s.points, s.gradients, plan.slots, s.ranges, s.displacement, s.rates),
+            *(plan.prox_arrays, parts.hyper, plan.method.weight_decay, plan.prox_coefs),
+            *(plan.penalty.coefs, self._scalars, *work_arrays(s.ranges.size, threads)),
+            *(s.counts, s.numbers, parts.share, parts.eps, threads, *parts.ends),
+        )
+
+    def _advance_compiled(self, most: int | None) -> Stop | None:
+        steps = self._pace.steps if most is None else min(self._pace.steps, most)
+        limit = self.monitor.evaluations_left(self.objective.nfev)
+        if limit == 0 and (stop := self.limit()):
+            return stop
+        start, before = time.perf_counter(), self.t
+        task = self._run_loop(steps, _ENDLESS if limit is None else limit)
+        self._pace.measure(time.perf_counter() - start, self.t - before)
+        return self._after(task)
+
+    def _run_loop(self, steps: int, evaluations: int) -> int:
+        """Take at most so many steps and evaluations in one compiled call; return what is next."""
+        search, objective = self._search, self.objective
+        shaped = (3, *self._plan.shape)
+        nfev, njev = objective.nfev, objective.njev
+        self._done[0] = 0
+        try:
+            with hands(self._flat.size) as threads:
+                task = self._kernel(threads)(
+                    *(self.monitor.tests, self._rtol, steps, evaluations, self._done),
+                    *self._objective,
+                    *(search.points.reshape(shaped), search.gradients.reshape(shaped)),
+                    self._spare,
+                    *self._arguments(threads),
+                )
+        finally:
+            calls = int(self._done[0])
+            objective.nfev, objective.njev = nfev + calls, njev + calls
+        if task == MISFIT:
+            start = search.counts[kernel.PHASE] == kernel.START
+            row = search.counts[kernel.X if start else kernel.TRIED]
+            objective(search.points[row])  # called from Python, it says what is wrong
+            raise ValueError(f"the gradient has another shape, expected {self._plan.shape}")
+        return int(task)
+
+    def _after(self, task: int) -> Stop | None:
+        """Test the iterate that the search has come to; say why the run has ended, if it has."""
+        self._follow()
+        return judge(self.monitor, self._search, task, self._rtol)
+
+    def _follow(self) -> None:
+        """Take over where the search stands."""
+        search = self._search
+        self._flat = search.points[search.counts[kernel.X]]
+        self.nit = self.t - self._steps_before
+        self.norm = float(search.numbers[kernel.NORM])
+        self.at = Evaluated(self.t, float(search.numbers[kernel.F]), self.g)
+        follow(self.monitor, search)
+
+    # -- state and result --------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Nothing is begun that is not settled by the search itself."""
+
+    def _sync(self) -> None:
+        """Bring the optimizer to where the search stands."""
+        counts = self._search.counts
+        np.copyto(self._plan.x, self._flat)
+        scalars = tuple(float(place[0]) for place in self._scalars)
+        self.optimizer._move_to(int(counts[kernel.T]), scalars)
+
+    def state(self) -> DescentState:
+        """Return where the run stands."""
+        self._follow()
+        self._sync()
+        m, known = self.monitor, self.g is not None
+        return DescentState(
+            optimizer=self.optimizer.state_dict(),
+            fun=self.f if known else math.nan,
+            jac=self.g.copy() if known else None,
+            best_x=m.best_x.copy(),
+            best_jac=m.best_jac.copy(),
+            best_fun=m.best_fun,
+            best_t=m.best_t,
+            previous_fun=m.previous_fun,
+            previous_x=None,
+            first=self._first,
+            sums=None if self._sums is None else self._sums.copy(),
+            added=self._added(),
+            search=self._search.copy(),
+        )
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state, or say why it does not fit; then nothing has been modified."""
+        state = DescentState.read(state)
+        if state.search is None:
+            raise ValueError(
+                "state is of a run with a learning rate, expected that of one with lr='auto'"
+            )
+        state.search.check(self._flat.size, self._flat.dtype)
+        self.optimizer.load_state_dict(state.optimizer)
+        for place, value in zip(self._scalars, self.optimizer._position()[1], strict=True):
+            place[0] = value
+        if state.added in (None, self._added()):
+            self._search = state.search.copy()
+        else:  # of another objective: begin at the last iterate, with nothing known
+            self.optimizer.reset()
+            x = state.search.points[state.search.counts[kernel.X]]
+            feasible = self._plan.prox.feasible(x.reshape(self._plan.shape)).reshape(-1)
+            self._search = SearchState.before(feasible.astype(self._flat.dtype))
+        if self._sums is not None:
+            self._sums = Sums.before(self._flat) if state.sums is None else state.sums.copy()
+        self._steps_before = self.t
+        self._follow()
+
+    def _certified(self, fun: float) -> dict[str, Any]:
+        """Return the certificate; the bound of the regret is one of runs at a given rate."""
+        found = super()._certified(fun)
+        return {**found, "regret_bound": None}
+
+    def learning_rates(self) -> np.ndarray:
+        """Return the effective rates of the last step."""
+        s = self._search
+        if not s.counts[kernel.T]:
+            return np.full(self._plan.shape, np.nan, s.rates.dtype)
+        rates: np.ndarray = s.rates * s.rates.dtype.type(s.numbers[kernel.ALPHA])
+        return rates.reshape(self._plan.shape)
+
+    def result(self, stop: Stop) -> OptimizeResult:
+        """Return the result of a run that has ended."""
+        self._sync()
+        found = super().result(stop)
+        found.lr = float(self._search.numbers[kernel.ALPHA])
+        return found
+
+    def _median_rate(self) -> float:
+        return math.nan
+
+    def keep_gradient(self) -> None:
+        """Leave the gradient: it lies in the search's own array."""
