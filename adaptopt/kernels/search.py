@@ -11,7 +11,7 @@ evaluates there and calls again. So the loop in Python and the compiled one do t
 
 from __future__ import annotations
 
-from math import isfinite, sqrt
+from math import frexp, isfinite, ldexp
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,8 @@ from numba import prange, types
 from .compile import inlinable
 from .descent import make_measure
 from .formats import unchanged
-from .reductions import BLOCK, from_bits, in_order, make_costs, make_norm, to_bits
+from .reductions import in_order, make_costs, make_norm
+from .search_passes import SUMS, along, largest_of, largest_size, make_reach, make_turn
 from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -28,9 +29,9 @@ from .tuples import gather, make_prepare, narrow, scatter
 uintp = types.uintp
 
 # What the caller does next: evaluate at the trial point; test the point that was accepted, and call
-# again if the run goes on; or end, because no step along the search direction lowers the objective,
-# there is no direction, or no trial point was finite.
-EVALUATE, ACCEPTED, FAILED, AT_REST, NOT_FINITE = range(5)
+# again if the run goes on; call again at once; or end, because the objective does not follow its
+# gradient, no step changes it by more than rounding, or no trial point was finite.
+EVALUATE, ACCEPTED, AGAIN, FAILED, AT_REST, NOT_FINITE = range(6)
 
 # What a call goes on with: the value at the start, a step from the point accepted, or a trial.
 START, GO, TRIAL = range(3)
@@ -45,6 +46,10 @@ FIRST_STEP = 1e-3  # the first step's length, relative to the largest coordinate
 SMALLEST_RANGE = 1e-20  # square of the smallest range of a coordinate, relative to the largest
 MOST_TRIALS = 60  # of a step
 ROUNDING = 64.0  # units in the last place by which a value may rise by rounding alone
+CLEAR = 1e3  # a promised decrease tells something if it is so many times that
+SHORT_MOVE = 1e-3  # steps to end with, relative to the longest
+MOST_GROWTH = 20  # powers of ten by which a first step is longer if it promises less than rounding
+OF_VALUE = 100.0  # times rtol: decreases to end with, relative to the size of the objective
 
 
 class SearchCounts(NamedTuple):
@@ -65,143 +70,30 @@ class SearchCounts(NamedTuple):
     kept: int = 0  # whether the best point is the best of the first step's trials
     steepest: int = 0  # whether the displacement of this step goes without momentum
     finite: int = 1  # whether the last trial was
+    since: int = 0  # steps accepted since the search began, or began anew
+    jumps: int = 0  # whether f did not follow its gradient where the search began (anew)
 
 
 (
     T, PHASE, STEPS, TRIALS, X, PREVIOUS, TRIED, BEST, BEST_T, KNOWN_QUOTIENTS, KNOWN_VALUES,
-    SHRINKING, KEPT, STEEPEST, FINITE,
-) = range(15)  # fmt: skip
+    SHRINKING, KEPT, STEEPEST, FINITE, SINCE, JUMPS,
+) = range(17)  # fmt: skip
 
 # Other numbers of a search. `F`, `NORM` and `PENALTY` are those of the accepted point, `SLOPE` and
 # `PROMISED` what the gradient and the objective's model say of the step, `ASKED` what they said of
-# its first trial, `RANGE` the square of the largest range.
+# its first trial, `RANGE` the square of the largest range. `RISE` is by how much the last trial
+# rose, over what it promised to fall, and `TRIED_MOVE` how far it was; `BEGUN_F` is the value at
+# which the search began anew, `LONGEST_MOVE` the longest step since, and `SCALE` the power of two
+# by which rules see gradients near 1 in size. Then come quotients, values, promises and moves.
 (
     ALPHA, F, NORM, PENALTY, PREVIOUS_F, BEST_F, HIGHEST, SLOPE, PROMISED, TRIAL_PENALTY,
-    ASKED, MOVED, KEPT_ALPHA, KEPT_MOVED, KEPT_NORM, KEPT_PROMISED, RANGE, FIRST_F, FIRST_QUOTIENT,
-) = range(19)  # fmt: skip
+    ASKED, MOVED, KEPT_ALPHA, KEPT_MOVED, KEPT_NORM, RANGE, FIRST_F, RISE, TRIED_MOVE, BEGUN_F,
+    SCALE, LONGEST_MOVE, FIRST_QUOTIENT,
+) = range(23)  # fmt: skip
 FIRST_VALUE = FIRST_QUOTIENT + QUOTIENTS
 FIRST_PROMISE = FIRST_VALUE + VALUES
-NUMBERS = FIRST_PROMISE + PROMISES
-
-# Sums of a block, the last of them a maximum; and how many terms are computed before they are
-# added up.
-SUMS = 4
-TILE = 512
-LANES = 16
-
-
-def make_turn(decay, rule, ranged):
-    """Compose the pass at a new point: state, displacement and rates.
-
-    Its sums are ``s y``, ``s D s``, ``y y / D``, of the step and the change of gradient that led
-    there, and the largest ``abs(u)``. Before the first step, the point before is the same.
-    """
-    add = inlinable(add_terms)
-
-    def turn(
-        x, z, g, gz, slots, ranges, u, rates, decay_coefs, coefs, share, keep, floor, zero, terms,
-        sums, lo, hi,
-    ):  # fmt: skip
-        for block in range(uintp(lo), uintp(hi)):
-            sums[:, block] = 0.0
-            end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
-            for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
-                stop = uintp(min(start + uintp(TILE), end))
-                for i in range(start, stop):
-                    z_i, q = decay(z[i], gz[i], *decay_coefs)
-                    half, rate, new = rule(zero, q, *gather(slots, i), *coefs)
-                    scatter(slots, i, new, np.uint32(0))
-                    # A coordinate that has seen no gradient has no finite rate: it stays.
-                    known = half - half == zero and rate - rate == zero and rate > zero
-                    half, rate = half if known else zero, rate if known else zero
-                    s = z_i - x[i]
-                    y = q - decay(x[i], g[i], *decay_coefs)[1]
-                    if ranged:
-                        square = keep * ranges[i] + share * s * s
-                        ranges[i] = square
-                        reach = sqrt(max(square, floor))
-                        half, rate = half * reach, rate * reach
-                    u[i], rates[i] = half, rate
-                    k = uintp(i - start)
-                    terms[0, k] = np.float64(s) * np.float64(y)
-                    terms[1, k] = np.float64(s * s / rate if rate > zero else zero)
-                    terms[2, k] = np.float64(y * y * rate)
-                    terms[3, k] = np.float64(abs(half))
-                add(terms, uintp(stop - start), sums, block)
-
-    return turn
-
-
-def make_reach(prox):
-    """Compose the pass that writes a trial point; its sums are ``g s``, ``s D s`` and the move."""
-    add = inlinable(add_terms)
-
-    def reach(x, g, z, u, rates, prox_arrays, alpha, prox_coefs, zero, terms, sums, lo, hi):
-        for block in range(uintp(lo), uintp(hi)):
-            sums[:, block] = 0.0
-            end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
-            for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
-                stop = uintp(min(start + uintp(TILE), end))
-                for i in range(start, stop):
-                    z_i = prox(
-                        x[i] + alpha * u[i], alpha * rates[i], *gather(prox_arrays, i), *prox_coefs
-                    )
-                    z[i] = z_i
-                    s = z_i - x[i]
-                    k = uintp(i - start)
-                    terms[0, k] = np.float64(g[i]) * np.float64(s)
-                    terms[1, k] = np.float64(s * s / rates[i] if rates[i] > zero else zero)
-                    terms[2, k] = 0.0
-                    terms[3, k] = np.float64(abs(s))
-                add(terms, uintp(stop - start), sums, block)
-
-    return reach
-
-
-def add_terms(terms, count, sums, block):
-    """Add the terms of a tile to the sums of its block, in lanes."""
-    full = uintp(count // uintp(LANES) * uintp(LANES))
-    lanes = terms[:, TILE:]
-    for k in range(uintp(SUMS - 1)):
-        for lane in range(uintp(LANES)):
-            lanes[k, lane] = 0.0
-        for first in range(uintp(0), full, uintp(LANES)):
-            for lane in range(uintp(LANES)):
-                lanes[k, lane] += terms[k, first + lane]
-        total = 0.0
-        for lane in range(uintp(LANES)):
-            total += lanes[k, lane]
-        for i in range(full, count):
-            total += terms[k, i]
-        sums[k, block] += total
-    largest = to_bits(sums[SUMS - 1, block])
-    for i in range(count):
-        largest = max(largest, to_bits(terms[SUMS - 1, i]))
-    sums[SUMS - 1, block] = from_bits(largest, sums[SUMS - 1, block])
-
-
-def along(x, z, gz):
-    """Return the slope at the trial point along the step."""
-    total = 0.0
-    for i in range(uintp(x.size)):
-        total += np.float64(gz[i]) * (np.float64(z[i]) - np.float64(x[i]))
-    return total
-
-
-def largest_of(values):
-    """Return the largest of some numbers, at least 0."""
-    largest = 0.0
-    for value in values:
-        largest = max(largest, value)
-    return largest
-
-
-def largest_size(x):
-    """Return the largest absolute coordinate."""
-    largest = 0.0
-    for i in range(uintp(x.size)):
-        largest = max(largest, np.float64(abs(x[i])))
-    return largest
+FIRST_MOVE = FIRST_PROMISE + PROMISES
+NUMBERS = FIRST_MOVE + PROMISES
 
 
 def next_rate(numbers, counts, sy, sds, ydy):
@@ -225,18 +117,50 @@ def keep_value(numbers, counts, f):
 
 
 def promise_left(numbers, counts):
-    """Return the largest decrease that one of the last steps promised, over the decrease so far.
+    """Return the largest decrease of the last steps, promised or made, over the decrease so far.
 
-    It is infinite before so many steps. Both the unit of the objective and those of the coordinates
-    drop out of it.
+    It is infinite before so many steps. The unit of the objective and those of the coordinates drop
+    out.
     """
-    if counts[STEPS] < PROMISES:
+    fallen = numbers[FIRST_F] - numbers[BEST_F]
+    largest = largest_decrease(numbers, counts)
+    return largest / fallen if fallen > 0.0 else np.inf
+
+
+def largest_decrease(numbers, counts):
+    """Return the largest decrease of the last steps, promised or made; infinity before them."""
+    if counts[SINCE] < PROMISES:
         return np.inf
     largest = 0.0
     for k in range(PROMISES):
         largest = max(largest, numbers[FIRST_PROMISE + k])
-    fallen = numbers[FIRST_F] - numbers[BEST_F]
-    return largest / fallen if fallen > 0.0 else np.inf
+    return largest
+
+
+def has_converged(numbers, counts, rtol):
+    """Tell whether a search that has begun anew has converged.
+
+    A start with a huge value makes any later decrease small. So the decrease must be small beside
+    the objective too; or, if that goes to 0, beside what it has fallen since the search began anew,
+    and the steps must have become short.
+    """
+    if not promise_left(numbers, counts) <= rtol or numbers[BEGUN_F] == np.inf:
+        return False
+    largest, longest = largest_decrease(numbers, counts), 0.0
+    if largest <= OF_VALUE * rtol * abs(numbers[BEST_F]):
+        return True
+    for k in range(PROMISES):
+        longest = max(longest, numbers[FIRST_MOVE + k])
+    since = numbers[BEGUN_F] - numbers[BEST_F]
+    return largest <= rtol * since and longest <= SHORT_MOVE * numbers[LONGEST_MOVE]
+
+
+def seems_to_converge(numbers, counts, rtol):
+    """Tell whether a search should begin anew, to see whether it has converged."""
+    if not promise_left(numbers, counts) <= rtol:
+        return False
+    since = numbers[BEGUN_F] - numbers[BEST_F]
+    return since == np.inf or largest_decrease(numbers, counts) <= rtol * since
 
 
 def highest_value(numbers, counts):
@@ -269,8 +193,12 @@ def make_empty(momentum, initial):
 def accept(numbers, counts, row, f, norm, penalty):
     """Step to a row."""
     counts[PREVIOUS], counts[X] = counts[X], row
-    numbers[FIRST_PROMISE + counts[STEPS] % PROMISES] = -numbers[PROMISED]
+    fall = max(-numbers[ASKED], numbers[F] - f)
+    numbers[FIRST_PROMISE + counts[STEPS] % PROMISES] = fall
+    numbers[FIRST_MOVE + counts[STEPS] % PROMISES] = numbers[MOVED]
+    numbers[LONGEST_MOVE] = max(numbers[LONGEST_MOVE], numbers[MOVED])
     counts[STEPS] += 1
+    counts[SINCE] += 1
     counts[PHASE], counts[KEPT] = GO, 0
     numbers[PREVIOUS_F], numbers[F], numbers[NORM] = numbers[F], f, norm
     numbers[PENALTY] = penalty
@@ -280,16 +208,56 @@ def accept(numbers, counts, row, f, norm, penalty):
 def accept_kept(numbers, counts, penalty):
     """Step to the best of the first step's trials."""
     numbers[ALPHA], numbers[MOVED] = numbers[KEPT_ALPHA], numbers[KEPT_MOVED]
-    numbers[PROMISED] = numbers[KEPT_PROMISED]
-    counts[BEST_T] = 1
+    counts[BEST_T] = counts[STEPS] + 1
     accept(numbers, counts, counts[BEST], numbers[BEST_F], numbers[KEPT_NORM], penalty)
+
+
+def power_of_two_below(value, eps):
+    """Return the power of two by which a number is brought to 0.5 to 1; 1 for zero."""
+    most = 1000 if eps < 1e-10 else 100
+    return ldexp(1.0, -min(max(frexp(value)[1], -most), most)) if value > 0.0 else 1.0
+
+
+def note_rise(numbers, counts, rise):
+    """Take in by how much a trial rose over what it promised to fall.
+
+    If a step is shortened, that falls with it where the objective follows its gradient. It does not
+    where the gradient jumps, is noisy, or is wrong.
+    """
+    shorter = numbers[MOVED] <= 0.5 * numbers[TRIED_MOVE]
+    if shorter and rise > 0.0 and rise >= 0.5 * numbers[RISE]:
+        counts[JUMPS] = 1
+    numbers[RISE], numbers[TRIED_MOVE] = rise, numbers[MOVED]
+
+
+def make_begin(initial, initial_scalars):
+    """Compose what brings a search to its best point, with all else forgotten."""
+
+    def begin(slots, ranges, scalar_places, counts, numbers):
+        if initial:
+            for k in range(len(slots)):
+                slots[k].fill(initial[k])
+        if initial_scalars:
+            for k in range(len(scalar_places)):
+                scalar_places[k][0] = initial_scalars[k]
+        ranges.fill(0)
+        counts[X] = counts[BEST]
+        counts[T] = counts[SINCE] = counts[KNOWN_QUOTIENTS] = counts[KNOWN_VALUES] = 0
+        numbers[F] = numbers[BEGUN_F] = numbers[BEST_F]
+        numbers[RANGE] = numbers[LONGEST_MOVE] = 0.0
+        counts[PHASE] = GO
+        keep_value(numbers, counts, numbers[F])
+
+    return begin
 
 
 def make_search(
     carry, coefficients, decay_coefficients, decay, rule, prox, residual, cost, measures, ranged,
-    momentum, initial,
+    momentum, initial, initial_scalars,
 ):  # fmt: skip
     """Compose the search for one method and map."""
+    begin = inlinable(make_begin(initial, initial_scalars))
+    scale_for, note = inlinable(power_of_two_below), inlinable(note_rise)
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     turn = inlinable(make_turn(decay, rule, ranged))
     reach = inlinable(make_reach(prox))
@@ -303,11 +271,12 @@ def make_search(
     total, rate_after = inlinable(in_order), inlinable(next_rate)
     push, highest, free = inlinable(keep_value), inlinable(highest_value), inlinable(free_row)
     step, step_kept = inlinable(accept), inlinable(accept_kept)
+    seems = inlinable(seems_to_converge)
 
     def search(
         value, points, gradients, slots, ranges, u, rates, prox_arrays, hyper, weight_decay,
         prox_coefs, cost_coefs, scalar_places, squares, terms, sums, counts, numbers, share, eps,
-        chunks, zero, nan,
+        rtol, chunks, zero, nan,
     ):  # fmt: skip
         blocks = sums.shape[1]
         narrow_coefs, slopes = narrow(prox_coefs, zero), narrow(cost_coefs, zero)
@@ -317,11 +286,14 @@ def make_search(
             x, g = points[row], gradients[row]
             numbers[PENALTY] = costs(x, prox_arrays, cost_coefs)
             numbers[F] = numbers[BEST_F] = numbers[FIRST_F] = value + numbers[PENALTY]
+            numbers[BEGUN_F] = np.inf
             numbers[NORM] = np.float64(distance(x, g, prox_arrays, slopes, zero, nan))
             push(numbers, counts, numbers[F])
             counts[PHASE] = GO
             return ACCEPTED
-        first = counts[STEPS] == 0
+        first = counts[SINCE] == 0
+        rounding = ROUNDING * eps * abs(numbers[F])
+        ended, grown = -1, 0
         if counts[PHASE] == TRIAL:
             tried = counts[TRIED]
             x, z, gz = points[row], points[tried], gradients[tried]
@@ -331,13 +303,15 @@ def make_search(
             counts[TRIALS] += 1
             counts[FINITE] = finite
             again = counts[TRIALS] < MOST_TRIALS
+            if first and finite and -numbers[PROMISED] > CLEAR * rounding:
+                note(numbers, counts, (f - numbers[F]) / -numbers[PROMISED])
             if first:
                 lower = finite and f <= numbers[F] + ENOUGH * numbers[PROMISED]
                 if lower and f < numbers[BEST_F]:
                     numbers[BEST_F] = f
                     counts[BEST], counts[KEPT] = tried, 1
                     numbers[KEPT_ALPHA], numbers[KEPT_MOVED] = numbers[ALPHA], numbers[MOVED]
-                    numbers[KEPT_NORM], numbers[KEPT_PROMISED] = norm, numbers[PROMISED]
+                    numbers[KEPT_NORM] = norm
                     rise = numbers[TRIAL_PENALTY] - numbers[PENALTY]
                     enough = counts[SHRINKING] != 0 or slope_at(x, z, gz) + rise >= 0.0
                     numbers[ALPHA] *= 10.0
@@ -361,8 +335,12 @@ def make_search(
                     numbers[ALPHA] *= min(max(-a / (b - a), 0.1), 0.5) if b > a else 0.5
                 else:
                     numbers[ALPHA] /= 10.0
-            if not again:
-                return FAILED if finite else NOT_FINITE
+            if not again or (first and -numbers[PROMISED] <= rounding):
+                ended = FAILED if finite else NOT_FINITE
+        elif numbers[NORM] == 0.0:
+            return AT_REST
+        elif seems(numbers, counts, rtol):
+            ended = AT_REST  # if it has converged, it does so again with its memory emptied
         else:
             counts[T] += 1
             t = counts[T]
@@ -376,20 +354,24 @@ def make_search(
             coefs = narrow(coefs, zero)
             if first:
                 x, g = z, gz
-            square = numbers[MOVED] * numbers[MOVED]
+                numbers[SCALE] = scale_for(size(gz), eps)
+                numbers[RISE], numbers[TRIED_MOVE], counts[JUMPS] = np.inf, 0.0, 0
+            square = 0.0 if first else numbers[MOVED] * numbers[MOVED]
             numbers[RANGE] = (1.0 - share) * numbers[RANGE] + share * square
             smallest = 1.0 if first else SMALLEST_RANGE * numbers[RANGE]
-            narrow_share, keep_share, floor = narrow((share, 1.0 - share, smallest), zero)
+            narrow_share, keep_share, floor, scale = narrow(
+                (share, 1.0 - share, smallest, numbers[SCALE]), zero
+            )
             for c in prange(chunks):
                 turn(
                     x, z, g, gz, slots, ranges, u, rates, decay_coefs, coefs, narrow_share,
-                    keep_share, floor, zero, terms[c], sums, c * blocks // chunks,
+                    keep_share, floor, scale, zero, terms[c], sums, c * blocks // chunks,
                     (c + 1) * blocks // chunks,
                 )  # fmt: skip
             largest = top(sums[SUMS - 1])
             if largest == 0.0:
-                return AT_REST
-            if first:
+                ended = AT_REST if numbers[NORM] == 0.0 else FAILED
+            elif first:
                 length = size(z)
                 unit = length if 0.0 < length < 1.0 else max(length, 1.0)
                 numbers[ALPHA] = FIRST_STEP * unit / largest
@@ -400,8 +382,9 @@ def make_search(
             numbers[HIGHEST] = highest(numbers, counts)
             counts[PHASE] = TRIAL
             counts[TRIALS] = counts[SHRINKING] = counts[KEPT] = counts[STEEPEST] = 0
+            counts[FINITE] = 1
         x, g = points[row], gradients[row]
-        while True:
+        while ended < 0:
             tried = free(row, counts[BEST])
             z = points[tried]
             (alpha,) = narrow((numbers[ALPHA],), zero)
@@ -416,6 +399,11 @@ def make_search(
             least = 0.0
             if has_momentum and not counts[STEEPEST]:
                 least = -DOWNHILL * total(sums[1]) / numbers[ALPHA]
+            vague = not -numbers[PROMISED] > CLEAR * rounding
+            if first and vague and counts[TRIALS] == 0 and grown < MOST_GROWTH:
+                grown += 1
+                numbers[ALPHA] *= 10.0
+                continue
             if counts[TRIALS] == 0:
                 numbers[ASKED] = numbers[PROMISED]
             if numbers[PROMISED] < least and numbers[MOVED] > 0.0:
@@ -425,12 +413,27 @@ def make_search(
                 step_kept(numbers, counts, costs(points[counts[BEST]], prox_arrays, cost_coefs))
                 return ACCEPTED
             if not has_momentum or counts[STEEPEST]:
-                if counts[TRIALS] == 0 and numbers[MOVED] == 0.0:
-                    return AT_REST
-                return FAILED if counts[FINITE] else NOT_FINITE
+                ended = FAILED
+                break
             counts[STEEPEST] = 1
             empty(slots)
             for i in range(uintp(u.size)):
                 u[i] = -decayed(x[i], g[i], *decay_coefs)[1] * rates[i]
+        counts[PHASE] = GO
+        if first and counts[TRIALS]:
+            return NOT_FINITE if not counts[FINITE] else FAILED if counts[JUMPS] else AT_REST
+        if first:
+            return ended
+        # Not every failure is an end: state and rates may be of no use here, far from where they
+        # are from. Begin anew at the best point, unless that has brought nothing.
+        if not numbers[BEST_F] < numbers[BEGUN_F] - rounding:
+            return AT_REST if counts[FINITE] else NOT_FINITE
+        begin(slots, ranges, scalar_places, counts, numbers)
+        best = points[counts[X]]
+        numbers[PENALTY] = costs(best, prox_arrays, cost_coefs)
+        numbers[NORM] = np.float64(
+            distance(best, gradients[counts[X]], prox_arrays, slopes, zero, nan)
+        )
+        return AGAIN
 
     return search

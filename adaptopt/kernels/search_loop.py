@@ -11,6 +11,7 @@ from .compile import array_type, compile_kernel, inlinable, memoised, number_typ
 from .descent import DescentKinds, row_of
 from .search import (
     ACCEPTED,
+    AGAIN,
     BEST_T,
     EVALUATE,
     GO,
@@ -23,8 +24,8 @@ from .search import (
     TRIED,
     F,
     X,
+    has_converged,
     make_search,
-    promise_left,
 )
 from .stopping import reason
 
@@ -63,7 +64,7 @@ def search_types(kinds: SearchKinds) -> tuple[Any, ...]:
         types.float64[:, ::1],
         types.int64[::1],
         floats,
-        *(types.float64, types.float64, types.int64, number, number),
+        *(types.float64, types.float64, types.float64, types.int64, number, number),
     )
 
 
@@ -81,13 +82,13 @@ DONE, LOOK, MISFIT = range(-1, -4, -1)
 
 def make_search_loop(evaluate, stopped, *parts):
     """Compose the loop that evaluates and searches, as often as is asked for."""
-    search, left = inlinable(make_search(*parts)), inlinable(promise_left)
+    search, done_by = inlinable(make_search(*parts)), inlinable(has_converged)
 
     def loop(
-        tests, rtol, most, most_calls, done, fun, jac, args, shaped, shaped_gradients, spare,
+        tests, most, most_calls, done, fun, jac, args, shaped, shaped_gradients, spare,
         points, gradients, slots, ranges, u, rates, prox_arrays, hyper, weight_decay, prox_coefs,
-        cost_coefs, scalar_places, squares, terms, sums, counts, numbers, share, eps, chunks, zero,
-        nan,
+        cost_coefs, scalar_places, squares, terms, sums, counts, numbers, share, eps, rtol, chunks,
+        zero, nan,
     ):  # fmt: skip
         last = counts[STEPS] + most
         while True:
@@ -102,21 +103,21 @@ def make_search_loop(evaluate, stopped, *parts):
                 )
                 if not fits:
                     return MISFIT
-            elif counts[STEPS] >= last:
+            elif counts[STEPS] >= last or done[0] == most_calls:
                 return DONE
             task = search(
                 value, points, gradients, slots, ranges, u, rates, prox_arrays, hyper,
                 weight_decay, prox_coefs, cost_coefs, scalar_places, squares, terms, sums, counts,
-                numbers, share, eps, chunks, zero, nan,
+                numbers, share, eps, rtol, chunks, zero, nan,
             )  # fmt: skip
             if task == ACCEPTED:
                 f, norm = numbers[F], numbers[NORM]
-                if not (isfinite(f) and isfinite(norm)) or left(numbers, counts) <= rtol:
+                if not (isfinite(f) and isfinite(norm)) or done_by(numbers, counts, rtol):
                     return LOOK
                 since = counts[STEPS] - counts[BEST_T]
                 if stopped(f, norm, numbers[PREVIOUS_F], numbers[MOVED], since, *tests):
                     return LOOK
-            elif task != EVALUATE:
+            elif task != EVALUATE and task != AGAIN:
                 return task
 
     return loop
@@ -131,7 +132,7 @@ def search_loop(
     shaped = [types.Array(number, objective.dimensions + more, "C") for more in (0, 1)]
     signature = types.int64(
         types.Tuple([types.float64] * 4 + [types.int64]),
-        *(types.float64, types.int64, types.int64, types.int64[::1]),
+        *(types.int64, types.int64, types.int64[::1]),
         *objective.objective,
         *(shaped[1], shaped[1], shaped[0]),
         *search_types(kinds),
@@ -157,11 +158,11 @@ def make_many_searches(*parts):
                 continue
             steps = min(most, limit - counts[r, STEPS])
             codes[r] = loop(
-                tests, rtol, steps, most_calls, done[r], fun, jac, row_of(row_args, r) + args,
+                tests, steps, most_calls, done[r], fun, jac, row_of(row_args, r) + args,
                 points[r], gradients[r], spare, points[r], gradients[r], row_of(slots, r),
                 ranges[r], u[r], rates[r], prox_arrays, hyper, weight_decay, prox_coefs, cost_coefs,
                 row_of(scalar_places, r), squares, terms, sums, counts[r], numbers[r], share, eps,
-                1, zero, nan,
+                rtol, 1, zero, nan,
             )  # fmt: skip
             out = counts[r, STEPS] >= limit or done[r, 0] >= most_calls
             ended[r] = codes[r] != DONE or out

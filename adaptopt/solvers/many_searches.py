@@ -94,7 +94,8 @@ class ProblemSearches(Problems):
         found = np.isfinite(numbers[:, search.BEST_F]) & ~here
         status = np.array([stop.status for stop in stops])
         row = np.where(found, counts[:, search.BEST], counts[:, search.X])
-        lr = numbers[:, search.ALPHA].copy()
+        taken, lr = counts[:, search.STEPS] > 0, numbers[:, search.ALPHA]
+        rates = self._all.rates * lr.astype(self._x.dtype)[:, None]
         return OptimizeResult(
             x=self._all.points[every, row],
             fun=np.where(found, numbers[:, search.BEST_F], numbers[:, search.F]),
@@ -105,6 +106,6 @@ class ProblemSearches(Problems):
             status=status,
             success=np.isin(status, SUCCESS),
             message=[stop.message for stop in stops],
-            learning_rates=(lr[:, None] * self._all.rates).astype(self._x.dtype),
-            lr=lr,
+            learning_rates=np.where(taken[:, None], rates, self._x.dtype.type(np.nan)),
+            lr=np.where(taken, lr, np.nan),
         )

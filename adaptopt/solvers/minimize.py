@@ -186,8 +186,8 @@ def minimize(
             message says so: their median fell below a tenth of the first while the gradient norm
             stayed above a thousandth of the first.
         lr : float
-            With a search: the rate of all coordinates in the last step. ``learning_rates`` are it
-            times the rates of the method.
+            With a search: the rate of all coordinates in the step taken or tried last, or NaN if
+            none was taken. ``learning_rates`` are it times the rates of the method.
         learning_rates : ndarray
             The effective rates of the last step, or NaN if there was none.
         state : DescentState
@@ -227,8 +227,10 @@ def minimize(
     steps continue even if the gradient is zero. Such a run ends by ``xtol`` (with falling rates),
     another test, or its budget.
 
-    The manual has the formulas of the search for the learning rate. If a trial point has a value or
-    gradient that is not finite, the search shortens the step, whatever ``nan_policy``.
+    The manual has the formulas of the search for the learning rate. It does without the method's
+    ``eps``. A run that continues under other bounds or penalties begins its search anew. If a trial
+    point has a value or gradient that is not finite, the search shortens the step, whatever
+    ``nan_policy``.
 
     If ``x0`` lies on a CUDA device, ``fun`` gets the iterate as an array of the same library
     (CuPy, torch, otherwise Numba). It is not a copy: ``fun`` must not write to it, and must copy
@@ -366,7 +368,7 @@ def descend(
             before = run.nit
             stop = run.advance(_most(opts, run, every, callback is not None))
             bar(run.f, run.nit - before)
-            if opts.return_all:
+            if opts.return_all and run.nit > before:
                 allvecs.append(run.iterate())
             history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
             turns = run.nit // opts.callback_every - before // opts.callback_every

@@ -186,7 +186,10 @@ def read_options(method: Method, given: Mapping[str, object] | None) -> tuple[Me
     if rest.get("lr", getattr(method, "lr", None)) == "auto":
         rest.setdefault("gtol", None)  # it has a unit
     elif "rtol" in rest:
-        raise ValueError("options['rtol'] is given with a learning rate, expected lr='auto'")
+        raise ValueError(
+            "options['rtol'] is given, expected none: it is a test of the search for a learning "
+            "rate, and this method has a rate, its own or its default"
+        )
     return _split(method, rest, Options, stacklevel=6)
 
 

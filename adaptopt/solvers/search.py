@@ -14,6 +14,7 @@ from ..kernels.parallel import hands
 from ..kernels.plan import Plan
 from ..kernels.reductions import BLOCK
 from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
+from ..kernels.search_passes import LANES, SUMS, TILE
 from ..methods.base import Method
 from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
@@ -51,6 +52,8 @@ def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
         return f"{method!r}: the rows of a table share a rate, which the search does not know"
     if method.numbers_after_lr is None:
         return f"{method!r}, whose fields are not lr, then numbers"
+    if not _shifts_alike(method):
+        return f"{method!r}, whose steps depend on x itself"
     if isinstance(prox, Proximal) and not (
         prox.is_separable and type(prox).penalty is Proximal.penalty
     ):
@@ -58,6 +61,23 @@ def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
     if backend_of(x) is not HOST:
         return "x0 a CUDA array"
     return None
+
+
+def _shifts_alike(method: Method) -> bool:
+    """Tell whether a rule moves every point alike: the search asks it for displacements from 0."""
+    plain = with_rate(replace(method, weight_decay=0.0), 1.0)
+    initial = plain.initial_state()
+    slots = tuple(initial.get(name, 0.0) for name in plain.slots)
+    coefs = plain.coefficients_at(1)[1]
+    try:
+        with np.errstate(all="ignore"):
+            moves = [
+                float(plain.rule(np.float64(x), np.float64(0.7), *slots, *coefs)[0]) - x
+                for x in (0.0, 1.0, -2.0)
+            ]
+    except (ArithmeticError, ValueError):
+        return True  # a kernel computes on
+    return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
 
 
 def check_search(method: Method, prox: Proximal, x: Any) -> None:
@@ -87,23 +107,28 @@ def judge(monitor: Monitor, search: SearchState, task: int, rtol: float) -> Stop
     if task == kernel.NOT_FINITE:
         return Stop(
             NONFINITE,
-            f"The objective is not finite at the {counts[kernel.TRIALS]} trial points of step "
-            f"{t + 1}, however near. x is the best finite iterate.",
+            f"None of the {counts[kernel.TRIALS]} trial points of step {t + 1} has a finite "
+            "objective: it is undefined there, or unbounded below. x is the best finite iterate.",
         )
     if task not in (kernel.FAILED, kernel.AT_REST):
         stop = monitor.judge(t, x, f, norm, float(numbers[kernel.MOVED]) if t else math.nan)
-        left = float(kernel.promise_left(numbers, counts))  # type: ignore[no-untyped-call]
-        if stop is None and left <= rtol:
+        if stop is None and kernel.has_converged(numbers, counts, rtol):  # type: ignore[no-untyped-call]
+            if counts[kernel.JUMPS]:
+                return Stop(
+                    LINE_SEARCH,
+                    "Stalled: steps lower f no further, but near x it does not change as the "
+                    "gradient says. The gradient jumps, is noisy, or is not that of fun.",
+                )
+            left = float(kernel.promise_left(numbers, counts))  # type: ignore[no-untyped-call]
             return Stop(
                 CONVERGED,
-                f"Converged: each of the last {kernel.PROMISES} steps promised to lower f by at "
-                f"most {left:.1g} of its fall so far, <= rtol = {rtol:g}.",
+                f"Converged: none of the last {kernel.PROMISES} steps promised to lower f, or "
+                f"lowered it, by more than {left:.1g} of its fall so far, <= rtol = {rtol:g}.",
             )
         return stop
     if norm == 0.0:
         return Stop(CONVERGED, "Converged: the gradient is zero.", True)
-    rounding = kernel.ROUNDING * float(np.finfo(x.dtype).eps)
-    if task == kernel.AT_REST or -promised <= rounding * max(abs(f), abs(monitor.best_fun)):
+    if task == kernel.AT_REST:
         return Stop(
             CONVERGED,
             "Converged to rounding: no step along the search direction changes f by more than "
@@ -155,6 +180,7 @@ class SearchParts(NamedTuple):
             method.range_decay is not None,
             tuple(name not in method.second_moments for name in method.slots),
             tuple(float(initial.get(name, 0.0)) for name in method.slots),
+            method.initial_scalars(),
         )
         share, eps = 1.0 - (method.range_decay or 0.0), float(np.finfo(plan.number).eps)
         return cls(functions, kinds, hyper, share, eps, (number(0), number(np.nan)))
@@ -163,8 +189,8 @@ class SearchParts(NamedTuple):
 def work_arrays(n: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what the sums of a search over so many variables are made in."""
     blocks = -(-n // BLOCK)
-    terms = np.empty((threads, kernel.SUMS, kernel.TILE + kernel.LANES))
-    return np.empty(blocks), terms, np.empty((kernel.SUMS, blocks))
+    terms = np.empty((threads, SUMS, TILE + LANES))
+    return np.empty(blocks), terms, np.empty((SUMS, blocks))
 
 
 class SearchRun(DescentRun):
@@ -229,9 +255,10 @@ class SearchRun(DescentRun):
             return self._advance_compiled(most)
         while True:
             if self._search.counts[kernel.PHASE] != kernel.GO and (stop := self.limit()):
+                self._follow()
                 return stop
             task = self._advance_search()
-            if task != kernel.EVALUATE:
+            if task not in (kernel.EVALUATE, kernel.AGAIN):
                 return self._after(task)
 
     def _kernel(self, threads: int) -> Any:
@@ -266,7 +293,7 @@ class SearchRun(DescentRun):
             *(s.points, s.gradients, plan.slots, s.ranges, s.displacement, s.rates),
             *(plan.prox_arrays, parts.hyper, plan.method.weight_decay, plan.prox_coefs),
             *(plan.penalty.coefs, self._scalars, *work_arrays(s.ranges.size, threads)),
-            *(s.counts, s.numbers, parts.share, parts.eps, threads, *parts.ends),
+            *(s.counts, s.numbers, parts.share, parts.eps, self._rtol, threads, *parts.ends),
         )
 
     def _advance_compiled(self, most: int | None) -> Stop | None:
@@ -288,7 +315,7 @@ class SearchRun(DescentRun):
         try:
             with hands(self._flat.size) as threads:
                 task = self._kernel(threads)(
-                    *(self.monitor.tests, self._rtol, steps, evaluations, self._done),
+                    *(self.monitor.tests, steps, evaluations, self._done),
                     *self._objective,
                     *(search.points.reshape(shaped), search.gradients.reshape(shaped)),
                     self._spare,
@@ -382,7 +409,7 @@ class SearchRun(DescentRun):
     def learning_rates(self) -> np.ndarray:
         """Return the effective rates of the last step."""
         s = self._search
-        if not s.counts[kernel.T]:
+        if not s.counts[kernel.STEPS]:
             return np.full(self._plan.shape, np.nan, s.rates.dtype)
         rates: np.ndarray = s.rates * s.rates.dtype.type(s.numbers[kernel.ALPHA])
         return rates.reshape(self._plan.shape)
@@ -391,7 +418,7 @@ class SearchRun(DescentRun):
         """Return the result of a run that has ended."""
         self._sync()
         found = super().result(stop)
-        found.lr = float(self._search.numbers[kernel.ALPHA])
+        found.lr = float(self._search.numbers[kernel.ALPHA]) if self.t else math.nan
         return found
 
     def _median_rate(self) -> float:

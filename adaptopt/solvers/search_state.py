@@ -41,7 +41,7 @@ class SearchState:
         ranges, displacement, rates = (np.zeros_like(x) for _ in range(3))
         counts = np.array(SearchCounts(), np.int64)
         numbers = np.full(kernel.NUMBERS, np.nan)
-        numbers[[kernel.RANGE, kernel.MOVED]] = 0.0
+        numbers[[kernel.RANGE, kernel.LONGEST_MOVE]] = 0.0
         return cls(points, gradients, ranges, displacement, rates, counts, numbers)
 
     def copy(self) -> SearchState:

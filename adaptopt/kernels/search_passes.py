@@ -1,0 +1,137 @@
+"""The passes of a search over all coordinates, and the sums that they bring back."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from numba import types
+
+from .compile import inlinable
+from .reductions import BLOCK, from_bits, to_bits
+from .tuples import gather, scatter
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+
+uintp = types.uintp
+
+# Sums of a block, the last of them a maximum; and how many terms are computed before they are
+# added up.
+SUMS = 4
+TILE = 512
+LANES = 16
+
+
+def make_turn(decay, rule, ranged):
+    """Compose the pass at a new point: state, displacement and rates.
+
+    Its sums are ``s y``, ``s D s``, ``y y / D``, of the step and the change of gradient that led
+    there, and the largest ``abs(u)``. Before the first step, the point before is the same.
+    """
+    add = inlinable(add_terms)
+
+    def turn(
+        x, z, g, gz, slots, ranges, u, rates, decay_coefs, coefs, share, keep, floor, scale, zero,
+        terms, sums, lo, hi,
+    ):  # fmt: skip
+        for block in range(uintp(lo), uintp(hi)):
+            sums[:, block] = 0.0
+            end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
+            for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
+                stop = uintp(min(start + uintp(TILE), end))
+                for i in range(start, stop):
+                    z_i, q = decay(z[i], gz[i], *decay_coefs)
+                    half, rate, new = rule(zero, scale * q, *gather(slots, i), *coefs)
+                    rate = scale * rate
+                    scatter(slots, i, new, np.uint32(0))
+                    # A coordinate that has seen no gradient has no finite rate: it stays.
+                    known = half - half == zero and rate - rate == zero and rate > zero
+                    half, rate = half if known else zero, rate if known else zero
+                    s = z_i - x[i]
+                    y = q - decay(x[i], g[i], *decay_coefs)[1]
+                    if ranged:
+                        square = keep * ranges[i] + share * s * s
+                        ranges[i] = square
+                        reach = sqrt(max(square, floor))
+                        half, rate = half * reach, rate * reach
+                    u[i], rates[i] = half, rate
+                    k = uintp(i - start)
+                    terms[0, k] = np.float64(s) * np.float64(y)
+                    terms[1, k] = np.float64(s * s / rate if rate > zero else zero)
+                    terms[2, k] = np.float64(y * y * rate)
+                    terms[3, k] = np.float64(abs(half))
+                add(terms, uintp(stop - start), sums, block)
+
+    return turn
+
+
+def make_reach(prox):
+    """Compose the pass that writes a trial point; its sums are ``g s``, ``s D s`` and the move."""
+    add = inlinable(add_terms)
+
+    def reach(x, g, z, u, rates, prox_arrays, alpha, prox_coefs, zero, terms, sums, lo, hi):
+        for block in range(uintp(lo), uintp(hi)):
+            sums[:, block] = 0.0
+            end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
+            for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
+                stop = uintp(min(start + uintp(TILE), end))
+                for i in range(start, stop):
+                    z_i = prox(
+                        x[i] + alpha * u[i], alpha * rates[i], *gather(prox_arrays, i), *prox_coefs
+                    )
+                    z[i] = z_i
+                    s = z_i - x[i]
+                    k = uintp(i - start)
+                    terms[0, k] = np.float64(g[i]) * np.float64(s)
+                    terms[1, k] = np.float64(s * s / rates[i] if rates[i] > zero else zero)
+                    terms[2, k] = 0.0
+                    terms[3, k] = np.float64(abs(s))
+                add(terms, uintp(stop - start), sums, block)
+
+    return reach
+
+
+def add_terms(terms, count, sums, block):
+    """Add the terms of a tile to the sums of its block, in lanes."""
+    full = uintp(count // uintp(LANES) * uintp(LANES))
+    lanes = terms[:, TILE:]
+    for k in range(uintp(SUMS - 1)):
+        for lane in range(uintp(LANES)):
+            lanes[k, lane] = 0.0
+        for first in range(uintp(0), full, uintp(LANES)):
+            for lane in range(uintp(LANES)):
+                lanes[k, lane] += terms[k, first + lane]
+        total = 0.0
+        for lane in range(uintp(LANES)):
+            total += lanes[k, lane]
+        for i in range(full, count):
+            total += terms[k, i]
+        sums[k, block] += total
+    largest = to_bits(sums[SUMS - 1, block])
+    for i in range(count):
+        largest = max(largest, to_bits(terms[SUMS - 1, i]))
+    sums[SUMS - 1, block] = from_bits(largest, sums[SUMS - 1, block])
+
+
+def along(x, z, gz):
+    """Return the slope at the trial point along the step."""
+    total = 0.0
+    for i in range(uintp(x.size)):
+        total += np.float64(gz[i]) * (np.float64(z[i]) - np.float64(x[i]))
+    return total
+
+
+def largest_of(values):
+    """Return the largest of some numbers, at least 0."""
+    largest = 0.0
+    for value in values:
+        largest = max(largest, value)
+    return largest
+
+
+def largest_size(x):
+    """Return the largest absolute coordinate."""
+    largest = 0.0
+    for i in range(uintp(x.size)):
+        largest = max(largest, np.float64(abs(x[i])))
+    return largest
