@@ -140,7 +140,8 @@ class Proximal:
     is_projection : bool
         Whether ``prox`` only restricts coordinates to a set, and leaves feasible ones unchanged.
     has_penalty : bool
-        Whether the map adds a penalty to the objective, not only a constraint.
+        Whether the map adds a penalty to the objective, not only a constraint. By default a class
+        with a ``cost`` or ``penalty`` of its own does, and is no projection.
     """
 
     prox: ScalarFunction = staticmethod(nothing)
@@ -150,6 +151,14 @@ class Proximal:
     is_separable: bool = True
     is_projection: bool = True
     has_penalty: bool = False
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Take a map with a cost of its own for one with a penalty, unless it says otherwise."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "cost" in own or "penalty" in own:
+            cls.has_penalty = own.get("has_penalty", True)
+            cls.is_projection = own.get("is_projection", False)
 
     def __eq__(self, other: object) -> bool:
         """Return whether two maps have the same class and the same parameters."""

@@ -336,3 +336,84 @@ def test_by_name_what_has_no_search_keeps_its_rate():
         np.testing.assert_array_equal(
             by_name.x, ao.minimize(rosenbrock, START, method=kind, **given).x
         )
+
+
+def cosh(x):
+    return float(np.cosh(x - 1).sum()), np.sinh(x - 1)
+
+
+def test_a_start_with_a_huge_value_is_not_taken_for_progress():
+    res = ao.minimize(cosh, [300.0, -50.0], jac=True)
+    assert res.success
+    assert res.fun == pytest.approx(2.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e160])
+def test_squares_of_gradients_neither_overflow_nor_vanish(unit):
+    res = ao.minimize(lambda x: (unit * float(x @ x), 2 * unit * x), [1.0, 2.0], jac=True)
+    assert res.success
+    assert abs(res.x).max() < 1e-6
+
+
+def test_a_start_at_the_solution_is_seen():
+    res = ao.minimize(lambda x: (float((x - 3) @ (x - 3)) + 1, 2 * (x - 3)), [3 + 1e-9], jac=True)
+    assert res.success
+
+
+def kinked(x):
+    a, b = x[0] - 3, x[1] - x[0] - 1
+    return abs(a) + 100 * abs(b), np.array([np.sign(a) - 100 * np.sign(b), 100 * np.sign(b)])
+
+
+def partly_wrong(x):
+    f, g = rosenbrock(x)
+    return f, g * [1, -1]
+
+
+@pytest.mark.parametrize(("fun", "x0"), [(kinked, [0.0, 10.1]), (partly_wrong, START[:2])])
+def test_an_objective_that_does_not_follow_its_gradient_is_no_success(fun, x0):
+    res = ao.minimize(fun, x0, jac=True)
+    assert (res.success, res.status) == (False, 8)
+
+
+def test_an_objective_without_a_bound_is_no_success():
+    with np.errstate(over="ignore"):
+        res = ao.minimize(lambda x: (-float(x @ x), -2 * x), [1.0, 2.0], jac=True)
+    assert (res.success, res.status) == (False, 3)
+    assert "unbounded" in res.message
+
+
+@pytest.mark.parametrize("maxfev", [2, 4, 14, 150])
+def test_all_loops_end_alike_within_a_step(maxfev):
+    given = {"options": {"maxfev": maxfev}}
+    one = ao.minimize(compiled_rosenbrock, START, **given)
+    same(one, ao.minimize(in_python, START, jac=True, **given))
+    many = ao.minimize_many(compiled_rosenbrock, START[None], **given)
+    np.testing.assert_array_equal(many.x[0], one.x)
+    np.testing.assert_array_equal(many.lr[0], one.lr)
+    assert np.isnan(one.lr) == (one.nit == 0)
+
+
+def test_a_test_of_the_step_ends_many_problems():
+    res = ao.minimize_many(compiled_rosenbrock, START[None], options={"xtol": 1e-3})
+    assert res.success.all()
+    assert "xtol" in res.message[0]
+
+
+def test_all_iterates_are_returned_once():
+    res = ao.minimize(cosh, [2.0], jac=True, options={"return_all": True})
+    assert len(res.allvecs) == res.nit + 1
+
+
+def depends_on_x(x, g, lr):
+    return x - lr * x * g, lr, ()
+
+
+@dataclass(frozen=True)
+class Multiplicative(ao.Method):
+    lr: float = 1e-2
+    rule = staticmethod(depends_on_x)
+
+
+def test_a_rule_whose_step_depends_on_x_is_refused():
+    refuse(lambda: search_with(Multiplicative("auto")), "depend on x")
