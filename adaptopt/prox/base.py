@@ -345,7 +345,17 @@ class _Bounded(Proximal):
         self.residual = cut_short(first.residual)
         self.repeat = then_clip_repeated(first.repeat)
         self.cost = cost_within(first.cost)
-        self.is_projection, self.has_penalty = first.is_projection, first.has_penalty
+
+    # Properties: states keep a digest of what an instance holds, and know each other by it.
+    @property
+    def is_projection(self) -> bool:  # type: ignore[override]
+        """Whether the first map is a projection."""
+        return self._first.is_projection
+
+    @property
+    def has_penalty(self) -> bool:  # type: ignore[override]
+        """Whether the first map has a penalty."""
+        return self._first.has_penalty
 
     def __reduce__(self) -> tuple[type[_Bounded], tuple[Proximal, Box]]:
         return _Bounded, (self._first, self._box)

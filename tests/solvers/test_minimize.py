@@ -9,6 +9,7 @@ from numba import njit
 from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
 
 import adaptopt as ao
+from adaptopt.solvers.state import added_to
 
 SCALE = np.array([100.0, 1.0, 0.01])
 
@@ -862,3 +863,8 @@ def test_a_state_goes_on_between_looks():
 def test_steps_are_left_out_only_where_all_are_looked_at():
     with pytest.raises(ValueError, match=r"'check_every'\] is 2 with nan_policy 'omit', expected"):
         solve(options={"check_every": 2, "nan_policy": "omit"})
+
+
+def test_states_on_the_disk_know_the_penalties_that_they_are_of():
+    """The digest in files that exist: a state with another one is not gone on from exactly."""
+    assert added_to(ao.SGD(1.9), ao.L1(0.05).within(ao.Box(-1.0, 1.0))) == "f5e0a378be1aa256"
