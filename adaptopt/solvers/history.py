@@ -71,5 +71,5 @@ def dying_rate(first: tuple[float, float], last: tuple[float, float], t: int) ->
     return (
         f" The effective learning rates have died: after {t} steps their median is {rate:.2g} of "
         f"the first (below {DYING_FRACTION:g}) while the gradient norm is still {last[1]:.2g} "
-        f"({gradient:.2g} of the first). A larger rate goes on, and lr='auto' searches for one."
+        f"({gradient:.2g} of the first); a larger rate goes on, and lr='auto' searches for one."
     )

@@ -228,7 +228,7 @@ class SearchRun(DescentRun):
     @property
     def t(self) -> int:
         """Steps accepted, over all runs."""
-        return int(self._search.counts[kernel.STEPS])
+        return self._search.steps
 
     @property
     def g(self) -> Any:
@@ -385,7 +385,8 @@ class SearchRun(DescentRun):
             raise ValueError(
                 "state is of a run with a learning rate, expected that of one with lr='auto'"
             )
-        state.search.check(self._flat.size, self._flat.dtype)
+        if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
+            state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
         for place, value in zip(self._scalars, self.optimizer._position()[1], strict=True):
             place[0] = value

@@ -44,6 +44,11 @@ class SearchState:
         numbers[[kernel.RANGE, kernel.LONGEST_MOVE]] = 0.0
         return cls(points, gradients, ranges, displacement, rates, counts, numbers)
 
+    @property
+    def steps(self) -> int:
+        """Steps accepted."""
+        return int(self.counts[kernel.STEPS])
+
     def copy(self) -> SearchState:
         """Return a copy."""
         return SearchState(**{name: array.copy() for name, array in vars(self).items()})

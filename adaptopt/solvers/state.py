@@ -171,9 +171,12 @@ class DescentState(RunState):
         for name in ("best_x", "best_jac"):
             if self.best_fun < math.inf and not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"state.{name} is not finite, expected so with a finite best_fun")
-        if not 0 <= self.best_t <= self.t:
+        if self.search is not None:
+            self.search.check(size, dtype)
+        steps = self.t if self.search is None else self.search.steps
+        if not 0 <= self.best_t <= steps:
             raise ValueError(
-                f"state.best_t is {self.best_t}, expected one of the steps 0 to {self.t}"
+                f"state.best_t is {self.best_t}, expected one of the steps 0 to {steps}"
             )
         if self.sums is None:
             return
@@ -181,9 +184,9 @@ class DescentState(RunState):
             kept = 5 if name == "totals" else size
             _check_array(f"sums.{name}", array, kept, np.dtype(np.float64))
         rounds = float(self.sums.totals[-1])
-        if not (rounds.is_integer() and 0 <= rounds <= self.t + 1):
+        if not (rounds.is_integer() and 0 <= rounds <= steps + 1):
             raise ValueError(
-                f"state.sums has {rounds} rounds, expected a whole number from 0 to {self.t + 1}"
+                f"state.sums has {rounds} rounds, expected a whole number from 0 to {steps + 1}"
             )
 
 

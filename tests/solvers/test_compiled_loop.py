@@ -121,14 +121,19 @@ def assert_equal(a, b, path="result"):
         np.testing.assert_equal(a, b, err_msg=path)
 
 
+def minimize(fun, x0, args=(), method=None, **others):
+    """Minimise with a number for the learning rate, if no method is given."""
+    return ao.minimize(fun, x0, args, method=method or ao.AdaGrad(), **others)
+
+
 def both(form, spy, x0=X0, args=(2.0,), **others):
     """Run both loops; return the result of the compiled one."""
     compiled, plain = FORMS[form] if isinstance(form, str) else form
     spy.calls = 0
-    ours = ao.minimize(compiled[0], x0, args, jac=compiled[1], **others)
+    ours = minimize(compiled[0], x0, args, jac=compiled[1], **others)
     assert spy.calls
     spy.calls = 0
-    theirs = ao.minimize(plain[0], x0, args, jac=plain[1], **others)
+    theirs = minimize(plain[0], x0, args, jac=plain[1], **others)
     assert not spy.calls
     assert_equal(ours, theirs)
     return ours
@@ -317,8 +322,8 @@ def test_a_bad_rate_is_refused_at_its_step(lr):
     with pytest.raises(
         ValueError, match=r"lr\(38\) is .*, expected a finite number >= 0"
     ) as caught:
-        ao.minimize(bowl_in_place, X0, (2.0,), method=ao.AdaGrad(lr))
-    good = ao.minimize(bowl_in_place, X0, (2.0,), method=ao.AdaGrad(0.5), options={"maxiter": 37})
+        minimize(bowl_in_place, X0, (2.0,), method=ao.AdaGrad(lr))
+    good = minimize(bowl_in_place, X0, (2.0,), method=ao.AdaGrad(0.5), options={"maxiter": 37})
     assert caught.value.state.t == 37
     np.testing.assert_array_equal(caught.value.state.x, good.state.x)
 
@@ -344,7 +349,7 @@ def test_what_is_not_finite_ends_the_run_or_is_left_out(bad, policy, history, sp
     options = {"nan_policy": policy, "maxiter": 90, "history": history, "lr": 0.1}
 
     def run(fun, jac):
-        return ao.minimize(fun, np.zeros(3), (np.zeros(1), bad), jac=jac, options=options)
+        return minimize(fun, np.zeros(3), (np.zeros(1), bad), jac=jac, options=options)
 
     ours, theirs = run(cliff, None), run(returning(cliff), True)
     assert_equal(ours, theirs)
@@ -353,7 +358,7 @@ def test_what_is_not_finite_ends_the_run_or_is_left_out(bad, policy, history, sp
 
 def test_nan_policy_raise():
     with pytest.raises(FloatingPointError, match="step 19") as caught:
-        ao.minimize(
+        minimize(
             cliff, np.zeros(3), (np.zeros(1), np.nan), options={"nan_policy": "raise", "lr": 0.1}
         )
     assert caught.value.state.t == 19
@@ -367,7 +372,7 @@ def test_a_gradient_that_is_left_unwritten_is_no_gradient():
         return 0.0
 
     for fun in (f, returning(f)):
-        res = ao.minimize(f, np.ones(3), options={"maxiter": 3})
+        res = minimize(f, np.ones(3), options={"maxiter": 3})
         assert (res.status, res.nit) == (3, 0), fun
 
 
@@ -386,7 +391,7 @@ def test_the_callback_sees_every_so_manyth_iterate(every):
                 raise StopIteration
 
         options = {"callback_every": every}
-        res = ao.minimize(fun, X0, (2.0,), jac=jac, callback=callback, options=options)
+        res = minimize(fun, X0, (2.0,), jac=jac, callback=callback, options=options)
         assert res.status == 99
         return seen, res
 
@@ -396,7 +401,7 @@ def test_the_callback_sees_every_so_manyth_iterate(every):
 
 
 def test_steps_are_taken_in_calls_of_many(spy):
-    res = ao.minimize(bowl_in_place, X0, (2.0,), options={"maxiter": 20_000, "gtol": None})
+    res = minimize(bowl_in_place, X0, (2.0,), options={"maxiter": 20_000, "gtol": None})
     assert res.nit == 20_000
     assert spy.calls < 50
 
@@ -409,7 +414,9 @@ def endless(x, g_out):
 
 def test_maxtime_is_kept():
     start = time.perf_counter()
-    res = ao.minimize(endless, np.zeros(10), options={"maxiter": None, "maxtime": 0.3})
+    res = minimize(
+        endless, np.zeros(10), method=ao.AdaGrad(), options={"maxiter": None, "maxtime": 0.3}
+    )
     assert res.status == 4
     assert 0.3 <= time.perf_counter() - start < 2
 
@@ -425,7 +432,7 @@ def interrupted(**others):
     timer = threading.Timer(0.4, interrupt)
     timer.start()
     try:
-        ao.minimize(endless, np.zeros(10), options={"maxiter": None}, **others)
+        minimize(endless, np.zeros(10), method=ao.AdaGrad(), options={"maxiter": None}, **others)
     except KeyboardInterrupt as error:
         return time.perf_counter() - sent[0], error
     finally:
@@ -433,7 +440,7 @@ def interrupted(**others):
 
 
 def test_ctrl_c_is_seen_within_a_tenth_of_a_second_and_leaves_a_state():
-    ao.minimize(endless, np.zeros(10), options={"maxiter": 1})
+    minimize(endless, np.zeros(10), method=ao.AdaGrad(), options={"maxiter": 1})
     delays = []
     for _ in range(3):  # others may keep the processor busy
         delay, error = interrupted()
@@ -441,7 +448,7 @@ def test_ctrl_c_is_seen_within_a_tenth_of_a_second_and_leaves_a_state():
     assert min(delays) < 0.1
     state = error.state
     assert state.t > 1000
-    again = ao.minimize(endless, np.zeros(10), options={"maxiter": state.t})
+    again = minimize(endless, np.zeros(10), method=ao.AdaGrad(), options={"maxiter": state.t})
     np.testing.assert_array_equal(again.state.x, state.x)
     assert_equal(again.state.slots, state.slots)
 
@@ -459,9 +466,7 @@ def test_a_state_goes_on_in_either_loop(first, name, split):
     def run(loop, n, **others):
         fun, jac = loops[loop]
         options = {"maxiter": n, "xtol": 0, "gtol": None}
-        return ao.minimize(
-            fun, X0, (2.0,), jac=jac, method=METHODS[name], options=options, **others
-        )
+        return minimize(fun, X0, (2.0,), jac=jac, method=METHODS[name], options=options, **others)
 
     whole = run(first, 50)
     part = run(first, split)
@@ -471,9 +476,9 @@ def test_a_state_goes_on_in_either_loop(first, name, split):
 
 
 def test_a_state_is_not_modified_by_going_on():
-    part = ao.minimize(bowl_in_place, X0, (2.0,), options={"maxiter": 5})
+    part = minimize(bowl_in_place, X0, (2.0,), options={"maxiter": 5})
     before = part.state.x.copy(), part.state.jac.copy(), part.state.slots["G"].copy()
-    ao.minimize(bowl_in_place, X0, (2.0,), options={"maxiter": 5}, state=part.state)
+    minimize(bowl_in_place, X0, (2.0,), options={"maxiter": 5}, state=part.state)
     assert_equal(before, (part.state.x, part.state.jac, part.state.slots["G"]))
 
 
@@ -495,11 +500,11 @@ def failing(x, g_out, calls, at):
 def test_an_exception_at_step_137_arrives_as_itself_and_leaves_x_at_step_136():
     options = {"gtol": None, "xtol": 0}
     with pytest.raises(ValueError, match="the sensor fell off") as caught:
-        ao.minimize(failing, X0, (np.zeros(1, np.int64), 137), options=options)
+        minimize(failing, X0, (np.zeros(1, np.int64), 137), options=options)
     assert type(caught.value) is ValueError
     assert caught.value.args == ("the sensor fell off", 137)
     state = caught.value.state
-    until = ao.minimize(failing, X0, (np.zeros(1), -1), options={**options, "maxiter": 136}).state
+    until = minimize(failing, X0, (np.zeros(1), -1), options={**options, "maxiter": 136}).state
     assert state.t == until.t == 136
     np.testing.assert_array_equal(state.x, until.x)
     assert_equal(state.slots, until.slots)
@@ -511,11 +516,11 @@ def test_the_state_of_an_exception_is_that_of_the_loop_in_python(at):
     states = []
     for fun, jac in ((failing, None), (returning(failing), True)):
         with pytest.raises(ValueError, match="sensor") as caught:
-            ao.minimize(fun, X0, (np.zeros(1), at), jac=jac, options={"xtol": 0})
+            minimize(fun, X0, (np.zeros(1), at), jac=jac, options={"xtol": 0})
         states.append(caught.value.state)
     assert_equal(*states)
     resumed, whole = (
-        ao.minimize(failing, X0, (np.zeros(1), -1), options={"maxiter": n}, state=state)
+        minimize(failing, X0, (np.zeros(1), -1), options={"maxiter": n}, state=state)
         for state, n in ((states[0], 200 - (at - 1)), (None, 200))
     )
     assert_equal(resumed.state, whole.state)
@@ -527,7 +532,7 @@ def test_the_state_of_an_exception_is_that_of_the_loop_in_python(at):
 def test_no_array_is_made_per_step():
     def allocated(steps):
         before = rtsys.get_allocation_stats().alloc
-        ao.minimize(bowl_in_place, X0, (2.0,), options={"maxiter": steps, "gtol": None})
+        minimize(bowl_in_place, X0, (2.0,), options={"maxiter": steps, "gtol": None})
         return rtsys.get_allocation_stats().alloc - before
 
     _nrt_python.memsys_enable_stats()
@@ -542,7 +547,7 @@ def test_the_loop_is_compiled_once_for_all_objectives():
             g_out[:] = scale * x
             return 0.0
 
-        ao.minimize(f, X0, options={"maxiter": 2})
+        minimize(f, X0, options={"maxiter": 2})
 
     run(1.0)
     before = compiled_run.descent_kernel.cache_info().misses
@@ -581,7 +586,7 @@ def test_jac_true_may_be_said_of_a_function_that_writes_its_gradient(spy):
 @pytest.mark.parametrize("form", FORMS)
 def test_scipys_front_end_takes_the_compiled_loop(form, spy):
     fun, jac = FORMS[form][0]
-    ours = ao.minimize(fun, X0, (2.0,), method=ao.AdaGrad(0.5), jac=jac)
+    ours = minimize(fun, X0, (2.0,), method=ao.AdaGrad(0.5), jac=jac)
     spy.calls = 0
     theirs = optimize.minimize(fun, X0, (2.0,), method=ao.AdaGrad(0.5), jac=jac)
     assert spy.calls
@@ -590,7 +595,7 @@ def test_scipys_front_end_takes_the_compiled_loop(form, spy):
 
 def test_without_a_gradient_there_are_finite_differences(spy):
     with pytest.warns(RuntimeWarning, match="no gradient was given"):
-        res = ao.minimize(bowl_value, X0, (2.0,), options={"maxiter": 5})
+        res = minimize(bowl_value, X0, (2.0,), options={"maxiter": 5})
     assert (res.nit, spy.calls) == (5, 0)
 
 
@@ -607,9 +612,9 @@ def test_without_a_gradient_there_are_finite_differences(spy):
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_not_compiled_runs_in_python_with_the_same_result(others, form, spy):
     (fun, jac), (plain, plain_jac) = FORMS[form]
-    ours = ao.minimize(fun, X0, (2.0,), jac=jac, **others)
+    ours = minimize(fun, X0, (2.0,), jac=jac, **others)
     assert not spy.calls
-    assert_equal(ours, ao.minimize(plain, X0, (2.0,), jac=plain_jac, **others))
+    assert_equal(ours, minimize(plain, X0, (2.0,), jac=plain_jac, **others))
 
 
 def decimal_coefficients(t, lr):
@@ -626,8 +631,8 @@ class Untypable(ao.Method):
 def test_a_method_that_does_not_compile_runs_in_python_with_a_warning(spy):
     options = {"maxiter": 20}
     with pytest.warns(RuntimeWarning, match=r"the loop of Untypable.* does not compile"):
-        res = ao.minimize(bowl_in_place, X0, (2.0,), method=Untypable(), options=options)
-    sgd = ao.minimize(bowl_in_place, X0, (2.0,), method=ao.SGD(0.01), options=options)
+        res = minimize(bowl_in_place, X0, (2.0,), method=Untypable(), options=options)
+    sgd = minimize(bowl_in_place, X0, (2.0,), method=ao.SGD(0.01), options=options)
     np.testing.assert_array_equal(res.x, sgd.x)
 
 
@@ -638,7 +643,7 @@ def test_an_argument_that_no_kernel_takes_is_taken_in_python(spy):
     def f(x, g_out, centres):
         return bowl_in_place(x, g_out, centres[0])
 
-    res = ao.minimize(f, X0, (centres,), options={"maxiter": 20})
+    res = minimize(f, X0, (centres,), options={"maxiter": 20})
     assert not spy.calls
     assert_equal(res.x, both("in place", spy, options={"maxiter": 20}).x)
 
@@ -658,48 +663,48 @@ def untypable(x, g_out):
 
 ERRORS = {
     "too many": (
-        lambda: ao.minimize(bowl_in_place, X0, (1.0, 2.0, 3.0)),
+        lambda: minimize(bowl_in_place, X0, (1.0, 2.0, 3.0)),
         TypeError,
         r"fun is bowl_in_place\(x, g_out, centre\), expected a function that takes 4 "
         r"\(x, \*args\) or 5 \(x, g_out, \*args\), with 3 in args",
     ),
     "too few": (
-        lambda: ao.minimize(bowl_in_place, X0),
+        lambda: minimize(bowl_in_place, X0),
         TypeError,
         r"expected a function that takes 1 .* or 2",
     ),
     "type": (
-        lambda: ao.minimize(bowl_in_place, X0, (object(),)),
+        lambda: minimize(bowl_in_place, X0, (object(),)),
         TypeError,
         r"args\[0\] is a object, expected what a compiled function can take: numbers, arrays",
     ),
     "wrong type": (
-        lambda: ao.minimize(bowl_in_place, X0, ("two",)),
+        lambda: minimize(bowl_in_place, X0, ("two",)),
         TypeError,
         "fun does not compile, expected a function of",
     ),
     "no value": (
-        lambda: ao.minimize(no_value, X0),
+        lambda: minimize(no_value, X0),
         TypeError,
         "fun returns none, expected a real number: it takes g_out",
     ),
     "untypable": (
-        lambda: ao.minimize(untypable, X0),
+        lambda: minimize(untypable, X0),
         TypeError,
         r"fun does not compile, expected a function of \(.*array.*\): .*no_such_thing",
     ),
     "gradient twice": (
-        lambda: ao.minimize(bowl_in_place, X0, (2.0,), jac=bowl_gradient),
+        lambda: minimize(bowl_in_place, X0, (2.0,), jac=bowl_gradient),
         ValueError,
         "jac is .*, expected None or True: fun writes its gradient to g_out",
     ),
     "no pair": (
-        lambda: ao.minimize(bowl_value, X0, (2.0,), jac=True),
+        lambda: minimize(bowl_value, X0, (2.0,), jac=True),
         TypeError,
         r"fun returned .*, expected a pair \(value, gradient\)",
     ),
     "shape": (
-        lambda: ao.minimize(njit(lambda x: (0.0, x[1:])), X0, jac=True),
+        lambda: minimize(njit(lambda x: (0.0, x[1:])), X0, jac=True),
         ValueError,
         r"the gradient has shape \(6,\), expected \(7,\)",
     ),
@@ -715,4 +720,4 @@ def test_errors_say_what_was_expected(call, error, words):
 
 def test_looks_at_every_so_many_th_step_are_refused():
     with pytest.raises(ValueError, match="'check_every'] is 5 with a compiled fun, expected 1"):
-        ao.minimize(njit(lambda x, g: 0.0), np.zeros(2), options={"check_every": 5})
+        minimize(njit(lambda x, g: 0.0), np.zeros(2), options={"check_every": 5})

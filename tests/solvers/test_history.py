@@ -50,7 +50,7 @@ def test_a_dying_rate_is_diagnosed_in_one_sentence_with_numbers():
     diagnosis = res.message.split("reached. ")[1]
     assert "effective learning rates have died" in diagnosis
     assert "after 500 steps their median is 0.045 of the first" in diagnosis
-    assert "RMSProp" in diagnosis
+    assert "lr='auto'" in diagnosis
     assert diagnosis.count(". ") == 0
 
 

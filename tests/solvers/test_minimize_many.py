@@ -168,19 +168,21 @@ def endless(x, g_out):
 
 def test_ctrl_c_is_seen(threads):
     options = {"maxiter": None}
-    ao.minimize_many(endless, STARTS, options={"maxiter": 1})
+    ao.minimize_many(endless, STARTS, method=ao.AdaGrad(), options={"maxiter": 1})
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     start = time.perf_counter()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        ao.minimize_many(endless, STARTS, options=options)
+        ao.minimize_many(endless, STARTS, method=ao.AdaGrad(), options=options)
     assert time.perf_counter() - start < 2
     timer.join()
 
 
 def test_maxtime_is_that_of_all(threads):
     start = time.perf_counter()
-    res = ao.minimize_many(endless, STARTS, options={"maxiter": None, "maxtime": 0.3})
+    res = ao.minimize_many(
+        endless, STARTS, method=ao.AdaGrad(), options={"maxiter": None, "maxtime": 0.3}
+    )
     assert time.perf_counter() - start < 2
     assert (res.status == 4).all()
     assert (res.nfev >= 1).all()
@@ -216,7 +218,9 @@ def test_the_threads_look_up_no_addresses(monkeypatch):
 def test_a_problem_without_a_gradient_warns_of_nothing():
     """The median of its rates is that of nothing; filters of warnings are those of all threads."""
     options = {"gtol": None, "maxiter": 10}
-    many = ao.minimize_many(bowl, STARTS, (np.zeros(5), 0.0, 1.0), options=options)
+    many = ao.minimize_many(
+        bowl, STARTS, (np.zeros(5), 0.0, 1.0), method=ao.AdaGrad(), options=options
+    )
     assert (many.nit == 10).all()
 
 
