@@ -107,7 +107,7 @@ class DenseEpochs:
                 f"the coefficients or carry of {type(plan.method).__name__} could not be "
                 f"compiled, so every step goes through Python: {what_numba_says(error)}",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
             return None
 

@@ -179,7 +179,7 @@ def test_a_value_that_is_not_finite_ends_the_run(average, dtype, calls):
 def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
     p = problem()
     whole = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
-    assert calls[:2] == [1, 9]
+    assert calls[:2] == [1, 17]
     assert len(calls) <= 3 + 2
     calls.clear()
     monkeypatch.setattr("adaptopt.solvers.pace.SECONDS", 0.0)
