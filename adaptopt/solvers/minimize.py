@@ -280,7 +280,8 @@ def read_or_search(method: Any, given: Any, prox: Any, x0: Any) -> Method:
     """
     read = read_method("adagrad" if method is None else method)
     options = given if isinstance(given, Mapping) else {}
-    if isinstance(method, Method) or options.get("lr") is not None:
+    given_rate = options.get("lr") is not None or options.get("check_every") not in (None, 1)
+    if isinstance(method, Method) or given_rate:
         return read
     chosen = replace(read, **{f.name: options[f.name] for f in fields(read) if f.name in options})
     return read if why_no_search(chosen, prox, x0) else with_rate(read, "auto")
@@ -340,6 +341,11 @@ def descend(
     optimizer = Optimizer(exchange.x, with_rate(method, 1.0) if searches else method, prox)
     objective = Objective(fun, jac, args, exchange, opts.fd_method, box, batch=())
     every = opts.checks_every(objective.on_device)
+    if searches and every > 1:
+        raise ValueError(
+            f"options['check_every'] is {every} with lr='auto', expected 1: the search checks every "
+            "step"
+        )
     if overrides_eps and objective.cost > 1:
         warn_of_eps(method, stacklevel=4)
     domain = read_domain(method, prox, objective, opts.certificate, objective.is_convex)

@@ -148,7 +148,9 @@ def test_a_separate_gradient():
         jac=lambda x, a: there(fun(x.copy_to_host())[1] * a),
         options={"maxiter": 20},
     )
-    host = ao.minimize(fun, x, jac=True, options={"maxiter": 20, "check_every": 10})
+    host = ao.minimize(
+        fun, x, jac=True, method=ao.AdaGrad(), options={"maxiter": 20, "check_every": 10}
+    )
     assert_same_result(device, host)
 
 

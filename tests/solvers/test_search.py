@@ -307,6 +307,11 @@ def refuse(run, words):
         (lambda: search_with(ao.RowWiseAdaGrad("auto")), "share a rate"),
         (lambda: search_with(ao.AdamW("auto")), "gradient of no function"),
         (lambda: ao.AdaGrad("fast"), "'auto'"),
+        (
+            lambda: ao.minimize(rosenbrock, START, jac=True, method=ao.AdaGrad("auto"),
+                                options={"check_every": 5}),
+            "checks every step",
+        ),
         (lambda: ao.Optimizer(np.zeros(2), ao.AdaGrad("auto")), "only minimize sees values"),
         (
             lambda: ao.minimize(rosenbrock, START, jac=True, prox=ao.Simplex(),
