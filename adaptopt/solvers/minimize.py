@@ -343,8 +343,8 @@ def descend(
     every = opts.checks_every(objective.on_device)
     if searches and every > 1:
         raise ValueError(
-            f"options['check_every'] is {every} with lr='auto', expected 1: the search checks every "
-            "step"
+            f"options['check_every'] is {every} with lr='auto', expected 1: the search checks "
+            "every step"
         )
     if overrides_eps and objective.cost > 1:
         warn_of_eps(method, stacklevel=4)
