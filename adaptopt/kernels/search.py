@@ -171,6 +171,11 @@ def highest_value(numbers, counts):
     return highest
 
 
+def row_to_evaluate(counts):
+    """Return the row of the point at which the objective is to be evaluated."""
+    return counts[X] if counts[PHASE] == START else counts[TRIED]
+
+
 def free_row(a, b):
     """Return a row that is neither of two."""
     return 3 - a - b if a != b else (a + 1) % 3
@@ -420,14 +425,13 @@ def make_search(
             for i in range(uintp(u.size)):
                 u[i] = -decayed(x[i], g[i], *decay_coefs)[1] * rates[i]
         counts[PHASE] = GO
-        if first and counts[TRIALS]:
-            return NOT_FINITE if not counts[FINITE] else FAILED if counts[JUMPS] else AT_REST
+        stuck = NOT_FINITE if not counts[FINITE] else FAILED if counts[JUMPS] else AT_REST
         if first:
-            return ended
+            return stuck if counts[TRIALS] else ended
         # Not every failure is an end: state and rates may be of no use here, far from where they
         # are from. Begin anew at the best point, unless that has brought nothing.
         if not numbers[BEST_F] < numbers[BEGUN_F] - rounding:
-            return AT_REST if counts[FINITE] else NOT_FINITE
+            return stuck
         begin(slots, ranges, scalar_places, counts, numbers)
         best = points[counts[X]]
         numbers[PENALTY] = costs(best, prox_arrays, cost_coefs)

@@ -19,13 +19,11 @@ from .search import (
     NORM,
     PHASE,
     PREVIOUS_F,
-    START,
     STEPS,
-    TRIED,
     F,
-    X,
     has_converged,
     make_search,
+    row_to_evaluate,
 )
 from .stopping import reason
 
@@ -83,6 +81,7 @@ DONE, LOOK, MISFIT = range(-1, -4, -1)
 def make_search_loop(evaluate, stopped, *parts):
     """Compose the loop that evaluates and searches, as often as is asked for."""
     search, done_by = inlinable(make_search(*parts)), inlinable(has_converged)
+    row_of_trial = inlinable(row_to_evaluate)
 
     def loop(
         tests, most, most_calls, done, fun, jac, args, shaped, shaped_gradients, spare,
@@ -96,7 +95,7 @@ def make_search_loop(evaluate, stopped, *parts):
             if counts[PHASE] != GO:
                 if done[0] == most_calls:
                     return DONE
-                row = counts[X] if counts[PHASE] == START else counts[TRIED]
+                row = row_of_trial(counts)
                 done[0] += 1
                 value, fits = evaluate(
                     fun, jac, shaped[row], (), shaped_gradients[row], spare, args

@@ -216,11 +216,11 @@ class SearchRun(DescentRun):
         if compiled is not None:
             self._objective = (*compiled.passed(), compiled.args)
             self._spare = np.empty(plan.shape, self._flat.dtype)
+        self._made: dict[int, tuple[Any, tuple[np.ndarray, ...]]] = {}
         self._kernel(1)  # an interrupt in the compiler may leave its locks taken
         self._pace = Pace()
         self._done = np.zeros(1, np.int64)
         self._steps_before = 0
-        self._ended: int | None = None
         self._follow()
 
     # -- what the loop in front asks for -----------------------------------------------------------
@@ -262,21 +262,25 @@ class SearchRun(DescentRun):
                 return self._after(task)
 
     def _kernel(self, threads: int) -> Any:
-        """Return the compiled search, or its loop for a compiled function."""
+        """Return the compiled search, or its loop for a compiled function; made once a run."""
+        if threads not in self._made:
+            self._made[threads] = self._make(threads > 1), work_arrays(self._flat.size, threads)
+        return self._made[threads][0]
+
+    def _make(self, threaded: bool) -> Any:
         functions, kinds = self._parts.functions, self._parts.kinds
         if self._compiled is None:
-            return search_kernel(functions, kinds, threads > 1)
+            return search_kernel(functions, kinds, threaded)
         _, objective = loop_parts(self._plan, self._compiled, len(self._plan.shape))
         functions = (self._compiled.evaluate(), *functions)
-        return search_loop(functions, kinds, objective, threads > 1)
+        return search_loop(functions, kinds, objective, threaded)
 
     def _advance_search(self) -> int:
         """Evaluate if the search waits for it, and go on with it; return what is next."""
         search = self._search
         counts, value = search.counts, 0.0
-        phase = counts[kernel.PHASE]
-        if phase != kernel.GO:
-            row = counts[kernel.X if phase == kernel.START else kernel.TRIED]
+        if counts[kernel.PHASE] != kernel.GO:
+            row = kernel.row_to_evaluate(counts)  # type: ignore[no-untyped-call]
             value, g = self.objective(search.points[row])
             search.gradients[row] = g
         with hands(self._flat.size) as threads:
@@ -292,7 +296,7 @@ class SearchRun(DescentRun):
         return (
             *(s.points, s.gradients, plan.slots, s.ranges, s.displacement, s.rates),
             *(plan.prox_arrays, parts.hyper, plan.method.weight_decay, plan.prox_coefs),
-            *(plan.penalty.coefs, self._scalars, *work_arrays(s.ranges.size, threads)),
+            *(plan.penalty.coefs, self._scalars, *self._made[threads][1]),
             *(s.counts, s.numbers, parts.share, parts.eps, self._rtol, threads, *parts.ends),
         )
 
@@ -325,8 +329,7 @@ class SearchRun(DescentRun):
             calls = int(self._done[0])
             objective.nfev, objective.njev = nfev + calls, njev + calls
         if task == MISFIT:
-            start = search.counts[kernel.PHASE] == kernel.START
-            row = search.counts[kernel.X if start else kernel.TRIED]
+            row = kernel.row_to_evaluate(search.counts)  # type: ignore[no-untyped-call]
             objective(search.points[row])  # called from Python, it says what is wrong
             raise ValueError(f"the gradient has another shape, expected {self._plan.shape}")
         return int(task)
