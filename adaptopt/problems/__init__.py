@@ -16,7 +16,8 @@ matrix is kept, not copied, so do not change it. Computing a gradient temporaril
 fourth of its memory.
 """
 
-from .problem import Hinge, Huber, LeastSquares, Logistic, SquaredHinge
+from .classification import Hinge, Logistic, SquaredHinge
 from .problem import Problem as Problem
+from .regression import Huber, LeastSquares
 
 __all__ = ["Hinge", "Huber", "LeastSquares", "Logistic", "SquaredHinge"]

@@ -16,8 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import adaptopt as ao
 from adaptopt.kernels import matrix as rows
-from adaptopt.problems import losses
-from adaptopt.problems.problem import Hinge, Huber, LeastSquares, Logistic, SquaredHinge
+from adaptopt.problems import Hinge, Huber, LeastSquares, Logistic, SquaredHinge, losses
 
 PROBLEMS = [LeastSquares, Huber, Logistic, Hinge, SquaredHinge]
 REGRESSIONS = [LeastSquares, Huber]

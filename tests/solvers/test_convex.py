@@ -10,7 +10,7 @@ from sklearn import datasets
 from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
 import adaptopt as ao
-from adaptopt.problems.problem import LeastSquares, Logistic
+from adaptopt.problems import LeastSquares, Logistic
 
 # -- optima ----------------------------------------------------------------------------------------
 
