@@ -12,6 +12,7 @@ from .methods.dual_averaging import FTRL, AdaGradDA
 from .methods.momentum import SGD, Momentum
 from .methods.nadam import Nadam
 from .methods.rmsprop import AdaDelta, RMSProp
+from .objectives.gradient_check import check_gradient
 from .optimizer.optimizer import Optimizer
 from .prox.base import Box, NonNegative
 from .prox.groups import GroupL2
@@ -48,6 +49,7 @@ __all__ = [
     "RMSProp",
     "RowWiseAdaGrad",
     "Simplex",
+    "check_gradient",
     "interchange",
     "minimize",
     "minimize_finite_sum",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache, lru_cache
 from types import FunctionType
@@ -127,6 +128,14 @@ def name_by_content(
     if contents is not None:
         kernel.__qualname__ = f"{kernel.__name__}-{contents}"
     return contents is not None
+
+
+def what_numba_says(error: Exception) -> str:
+    """Return the first lines of a message of Numba's, on one."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith("Failed in nopython mode")]
+    return " ".join(said[:3])
 
 
 @intrinsic(prefer_literal=True)

@@ -23,7 +23,7 @@ from .compile import (
     number_type,
     tuple_of,
 )
-from .matrix import LANES, Kind, Rows, make_batch, misplaced
+from .matrix import Kind, Rows, make_batch, misplaced
 from .reductions import BLOCK, in_order, is_nonfinite, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
 from .step import READ, Layout, make_step, step_parts, step_types
@@ -42,9 +42,9 @@ def make_evaluate_rows(*parts):
     batch = make_batch(*parts)
 
     def evaluate_rows(fun, jac, x, rows, g, spare, args):
-        data, indices, indptr, targets, weights, params, columns, lanes = args
+        data, indices, indptr, targets, weights, params, columns, _, work = args
         loss, _ = batch(
-            data, indices, indptr, x, targets, weights, params, columns, rows[0], g, lanes
+            data, indices, indptr, x, targets, weights, params, columns, rows[0], g, work
         )
         return loss, True
 
@@ -156,6 +156,8 @@ class Evaluation(NamedTuple):
     """Numba's types of these."""
     counted: bool
     """Whether it makes arrays."""
+    flat: bool
+    """Whether it takes points as flat arrays."""
 
 
 class MethodParts(NamedTuple):
@@ -183,9 +185,11 @@ def over_rows(rows: Rows) -> Evaluation:
     kind = rows.kind
     data, indices, indptr, _, *rest = kind.given  # without x
     kinds = types.Tuple([data, indices, indptr, *rest, array_type(kind.form)])
-    args = (*rows.matrix, *rows.rest, np.empty(LANES, kind.form))
+    args = (*rows.matrix, *rows.rest, np.empty(rows.rest[-1], kind.form))
     return Evaluation(
-        _evaluate_rows(kind), (None, None, args), (types.none, types.none, kinds), False
+        *(_evaluate_rows(kind), (None, None, args), (types.none, types.none, kinds)),
+        counted=False,
+        flat=True,
     )
 
 

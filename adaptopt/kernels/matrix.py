@@ -3,6 +3,9 @@
 The prediction of a row is its product with ``x``, plus the last entry of ``x`` where ``x`` is
 longer than the row: the intercept. A loss is the row's weight times a scalar function of prediction
 and target; the gradient is the sum of the rows, each times the slope of its loss.
+
+With several classes, a prediction has a number for each, and so has each row of ``x``; see
+`products`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ from .compile import (
     number_type,
     tuple_of,
 )
+from .contents import plain
+from .loss import Loss
 from .parallel import Loop
+from .products import CLASSES, LANES, NUMBER, dense_entries, sparse_entries
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
@@ -37,118 +43,21 @@ uintp = types.uintp
 ROWS = 128
 ENTRIES = 4
 TILE = 512  # coordinates whose parts are added up in one go
-# Partial sums of a dense product, so that it takes SIMD. On 20,000 x 500 float32, the product and
-# the row's part of the gradient: 64 lanes 7.8 ms, 16 lanes 10.6, 16 scalars 15.1; with additions
-# that the compiler may reorder, and then does in its own way in every kernel, 7.2.
-LANES = 64
-
 NO_INDICES = np.empty(0, np.int32)
-
-
-# -- products --------------------------------------------------------------------------------------
-
-
-def dense_dot(data, indices, first, stop, x, lanes):
-    """Multiply a dense row, ``data[first:stop]``, with ``x``."""
-    columns = uintp(stop - first)
-    for lane in range(uintp(LANES)):
-        lanes[lane] = 0
-    rounds = uintp(columns // uintp(LANES))
-    for i in range(rounds):
-        k = uintp(i * uintp(LANES))
-        for lane in range(uintp(LANES)):
-            lanes[lane] += data[first + k + lane] * x[k + lane]
-    k = uintp(rounds * uintp(LANES))
-    for lane in range(uintp(columns - k)):
-        lanes[lane] += data[first + k + lane] * x[k + lane]
-    half = uintp(LANES // 2)
-    while half >= uintp(8):
-        for lane in range(half):
-            lanes[lane] += lanes[half + lane]
-        half = uintp(half // uintp(2))
-    even = (lanes[0] + lanes[2]) + (lanes[4] + lanes[6])
-    return even + ((lanes[1] + lanes[3]) + (lanes[5] + lanes[7]))
-
-
-def make_short_dot(column):
-    """Multiply a row of CSR with ``x``, or a dense row too short for lanes.
-
-    One function that branched between `dense_dot` and this took 20 ns a row more, for both.
-    """
-
-    def short_dot(data, indices, first, stop, x, lanes):
-        zero = x.dtype.type(0)
-        a, b, c, d = zero, zero, zero, zero
-        rounds = uintp((stop - first) // uintp(4))
-        # No range with a step: it divides, which took 20 ns a row.
-        for i in range(rounds):
-            j = uintp(i * uintp(4))
-            k = uintp(first + j)
-            a += data[k] * x[column(indices, k, j)]
-            b += data[k + uintp(1)] * x[column(indices, k + uintp(1), j + uintp(1))]
-            c += data[k + uintp(2)] * x[column(indices, k + uintp(2), j + uintp(2))]
-            d += data[k + uintp(3)] * x[column(indices, k + uintp(3), j + uintp(3))]
-        for j in range(uintp(rounds * uintp(4)), uintp(stop - first)):
-            k = uintp(first + j)
-            a += data[k] * x[column(indices, k, j)]
-        return (a + b) + (c + d)
-
-    return short_dot
-
-
-def same_column(indices, k, j):
-    """Return the column of the entry ``j`` of a dense row."""
-    return j
-
-
-def listed_column(indices, k, j):
-    """Return the column of the entry ``k`` of a CSR matrix."""
-    return uintp(indices[k])
-
-
-short_dot, sparse_dot = make_short_dot(same_column), make_short_dot(listed_column)
-
-
-# -- what differs between dense and CSR rows -------------------------------------------------------
-
-# A dense matrix comes with empty arrays ``indices`` and ``indptr``.
-
-
-def dense_entries(indptr, i, columns):
-    """Return where the entries of the row ``i`` start and stop."""
-    first = uintp(i * columns)
-    return first, uintp(first + columns)
-
-
-def sparse_entries(indptr, i, columns):
-    """Do the same for CSR."""
-    return uintp(indptr[i]), uintp(indptr[i + uintp(1)])
-
-
-def dense_add(out, place, s, data, indices, first, stop):
-    """Add a row, times ``s``, to ``out`` from ``place`` on."""
-    for k in range(uintp(stop - first)):
-        out[place + k] += s * data[first + k]
-
-
-def sparse_add(out, place, s, data, indices, first, stop):
-    """Do the same for CSR."""
-    for k in range(first, stop):
-        out[place + uintp(indices[k])] += s * data[k]
 
 
 # -- all rows --------------------------------------------------------------------------------------
 
 
-def make_rows(value, slope, dot, entries, add):
+def make_rows(value, slope, predict, entries, add):
     """Sum blocks of the rows ``order``: losses, and parts of the gradient unless it is empty."""
 
     def rows(
-        data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
+        data, indices, indptr, x, targets, weights, params, columns, width, order, starts, partials,
         losses, lo, hi,
     ):  # fmt: skip
         n, columns = uintp(x.size), uintp(columns)
-        lanes = np.empty(LANES, x.dtype)
+        work = np.empty(width, x.dtype)
         for block in range(uintp(lo), uintp(hi)):
             place = uintp(block * n)
             if partials.size:
@@ -158,15 +67,11 @@ def make_rows(value, slope, dot, entries, add):
             for r in range(uintp(starts[block]), uintp(starts[block + uintp(1)])):
                 i = uintp(order[r])
                 first, stop = entries(indptr, i, columns)
-                z = dot(data, indices, first, stop, x, lanes)
-                if columns < n:
-                    z += x[columns]
+                z = predict(data, indices, first, stop, x, columns, work)
                 total += weights[i] * value(z, targets[i], *params)
                 if partials.size:
-                    s = weights[i] * slope(z, targets[i], *params)
-                    add(partials, place, s, data, indices, first, stop)
-                    if columns < n:
-                        partials[place + columns] += s
+                    s = slope(z, targets[i], *params)
+                    add(partials, place, weights[i], s, data, indices, first, stop, columns, n)
             losses[block] = total
 
     return rows
@@ -177,13 +82,13 @@ def make_threaded_rows(*parts):
     rows = inlinable(make_rows(*parts))
 
     def threaded_rows(
-        data, indices, indptr, x, targets, weights, params, columns, order, starts, partials,
+        data, indices, indptr, x, targets, weights, params, columns, width, order, starts, partials,
         losses, count, chunks,
     ):  # fmt: skip
         for c in prange(chunks):
             lo, hi = c * count // chunks, (c + 1) * count // chunks
             rows(
-                data, indices, indptr, x, targets, weights, params, columns, order, starts,
+                data, indices, indptr, x, targets, weights, params, columns, width, order, starts,
                 partials, losses, lo, hi,
             )  # fmt: skip
 
@@ -234,14 +139,14 @@ def misplaced(idx, rows):
     return np.intp(-1)
 
 
-def make_batch(value, slope, dot, entries, add, misplaced):
+def make_batch(value, slope, predict, entries, add, misplaced):
     """Write the gradient of the mean loss of some rows; return it, and what `misplaced` found.
 
     The sum is divided by their number, not by their weights. The mean weight of all rows is 1, so
     the mean over random batches is that over all rows.
     """
 
-    def batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient, lanes):
+    def batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient, work):
         wrong = misplaced(idx, targets.size)
         if wrong >= 0:
             return 0.0, wrong
@@ -254,27 +159,25 @@ def make_batch(value, slope, dot, entries, add, misplaced):
         for r in range(uintp(idx.size)):
             i = uintp(idx[r])
             first, stop = entries(indptr, i, columns)
-            z = dot(data, indices, first, stop, x, lanes)
-            if columns < n:
-                z += x[columns]
+            z = predict(data, indices, first, stop, x, columns, work)
             loss += weights[i] * value(z, targets[i], *params)
-            s = scale * weights[i] * slope(z, targets[i], *params)
-            add(gradient, uintp(0), s, data, indices, first, stop)
-            if columns < n:
-                gradient[columns] += s
+            s, weight = slope(z, targets[i], *params), scale * weights[i]
+            add(gradient, uintp(0), weight, s, data, indices, first, stop, columns, n)
         return mean * loss, wrong
 
     return batch
 
 
 def make_single_batch(*parts):
-    """Bring the lanes along: a kernel of many batches has them already."""
+    """Bring the array to work in along: a kernel of many batches has it already."""
     batch = inlinable(make_batch(*parts))
 
-    def single_batch(data, indices, indptr, x, targets, weights, params, columns, idx, gradient):
-        lanes = np.empty(LANES, x.dtype)
+    def single_batch(
+        data, indices, indptr, x, targets, weights, params, columns, width, idx, gradient
+    ):
+        work = np.empty(width, x.dtype)
         return batch(
-            data, indices, indptr, x, targets, weights, params, columns, idx, gradient, lanes
+            data, indices, indptr, x, targets, weights, params, columns, idx, gradient, work
         )
 
     return single_batch
@@ -288,36 +191,41 @@ def read(form: str) -> NumbaType:
     return array_type(form).copy(readonly=True)
 
 
-class Loss(NamedTuple):
-    """A loss: ``value(z, y, *params)``, and ``slope(z, y, *params)``, its derivative by ``z``."""
-
-    value: ScalarFunction
-    slope: ScalarFunction
-    params: tuple[float, ...]
-
-
 class Kind(NamedTuple):
     """What the kernels are compiled for."""
 
     value: ScalarFunction
     slope: ScalarFunction
-    dot: ScalarFunction
+    predict: ScalarFunction
+    add: ScalarFunction
     params: int  # parameters of value and slope
     form: str  # of all numbers
     indices: str | None  # of CSR; None for a dense matrix
 
     @property
     def given(self) -> tuple[NumbaType, ...]:
-        """Numba's types of the matrix, x, targets, weights, parameters and number of columns."""
+        """Numba's types of the matrix, x, targets, weights, parameters, columns and width."""
         numbers, indices = read(self.form), read(self.indices or NO_INDICES.dtype.name)
         params = tuple_of(number_type(self.form), self.params)
-        return numbers, indices, indices, numbers, numbers, numbers, params, types.intp
+        return (
+            *(numbers, indices, indices, numbers, numbers, numbers, params),
+            *(types.intp, types.intp),
+        )
 
     @property
     def parts(self) -> Parts:
         """The scalar functions of the loss, and what depends on the format of the matrix."""
-        by_format = (sparse_entries, sparse_add) if self.indices else (dense_entries, dense_add)
-        return self.value, self.slope, self.dot, *by_format
+        entries = sparse_entries if self.indices else dense_entries
+        return self.value, self.slope, self.predict, entries, self.add
+
+
+def kind_of(loss: Loss, columns: int, form: str, indices: str | None) -> Kind:
+    """Return what the kernels are compiled for, of a loss over rows of so many columns."""
+    if loss.classes:
+        predict, add = CLASSES["sparse" if indices else "dense"]
+    else:
+        predict, add = NUMBER["sparse" if indices else "short" if columns < LANES else "long"]
+    return Kind(plain(loss.value), plain(loss.slope), predict, add, len(loss.params), form, indices)
 
 
 class Blocks(NamedTuple):
@@ -366,7 +274,8 @@ class Rows:
     targets, weights : ndarray
         One entry a row, of the dtype of ``A``; the mean of the weights is 1.
     n : int
-        Length of ``x``: one more than that of a row where there is an intercept.
+        Length of ``x``: a row of the matrix, and the intercept where there is one; times the
+        number of classes where there are classes.
 
     Attributes
     ----------
@@ -382,16 +291,15 @@ class Rows:
         rows, columns = A.shape
         self._n = n
         index = None if isinstance(A, np.ndarray) else A.indices.dtype.name
-        dense = short_dot if columns < LANES else dense_dot
-        dot = sparse_dot if index else dense
-        self.kind = Kind(loss.value, loss.slope, dot, len(loss.params), A.dtype.name, index)
+        self.kind = kind_of(loss, columns, A.dtype.name, index)
         if index is None:
             self.matrix: tuple[np.ndarray, ...] = (A.reshape(-1), NO_INDICES, NO_INDICES)
             self._work = np.full(rows, columns)
         else:
             self.matrix = (A.data, A.indices, A.indptr)
             self._work = np.diff(A.indptr) + 1
-        self.rest = (targets, weights, loss.params, columns)
+        self._work *= max(1, loss.classes)
+        self.rest = (targets, weights, loss.params, columns, loss.classes or LANES)
         self._order = np.arange(rows)
         self._mean_work = max(1, int(self._work.sum()) // max(1, rows))
         self._total = self._blocks_of(self._order)

@@ -14,6 +14,7 @@ from numba.extending import register_jitable
 from ..scalar import ScalarFunction
 from .averages import fold
 from .compile import (
+    Make,
     NumbaType,
     Parts,
     array_type,
@@ -24,7 +25,7 @@ from .compile import (
     prefetch,
     tuple_of,
 )
-from .matrix import short_dot, sparse_dot
+from .products import short_dot, sparse_dot
 from .tuples import gather, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -123,7 +124,7 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                 if intercept >= 0:
                     z += x[intercept]
                 total += weights[i] * value(z, targets[i], *params)
-                s = weights[i] * share * slope(z, targets[i], *params)
+                (s,) = narrow((weights[i] * share * slope(z, targets[i], *params),), like)
                 nonfinite += s - s
                 if batch > 1:
                     for k in range(first, stop):
@@ -211,6 +212,8 @@ class SparseEpoch:
         The map, and its effect when repeated.
     lazy : bool
         Whether steps without a gradient change coordinates or their state.
+    make : callable
+        `make_sparse_epoch`, or what makes the same kernel for another kind of loss.
     kinds : tuple
         dtype of the numbers and of the indices; hyperparameters after ``lr``, as they are; and how
         many parameters of the loss, slots, arrays and scalars of the prox there are.
@@ -222,6 +225,7 @@ class SparseEpoch:
         method: tuple[ScalarFunction, ScalarFunction, ScalarFunction | None, ScalarFunction | None],
         prox: tuple[ScalarFunction, ...],
         lazy: bool,
+        make: Make,
         kinds: tuple[NumbaType, ...],
     ) -> None:
         form, index, hyper, params, slots, prox_arrays, scalars = kinds
@@ -269,9 +273,7 @@ class SparseEpoch:
             types.float64,
             number,
         )
-        self.epoch = compile_kernel(
-            make_sparse_epoch, self.parts, types.void(*self.arguments), counted=False
-        )
+        self.epoch = compile_kernel(make, self.parts, types.void(*self.arguments), counted=False)
         self.catch_up = compile_kernel(
             make_catch_up,
             (coefficients, rate, idle, prox[1]),

@@ -94,6 +94,9 @@ class AdaGrad(Method):
     root (1e-10). optax and Keras have it inside (1e-7), and start the sum at 0.1. The effective
     rate :math:`\eta / \sqrt{G_t}` can only fall.
 
+    With a proximal map, such as ``prox=L1(0.1)``, this is AdaGrad-COMID: composite mirror descent
+    in AdaGrad's metric. The variant by dual averaging, AdaGrad-RDA, is `AdaGradDA`.
+
     References
     ----------
     Duchi, Hazan & Singer, "Adaptive subgradient methods for online learning and stochastic

@@ -68,7 +68,9 @@ class AdaGradDA(Method):
 
     Notes
     -----
-    With :math:`z_t = \sum g_s`, :math:`G_t = \sum g_s^2` and :math:`H_t = \sqrt{G_t} + \epsilon`,
+    The literature calls it AdaGrad-RDA: regularised dual averaging (RDA, Xiao 2010) in AdaGrad's
+    metric. With :math:`z_t = \sum g_s`, :math:`G_t = \sum g_s^2` and
+    :math:`H_t = \sqrt{G_t} + \epsilon`,
 
     .. math:: x_{t+1} = -\frac{S(\eta z_t, \eta t \lambda_1)}{H_t + \eta t \lambda_2},
 
@@ -187,13 +189,17 @@ class FTRL(Method):
 
     Notes
     -----
-    With :math:`n_t = \sum g_s^2` and :math:`H_t = (\beta + \sqrt{n_t}) / \alpha`,
+    The literature calls it FTRL-Proximal. With :math:`n_t = \sum g_s^2` and
+    :math:`H_t = (\beta + \sqrt{n_t}) / \alpha`,
 
     .. math:: z_t = z_{t-1} + g_t - (H_t - H_{t-1}) x_t, \qquad
               x_{t+1} = -\frac{S(z_t, \lambda_1)}{H_t + \lambda_2}.
 
     Because :math:`H_0 = 0`, the run starts at the given point. If that is 0, this is the paper's
     algorithm. With ``l1 = l2 = 0`` the steps are those of AdaGrad, with beta as eps.
+
+    `AdaGradDA` adds its penalty to the mean of the losses. So after T steps ``FTRL(l1=T * l1)`` and
+    ``AdaGradDA(l1=l1)`` weigh the same penalty against the same losses.
 
     References
     ----------

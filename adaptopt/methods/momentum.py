@@ -37,6 +37,11 @@ class SGD(Method):
     lr : float, callable or "auto", default 1e-2
         Learning rate, greater than 0, or a function of the step, counted from 1.
 
+    Notes
+    -----
+    With a proximal map this is FOBOS, forward-backward splitting (Duchi & Singer 2009): mirror
+    descent with a composite objective (COMID) in the Euclidean metric.
+
     References
     ----------
     Robbins & Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22

@@ -38,7 +38,6 @@ counts: a call took 8 ns without them and 64 ns with them.
 from __future__ import annotations
 
 import inspect
-import re
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ from numba import typeof, types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 
-from ..kernels.compile import NumbaType
+from ..kernels.compile import NumbaType, what_numba_says
 from ..kernels.evaluate import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, copied
 from ..kernels.pointers import Pointer, address
 from ..scalar import ScalarFunction
@@ -295,14 +294,6 @@ def _refusal(takes: tuple[NumbaType, ...], error: Exception) -> str:
         f"fun does not compile, expected a function of ({', '.join(map(str, takes))}): "
         f"{what_numba_says(error)}"
     )
-
-
-def what_numba_says(error: Exception) -> str:
-    """Return the first lines of a message of Numba's, on one."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("Failed in nopython mode")]
-    return " ".join(said[:3])
 
 
 def _returns(form: str, signatures: list[NumbaType], ndim: int) -> bool:

@@ -154,10 +154,10 @@ def _sum_of_problem(
     n, features = len(problem), getattr(problem, "n_features", x.size)
     if n < 1:
         raise ValueError(f"{name} has {n} rows, expected at least 1")
-    if features != x.size:
-        raise ValueError(f"x0 has {x.size} elements, expected {features}, the features of {name}")
     if isinstance(problem, Problem):
         problem.check_shape("x0", x)
+    elif features != x.size:
+        raise ValueError(f"x0 has {x.size} elements, expected {features}, the features of {name}")
     batch = problem.shared_batch if shared and isinstance(problem, Problem) else problem.batch
     objective = Objective(batch, True, (), exchange)
     return FiniteSum(objective, exchange.rows(n, None), problem, shared=shared)

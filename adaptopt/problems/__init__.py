@@ -1,9 +1,11 @@
-r"""Convex problems of fitting: a mean loss over the rows of a matrix, with its gradient.
+r"""Problems of fitting: a mean loss over the rows of a matrix, with its gradient.
 
 For a matrix :math:`A` with rows :math:`a_i`, targets :math:`y_i` and weights :math:`w_i` a problem
 is
 
 .. math:: p(x) = \frac{\sum_i w_i \, \ell(z_i, y_i)}{\sum_i w_i}, \qquad z_i = a_i^T x.
+
+All but `Custom` are convex. For `Multinomial`, :math:`z_i` has a number for each class.
 
 A problem is a function of ``x`` that returns its value and gradient. Minimise it by
 ``minimize(p, x0)``, or by SciPy's ``scipy.optimize.minimize(p, x0, jac=True)``.
@@ -16,8 +18,22 @@ matrix is kept, not copied, so do not change it. Computing a gradient temporaril
 fourth of its memory.
 """
 
-from .classification import Hinge, Logistic, SquaredHinge
+from .classification import Hinge, Logistic, ModifiedHuber, SquaredHinge
+from .custom import Custom
+from .multinomial import Multinomial
 from .problem import Problem as Problem
-from .regression import Huber, LeastSquares
+from .regression import EpsilonInsensitive, Huber, LeastSquares, Poisson, Quantile
 
-__all__ = ["Hinge", "Huber", "LeastSquares", "Logistic", "SquaredHinge"]
+__all__ = [
+    "Custom",
+    "EpsilonInsensitive",
+    "Hinge",
+    "Huber",
+    "LeastSquares",
+    "Logistic",
+    "ModifiedHuber",
+    "Multinomial",
+    "Poisson",
+    "Quantile",
+    "SquaredHinge",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from ..arrays import Matrix
-from ..kernels.matrix import Loss
+from ..kernels.loss import Loss
 from . import losses
 from .problem import Problem, Weights
 from .reading import read_labels, read_matrix
@@ -137,4 +137,50 @@ class SquaredHinge(Problem):
     ) -> None:
         A = read_matrix(A)
         loss = Loss(losses.squared_hinge, losses.squared_hinge_slope, (0.0, 0.5, 1.0))
+        super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
+
+
+class ModifiedHuber(Problem):
+    r"""A smooth hinge loss that grows linearly, for labels with outliers.
+
+    .. math:: \ell(z, y) = \begin{cases} \max(0, 1 - y z)^2 & y z \ge -1 \\
+        -4 y z & \text{otherwise} \end{cases}
+
+    Parameters
+    ----------
+    A, y, intercept, sample_weight
+        As for `Logistic`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as said above.
+
+    Notes
+    -----
+    The slope of the loss is :math:`-2 y \min(2, \max(0, 1 - y z))`. The loss is that of
+    scikit-learn's ``SGDClassifier(loss="modified_huber")``. If :math:`z` is clipped to [-1, 1],
+    :math:`(z + 1) / 2` estimates the probability of the label +1.
+
+    References
+    ----------
+    T. Zhang, "Solving large scale linear prediction problems using stochastic gradient descent
+    algorithms", ICML 2004, section 2, example "modified Huber".
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> p = ao.problems.ModifiedHuber(np.array([[1.0], [2.0]]), [-1, 1])
+    >>> p(np.array([1.5]))
+    (3.0, array([2.]))
+    """
+
+    convex = True
+
+    def __init__(
+        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+    ) -> None:
+        A = read_matrix(A)
+        params = (0.0, 1.0, 2.0, 4.0)
+        loss = Loss(losses.modified_huber, losses.modified_huber_slope, params)
         super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)

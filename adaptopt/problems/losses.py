@@ -74,3 +74,73 @@ def squared_hinge(z, y, zero, half, one):
 def squared_hinge_slope(z, y, zero, half, one):
     """Return minus the label times the hinge loss."""
     return -y * hinge(z, y, zero, one)
+
+
+def modified_huber(z, y, zero, one, two, four):
+    """Zhang (2004): the square of the hinge loss, and its tangent from a margin of -1 down."""
+    short = hinge(z, y, zero, one)
+    return four * (short - one) if short > two else short * short
+
+
+def modified_huber_slope(z, y, zero, one, two, four):
+    """Return minus twice the label times the hinge loss, which counts at most two."""
+    short = hinge(z, y, zero, one)
+    return -y * two * (two if short > two else short)
+
+
+def poisson(z, y):
+    """Return minus the log-likelihood of a count of mean ``exp(z)``, without ``log(y!)``."""
+    return exp(z) - y * z
+
+
+def poisson_slope(z, y):
+    """Return the mean less the count."""
+    return exp(z) - y
+
+
+def pinball(z, y, zero, quantile, rest):
+    """Koenker & Bassett (1978): the residual, weighted by the side of the target it is on."""
+    return quantile * (y - z) if y > z else rest * (z - y)
+
+
+def pinball_slope(z, y, zero, quantile, rest):
+    """Return minus the quantile below the target, one minus the quantile above it, 0 at it."""
+    return -quantile if y > z else (rest if z > y else zero)
+
+
+def epsilon_insensitive(z, y, zero, one, epsilon):
+    """Return by how much the residual exceeds ``epsilon`` in size, or 0."""
+    excess = abs(z - y) - epsilon
+    return zero if excess < zero else excess
+
+
+def epsilon_insensitive_slope(z, y, zero, one, epsilon):
+    """Return the sign of the residual, or 0 if its size is at most ``epsilon``."""
+    r = z - y
+    return one if r > epsilon else (-one if r < -epsilon else zero)
+
+
+def softmax(z, y, zero, one):
+    """Return minus the logarithm of the probability of class ``y``; make ``z`` the probabilities.
+
+    ``z`` holds a number for each class. The probabilities are ``exp(z)`` divided by their sum.
+    """
+    label, top = int(y), 0
+    for c in range(len(z)):
+        if z[c] > z[top]:
+            top = c
+    highest = z[top]
+    short, others = highest - z[label], zero
+    for c in range(len(z)):
+        z[c] = exp(z[c] - highest)
+        if c != top:
+            others += z[c]
+    for c in range(len(z)):
+        z[c] /= one + others
+    return log1p(others) + short
+
+
+def softmax_slope(p, y, zero, one):
+    """Return the probabilities that `softmax` has made of ``z``, less one for the label."""
+    p[int(y)] -= one
+    return p

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Array, DType, Matrix, read_array
-from ..kernels.matrix import Loss, Rows
+from ..kernels.loss import Loss
+from ..kernels.matrix import Rows
 from .reading import read_weights
 
 Weights: TypeAlias = ArrayLike | None
@@ -46,7 +47,8 @@ class Problem:
     intercept : bool
         Whether the last entry of ``x`` is added to all predictions.
     n_features : int
-        Length of ``x``: the number of columns of ``A``, plus one for an intercept.
+        Length of ``x``, or of its first axis: the number of columns of ``A``, plus one for an
+        intercept.
     convex : bool
         Whether the loss is known to be convex. A certificate of the minimum depends on it.
     """
@@ -68,12 +70,12 @@ class Problem:
     def __call__(self, x: ArrayLike) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient, which has the dtype of ``x``."""
         x, dtype = self._read_x(x)
-        value, gradient = self._rows.value_and_gradient(x)
-        return value, gradient.astype(dtype, copy=False)
+        value, gradient = self._rows.value_and_gradient(x.reshape(-1))
+        return value, gradient.reshape(x.shape).astype(dtype, copy=False)
 
     def value(self, x: ArrayLike) -> float:
         """Return the mean loss."""
-        return self._rows.value(self._read_x(x)[0])
+        return self._rows.value(self._read_x(x)[0].reshape(-1))
 
     def batch(self, x: ArrayLike, idx: ArrayLike) -> tuple[float, np.ndarray]:
         """Return the mean of ``w * loss`` over some rows, and its gradient.
@@ -111,10 +113,10 @@ class Problem:
         if idx.dtype.kind not in "iu":
             hint = "; use numpy.flatnonzero(mask)" if idx.dtype.kind == "b" else ""
             raise TypeError(f"idx has dtype {idx.dtype}, expected integers{hint}")
-        value, gradient, wrong = run(x, np.ascontiguousarray(idx, np.intp))
+        value, gradient, wrong = run(x.reshape(-1), np.ascontiguousarray(idx, np.intp))
         if wrong >= 0:
             raise ValueError(f"idx[{wrong}] is {idx[wrong]}, expected 0 <= row < {len(self)}")
-        return value, gradient.astype(dtype, copy=False)
+        return value, gradient.reshape(x.shape).astype(dtype, copy=False)
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse assignments, which would have no effect on the kernels."""
@@ -140,7 +142,8 @@ class Problem:
 
     @cached_property
     def _rows(self) -> Rows:
-        return Rows(self.loss, self.A, self.targets, self.weights, self.n_features)
+        n = self.n_features * max(1, self.loss.classes)
+        return Rows(self.loss, self.A, self.targets, self.weights, n)
 
     def _read_x(self, x: ArrayLike) -> tuple[np.ndarray, DType]:
         """Return ``x`` in the form that the kernels take, and its original dtype."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Real
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Matrix
-from ..kernels.matrix import Loss
+from ..kernels.loss import Loss
 from . import losses
 from .problem import Problem, Weights
 from .reading import read_column, read_matrix
@@ -120,11 +122,188 @@ class Huber(Problem):
         intercept: bool = False,
         sample_weight: Weights = None,
     ) -> None:
-        if not isinstance(delta, Real):
-            raise TypeError(f"delta is {delta!r}, expected a number")
-        if not 0 < delta < math.inf:
-            raise ValueError(f"delta is {delta!r}, expected 0 < delta < inf")
+        delta = _read_number("delta", delta, "0 < delta < inf", lambda d: 0 < d < math.inf)
         A = read_matrix(A)
-        loss = Loss(losses.huber, losses.huber_slope, (0.5, float(delta)))
+        loss = Loss(losses.huber, losses.huber_slope, (0.5, delta))
         super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
-        self.delta = float(delta)
+        self.delta = delta
+
+
+class Poisson(Problem):
+    r"""Poisson regression of counts, with the logarithm as link: :math:`\ell(z, y) = e^z - y z`.
+
+    Parameters
+    ----------
+    A
+        As for `LeastSquares`.
+    y : array_like
+        A count for each row: a finite number >= 0, not necessarily an integer. For a rate, give the
+        count divided by the exposure, and the exposure as ``sample_weight``.
+    intercept, sample_weight
+        As for `LeastSquares`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as said above.
+
+    Notes
+    -----
+    A row predicts the mean :math:`e^z`. The loss is minus the log-likelihood without
+    :math:`\log y!`, and its slope is :math:`e^z - y`. It is half the deviance but for a constant.
+    The slope grows without bound, so a step that goes too far can overflow: beyond :math:`z = 88`
+    in float32, and 709 in float64. A run that meets this ends with status 3. Scale the columns of
+    ``A``, or let the learning rate be searched for, as `adaptopt.minimize` does by default.
+
+    References
+    ----------
+    P. McCullagh and J. A. Nelder, "Generalized Linear Models", 2nd edition, Chapman & Hall, 1989,
+    section 6.2.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> p = ao.problems.Poisson(np.array([[1.0], [1.0]]), [1, 3])
+    >>> p(np.zeros(1))
+    (1.0, array([-1.]))
+    >>> ao.minimize(p, np.zeros(1)).x.round(4)  # the logarithm of the mean
+    array([0.6931])
+    """
+
+    convex = True
+
+    def __init__(
+        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+    ) -> None:
+        A = read_matrix(A)
+        counts = read_column("y", y, A)
+        if (counts < 0).any():
+            where = int(np.argmax(counts < 0))
+            raise ValueError(f"y[{where}] is {counts[where]}, expected a count of at least 0")
+        loss = Loss(losses.poisson, losses.poisson_slope, ())
+        super().__init__(A, counts, loss, intercept, sample_weight)
+
+
+class Quantile(Problem):
+    r"""Quantile regression, by the pinball loss.
+
+    .. math:: \ell(z, b) = \begin{cases} q \, (b - z) & z < b \\
+        (1 - q) \, (z - b) & \text{otherwise} \end{cases}
+
+    Parameters
+    ----------
+    A, b
+        As for `LeastSquares`.
+    quantile : float, default 0.5
+        The share :math:`q` of the targets that is to lie below the predictions, 0 < q < 1. 0.5 is
+        the median: half of the absolute error.
+    intercept, sample_weight
+        As for `LeastSquares`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as said above.
+
+    Notes
+    -----
+    The slope of the loss is :math:`-q` below the target, :math:`1 - q` above it, and 0 at it. The
+    gradient is a subgradient at the kinks, and does not vanish near the minimum: use a schedule
+    that lets the learning rate fall, such as `schedules.exponential`.
+
+    References
+    ----------
+    R. Koenker and G. Bassett, "Regression quantiles", Econometrica 46(1), 1978, pp. 33-50.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> p = ao.problems.Quantile(np.ones((2, 1)), [1.0, -3.0], quantile=0.75)
+    >>> p(np.zeros(1))
+    (0.75, array([-0.25]))
+    """
+
+    convex = True
+
+    def __init__(
+        self,
+        A: Matrix,
+        b: ArrayLike,
+        quantile: float = 0.5,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+    ) -> None:
+        quantile = _read_number("quantile", quantile, "0 < quantile < 1", lambda q: 0 < q < 1)
+        A = read_matrix(A)
+        loss = Loss(losses.pinball, losses.pinball_slope, (0.0, quantile, 1.0 - quantile))
+        super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
+        self.quantile = quantile
+
+
+class EpsilonInsensitive(Problem):
+    r"""The loss of support vector regression: :math:`\ell(z, b) = \max(0, |z - b| - \epsilon)`.
+
+    Parameters
+    ----------
+    A, b
+        As for `LeastSquares`.
+    epsilon : float, default 0.1
+        At least 0 and finite, in the units of ``b``: smaller residuals cost nothing. 0 is the
+        absolute error.
+    intercept, sample_weight
+        As for `LeastSquares`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as said above.
+
+    Notes
+    -----
+    The slope of the loss is the sign of the residual, or 0 if its size is at most
+    :math:`\epsilon`. As for `Quantile`, the gradient does not vanish near the minimum.
+
+    References
+    ----------
+    A. J. Smola and B. Scholkopf, "A tutorial on support vector regression", Statistics and
+    Computing 14(3), 2004, pp. 199-222, eq. 4.
+
+    Examples
+    --------
+    >>> import numpy as np, adaptopt as ao
+    >>> p = ao.problems.EpsilonInsensitive(np.ones((2, 1)), [0.0625, -3.0], epsilon=0.5)
+    >>> p(np.zeros(1))
+    (1.25, array([0.5]))
+    """
+
+    convex = True
+
+    def __init__(
+        self,
+        A: Matrix,
+        b: ArrayLike,
+        epsilon: float = 0.1,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+    ) -> None:
+        epsilon = _read_number(
+            "epsilon", epsilon, "0 <= epsilon < inf", lambda e: 0 <= e < math.inf
+        )
+        A = read_matrix(A)
+        slope = losses.epsilon_insensitive_slope
+        loss = Loss(losses.epsilon_insensitive, slope, (0.0, 1.0, epsilon))
+        super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
+        self.epsilon = epsilon
+
+
+def _read_number(
+    name: str, value: object, expected: str, is_valid: Callable[[float], bool]
+) -> float:
+    """Return a parameter of a loss, if it is a number of the range."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, expected a number")
+    if not is_valid(float(value)):
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+    return float(value)

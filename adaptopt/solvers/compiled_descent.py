@@ -11,13 +11,13 @@ from numba import get_num_threads
 from numba.core.errors import NumbaError
 
 from ..kernels.certificate import LANES
-from ..kernels.compile import Kernel
+from ..kernels.compile import Kernel, what_numba_says
 from ..kernels.descent import LOOK, MISFIT, Counts, DescentKinds, Numbers, descent_kernel
 from ..kernels.parallel import THREADED_FROM, alone
 from ..kernels.plan import Plan
 from ..kernels.rates import RateTable
 from ..kernels.reductions import BLOCK
-from ..objectives.compiled import CompiledFunction, what_numba_says
+from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain

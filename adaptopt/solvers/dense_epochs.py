@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 from numba.core.errors import NumbaError
 
+from ..kernels.compile import what_numba_says
 from ..kernels.dense_epoch import (
     Evaluation,
     MethodParts,
@@ -18,7 +19,7 @@ from ..kernels.dense_epoch import (
 )
 from ..kernels.evaluate import IN_PLACE
 from ..kernels.rates import RateTable
-from ..objectives.compiled import CompiledFunction, what_numba_says
+from ..objectives.compiled import CompiledFunction
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
@@ -59,7 +60,7 @@ class DenseEpochs:
             len(method.scalars),
             len(method.measures),
         )
-        point = optimizer.params
+        point = optimizer.params.reshape(-1) if evaluation.flat else optimizer.params
         self._kernel = dense_epoch(
             evaluation.function,
             evaluation.types,
@@ -70,7 +71,7 @@ class DenseEpochs:
             plan.layout,
         )
         self._total, self._given = total, evaluation.given
-        self._points = (point, optimizer.grads, np.empty_like(point))
+        self._points = (point, optimizer.grads.reshape(point.shape), np.empty_like(point))
         self._arrays = (
             *(plan.x, optimizer.grads.reshape(-1)),
             *(plan.slots, plan.prox_arrays, plan.stored_rates),
@@ -171,7 +172,6 @@ def _evaluation(total: FiniteSum, x: np.ndarray) -> Evaluation | None:
         isinstance(problem, Problem)
         and type(problem).batch is Problem.batch
         and problem.A.dtype == x.dtype
-        and x.ndim == 1
     ):
         return over_rows(problem._rows)
     return None
@@ -187,4 +187,5 @@ def _over_numbers(compiled: CompiledFunction) -> Evaluation:
         (*compiled.passed(), compiled.args),
         compiled.kinds,
         compiled.counted,
+        flat=False,
     )

@@ -59,6 +59,12 @@ class HogwildEpochs(SparseEpochs):
                 "problem on a CSR matrix: where a row touches every coordinate, threads would "
                 "exchange all of them all the time"
             )
+        if problem.loss.classes:
+            raise ValueError(
+                f"parallel is 'hogwild' with {type(problem).__name__}, expected None or "
+                "'deterministic' for a problem of several classes: threads would exchange a "
+                "number for each class of each entry"
+            )
         if not method.additive:
             raise ValueError(
                 f"{what}, expected SGD, AdaGrad or AdaGradDA: what steps of different threads do "

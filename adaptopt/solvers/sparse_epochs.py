@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..kernels.averages import fold_kernel
+from ..kernels.classes_epoch import make_classes_epoch
 from ..kernels.rates import RateTable
-from ..kernels.sparse_epoch import SparseEpoch
+from ..kernels.sparse_epoch import SparseEpoch, make_sparse_epoch
 from ..optimizer.optimizer import Optimizer
 from ..optimizer.table import misses_steps, why_not_exact
 from ..problems.problem import Problem
@@ -42,7 +43,7 @@ class SparseEpochs:
         A = problem.A
         number = plan.number
         hyper = plan.hyper
-        arrays, scalars = prox.parameters(plan.x.shape, number)
+        arrays, scalars = prox.parameters(optimizer.params.shape, number)
         self._lazy = lazy = misses_steps(method, prox)
         self._rates = RateTable(method)
         self._kernels = SparseEpoch(
@@ -50,6 +51,7 @@ class SparseEpochs:
             (method.coefficients, method.rule, method.rate, method.idle),
             (prox.prox, prox.repeat),
             lazy,
+            make_classes_epoch if problem.loss.classes else make_sparse_epoch,
             (
                 number.name,
                 A.indices.dtype.name,
@@ -67,8 +69,9 @@ class SparseEpochs:
         self._state = (plan.x, plan.slots, tuple(w.astype(number) for w in arrays))
         n = plan.x.size
         self._last, *self._rest = self._scratch(problem)
-        self._intercept = n - 1 if problem.intercept else -1
-        self._width = max(1, int(A.nnz) // max(1, int(A.shape[0])))
+        classes = max(1, problem.loss.classes)
+        self._intercept = n - classes if problem.intercept else -1
+        self._width = max(1, int(A.nnz) * classes // max(1, int(A.shape[0])))
         self.taken, self.losses = np.zeros(2, np.int64), np.zeros(2)
         self._t = self._caught_up = 0
         self._average, self._count = average, 0
@@ -79,10 +82,11 @@ class SparseEpochs:
         """Return what the kernel writes to besides the state.
 
         Steps at which coordinates were last touched, a gradient and the coordinates that it has,
-        and one row's coordinates, slots, arrays of the map and last steps.
+        and one row's coordinates, slots, arrays of the map and last steps. With classes it is a
+        prediction instead of a row.
         """
         (x, slots, prox_arrays), number = self._state, self._state[0].dtype
-        longest = int(np.diff(problem.A.indptr).max(initial=0))
+        longest = problem.loss.classes or int(np.diff(problem.A.indptr).max(initial=0))
         return (
             np.zeros(x.size, np.int64),
             np.zeros(x.size, number),
