@@ -64,7 +64,7 @@ def step(method, dtype, gradient=None, **options):
     """Return the device's step for what a host group would run."""
     from adaptopt.cuda.step import DenseStep
 
-    plan = ao.Optimizer(np.zeros(1, dtype), method, **options).plan()
+    plan = ao.Optimizer(np.zeros(1, dtype), method, **options)._plan()
     layout = plan.layout
     if gradient is not None:
         layout = layout._replace(gradient=gradient.name)
@@ -95,7 +95,7 @@ def decided(method, dtype, **options):
     """Return the step that a device decides on."""
     from adaptopt.cuda.step import DecidedStep
 
-    plan = ao.Optimizer(np.zeros(1, dtype), method, **options).plan()
+    plan = ao.Optimizer(np.zeros(1, dtype), method, **options)._plan()
     return DecidedStep(plan.functions, plan.layout)
 
 
@@ -105,7 +105,7 @@ def reductions():
     def norm(dtype):
         from adaptopt.cuda.reductions import NormKernel
 
-        penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD()).plan().penalty
+        penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD())._plan().penalty
         return NormKernel(penalty.residual, penalty.layout)
 
     def squares(dtype):
@@ -131,7 +131,7 @@ def maps():
     def kernel(prox, dtype, **options):
         from adaptopt.cuda.maps import itself, listed, map_kernel
 
-        layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options).plan().layout
+        layout = ao.Optimizer(np.zeros(3, dtype), ao.SGD(), prox, **options)._plan().layout
         place = itself if prox.tied(3)[0] is None else listed
         return map_kernel((prox.alone, prox.terms, prox.advance, prox.result), place, layout)
 
@@ -159,7 +159,7 @@ def verdicts():
     def coefficients(method, **options):
         from adaptopt.cuda.verdict import Coefficients
 
-        layout = ao.Optimizer(np.zeros(1, np.float32), method, **options).plan().layout
+        layout = ao.Optimizer(np.zeros(1, np.float32), method, **options)._plan().layout
         return Coefficients(method, "float32", *layout.coefs[:3])
 
     named = {

@@ -11,7 +11,7 @@ from adaptopt.kernels.step import DenseStep
 
 def dense_step(method, dtype, prox=None, **options):
     """Return the method's step, compiled anew."""
-    plan = ao.Optimizer(np.zeros(1, dtype), method, prox, **options).plan()
+    plan = ao.Optimizer(np.zeros(1, dtype), method, prox, **options)._plan()
     return DenseStep(plan.functions, plan.layout)
 
 

@@ -182,13 +182,13 @@ class Stateful:
 
     # -- for loops that take the steps themselves --------------------------------------------------
 
-    def plan(self) -> Plan:
+    def _plan(self) -> Plan:
         """Return what steps are made of, for a loop that takes them itself; of one array only."""
         (counted,) = self._parameters.groups
         return counted.group.plan()
 
     def _position(self) -> tuple[int, tuple[float, ...]]:
-        """Return how many steps were taken, and the method's scalars after the last; see `plan`."""
+        """Return how many steps were taken, and the method's scalars after them; see `_plan`."""
         (counted,) = self._parameters.groups
         return self.t, counted.group.scalars
 

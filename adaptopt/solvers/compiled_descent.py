@@ -229,7 +229,7 @@ def start_run(
     every: int,
 ) -> DescentRun:
     """Return a run, compiled if the objective, method and map allow it."""
-    compiled, plan = objective.compiled, optimizer.plan()
+    compiled, plan = objective.compiled, optimizer._plan()
     if compiled is not None and plan.is_compilable and not options.return_all:
         if every > 1:
             raise ValueError(

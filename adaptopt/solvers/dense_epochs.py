@@ -48,7 +48,7 @@ class DenseEpochs:
         average: Average | None,
         finite: np.ndarray,
     ) -> None:
-        self._plan = plan = optimizer.plan()
+        self._plan = plan = optimizer._plan()
         self._optimizer, self._method = optimizer, (method := plan.method)
         self._average, self._finite = average, finite
         self._rates, self._hyper = RateTable(method), plan.hyper
@@ -96,7 +96,7 @@ class DenseEpochs:
         numbers; for methods whose coefficients are made of ``lr``, then of numbers; and for
         separable maps. ``finite`` keeps the last iterate of a finite loss.
         """
-        plan = optimizer.plan()
+        plan = optimizer._plan()
         fits = plan.is_compilable and plan.x.size < SERIAL_BELOW
         evaluation = _evaluation(total, optimizer.params) if fits else None
         if evaluation is None:

@@ -83,7 +83,7 @@ class DescentRun:
         every: int = 1,
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
-        self._plan = optimizer.plan()
+        self._plan = optimizer._plan()
         self.gauge: Gauge = gauge_of(optimizer, objective, penalised=True)
         self._every = every
         self.nit = 0

@@ -80,7 +80,7 @@ class HostGauge:
 
     def __init__(self, optimizer: Optimizer, penalised: bool) -> None:
         self._optimizer, self._penalised = optimizer, penalised
-        self._plan = optimizer.plan()
+        self._plan = optimizer._plan()
         self.nonfinite: int | None = None
 
     def value(self, returned: float) -> float:
@@ -144,7 +144,7 @@ def gauge_of(optimizer: Optimizer, objective: Objective, penalised: bool) -> Gau
         return HostGauge(optimizer, penalised)
     from ..cuda.gauge import DeviceGauge
 
-    return DeviceGauge(optimizer.plan(), objective.flat, penalised)
+    return DeviceGauge(optimizer._plan(), objective.flat, penalised)
 
 
 def is_finite(f: float, g: np.ndarray) -> bool:

@@ -47,7 +47,7 @@ class HogwildEpochs(SparseEpochs):
         cls, optimizer: Optimizer, problem: object, prox: Proximal
     ) -> SparseEpochs:
         """Return what steps on all threads, or say why nothing does."""
-        method = optimizer.plan().method
+        method = optimizer._plan().method
         what = f"parallel is 'hogwild' with {type(method).__name__}"
         if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
             raise RuntimeError(

@@ -37,7 +37,7 @@ class SparseEpochs:
         prox: Proximal,
         average: Average | None = None,
     ) -> None:
-        plan = optimizer.plan()
+        plan = optimizer._plan()
         method = plan.method
         self._optimizer, self._method = optimizer, method
         A = problem.A
@@ -114,7 +114,7 @@ class SparseEpochs:
         """
         if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
             return None
-        plan = optimizer.plan()
+        plan = optimizer._plan()
         method = plan.method
         fits = (
             plan.is_compilable

@@ -59,7 +59,7 @@ def test_steps(name, dtype):
     assert_rounds_correctly(body)
     read, written = accesses(body)
     # The point and the gradient in their own width; state and rates in that of the arithmetic.
-    plan = ao.Optimizer(np.zeros(1, dtype), method).plan()
+    plan = ao.Optimizer(np.zeros(1, dtype), method)._plan()
     number = "f64" if dtype == FLOAT64 else "f32"
     state = {number} if method.slots else set()
     assert read == {BITS[dtype]} | state
@@ -157,7 +157,7 @@ def test_rates(name):
     from adaptopt.cuda.step import RateKernel
 
     method = METHODS[name]
-    layout = ao.Optimizer(np.zeros(1, np.float32), method).plan().layout
+    layout = ao.Optimizer(np.zeros(1, np.float32), method)._plan().layout
     body = ptx(RateKernel(method.rate, layout))
     assert not uses_float64(body)
     assert_stays_in_registers(body)
@@ -179,7 +179,7 @@ def test_norms(name, dtype):
     prox = NORMS[name]
     from adaptopt.cuda.reductions import NormKernel
 
-    penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox).plan().penalty
+    penalty = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._plan().penalty
     body = ptx(NormKernel(penalty.residual, penalty.layout))
     assert uses_float64(body) == (dtype == FLOAT64)
     assert_stays_in_registers(body)
@@ -238,7 +238,7 @@ PENALTIES = {
 def test_sums_of_penalties(prox, dtype):
     from adaptopt.cuda.looks import costs_kernel
 
-    layout = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox).plan().layout
+    layout = ao.Optimizer(np.zeros(1, dtype), ao.SGD(), prox)._plan().layout
     body = ptx(costs_kernel(prox.cost, layout))
     assert_stays_in_registers(body)
     assert "bar.sync" in body
@@ -381,7 +381,7 @@ def rule(x, g, G, lr, other):
     G = G + g * g
     return x - lr / (G + {term}) * g, lr, (G,)
 
-plan = ao.Optimizer(np.zeros(1, np.float32), ao.AdaGrad()).plan()
+plan = ao.Optimizer(np.zeros(1, np.float32), ao.AdaGrad())._plan()
 transform, decay, _, prox = plan.functions
 step = DenseStep((transform, decay, rule, prox), plan.layout._replace(coefs=(0, 0, 2, 0)))
 print(sum(step.compiled._cache_hits.values()))

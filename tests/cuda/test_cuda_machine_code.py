@@ -122,7 +122,7 @@ def test_rates(tmp_path):
 
     modules = []
     for name in RATED_KERNELS:
-        layout = ao.Optimizer(np.zeros(1, np.float32), METHODS[name]).plan().layout
+        layout = ao.Optimizer(np.zeros(1, np.float32), METHODS[name])._plan().layout
         modules.append(module(RateKernel(METHODS[name].rate, layout)))
     frames, instructions = assembled(modules, tmp_path)
     assert_in_registers(frames, instructions)
@@ -170,7 +170,7 @@ def looks():
     )
 
     prox = ao.L1(0.1).within(ao.Box([0.0], [1.0]))
-    layout = ao.Optimizer(np.zeros(1, np.float32), ao.SGD(), prox).plan().layout
+    layout = ao.Optimizer(np.zeros(1, np.float32), ao.SGD(), prox)._plan().layout
     walls, coefs = prox.parameters((1,), FLOAT32)
     return {
         "watch": cuda_looks.watch_kernel("float32", "float32"),

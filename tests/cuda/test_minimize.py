@@ -586,7 +586,7 @@ def test_sums_of_penalties_are_the_same_for_any_number_of_blocks(monkeypatch):
     for block in (1000, 64):
         monkeypatch.setattr(cuda_looks, "BLOCK", block)
         out = there(np.zeros(-(-x.size // block)))
-        plan = ao.Optimizer(x, ao.SGD(), ao.L1(0.5)).plan()
+        plan = ao.Optimizer(x, ao.SGD(), ao.L1(0.5))._plan()
         kernel = cuda_looks.costs_kernel.__wrapped__(plan.prox.cost, plan.layout)
         kernel.launch(cuda_looks.costs_size(x.size), 0, there(x), (), (0.5,), out)
         sums.append(out.copy_to_host().sum())

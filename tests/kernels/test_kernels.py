@@ -23,7 +23,7 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def layout(method, dtype, prox=None):
-    return ao.Optimizer(np.zeros(1, dtype), method, prox).plan().layout
+    return ao.Optimizer(np.zeros(1, dtype), method, prox)._plan().layout
 
 
 @pytest.mark.usefixtures("no_cache")

@@ -265,7 +265,7 @@ def test_a_number_is_a_number():
 def test_threads_change_no_bit():
     n = 3 * BLOCK + 5
     rng = np.random.default_rng(0)
-    plan = ao.Optimizer(np.zeros(n), ao.Adam(1.0)).plan()
+    plan = ao.Optimizer(np.zeros(n), ao.Adam(1.0))._plan()
     parts = SearchParts.of(plan)
     found = []
     for threads in (1, 2):
