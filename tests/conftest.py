@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import sys
 
@@ -8,6 +9,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from methods_table import KERNELS, METHODS
+
+# Compilation makes many objects and hardly a cycle: with Python's thresholds, a sixth of the time
+# went to the search for garbage.
+gc.set_threshold(100_000, 50, 50)
 
 
 @pytest.fixture(params=METHODS.values(), ids=METHODS.keys())

@@ -84,6 +84,14 @@ _OF_A_SHAPE = _first_of_each(
 ) | _first_of_each(lambda m: m.decay)
 EACH_SHAPE = [name for name in KERNELS if name in _OF_A_SHAPE]
 
+# The two compiled loops, of a descent and of epochs, put the same step of a coordinate into a loop:
+# each shape is compiled into both, every other kernel into one of them.
+_OTHERS = [name for name in KERNELS if name not in _OF_A_SHAPE]
+IN_A_DESCENT, IN_EPOCHS = (
+    [name for name in KERNELS if name in _OF_A_SHAPE | set(part)]
+    for part in (_OTHERS[::2], _OTHERS[1::2])
+)
+
 
 def in_turn(names, *choices):
     """Give each name one of every list of choices, so that each choice meets many names.

@@ -70,11 +70,18 @@ def launches(monkeypatch):
 
 
 @pytest.fixture
-def hopper(monkeypatch):
+def hopper(monkeypatch, tmp_path_factory):
     """Numba asks the device for its capability whenever a kernel calls a function."""
     from types import SimpleNamespace
 
+    import device_code
     import numba.cuda.dispatcher
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # one for all workers
+    device_code.MODULES = folder / "modules"
+    device_code.MODULES.mkdir(exist_ok=True)
 
     device = SimpleNamespace(compute_capability=(9, 0))
     monkeypatch.setattr(numba.cuda.dispatcher, "get_current_device", lambda: device)

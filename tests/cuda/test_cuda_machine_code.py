@@ -49,6 +49,7 @@ def together(modules):
 
 def assembled(modules, folder):
     """Return what the assembler says of each function, and the instructions of all."""
+    modules = list(dict.fromkeys(modules))  # some methods share a rate
     source, binary = folder / "kernels.ptx", folder / "kernels.cubin"
     source.write_text(together(modules) if len(modules) > 1 else modules[0])
     report = subprocess.run(

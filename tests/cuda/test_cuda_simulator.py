@@ -19,7 +19,7 @@ AT_LEAST = {
     "test_steps.py": 43,
     "test_device_arrays.py": 30,
     "test_minimize.py": 100,
-    "test_rows.py": 108,
+    "test_rows.py": 102,
     "test_finite_sum.py": 95,
     "test_deferred_steps.py": 45,
     "test_tying_maps.py": 40,

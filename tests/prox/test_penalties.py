@@ -119,7 +119,7 @@ def test_every_method_applies_it_in_its_own_metric(method, name, dtype):
     np.testing.assert_array_equal(mapped, np.array(expected, dtype))
 
 
-@pytest.mark.parametrize("name", SEPARABLE)
+@pytest.mark.parametrize("name", ["elastic", "l1-in-box"])  # every kernel has a box elsewhere
 def test_threaded_equals_serial(name):
     n = THREADED_FROM + 9
     x, g = np.random.default_rng(0).standard_normal((2, n)).astype(np.float32)

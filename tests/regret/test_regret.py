@@ -485,7 +485,9 @@ def test_the_certificate_includes_coupled_weight_decay():
     method = ao.AdaGrad(1.0, weight_decay=2.0)
     options = {"gtol": 1e-12, "maxiter": 5000, "certificate": True}
     least = ao.minimize(bowl, np.zeros(3), method=method, options=options, **run).fun
-    assert least == pytest.approx(ao.minimize(bowl, np.zeros(3), prox=ao.L2(2.0), **run).fun)
+    options = {"lr": 1.0, "gtol": 1e-12, "maxiter": 5000}
+    same = ao.minimize(bowl, np.zeros(3), prox=ao.L2(2.0), options=options, **run).fun
+    assert least == pytest.approx(same)
     for maxiter in (1, 10, 100):
         options = {"lr": 0.1, "maxiter": maxiter, "certificate": True}
         res = ao.minimize(bowl, np.zeros(3), method=method, options=options, **run)
@@ -494,11 +496,18 @@ def test_the_certificate_includes_coupled_weight_decay():
         assert res.lower_bound <= least + 1e-12
 
 
-@pytest.mark.parametrize("others", [{}, {"bounds": [(-1, 1), (0, None), (-1, 1)]},
-                                    {"prox": ao.L2Ball(1.0)}, {"prox": ao.L1(0.1)}])  # fmt: skip
-def test_another_domain_has_none(others):
+@pytest.mark.parametrize(
+    ("lr", "others"),
+    [
+        ("auto", {}),
+        (0.5, {"bounds": [(-1, 1), (0, None), (-1, 1)]}),
+        (0.5, {"prox": ao.L2Ball(1.0)}),
+        (0.5, {"prox": ao.L1(0.1)}),
+    ],
+)
+def test_another_domain_has_none(lr, others):
     p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
-    res = ao.minimize(p, np.zeros(3), jac=True, options={"maxiter": 5}, **others)
+    res = ao.minimize(p, np.zeros(3), jac=True, options={"lr": lr, "maxiter": 5}, **others)
     assert [res[name] for name in FIELDS] == [None] * 4
 
 
@@ -520,7 +529,8 @@ def test_a_finite_sum_in_a_bounded_domain_is_as_near_to_its_minimum_as_its_gradi
     rng = np.random.default_rng(0)
     p = ao.problems.Logistic(rng.standard_normal((200, 5)), np.where(rng.random(200) < 0.5, 1, -1))
     run = {"bounds": [(-0.05, 0.1)] * 5, "prox": ao.L1(0.01)}
-    least = ao.minimize(p, np.zeros(5), jac=True, options={"gtol": 1e-12}, **run).fun
+    options = {"lr": 0.1, "gtol": 1e-12, "maxiter": 5000}
+    least = ao.minimize(p, np.zeros(5), jac=True, options=options, **run).fun
     for epochs in (1, 20):
         res = ao.minimize_finite_sum(p, np.zeros(5), None, epochs=epochs, rng=0, **run)
         assert -1e-12 <= res.fun - least <= res.certificate
