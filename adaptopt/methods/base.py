@@ -337,7 +337,7 @@ class Method:
         lr = self.lr  # type: ignore[attr-defined]
         if not callable(lr):
             if lr == "auto":
-                raise ValueError("lr is 'auto', expected a number: only minimize sees values")
+                raise ValueError("lr is 'auto', expected a number: only minimisers find a rate")
             return lr  # type: ignore[no-any-return]
         value = as_float(given := lr(t))
         if value is None:

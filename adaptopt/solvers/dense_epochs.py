@@ -19,6 +19,7 @@ from ..kernels.dense_epoch import (
 )
 from ..kernels.evaluate import IN_PLACE
 from ..kernels.rates import RateTable
+from ..methods.base import Method
 from ..objectives.compiled import CompiledFunction
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
@@ -111,6 +112,10 @@ class DenseEpochs:
                 stacklevel=6,
             )
             return None
+
+    def follow(self, method: Method) -> None:
+        """Take the learning rates of a method, which otherwise is as before."""
+        self._method, self._rates = method, RateTable(method)
 
     def begin(self) -> None:
         """Begin at the optimizer's step."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..methods.base import Method
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
@@ -34,6 +35,9 @@ class EpochCalls(Protocol):
     taken: np.ndarray
     losses: np.ndarray
     keeps_finite: bool
+
+    def follow(self, method: Method) -> None:
+        """Take the learning rates of a method, which otherwise is as before."""
 
     def begin(self) -> None:
         """Begin at the optimizer's step."""

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 
-# Rows that an evaluation over all data takes at a time, unless batch_size is more: calls are few
-# and memory is bounded.
+# Rows that an evaluation over all data takes at a time, unless batch_size is more.
 FULL_ROWS = 1024
 
 
@@ -38,26 +37,15 @@ class EpochRun:
 
     Parameters
     ----------
-    optimizer : Optimizer
-        Moves the iterate.
-    total : FiniteSum
-        The objective, without the penalty.
-    batches : Batches
-        How its rows are cut.
-    draws : Draws
-        Where the orders come from.
-    average : str or None
-        One of `AVERAGES`.
-    validation : FiniteSum, callable or None
-        What chooses among the epochs.
+    optimizer, total, batches, draws
+        What moves the iterate; the objective, without the penalty; how its rows are cut; and where
+        the orders come from.
+    average, validation : str or None; FiniteSum, callable or None
+        One of `AVERAGES`; and what chooses among the epochs.
     prox : Proximal
         For its penalty, and for the set that averages stay in.
-    options : EpochOptions
-        When to stop and what to record.
-    parallel : str or None
-        What threads share.
-    every : int
-        Batches from one check to the next.
+    options, parallel, every
+        When to stop and what to record; what threads share; and batches from one check to the next.
 
     Attributes
     ----------
@@ -65,7 +53,12 @@ class EpochRun:
         Its position in the data, its losses, and the best epoch so far.
     epochs, nit : int
         Epochs and batches of this run.
+    judged : float
+        The mean loss of the last epoch, with the penalty at its end.
     """
+
+    # What may help a run that ends above its start.
+    advice = "A lower learning rate may help, or lr='auto'."
 
     def __init__(
         self,
@@ -100,7 +93,7 @@ class EpochRun:
             *(options, parallel, batches.size),
         )
         self._timer = Timer(options.maxtime)
-        self.f = self.norm = self._judged = math.nan
+        self.f = self.norm = self.judged = math.nan
         # The last point at which all rows were evaluated, and what came of it.
         self._measured: tuple[Array, tuple[float, Array, int]] | None = None
         self.position = Position()
@@ -123,6 +116,9 @@ class EpochRun:
         held_out = self.validation.objective.nfev if isinstance(self.validation, FiniteSum) else 0
         return self.total.objective.nfev + held_out
 
+    def plan(self, steps: int) -> None:
+        """Take in after how many steps the run ends."""
+
     # -- an epoch ----------------------------------------------------------------------------------
 
     def sweep(self, bar: Callable[..., None]) -> Stop | None:
@@ -130,20 +126,41 @@ class EpochRun:
         if self.position.done == 0 and self.position.order is None:
             order = self._draws.during(self.batches.order, self._draws.rng, hold=True)
             self.position = self.position._replace(order=order)
-        if self._calls is not None:
-            return self._sweep_compiled(self._calls, bar)
+        if stop := self._prepare():
+            return stop
         if self.gauge.nonfinite is not None:
             return self._what_follows(math.nan)
-        while rows := self.batches.next(self.position.done):
-            if (stop := self._timer.limit()) or (stop := self._step(rows)):
+        while steps := self._next_steps():
+            if self._calls is not None:
+                stop = self._sweep_compiled(self._calls, steps, bar)
+            else:
+                stop = self._sweep_in_python(steps, bar)
+            if stop is not None:
                 return stop
-            bar(self.f)
         self._counted()
         return None if self.gauge.nonfinite is None else self._what_follows(math.nan)
 
-    def _sweep_compiled(self, calls: EpochCalls, bar: Callable[..., None]) -> Stop | None:
+    def _prepare(self) -> Stop | None:
+        """Do what comes before the first step; return why the run ended with it, if so."""
+        return None
+
+    def _next_steps(self) -> int:
+        """Return how many of the steps that are left of the epoch come next; 0 at its end."""
+        return self.batches.left(self.position.done)
+
+    def _sweep_in_python(self, steps: int, bar: Callable[..., None]) -> Stop | None:
+        for _ in range(steps):
+            rows = self.batches.next(self.position.done)
+            if (stop := self._timer.limit()) or (stop := self._step(rows)):
+                return stop
+            bar(self.f)
+        return None
+
+    def _sweep_compiled(
+        self, calls: EpochCalls, most: int, bar: Callable[..., None]
+    ) -> Stop | None:
         start, size = self.position, self.batches.size
-        end = min(start.done + self.batches.left(start.done) * size, self.batches.n)
+        end = min(start.done + most * size, self.batches.n)
         order = np.arange(end) if start.order is None else start.order[:end]
         order = np.ascontiguousarray(order[start.done :], np.intp)
         if not calls.keeps_finite:
@@ -260,9 +277,9 @@ class EpochRun:
         self.position = self._counted()
         rows = self.position.loss_rows
         loss = self.position.loss_sum / rows if rows else math.nan
-        self._judged = loss + self.gauge.penalty(self._flat)
+        self.judged = loss + self.gauge.penalty(self._flat)
         self.position, verdict = stopping.judge(
-            *(self.position, self._judged, validation, candidate, self.options),
+            *(self.position, self.judged, validation, candidate, self.options),
             lambda: self._evaluate_all(candidate)[0] + self.gauge.penalty(candidate),
         )
         self.epoch_losses.append(loss)
@@ -300,19 +317,6 @@ class EpochRun:
         x = self._backend.rounded(self.average.mean, self._flat.dtype)
         # Rounding may carry a mean of points of a convex set out of the set.
         return self._backend.feasible(self.prox, x, self.total.objective.shape)
-
-    def intermediate(self) -> OptimizeResult:
-        """Return what a callback is told at the end of an epoch."""
-        from scipy.optimize import OptimizeResult
-
-        return OptimizeResult(
-            x=self._exchange.shown(self.candidate()),
-            fun=self._judged,
-            epoch=self.epochs,
-            nit=self.nit,
-            nfev=self.nfev,
-            validation=self.validation_losses[-1] if self.validation_losses else None,
-        )
 
     def result(self, stop: Stop) -> OptimizeResult:
         """Evaluate all rows at the answer, and return the result."""
@@ -370,15 +374,12 @@ class EpochRun:
         lies below the end on it; or if the loss is above the mean of the first epoch.
         """
         start, end = self._start, loss + self.gauge.penalty(x)
-        to_host = self._backend.to_host
-        x, before, g = (to_host(array).astype(np.float64) for array in (x, start, jac))
         penalty = self.gauge.penalty(start)
-        with np.errstate(over="ignore", invalid="ignore"):
-            tangent = loss + float(((before - x) * g).sum()) + penalty
-        if end <= tangent < math.inf and loss <= self.epoch_losses[0]:
+        line = stopping.tangent(loss, *map(self._backend.to_host, (jac, x, start))) + penalty
+        if end <= line < math.inf and loss <= self.epoch_losses[0]:
             return ""
         first = self._draws.during(self._mean, self.total, start)[0] + penalty
-        return stopping.risen(first, end, self._flat.dtype)
+        return stopping.risen(first, end, self._flat.dtype, self.advice)
 
     def _answer(self, stop: Stop) -> Array:
         """Return the iterate that is the answer of the run."""

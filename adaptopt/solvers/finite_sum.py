@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
 from .averaging import AVERAGES
 from .epochs import EpochRun
-from .minimize import read_method
+from .minimize import read_or_search
 from .options import read_epoch_options
+from .pilot import FoundRate, check_pilot, why_no_pilot
+from .piloted_epochs import PilotedRun
 from .reporting import display, progress_bar, read_callback, state_on_error
+from .search import with_rate
 from .state import EpochState
 from .stopping import CALLBACK, MAXITER, Stop
 
@@ -52,7 +56,7 @@ def minimize_finite_sum(
     state: EpochState | str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> OptimizeResult:
-    """Minimise a mean loss over the rows of data, with a batch of rows in each step.
+    r"""Minimise a mean loss over the rows of data, with a batch of rows in each step.
 
     Parameters
     ----------
@@ -75,7 +79,11 @@ def minimize_finite_sum(
     args : tuple
         Extra arguments of ``fun``.
     method : str or Method, default "adagrad"
-        A method such as ``AdaGrad(lr=0.5)``, or its lower-case name.
+        A method such as ``AdaGrad(lr=0.5)``, or its lower-case name. A name, without
+        ``options["lr"]``, means ``lr="auto"``: the learning rate is found; see Notes. It is not
+        for methods whose steps grow with the gradients (SGD, Momentum), `AdaDelta`, dual averaging,
+        FTRL, `RowWiseAdaGrad`, decoupled weight decay, maps that tie coordinates, "hogwild" and
+        CUDA arrays: with them a name means the method's default rate, and ``lr="auto"`` is refused.
     prox : Proximal, optional
         A proximal map applied after each step, such as ``NonNegative()``.
     bounds : Bounds or sequence of pairs, optional
@@ -101,10 +109,12 @@ def minimize_finite_sum(
         problems over CSR matrices, with SGD, AdaGrad or AdaGradDA, without weight decay or a map
         other than bounds. Python functions are called on one thread; see Notes for what runs
         without Python.
-    average : {None, "uniform", "polynomial"}
-        Return an average of the iterates after all steps instead of the last iterate: their mean,
-        or an average with weights that grow like the cube of the step [1]_. It is kept in float64,
-        and updated in place.
+    average : {None, "last", "uniform", "polynomial"}
+        Return the last iterate, or an average of the iterates after all steps: their mean, or an
+        average with weights that grow like the cube of the step [1]_. It is kept in float64, and
+        updated in place. None is the last iterate if the learning rate is given. If it is found,
+        None is the polynomial average, or with a penalty ``prox``, which the last iterate meets
+        with exact zeros, "last".
     validation : callable, or data like ``data``, optional
         ``validation(x) -> float``, or held-out data: row numbers for ``fun`` if ``data`` is a
         number, a problem if ``fun`` is one. It is evaluated after each epoch at the last iterate,
@@ -184,8 +194,10 @@ def minimize_finite_sum(
             None, or L1, L2 or ElasticNet with one strength for all, and a convex ``fun``: one of
             `adaptopt.problems`, or declared by the option ``certificate``. Otherwise they are None.
         nit, nfev, njev : int
-            Numbers of steps, and of calls of ``fun``: one per step, and those for ``fun``, ``jac``
-            and validation data.
+            Numbers of steps, and of calls of ``fun``: one per step, and those for ``fun``, ``jac``,
+            validation data and the pilot.
+        lr : float
+            With ``lr="auto"``: the learning rate of the last step.
         epochs : int
             Number of completed epochs.
         epoch_losses, validation_losses : ndarray
@@ -232,6 +244,23 @@ def minimize_finite_sum(
     decay of running means and averaging also change coordinates that do not occur in the batch.
     These changes are applied, exactly, when the coordinate next occurs.
 
+    With ``lr="auto"``, a pilot first takes five steps of the search of `minimize` with AdaGrad, on
+    the first rows of the first order: a sixtieth of them, but at least 32 and at most 512. This
+    costs some ten evaluations of these rows, about a fifth of an epoch. The run starts where the
+    pilot ended. The distance between its start :math:`x_0` and its end :math:`\tilde x`,
+
+    .. math:: w = \Big(\sum_i \sqrt{G_i} \, (\tilde x_i - x_{0,i})^2 \Big/
+              \sum_i \sqrt{G_i}\Big)^{1/2},
+
+    estimates the way to the minimum. AdaGrad takes :math:`0.7 w`: its regret is bounded by
+    :math:`\sum_i \sqrt{G_i} (w^2 / (2 \eta) + \eta)`, which is least at :math:`w / \sqrt 2` [4]_.
+    The same distance of the run's own iterates from :math:`x_0` replaces w when it becomes longer
+    [5]_. `AdaGradNorm` takes the Euclidean distance. Methods that forget old gradients, such as
+    RMSProp and Adam, take :math:`0.7 w / (\sqrt t \rho_t)`, where :math:`\rho_t` is their effective
+    rate after t gradients of 1. The rate is constant between steps 1, 2, 4, 8, ... and parts of an
+    epoch, at most eight. With ``average="last"`` it also falls linearly to 0 at the last step of
+    the call [6]_.
+
     If ``x0`` lies on a CUDA device, ``data`` are C-contiguous arrays on it, of any dtype, or a
     number of rows. The rows of a batch are gathered there into an array that is made once, of the
     same library as the data. The row numbers for ``fun(x, idx)`` are int64, in an array of the same
@@ -251,6 +280,11 @@ def minimize_finite_sum(
        keeps its additions apart, and reads those of the others at intervals.
     .. [3] Jaggi, "Revisiting Frank-Wolfe: projection-free sparse convex optimization", ICML 2013,
        eq. 2, the duality gap.
+    .. [4] Duchi, Hazan & Singer, "Adaptive subgradient methods for online learning and stochastic
+       optimization", JMLR 2011, theorem 5.
+    .. [5] Ivgi, Hinder & Carmon, "DoG is SGD's best friend", ICML 2023, eq. 1.
+    .. [6] Defazio, Cutkosky, Mehta & Mishchenko, "Optimal linear decay learning rate schedules and
+       further refinements", 2023, section 3.
 
     Examples
     --------
@@ -263,14 +297,14 @@ def minimize_finite_sum(
     >>> def logistic(x, A, y):
     ...     margin = y * (A @ x)
     ...     return np.logaddexp(0, -margin).mean(), -(y / (1 + np.exp(margin))) @ A / len(y)
-    >>> res = ao.minimize_finite_sum(logistic, np.zeros(3), (A, y), method="adagrad", rng=0,
-    ...                              epochs=20, average="polynomial", options={"lr": 0.5})
+    >>> res = ao.minimize_finite_sum(logistic, np.zeros(3), (A, y), rng=0, epochs=20)
     >>> res.message, res.nit
     ('All epochs (epochs=20) are done.', 320)
     >>> bool(abs(res.jac).max() < 0.01)
     True
     """
-    method = read_method(method)
+    why_not = partial(why_no_pilot, parallel=parallel)
+    method = read_or_search(method, options, prox, x0, why_not)
     epochs, batch_size = read_count("epochs", epochs), read_count("batch_size", batch_size)
     shuffle, drop_last = read_flag("shuffle", shuffle), read_flag("drop_last", drop_last)
     callback = read_callback(callback)
@@ -282,20 +316,23 @@ def minimize_finite_sum(
             f"parallel is {parallel!r} with x0 a CUDA array, expected None: it is about threads of "
             "the host"
         )
+    if method.searches:
+        check_pilot(method, prox, exchange.x, parallel)
+    kind = average or ("polynomial" if method.searches and not prox.has_penalty else "last")
     total = read_sum(fun, data, args, exchange, parallel == "deterministic")
     held_out = read_validation(validation, total, fun, data, args, exchange)
-    run = EpochRun(
-        Optimizer(exchange.x, method, prox),
-        total,
-        Batches(total.n, batch_size, shuffle, drop_last),
-        Draws(rng),
-        average,
-        held_out,
-        prox,
-        opts,
-        parallel,
+    batches = Batches(total.n, batch_size, shuffle, drop_last)
+    average = None if kind == "last" else kind
+    arguments = (
+        *(total, batches, Draws(rng), average, held_out, prox, opts, parallel),
         opts.checks_every(exchange.on_device),
     )
+    if method.searches:
+        found = FoundRate(method, total, batches, prox, falls=average is None)
+        optimizer = Optimizer(exchange.x, with_rate(method, 1.0), prox)
+        run: EpochRun = PilotedRun(found, optimizer, *arguments)
+    else:
+        run = EpochRun(Optimizer(exchange.x, method, prox), *arguments)
     if state is not None:
         run.restore(EpochState.read(state))
     return _run(run, epochs, callback, progress)
@@ -311,6 +348,7 @@ def _run(
     opts = run.options
     steps = run.batches.left(run.position.done) + (epochs - 1) * run.batches.left(0)
     name = type(run.optimizer.method).__name__
+    run.plan(steps)
     stop: Stop | None = None
     with (
         progress_bar(progress, steps, name) as bar,
@@ -320,7 +358,7 @@ def _run(
             stop = run.close()
             if callback is not None and run.epochs % opts.callback_every == 0:
                 try:
-                    callback(run.intermediate())
+                    callback(_intermediate(run))
                 except StopIteration:
                     stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
             if stop is None and run.epochs >= epochs:
@@ -332,8 +370,23 @@ def _run(
     return result
 
 
+def _intermediate(run: EpochRun) -> OptimizeResult:
+    """Return what a callback is told at the end of an epoch."""
+    from scipy.optimize import OptimizeResult
+
+    return OptimizeResult(
+        x=run.total.objective.exchange.shown(run.candidate()),
+        fun=run.judged,
+        epoch=run.epochs,
+        nit=run.nit,
+        nfev=run.nfev,
+        validation=run.validation_losses[-1] if run.validation_losses else None,
+    )
+
+
 def _check_choices(parallel: object, average: object) -> None:
     if parallel is not None and parallel not in PARALLEL:
         raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")
-    if average is not None and average not in AVERAGES:
-        raise ValueError(f"average is {average!r}, expected None, {' or '.join(AVERAGES)}")
+    kinds = ("last", *AVERAGES)
+    if average is not None and average not in kinds:
+        raise ValueError(f"average is {average!r}, expected None, {' or '.join(kinds)}")

@@ -273,10 +273,12 @@ def minimize(
     )
 
 
-def read_or_search(method: Any, given: Any, prox: Any, x0: Any) -> Method:
-    """Return a method; one that is not given with its numbers gets its learning rate searched for.
+def read_or_search(
+    method: Any, given: Any, prox: Any, x0: Any, why_not: Callable[..., Any] = why_no_search
+) -> Method:
+    """Return a method; one that is not given with its numbers gets its learning rate found.
 
-    If there is no search, it keeps the rate that is its default.
+    If it cannot be, for a reason that ``why_not`` gives, it keeps the rate that is its default.
     """
     read = read_method("adagrad" if method is None else method)
     options = given if isinstance(given, Mapping) else {}
@@ -284,7 +286,7 @@ def read_or_search(method: Any, given: Any, prox: Any, x0: Any) -> Method:
     if isinstance(method, Method) or given_rate:
         return read
     chosen = replace(read, **{f.name: options[f.name] for f in fields(read) if f.name in options})
-    return read if why_no_search(chosen, prox, x0) else with_rate(read, "auto")
+    return read if why_not(chosen, prox, x0) else with_rate(read, "auto")
 
 
 def read_method(method: object) -> Method:

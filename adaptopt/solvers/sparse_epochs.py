@@ -10,6 +10,7 @@ from ..kernels.averages import fold_kernel
 from ..kernels.classes_epoch import make_classes_epoch
 from ..kernels.rates import RateTable
 from ..kernels.sparse_epoch import SparseEpoch, make_sparse_epoch
+from ..methods.base import Method
 from ..optimizer.optimizer import Optimizer
 from ..optimizer.table import misses_steps, why_not_exact
 from ..problems.problem import Problem
@@ -127,6 +128,10 @@ class SparseEpochs:
             and problem.A.has_canonical_format
         )
         return cls(optimizer, problem, prox, average) if fits else None
+
+    def follow(self, method: Method) -> None:
+        """Take the learning rates of a method, which otherwise is as before."""
+        self._method, self._rates = method, RateTable(method)
 
     def begin(self) -> None:
         """Begin at the optimizer's step, with all coordinates brought up to it."""

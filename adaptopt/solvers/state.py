@@ -223,6 +223,8 @@ class EpochState(RunState):
         The starting point of the first run, or None if unknown.
     added : str or None
         A digest of the bounds and penalties of the values, or None if unknown.
+    distance : float or None
+        With ``lr="auto"``, the distance from which the learning rate is computed.
     """
 
     kind: ClassVar[str] = "minimize_finite_sum state"
@@ -244,6 +246,7 @@ class EpochState(RunState):
     best_x: np.ndarray | None
     start: np.ndarray | None = None
     added: str | None = None
+    distance: float | None = None
 
     def check(self, n: int, x: Array) -> None:
         """Raise if the state does not fit a run over ``n`` rows with a flat point like ``x``.
@@ -258,6 +261,8 @@ class EpochState(RunState):
             self._demand(fits, name, f"a whole number from 0 to {most}")
         for name in ("loss_sum", "previous_loss", "best_fun"):
             self._demand(isinstance(getattr(self, name), float), name, "a float")
+        fits = self.distance is None or 0.0 < self.distance < math.inf
+        self._demand(fits, "distance", "None or a finite number > 0")
         kinds = (None,) if self.average is None else (*AVERAGES,)
         self._demand(self.average_kind in kinds, "average_kind", f"one of {kinds}")
         for name, dtype in (

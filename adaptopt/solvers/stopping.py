@@ -305,11 +305,18 @@ def left_out(steps: int, of: int) -> str:
     return f" All {of} steps were {why} Smaller batches may help."
 
 
-def risen(first: float, end: float, dtype: DType) -> str:
+def tangent(value: float, gradient: np.ndarray, x: np.ndarray, at: np.ndarray) -> float:
+    """Return at a point what the tangent at ``x`` says of a function."""
+    at, x, g = (array.astype(np.float64) for array in (at, x, gradient))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return value + float(((at - x) * g).sum())
+
+
+def risen(first: float, end: float, dtype: DType, advice: str) -> str:
     """Return a sentence that says so if an objective ended above its start, else nothing."""
     if not end > first + 8 * float(np.finfo(dtype).eps) * max(abs(first), abs(end)):
         return ""
     return (
         f" The objective ended at {end:.6g}, above its start, {first:.6g}: this is no success. "
-        "A lower learning rate may help."
+        f"{advice}"
     )

@@ -312,7 +312,7 @@ def refuse(run, words):
                                 options={"check_every": 5}),
             "checks every step",
         ),
-        (lambda: ao.Optimizer(np.zeros(2), ao.AdaGrad("auto")), "only minimize sees values"),
+        (lambda: ao.Optimizer(np.zeros(2), ao.AdaGrad("auto")), "only minimisers find a rate"),
         (
             lambda: ao.minimize(rosenbrock, START, jac=True, prox=ao.Simplex(),
                                 method=ao.AdaGrad("auto")),
@@ -322,11 +322,6 @@ def refuse(run, words):
             lambda: ao.minimize(rosenbrock, START, jac=True, method=ao.AdaGrad(0.1),
                                 options={"rtol": 1e-3}),
             "test of the search",
-        ),
-        (
-            lambda: ao.minimize_finite_sum(lambda x, a: (0.0, x), np.zeros(2), (np.ones(9),),
-                                           method=ao.AdaGrad("auto")),
-            "only minimize sees values",
         ),
     ],
 )  # fmt: skip

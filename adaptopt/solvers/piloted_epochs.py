@@ -1,0 +1,112 @@
+"""A run over the batches of a finite sum without a learning rate: a pilot first, then its rates."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .epochs import EpochRun
+from .pilot import FoundRate, Segment
+from .state import EpochState
+from .stopping import NONFINITE, Stop, non_finite
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+
+class PilotedRun(EpochRun):
+    """An `EpochRun` whose learning rate is found.
+
+    Parameters
+    ----------
+    found : FoundRate
+        What finds it.
+    *arguments
+        Those of `EpochRun`.
+    """
+
+    advice = "The start may be the minimum up to noise; or jac is not the gradient of fun."
+
+    def __init__(self, found: FoundRate, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._found = found
+        # What the pilot has found and is still to be settled.
+        self._piloted: tuple[np.ndarray, float] | None = None
+        self._measured_at = -1
+
+    def plan(self, steps: int) -> None:
+        """Take in after how many steps the run ends."""
+        self._found.last_step = self.t + steps
+
+    def _prepare(self) -> Stop | None:
+        """Run the pilot, if that is still to do; a run that has no steps begins where it ended."""
+        if not math.isnan(self._found.distance):
+            return None
+        omit = self.options.nan_policy == "omit"
+        x, order = self._flat.copy(), self.position.order
+        piloted = self._draws.during(self._found.pilot, x, self._start, order, omit)
+        if piloted is None:
+            what = (
+                "The objective or its gradient is not finite where the run begins, over the "
+                f"{self._found.rows(order).size} rows of the pilot."
+            )
+            return non_finite(what, self.options.nan_policy) or Stop(NONFINITE, what)
+        self._piloted = piloted
+        self._settle()
+        return None
+
+    def _next_steps(self) -> int:
+        """Let the next steps have the rate that is found for them; return how many they are."""
+        left, steps = super()._next_steps(), self.batches.left(0)
+        found, step = self._found, steps - left
+        if self._measured_at < self.t and found.ends_at(self.t, step, steps):
+            found.measure(self._flat, self._start, self._rates_at_one())
+            self._measured_at = self.t
+        if not left:
+            return 0
+        segment = Segment.around(self.t, step, steps, found.pieces)
+        before, lr = found.lr, found.of(segment)
+        if lr != before:
+            self.optimizer.set(lr=lr)
+            if self._calls is not None:
+                self._calls.follow(self.optimizer.method)
+        return segment.last - self.t
+
+    def _rates_at_one(self) -> np.ndarray:
+        """Return the effective rates if ``lr`` were 1: they do not depend on where a run began."""
+        optimizer = self.optimizer
+        lr = optimizer.method.lr
+        optimizer.set(lr=1.0)
+        rates: np.ndarray = optimizer.learning_rates()
+        optimizer.set(lr=lr)
+        return rates
+
+    def _settle(self) -> None:
+        if self._piloted is not None:
+            better, self._found.distance = self._piloted
+            if not self.t:
+                self._backend.copy(self._flat, better)
+                self._backend.copy(self._finite, self._flat)
+            self._piloted = None
+        super()._settle()
+
+    def result(self, stop: Stop) -> OptimizeResult:
+        """Evaluate all rows at the answer, and return the result, with the rate."""
+        result = super().result(stop)
+        result.lr = self._found.lr
+        return result
+
+    def state(self) -> EpochState:
+        """Return all that is needed to go on exactly."""
+        state, found = super().state(), self._found
+        if not math.isnan(found.distance):
+            state.distance = found.distance
+        return state
+
+    def restore(self, state: EpochState) -> None:
+        """Go on from a state, or say why it does not fit."""
+        super().restore(state)
+        if state.distance is not None:
+            self._found.distance = state.distance

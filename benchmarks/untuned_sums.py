@@ -1,0 +1,175 @@
+"""How near lr="auto" of minimize_finite_sum comes to the best of nine rates: 25 pairs.
+
+    python benchmarks/untuned_sums.py [METHOD ...]
+
+A pair is a problem and a batch size. The other rate is chosen with hindsight from nine powers of
+ten, 1e-6 to 100, and so is what it returns, the last iterate or the polynomial average. The run
+without a rate is charged for the rows of its pilot: the others get as many rows more. Printed are
+the quotients of the gaps after 1, 3 and 10 epochs, and how many are at most 2.
+"""
+
+import sys
+
+import numpy as np
+import scipy.sparse
+
+import adaptopt as ao
+from adaptopt.solvers.pilot import FEWEST, MOST, PART
+
+EPOCHS = (1, 3, 10)
+RATES = 10.0 ** np.arange(-6, 3)
+FLOOR = 1e-9  # of the first gap: below it all runs have arrived
+
+
+def dense(rng, rows, columns, decades=0.0, rotated=False):
+    """Return Gaussian columns, with scales over so many decades; rotated, of that condition."""
+    A = rng.standard_normal((rows, columns))
+    scales = 10.0 ** rng.uniform(-decades / 2, decades / 2, columns)
+    return (
+        A * scales @ np.linalg.qr(rng.standard_normal((columns, columns)))[0]
+        if rotated
+        else (A * scales)
+    )
+
+
+def words(rng, rows, columns):
+    """Return rows like those of text: frequencies by Zipf's law, lengths normalised to 1."""
+    often = np.minimum(1.0, 20.0 / np.arange(1, columns + 1))
+    A = (rng.random((rows, columns)) < often) * rng.exponential(size=(rows, columns))
+    lengths = np.linalg.norm(A, axis=1, keepdims=True)
+    return scipy.sparse.csr_array(A / np.where(lengths > 0, lengths, 1.0))
+
+
+def categories(rng, rows, columns, variables=5):
+    """Return indicators of categories, of which few are frequent."""
+    each = columns // variables
+    which = np.minimum(rng.zipf(1.3, (rows, variables)) - 1, each - 1) + np.arange(variables) * each
+    starts = np.arange(0, which.size + 1, variables)
+    return scipy.sparse.csr_array((np.ones(which.size), which.ravel(), starts), (rows, columns))
+
+
+def regression(seed, make, *shape, loss=ao.problems.LeastSquares, **options):
+    """Return a problem of a linear model with noise of a third of the signal."""
+    rng = np.random.default_rng(seed)
+    A = make(rng, *shape, **options)
+    scale = np.sqrt(np.asarray((A * A).mean(axis=0)).ravel())
+    z = A @ (rng.standard_normal(shape[1]) / np.where(scale > 0, scale, 1.0))
+    return loss(A, (z + z.std() * rng.standard_normal(z.size) / 3) / z.std())
+
+
+def classes(seed, make, *shape, loss=ao.problems.Logistic, **options):
+    """Return a problem of two classes of equal size, which overlap."""
+    rng = np.random.default_rng(seed)
+    A = make(rng, *shape, **options)
+    scale = np.sqrt(np.asarray((A * A).mean(axis=0)).ravel())
+    z = A @ (rng.standard_normal(shape[1]) / np.where(scale > 0, scale, 1.0))
+    z = 2.0 * (z - np.median(z)) / z.std()
+    return loss(A, np.where(z + rng.logistic(size=z.size) > 0, 1.0, -1.0))
+
+
+def pairs():
+    """Return names, problems, strengths of L1, and batch sizes."""
+    huber = lambda A, b: ao.problems.Huber(A, b, 0.5)  # noqa: E731
+    problems = {
+        "least squares": (regression(0, dense, 2000, 50), 0.0, (1, 32, 256)),
+        "least squares, condition 100": (
+            regression(1, dense, 2000, 50, decades=2, rotated=True), 0.0, (1, 32)),
+        "least squares, columns over 3 decades": (
+            regression(2, dense, 2000, 30, decades=3), 0.0, (32,)),
+        "Huber": (regression(3, dense, 3000, 40, loss=huber), 0.0, (1, 32)),
+        "least squares, 150 rows": (regression(4, dense, 150, 20), 0.0, (32,)),
+        "logistic": (classes(5, dense, 2000, 50), 0.0, (1, 32, 256)),
+        "logistic, columns over 3 decades": (
+            classes(6, dense, 2000, 30, decades=3), 0.0, (1, 32)),
+        "logistic, 300 rows": (classes(7, dense, 300, 20), 0.0, (32,)),
+        "logistic, words": (classes(8, words, 4000, 500), 0.0, (1, 32)),
+        "squared hinge, words": (
+            classes(9, words, 3000, 300, loss=ao.problems.SquaredHinge), 0.0, (1, 32)),
+        "logistic, categories": (classes(10, categories, 4000, 500), 0.0, (1, 32)),
+        "least squares, words, L1": (regression(11, words, 3000, 300), 1e-3, (32,)),
+        "logistic, words, L1": (classes(12, words, 4000, 500), 1e-4, (1, 32)),
+        "logistic, L1": (classes(13, dense, 2000, 100), 1e-2, (32,)),
+    }  # fmt: skip
+    return [
+        (f"{name}, batch {size}", problem, lam, size)
+        for name, (problem, lam, sizes) in problems.items()
+        for size in sizes
+    ]
+
+
+def gaps_of(problem, lam, least, size, epochs, **options):
+    """Return the objective above its minimum after each epoch, and the result."""
+    values = []
+
+    def follow(intermediate_result):
+        x = intermediate_result.x
+        values.append(problem(x)[0] + lam * np.abs(x).sum() - least)
+
+    with np.errstate(all="ignore"):
+        res = ao.minimize_finite_sum(
+            problem, np.zeros(problem.n_features), None, batch_size=size, epochs=epochs, rng=0,
+            prox=ao.L1(lam) if lam else None, callback=follow, **options,
+        )  # fmt: skip
+    filled = np.full(epochs, np.inf)
+    filled[: len(values)] = np.nan_to_num(values, nan=np.inf)
+    return filled, res
+
+
+def minimum(problem, lam):
+    """Return the least value that two long searches find."""
+    runs = (
+        ao.minimize(
+            problem, np.zeros(problem.n_features), jac=True, method=method,
+            prox=ao.L1(lam) if lam else None,
+            options={"maxfev": 20_000, "maxiter": 20_000, "rtol": 1e-15},
+        ).fun
+        for method in ("adagrad", "rmsprop")
+    )  # fmt: skip
+    return min(runs)
+
+
+def best_of_nine(problem, lam, least, size, method):
+    """Return the least gap of nine rates after each of 11 epochs."""
+
+    def run(lr, epochs):  # after each epoch
+        ways = (
+            gaps_of(problem, lam, least, size, epochs, method=method, average=average,
+                    options={"lr": lr})[0]
+            for average in ("last", "polynomial")
+        )  # fmt: skip
+        return np.minimum(*ways)
+
+    return np.min([run(lr, EPOCHS[-1] + 1) for lr in RATES], axis=0)
+
+
+def quotients(problem, lam, size, method):
+    """Return the gaps without a rate over those of the best one, after the epochs."""
+    least = minimum(problem, lam)
+    first = problem(np.zeros(problem.n_features))[0] - least
+    best = best_of_nine(problem, lam, least, size, method)
+    rows, found = len(problem), []
+    pilot = min(rows, max(FEWEST, min(rows // PART, MOST)))
+    for epochs in EPOCHS:
+        gaps, res = gaps_of(problem, lam, least, size, epochs, method=method)
+        charged = min(1.0, (res.nfev - res.nit) * pilot / rows)  # of an epoch
+        logs = np.log(best[[epochs - 1, epochs]] + FLOOR * first)
+        reference = np.exp(logs[0] + charged * (logs[1] - logs[0]))
+        found.append((gaps[-1] + FLOOR * first) / reference)
+    return found
+
+
+def main():
+    """Print the table."""
+    for method in sys.argv[1:] or ["adagrad"]:
+        print(f"{method}: gap over that of the best of nine rates after {EPOCHS} epochs")
+        table = []
+        for name, problem, lam, size in pairs():
+            table.append(quotients(problem, lam, size, method))
+            print(f"  {name:48s}" + "".join(f"{value:8.2f}" for value in table[-1]), flush=True)
+        within = np.mean(np.array(table) <= 2.0, axis=0)
+        print(f"  within 2x, of {len(table)}: " + " / ".join(f"{share:.0%}" for share in within))
+        print(f"  medians: {np.median(table, axis=0).round(2)}")
+
+
+if __name__ == "__main__":
+    main()
