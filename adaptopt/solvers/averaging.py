@@ -12,6 +12,14 @@ from ..placement import backend_of
 AVERAGES = {"uniform": 0.0, "polynomial": 3.0}
 
 
+def read_average(average: str | None) -> str | None:
+    """Return the kind of an average, None for the last iterate."""
+    kinds = ("last", *AVERAGES)
+    if average is not None and average not in kinds:
+        raise ValueError(f"average is {average!r}, expected None, {' or '.join(kinds)}")
+    return None if average == "last" else average
+
+
 class Average:
     """A weighted mean of the iterates since it was made, in float64 whatever their dtype.
 

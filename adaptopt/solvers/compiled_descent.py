@@ -227,10 +227,11 @@ def start_run(
     domain: Domain | None,
     options: Options,
     every: int,
+    average: str | None,
 ) -> DescentRun:
     """Return a run, compiled if the objective, method and map allow it."""
     compiled, plan = objective.compiled, optimizer._plan()
-    if compiled is not None and plan.is_compilable and not options.return_all:
+    if compiled is not None and plan.is_compilable and not (options.return_all or average):
         if every > 1:
             raise ValueError(
                 f"options['check_every'] is {every} with a compiled fun, expected 1: the compiled "
@@ -245,4 +246,4 @@ def start_run(
                 RuntimeWarning,
                 stacklevel=4,
             )
-    return DescentRun(optimizer, objective, monitor, domain, every)
+    return DescentRun(optimizer, objective, monitor, domain, every, average)

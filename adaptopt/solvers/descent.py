@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from ..regret.certificate import Sums, gap
+from .averaging import Average
 from .gauge import Gauge, gauge_of, is_finite
 from .history import dying_rate
 from .state import DescentState, added_to
@@ -81,8 +82,11 @@ class DescentRun:
         monitor: Monitor,
         domain: Domain | None,
         every: int = 1,
+        average: str | None = None,
     ) -> None:
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
+        self._average = None if average is None else Average(average, objective.flat)
+        self._averaged_t = 0
         self._plan = optimizer._plan()
         self.gauge: Gauge = gauge_of(optimizer, objective, penalised=True)
         self._every = every
@@ -134,8 +138,15 @@ class DescentRun:
             if self._sums is not None and self._sums.rounds < found.rounds:
                 self._sums.add(self._flat, found.f, found.g)
             self.at, self._found = found, None
+        self._take_average()
         if self.t == 1 and self.nit and math.isnan(self._first[1]):
             self._first = (self._median_rate(), self.norm)
+
+    def _take_average(self) -> None:
+        """Take the iterate into the average, unless it is in it."""
+        if self._average is not None and self.t > self._averaged_t:
+            self._average.update(self._flat)
+            self._averaged_t = self.t
 
     def _check_written(self) -> None:
         """Say so if the first gradient is not one because nothing was written to it."""
@@ -218,7 +229,22 @@ class DescentRun:
             first=self._first,
             sums=None if self._sums is None else self._sums.copy(),
             added=self._added(),
+            **self._average_so_far(),
         )
+
+    def _average_so_far(self) -> dict[str, Any]:
+        average = self._average
+        if average is None or not average.count:
+            return {}
+        mean = self._backend.to_host(average.mean)
+        return {"average": mean, "average_kind": average.kind, "average_count": average.count}
+
+    def _restore_average(self, state: DescentState) -> None:
+        """Go on with the average of a state; one that it does not have begins now."""
+        self._averaged_t = self.t
+        if self._average is not None and state.average_kind == self._average.kind:
+            assert state.average is not None
+            self._average.restore(state.average, state.average_count)
 
     def _added(self) -> str:
         """Return a digest of what is added to the function."""
@@ -245,9 +271,11 @@ class DescentRun:
             state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
         if state.added not in (None, self._added()):
+            self._averaged_t = self.t
             self._begin_anew()
             self._backend.wait(self._flat)
             return
+        self._restore_average(state)
         if state.jac is not None:
             g = self._backend.from_host(state.jac.copy(), self._flat)
             self.at = Evaluated(self.t, state.fun, g)
@@ -300,7 +328,13 @@ class DescentRun:
 
     def _answer(self, stop: Stop) -> tuple[Array, float, Array]:
         """Return the point that the run has come to, and value and gradient there."""
-        m = self.monitor
+        m, average = self.monitor, self._average
+        if average is not None and average.count and self._backend.is_finite(average.mean):
+            x = self._backend.rounded(average.mean, self._flat.dtype)
+            # Rounding may carry a mean of points of a convex set out of the set.
+            x = self._backend.feasible(self._plan.prox, x, self._plan.shape)
+            value, g = self.objective(x)
+            return x, self.gauge.number(value) + self.gauge.penalty(x), g
         if m.answers_here(stop) or not math.isfinite(m.best_fun):
             return self._flat, self.f, self.g
         return m.best_x, m.best_fun, m.best_jac

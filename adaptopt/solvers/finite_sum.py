@@ -15,7 +15,7 @@ from ..objectives.finite_sum import read_sum, read_validation
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
-from .averaging import AVERAGES
+from .averaging import read_average
 from .epochs import EpochRun
 from .minimize import read_or_search
 from .options import read_epoch_options
@@ -308,7 +308,8 @@ def minimize_finite_sum(
     epochs, batch_size = read_count("epochs", epochs), read_count("batch_size", batch_size)
     shuffle, drop_last = read_flag("shuffle", shuffle), read_flag("drop_last", drop_last)
     callback = read_callback(callback)
-    _check_choices(parallel, average)
+    _check_parallel(parallel)
+    read_average(average)
     method, opts = read_epoch_options(method, options, tol)
     exchange, _, prox = read_start(x0, bounds, prox)
     if exchange.on_device and parallel is not None:
@@ -384,9 +385,6 @@ def _intermediate(run: EpochRun) -> OptimizeResult:
     )
 
 
-def _check_choices(parallel: object, average: object) -> None:
+def _check_parallel(parallel: object) -> None:
     if parallel is not None and parallel not in PARALLEL:
         raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")
-    kinds = ("last", *AVERAGES)
-    if average is not None and average not in kinds:
-        raise ValueError(f"average is {average!r}, expected None, {' or '.join(kinds)}")

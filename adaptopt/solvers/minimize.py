@@ -16,6 +16,7 @@ from ..objectives.function import Objective
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
+from .averaging import read_average
 from .compiled_descent import start_run
 from .descent import FIXED, DescentRun
 from .history import History
@@ -46,6 +47,7 @@ def minimize(
     prox: Proximal | None = None,
     state: DescentState | str | PathLike[str] | None = None,
     progress: bool = False,
+    average: str | None = None,
 ) -> OptimizeResult:
     """Minimise a function of one or more variables with an adaptive first-order method.
 
@@ -161,13 +163,18 @@ def minimize(
         iterate. ``fun`` and ``args`` must be the same, which is not checked.
     progress : bool
         Show a progress bar (needs tqdm).
+    average : {None, "last", "uniform", "polynomial"}
+        For noisy objectives: return an average of the iterates after all steps, their mean or one
+        with weights that grow like the cube of the step, as `minimize_finite_sum` does. The tests
+        are those of the iterates. ``fun`` and ``jac`` of the result are evaluated once more, at the
+        average. Each step then passes through Python. None and "last" return no average.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
             The iterate that met the test if ``success``, otherwise the best finite iterate. Only
-            iterates that were checked count.
+            iterates that were checked count. With ``average``, the average.
         fun, jac : float, ndarray
             The objective at ``x``, with penalties (see Notes), and the gradient of ``fun``, without
             penalties. Finite differences give NaN for variables that the bounds fix.
@@ -270,6 +277,7 @@ def minimize(
         prox=prox,
         state=state,
         progress=progress,
+        average=average,
     )
 
 
@@ -314,6 +322,7 @@ def descend(
     prox: Proximal | None = None,
     state: DescentState | str | PathLike[str] | None = None,
     progress: bool = False,
+    average: str | None = None,
     by_scipy: bool = False,
 ) -> OptimizeResult:
     """Minimise ``fun``; the arguments are those of `adaptopt.minimize`.
@@ -335,6 +344,7 @@ def descend(
     overrides_eps = "eps" in (options or {})
     if overrides_eps and by_scipy and jac is not None:
         warn_of_eps(method, stacklevel=5)
+    average = read_average(average)
     method, opts = read_options(method, options)
     exchange, box, prox = read_start(x0, bounds, prox)
     searches = method.searches
@@ -354,10 +364,11 @@ def descend(
     monitor = Monitor(opts, objective.flat, method.has_objective)
     run: DescentRun
     if searches:
-        compiled = None if opts.return_all or domain is not None else objective.compiled
-        run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled)
+        steps_apart = opts.return_all or domain is not None or average is not None
+        compiled = None if steps_apart else objective.compiled
+        run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled, average)
     else:
-        run = start_run(optimizer, objective, monitor, domain, opts, every)
+        run = start_run(optimizer, objective, monitor, domain, opts, every, average)
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)

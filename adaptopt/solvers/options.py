@@ -166,7 +166,17 @@ _MEANT: dict[str, tuple[str, ...]] = {
 }
 # What is an argument of the front end, and no option.
 _ARGUMENTS: dict[type[Common], tuple[str, ...]] = {
-    Options: ("args", "bounds", "callback", "jac", "method", "progress", "prox", "state"),
+    Options: (
+        "args",
+        "average",
+        "bounds",
+        "callback",
+        "jac",
+        "method",
+        "progress",
+        "prox",
+        "state",
+    ),
     EpochOptions: (
         *("args", "average", "batch_size", "bounds", "callback", "drop_last", "epochs", "method"),
         *("parallel", "progress", "prox", "rng", "shuffle", "state", "validation"),

@@ -204,8 +204,9 @@ class SearchRun(DescentRun):
         domain: Domain | None,
         rtol: float | None,
         compiled: CompiledFunction | None = None,
+        average: str | None = None,
     ) -> None:
-        super().__init__(optimizer, objective, monitor, domain)
+        super().__init__(optimizer, objective, monitor, domain, average=average)
         plan = self._plan
         method = plan.method
         self._rtol = -1.0 if rtol is None else rtol
@@ -347,6 +348,7 @@ class SearchRun(DescentRun):
         self.norm = float(search.numbers[kernel.NORM])
         self.at = Evaluated(self.t, float(search.numbers[kernel.F]), self.g)
         follow(self.monitor, search)
+        self._take_average()
 
     # -- state and result --------------------------------------------------------------------------
 
@@ -379,6 +381,7 @@ class SearchRun(DescentRun):
             sums=None if self._sums is None else self._sums.copy(),
             added=self._added(),
             search=self._search.copy(),
+            **self._average_so_far(),
         )
 
     def restore(self, state: Any) -> None:
@@ -393,7 +396,8 @@ class SearchRun(DescentRun):
         self.optimizer.load_state_dict(state.optimizer)
         for place, value in zip(self._scalars, self.optimizer._position()[1], strict=True):
             place[0] = value
-        if state.added in (None, self._added()):
+        same = state.added in (None, self._added())
+        if same:
             self._search = state.search.copy()
         else:  # of another objective: begin at the last iterate, with nothing known
             self.optimizer.reset()
@@ -402,7 +406,9 @@ class SearchRun(DescentRun):
             self._search = SearchState.before(feasible.astype(self._flat.dtype))
         if self._sums is not None:
             self._sums = Sums.before(self._flat) if state.sums is None else state.sums.copy()
-        self._steps_before = self.t
+        self._steps_before = self._averaged_t = self.t
+        if same:
+            self._restore_average(state)
         self._follow()
 
     def _certified(self, fun: float) -> dict[str, Any]:

@@ -142,6 +142,8 @@ class DescentState(RunState):
         A digest of the bounds and penalties of the values, or None if unknown.
     search : SearchState or None
         The position of the search for the learning rate, with ``lr="auto"``.
+    average, average_kind, average_count : ndarray or None, str or None, int
+        The average of the iterates, if there is one.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -158,6 +160,9 @@ class DescentState(RunState):
     sums: Sums | None = None
     added: str | None = None
     search: SearchState | None = None
+    average: np.ndarray | None = None
+    average_kind: str | None = None
+    average_count: int = 0
 
     parts: ClassVar[Mapping[str, type]] = {"sums": Sums, "search": SearchState}
 
@@ -174,6 +179,14 @@ class DescentState(RunState):
         if self.search is not None:
             self.search.check(size, dtype)
         steps = self.t if self.search is None else self.search.steps
+        if self.average is not None:
+            _check_array("average", self.average, size, np.dtype(np.float64))
+        kinds = (None,) if self.average is None else (*AVERAGES,)
+        if self.average_kind not in kinds or not 0 <= self.average_count <= steps:
+            raise ValueError(
+                f"state has an average of {self.average_count} iterates of the kind "
+                f"{self.average_kind!r}, expected one of {kinds} and at most {steps}"
+            )
         if not 0 <= self.best_t <= steps:
             raise ValueError(
                 f"state.best_t is {self.best_t}, expected one of the steps 0 to {steps}"
