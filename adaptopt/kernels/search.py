@@ -38,6 +38,7 @@ START, GO, TRIAL = range(3)
 
 QUOTIENTS = 3  # Barzilai-Borwein quotients of which the smallest is taken
 VALUES = 10  # values of the objective of which the largest is compared with
+EVER = 2**40  # steps
 PROMISES = 10  # steps whose promised decreases must all be small for the run to have converged
 SHORT = 0.7  # the shorter quotient is taken if it is below so many times the longer
 ENOUGH = 1e-4  # share of the promised decrease that a trial must achieve
@@ -71,7 +72,7 @@ class SearchCounts(NamedTuple):
     steepest: int = 0  # whether the displacement of this step goes without momentum
     finite: int = 1  # whether the last trial was
     since: int = 0  # steps accepted since the search began, or began anew
-    jumps: int = 0  # whether f did not follow its gradient where the search began (anew)
+    jumps: int = 0  # for how many steps more f is known not to follow its gradient
 
 
 (
@@ -141,13 +142,15 @@ def has_converged(numbers, counts, rtol):
     """Tell whether a search that has begun anew has converged.
 
     A start with a huge value makes any later decrease small. So the decrease must be small beside
-    the objective too; or, if that goes to 0, beside what it has fallen since the search began anew,
-    and the steps must have become short.
+    the objective too, and to begin anew must have brought little: where the gradient jumps, steps
+    become short far from the minimum. Or, if the objective goes to 0, the decrease must be small
+    beside what it has fallen since the search began anew, and the steps must have become short.
     """
     if not promise_left(numbers, counts) <= rtol or numbers[BEGUN_F] == np.inf:
         return False
     largest, longest = largest_decrease(numbers, counts), 0.0
-    if largest <= OF_VALUE * rtol * abs(numbers[BEST_F]):
+    small = OF_VALUE * rtol * abs(numbers[BEST_F])
+    if largest <= small and numbers[BEGUN_F] - numbers[BEST_F] <= OF_VALUE * small:
         return True
     for k in range(PROMISES):
         longest = max(longest, numbers[FIRST_MOVE + k])
@@ -159,8 +162,11 @@ def seems_to_converge(numbers, counts, rtol):
     """Tell whether a search should begin anew, to see whether it has converged."""
     if not promise_left(numbers, counts) <= rtol:
         return False
-    since = numbers[BEGUN_F] - numbers[BEST_F]
-    return since == np.inf or largest_decrease(numbers, counts) <= rtol * since
+    since, largest = numbers[BEGUN_F] - numbers[BEST_F], largest_decrease(numbers, counts)
+    if since == np.inf or largest <= rtol * since:
+        return True
+    small = OF_VALUE * rtol * abs(numbers[BEST_F])
+    return largest <= small and since > OF_VALUE * small
 
 
 def highest_value(numbers, counts):
@@ -204,6 +210,7 @@ def accept(numbers, counts, row, f, norm, penalty):
     numbers[LONGEST_MOVE] = max(numbers[LONGEST_MOVE], numbers[MOVED])
     counts[STEPS] += 1
     counts[SINCE] += 1
+    counts[JUMPS] = max(counts[JUMPS] - 1, 0)
     counts[PHASE], counts[KEPT] = GO, 0
     numbers[PREVIOUS_F], numbers[F], numbers[NORM] = numbers[F], f, norm
     numbers[PENALTY] = penalty
@@ -223,15 +230,15 @@ def power_of_two_below(value, eps):
     return ldexp(1.0, -min(max(frexp(value)[1], -most), most)) if value > 0.0 else 1.0
 
 
-def note_rise(numbers, counts, rise):
+def note_rise(numbers, counts, rise, steps):
     """Take in by how much a trial rose over what it promised to fall.
 
     If a step is shortened, that falls with it where the objective follows its gradient. It does not
-    where the gradient jumps, is noisy, or is wrong.
+    where the gradient jumps, is noisy, or is wrong; this is remembered for so many steps.
     """
     shorter = numbers[MOVED] <= 0.5 * numbers[TRIED_MOVE]
     if shorter and rise > 0.0 and rise >= 0.5 * numbers[RISE]:
-        counts[JUMPS] = 1
+        counts[JUMPS] = max(counts[JUMPS], steps)
     numbers[RISE], numbers[TRIED_MOVE] = rise, numbers[MOVED]
 
 
@@ -308,8 +315,10 @@ def make_search(
             counts[TRIALS] += 1
             counts[FINITE] = finite
             again = counts[TRIALS] < MOST_TRIALS
-            if first and finite and -numbers[PROMISED] > CLEAR * rounding:
-                note(numbers, counts, (f - numbers[F]) / -numbers[PROMISED])
+            if finite and -numbers[PROMISED] > CLEAR * rounding:
+                # Where the search begins it tells about the point; later, about a step.
+                steps = EVER if first else PROMISES
+                note(numbers, counts, (f - numbers[F]) / -numbers[PROMISED], steps)
             if first:
                 lower = finite and f <= numbers[F] + ENOUGH * numbers[PROMISED]
                 if lower and f < numbers[BEST_F]:
@@ -360,7 +369,8 @@ def make_search(
             if first:
                 x, g = z, gz
                 numbers[SCALE] = scale_for(size(gz), eps)
-                numbers[RISE], numbers[TRIED_MOVE], counts[JUMPS] = np.inf, 0.0, 0
+                counts[JUMPS] = 0
+            numbers[RISE], numbers[TRIED_MOVE] = np.inf, 0.0
             square = 0.0 if first else numbers[MOVED] * numbers[MOVED]
             numbers[RANGE] = (1.0 - share) * numbers[RANGE] + share * square
             smallest = 1.0 if first else SMALLEST_RANGE * numbers[RANGE]

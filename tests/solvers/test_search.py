@@ -417,3 +417,29 @@ class Multiplicative(ao.Method):
 
 def test_a_rule_whose_step_depends_on_x_is_refused():
     refuse(lambda: search_with(Multiplicative("auto")), "depend on x")
+
+
+@pytest.mark.parametrize("method", ["adagrad", "rmsprop", "adam"])
+def test_a_kink_above_the_minimum_is_no_success(method):
+    """Steps become short where the gradient jumps, however far the minimum is."""
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        A = rng.standard_normal((50, 5))
+        b = A @ rng.standard_normal(5) + rng.standard_cauchy(50)
+
+        def fun(x, A=A, b=b):
+            r = A @ x - b
+            return float(np.abs(r).mean()), A.T @ np.sign(r) / r.size
+
+        least = least_absolute(A, b)
+        res = ao.minimize(fun, np.zeros(5), jac=True, method=method)
+        assert not res.success or res.fun - least < 1e-5 * least
+
+
+def least_absolute(A, b):
+    """Return the least mean absolute residual, by linear programming."""
+    rows, columns = A.shape
+    cost = np.concatenate([np.zeros(columns), np.full(2 * rows, 1 / rows)])
+    equations = np.hstack([A, np.eye(rows), -np.eye(rows)])
+    bounds = [(None, None)] * columns + [(0, None)] * (2 * rows)
+    return scipy.optimize.linprog(cost, A_eq=equations, b_eq=b, bounds=bounds).fun
