@@ -15,7 +15,7 @@ from ..prox.base import Domain
 from ..regret.certificate import Sums, gap
 from .averaging import Average
 from .gauge import Gauge, gauge_of, is_finite
-from .history import dying_rate
+from .history import dying_rate, never_lower, short_steps
 from .state import DescentState, added_to
 from .stopping import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 
@@ -94,6 +94,8 @@ class DescentRun:
         self._flat, self._backend = objective.flat, objective.backend
         self._domain = domain
         self._sums = None if domain is None else Sums.before(self._flat)
+        self._start = self._backend.duplicate(self._flat)  # of this call
+        self.can_search = False
         self.norm = math.nan
         self.at = Evaluated()
         self._found: Evaluated | None = None  # an evaluation that is still to be settled
@@ -270,6 +272,7 @@ class DescentRun:
         if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
             state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
+        self._backend.copy(self._start, self._flat)
         if state.added not in (None, self._added()):
             self._averaged_t = self.t
             self._begin_anew()
@@ -310,7 +313,7 @@ class DescentRun:
         x, fun, jac = self._answer(stop)
         message = stop.message
         if stop.status == MAXITER:
-            message += dying_rate(self._first, (self._median_rate(), self.norm), self.t)
+            message += self._diagnosis()
         return OptimizeResult(
             x=self.objective.exchange.shown(x),
             fun=fun,
@@ -325,6 +328,23 @@ class DescentRun:
             state=self.state(),
             **self._certified(fun),
         )
+
+    def _diagnosis(self) -> str:
+        """Say why the budget may not have been enough, if that can be told."""
+        if self.nit and self.monitor.best_t == 0 and math.isfinite(self.monitor.best_fun):
+            return never_lower(self.can_search)
+        if dying := dying_rate(self._first, (self._median_rate(), self.norm), self.t):
+            return dying
+        return short_steps(self._onward(), self.can_search)
+
+    def _onward(self) -> float:
+        """Return the cosine between the way from the start and the descent of the gradient."""
+        if self.objective.on_device or self.g is None:
+            return math.nan
+        way, g = (array.astype(np.float64) for array in (self._flat - self._start, self.g))
+        with np.errstate(all="ignore"):
+            lengths = np.sqrt((way * way).sum()) * np.sqrt((g * g).sum())
+            return float(-(way * g).sum() / lengths)
 
     def _answer(self, stop: Stop) -> tuple[Array, float, Array]:
         """Return the point that the run has come to, and value and gradient there."""

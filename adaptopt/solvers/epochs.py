@@ -58,7 +58,7 @@ class EpochRun:
     """
 
     # What may help a run that ends above its start.
-    advice = "A lower learning rate may help, or lr='auto'."
+    advice = "A lower learning rate may help."
 
     def __init__(
         self,

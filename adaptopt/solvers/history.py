@@ -12,6 +12,7 @@ from ..placement import backend_of
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 # The rates have died if their median fell below this fraction of the first ...
+ONWARD = 0.5  # the cosine above which steps are too short
 DYING_FRACTION = 0.1
 # ... while the gradient stayed above this fraction of the first.
 VANISHED_FRACTION = 1e-3
@@ -50,6 +51,34 @@ class History:
             **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
             "quantiles": np.array(QUANTILES),
         }
+
+
+def never_lower(can_search: bool) -> str:
+    """Say in one sentence that no iterate was below the start."""
+    found = "; lr='auto' finds a rate" if can_search else ""
+    return (
+        " No iterate is below the start: the learning rate is too large, or jac has the wrong "
+        f"sign{found}."
+    )
+
+
+def short_steps(cosine: float, can_search: bool) -> str:
+    """Say in one sentence that a run still goes where it went from the start, or nothing.
+
+    Parameters
+    ----------
+    cosine : float
+        Of the angle between the way from the start and the last gradient's descent.
+    can_search : bool
+        Whether ``lr="auto"`` takes the method.
+    """
+    if not cosine > ONWARD:
+        return ""
+    found = ", and lr='auto' searches for one" if can_search else ""
+    return (
+        " The last gradient still points along the way from the start "
+        f"(cosine {cosine:.2f}): the steps are too short; a larger rate goes on{found}."
+    )
 
 
 def dying_rate(first: tuple[float, float], last: tuple[float, float], t: int) -> str:

@@ -369,6 +369,7 @@ def descend(
         run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled, average)
     else:
         run = start_run(optimizer, objective, monitor, domain, opts, every, average)
+        run.can_search = why_no_search(method, prox, exchange.x) is None
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)

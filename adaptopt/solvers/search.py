@@ -431,8 +431,8 @@ class SearchRun(DescentRun):
         found.lr = float(self._search.numbers[kernel.ALPHA]) if self.t else math.nan
         return found
 
-    def _median_rate(self) -> float:
-        return math.nan
+    def _diagnosis(self) -> str:
+        return ""
 
     def keep_gradient(self) -> None:
         """Leave the gradient: it lies in the search's own array."""

@@ -1,5 +1,7 @@
 """The course of a run, and the diagnosis of a dying learning rate."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,20 @@ def test_rates_of_what_has_seen_no_gradient_have_not_died():
         half, np.zeros(3), jac=True, method=ao.AdaGrad(0.1), options={"maxiter": 30, "gtol": None}
     )
     assert "died" not in res.message
+
+
+@pytest.mark.parametrize(
+    ("sign", "method", "words"),
+    [
+        (1, ao.SGD(lr=1e-4), "steps are too short.*lr='auto'"),
+        (1, ao.AdaGradDA(lr=1e-4), "steps are too short; a larger rate goes on.$"),
+        (-1, ao.AdaGrad(lr=0.1), "No iterate is below the start.*wrong sign; lr='auto'"),
+        (1, ao.SGD(lr=0.99), "reached.$"),
+    ],
+)
+def test_a_run_that_ends_unsolved_says_why(sign, method, words):
+    def fun(x):
+        return float((x - 3) @ (x - 3)), 2 * sign * (x - 3)
+
+    res = ao.minimize(fun, np.zeros(2), jac=True, method=method, options={"maxiter": 20})
+    assert re.search(words, res.message)
