@@ -338,13 +338,21 @@ class DescentRun:
         return short_steps(self._onward(), self.can_search)
 
     def _onward(self) -> float:
-        """Return the cosine between the way from the start and the descent of the gradient."""
+        """Return the cosine between the way from the start and the descent of the gradient.
+
+        NaN if one step more may be as long as half the way: then steps are not short.
+        """
         if self.objective.on_device or self.g is None:
             return math.nan
-        way, g = (array.astype(np.float64) for array in (self._flat - self._start, self.g))
+        way, g, rates = (
+            array.astype(np.float64).reshape(-1)
+            for array in (self._flat - self._start, self.g, self.learning_rates())
+        )
         with np.errstate(all="ignore"):
-            lengths = np.sqrt((way * way).sum()) * np.sqrt((g * g).sum())
-            return float(-(way * g).sum() / lengths)
+            length = np.sqrt((way * way).sum())
+            if not np.sqrt(np.square(rates * g).sum()) < 0.5 * length:
+                return math.nan
+            return float(-(way * g).sum() / (length * np.sqrt((g * g).sum())))
 
     def _answer(self, stop: Stop) -> tuple[Array, float, Array]:
         """Return the point that the run has come to, and value and gradient there."""
