@@ -161,8 +161,9 @@ def minimize_finite_sum(
             True declares that ``fun`` is convex. None gives a certificate if it is known to be.
 
         ``None`` switches a test off. Unknown names give a `scipy.optimize.OptimizeWarning`.
-    state : EpochState or path, optional
-        The ``state`` of an earlier result for the same data, or the file that its ``save`` wrote.
+    state : EpochState, OptimizeResult or path, optional
+        The ``state`` of an earlier result for the same data, that result, or the file that its
+        ``save`` wrote.
         The run continues from it exactly, even within an epoch. It uses only the shape and dtype of
         ``x0``. ``rng`` is used only if it is a Generator, which is set to its earlier position.
         Budgets (``epochs``, ...) count anew, and the rest of an epoch counts as one. An average

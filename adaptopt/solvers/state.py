@@ -28,7 +28,7 @@ MOST = 2**53
 _State = TypeVar("_State", bound="RunState")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class RunState:
     """The state of a run, to go on exactly; a subclass adds what its loop keeps.
 
@@ -60,6 +60,11 @@ class RunState:
     def slots(self) -> dict[str, np.ndarray]:
         """The method's state."""
         return self._entry["state"]  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        entry = self._entry
+        size = entry["params"].size
+        return f"<{type(self).__name__}: step {self.t} of {entry['method']}, {size} variables>"
 
     @property
     def t(self) -> int:
@@ -107,9 +112,10 @@ class RunState:
 
     @classmethod
     def read(cls: type[_State], state: object) -> _State:
-        """Return a state, given as it is or as its file."""
+        """Return a state, given as it is, as its file, or as the result that holds it."""
         if isinstance(state, str | PathLike):
             return cls.load(state)
+        state = getattr(state, "state", state)
         if not isinstance(state, cls):
             raise TypeError(
                 f"state is {state!r:.60}, expected the state of an earlier result, or its file: "
@@ -120,7 +126,7 @@ class RunState:
         return state
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DescentState(RunState):
     """The state of a run of `minimize`.
 
@@ -203,7 +209,7 @@ class DescentState(RunState):
             )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class EpochState(RunState):
     """The state of a run of `minimize_finite_sum`.
 

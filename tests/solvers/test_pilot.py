@@ -217,3 +217,11 @@ def test_a_forged_distance_is_refused(distance):
     state.distance = distance
     with pytest.raises(ValueError, match="distance"):
         solve(state=state)
+
+
+def test_a_result_stands_for_its_state():
+    part = solve(epochs=2)
+    np.testing.assert_array_equal(
+        solve(state=part, epochs=3).x, solve(state=part.state, epochs=3).x
+    )
+    assert repr(part.state) == "<EpochState: step 26 of AdaGrad, 4 variables>"
