@@ -100,3 +100,18 @@ def test_the_tolerance_is_a_number_between_zero_and_one():
     with pytest.raises(ValueError, match="tolerance is 1, expected 0 < tolerance < 1"):
         ao.check_gradient(with_error(0), X, tolerance=1)
     assert ao.check_gradient(with_error(0), X, tolerance=0.1).ok
+
+
+def test_what_rounding_hides_is_not_called_right():
+    res = ao.check_gradient(lambda x: (float(x @ x) + 1e14, -2 * x), [0.5, 0.64])
+    assert not res.ok
+    assert res.hidden == 2
+    assert "CANNOT TELL" in repr(res)
+
+
+def test_a_coordinate_that_rounding_hides_is_counted():
+    weights = np.array([1e12, 1e-12])
+    res = ao.check_gradient(lambda x: (float(weights @ (x * x)), 2 * weights * x), [0.5, 0.64])
+    assert res.ok
+    assert res.hidden == 1
+    assert "(1 hidden by rounding errors of fun)" in repr(res)

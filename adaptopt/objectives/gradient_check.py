@@ -21,6 +21,8 @@ from .function import Objective
 EACH = 256
 DIRECTIONS, LARGEST = 16, 16
 
+ROUGH = 0.1  # a relative error above it that rounding excuses is no agreement
+
 # What the first steps are multiplied by, one after the other, until a difference agrees: the
 # function may curve or have a kink within a step, or vary by less than its rounding.
 FACTORS = (1.0, 1 / 16, 16.0, 1 / 256, 256.0)
@@ -33,7 +35,7 @@ class GradientCheck:
     Attributes
     ----------
     ok : bool
-        Whether ``error`` is at most ``tolerance``.
+        Whether ``error`` is at most ``tolerance``, and some coordinate could be checked.
     error : float
         Largest relative error; infinite if a gradient, or each difference, is not finite.
     worst : int or tuple of int
@@ -44,6 +46,9 @@ class GradientCheck:
         Largest error that counts as agreement.
     nfev : int
         Evaluations of the function.
+    hidden : int
+        Number of coordinates or directions, of those looked at, that could not be checked: their
+        derivatives differ by more than a tenth, but rounding errors of the function explain that.
     """
 
     ok: bool
@@ -53,10 +58,15 @@ class GradientCheck:
     difference: float
     tolerance: float
     nfev: int
+    hidden: int = 0
 
     def __repr__(self) -> str:
         at = self.worst if isinstance(self.worst, int) else ", ".join(map(str, self.worst))
         verdict = "agrees" if self.ok else "DIFFERS"
+        if not self.ok and self.error <= self.tolerance:
+            verdict = "CANNOT TELL, because rounding errors of fun hide its differences"
+        elif self.hidden:
+            verdict += f" ({self.hidden} hidden by rounding errors of fun)"
         return (
             f"<GradientCheck: {verdict}, largest relative error {self.error:.2g} at x[{at}]: "
             f"gradient {self.gradient:.10g}, differences {self.difference:.10g}>"
@@ -113,7 +123,8 @@ def check_gradient(
     with steps 16 and 256 times as short and as long, and its smallest error counts. So a kink near
     ``x`` and a scale unlike that of ``x`` do no harm. The error is relative to the larger of
     :math:`|g_i|` and :math:`|d_i|`. If both are so small that rounding errors of ``fun`` hide them,
-    it is relative to the smallest number that could be checked.
+    it is relative to the smallest number that could be checked, and the coordinate counts as
+    ``hidden``. If all are, ``ok`` is False: try another point, or a function without its constant.
 
     Up to 256 coordinates are checked one by one. Of more, the 16 with the largest gradient are, and
     derivatives along 16 random directions, the same in each call. If such a direction shows an
@@ -147,15 +158,17 @@ def check_gradient(
     precision = float(np.finfo(np.float32 if narrow else np.float64).eps)
     check = _Comparison(objective, precision, tolerance)
     error, worst, difference = check.run(every)
+    told = check.looked_at > check.hidden or not check.hidden
     index = tuple(int(i) for i in np.unravel_index(worst, point.shape))
     return GradientCheck(
-        ok=error <= tolerance,
+        ok=error <= tolerance and told,
         error=error,
         worst=index[0] if len(index) == 1 else index,
         gradient=float(check.gradient[worst]),
         difference=difference,
         tolerance=float(tolerance),
         nfev=objective.nfev,
+        hidden=check.hidden,
     )
 
 
@@ -176,6 +189,7 @@ class _Comparison:
         self._objective, self._x = objective, objective.flat.copy()
         self._precision, self._tolerance = precision, tolerance
         self._value, self.gradient = objective(self._x)
+        self.looked_at = self.hidden = 0
         if not math.isfinite(self._value):
             raise ValueError(f"fun(x) is {self._value}, expected a finite value")
         objective.check_written(self._x)
@@ -241,6 +255,10 @@ class _Comparison:
                 best = error, difference
             if not relative or best[0] <= self._tolerance:
                 break
+        if relative and (size := _norm(self.gradient[places])) > 0.0:
+            self.looked_at += 1
+            larger = max(size, abs(best[1]))
+            self.hidden += best[0] <= self._tolerance and best[0] * floor > ROUGH * larger
         return best
 
     def _sizes(self, places: np.ndarray) -> Iterator[np.ndarray]:

@@ -159,8 +159,8 @@ def minimize(
         that its ``save`` wrote. The run continues from it exactly, and uses only the shape and
         dtype of ``x0``. Budgets (``maxiter``, ...) count anew. If bounds or penalties differ from
         those of the earlier run (``prox``, ``weight_decay``, ...), the run continues from the last
-        iterate, made feasible, with the method's state. It then discards the earlier values and best
-        iterate. ``fun`` and ``args`` must be the same, which is not checked.
+        iterate, made feasible, with the method's state. It then discards the earlier values and
+        best iterate. ``fun`` and ``args`` must be the same, which is not checked.
     progress : bool
         Show a progress bar (needs tqdm).
     average : {None, "last", "uniform", "polynomial"}
