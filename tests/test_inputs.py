@@ -181,7 +181,6 @@ def test_a_data_frame_becomes_what_it_holds():
         (np.asfortranarray(np.eye(2)), "numpy.ascontiguousarray(A)"),
         (np.eye(2, dtype=int), "A.astype(numpy.float64)"),
         (np.eye(2, dtype=">f8"), "A.astype(numpy.float64)"),
-        (sparse.coo_array(np.eye(2)), "A.tocsr()"),
     ],
 )
 def test_a_matrix_of_another_kind_is_refused_with_the_call_that_converts_it(A, use):

@@ -13,27 +13,32 @@ from .averages import fold
 from .compile import inlinable
 from .products import CLASSES
 from .sparse_epoch import make_touch, prefetch_rows
-from .tuples import gather, narrow, scatter
+from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
 
 
-def make_classes_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat, lazy):
+def make_classes_epoch(
+    value, slope, carry, coefficients, decay_coefficients, decay, rule, prox, rate, idle, repeat,
+    residual, penalised, records_steps, lazy,
+):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on.
 
     The arguments are those of `make_sparse_epoch`'s kernel, except that ``touched`` lists first
-    coordinates, and ``row_x`` holds the predictions.
+    coordinates, and ``row_x`` holds the predictions. It records no history.
     """
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
+    prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     predict, add = (inlinable(part) for part in CLASSES["sparse"])
     ahead, bring = inlinable(prefetch_rows), inlinable(fold)
 
     def classes_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
-        intercept, t, losses, steps, mean, counts, averaged, eta, like,
+        intercept, t, losses, steps, mean, counts, averaged, eta, weight_decay, stored, scalars,
+        every, residual_coefs, spare, records, recorded, like,
     ):  # fmt: skip
         classes = uintp(row_x.size)
         columns = uintp(x.size) // classes
@@ -45,8 +50,10 @@ def make_classes_epoch(value, slope, coefficients, rule, prox, rate, idle, repea
             # The first rate is that of the step before this call.
             previous = rates[min(steps[0], rates.size - 1)]
             lr = rates[min(steps[0] + 1, rates.size - 1)]
-            coefs = narrow(coefficients(now, lr, *hyper), like)
-            before = narrow(coefficients(max(now - 1, 1), previous, *hyper), like)
+            carried = gather(scalars, 0)
+            before = narrow(coefficients(max(now - 1, 1), previous, *hyper, *carried), like)
+            new_scalars, decays, coefs_64 = prepare(now, lr, hyper, weight_decay, carried, ())
+            coefs, decay_coefs = narrow(coefs_64, like), narrow(decays, like)
             end = min(done + batch, order.size)
             total, nonfinite = 0.0, 0.0
             count = uintp(0)
@@ -87,9 +94,12 @@ def make_classes_epoch(value, slope, coefficients, rule, prox, rate, idle, repea
                 for j in range(uintp(touched[c]), uintp(touched[c]) + classes):
                     if mean.size:
                         bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
-                    half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
+                    x_j, g_j = decay(x[j], g[j], *decay_coefs)
+                    half, r_j, new = rule(x_j, g_j, *gather(slots, j), *coefs)
+                    scatter(stored, j, (r_j,), np.uint32(0))
                     x[j] = prox(half, r_j, *gather(prox_arrays, j), *prox_coefs)
                     scatter(slots, j, new, np.uint32(0))
+            scatter(scalars, 0, narrow(new_scalars, 0.0), np.uint32(0))
             losses[0] = total * part
             losses[1] += losses[0] * (end - done)
             steps[0] += 1

@@ -51,6 +51,27 @@ def make_evaluate_rows(*parts):
     return evaluate_rows
 
 
+def make_evaluate_cast_rows(*parts):
+    """Compose the same for ``x`` of another dtype than the rows: both are converted at each batch.
+
+    So a problem does when it is called from Python.
+    """
+    batch = make_batch(*parts)
+
+    def evaluate_cast_rows(fun, jac, x, rows, g, spare, args):
+        data, indices, indptr, targets, weights, params, columns, _, work, point, slope = args
+        for i in range(uintp(x.size)):
+            point[i] = x[i]
+        loss, _ = batch(
+            data, indices, indptr, point, targets, weights, params, columns, rows[0], slope, work
+        )
+        for i in range(uintp(x.size)):
+            g[i] = slope[i]
+        return loss, True
+
+    return evaluate_cast_rows
+
+
 @memoised
 def cleared(evaluate: ScalarFunction) -> ScalarFunction:
     """Have a function that writes its gradient find NaN there, as it does when called from Python.
@@ -174,20 +195,22 @@ class MethodParts(NamedTuple):
 
 
 @memoised
-def _evaluate_rows(kind: Kind) -> ScalarFunction:
+def _evaluate_rows(kind: Kind, casts: bool) -> ScalarFunction:
     """Return one function for a kind of rows, so that one kernel is found for it."""
-    evaluate: ScalarFunction = make_evaluate_rows(*kind.parts, misplaced)
+    make = make_evaluate_cast_rows if casts else make_evaluate_rows
+    evaluate: ScalarFunction = make(*kind.parts, misplaced)
     return evaluate
 
 
-def over_rows(rows: Rows) -> Evaluation:
-    """Return how a batch of the rows of a matrix is evaluated."""
-    kind = rows.kind
+def over_rows(rows: Rows, x: np.ndarray) -> Evaluation:
+    """Return how a batch of the rows of a matrix is evaluated at ``x``."""
+    kind, casts = rows.kind, x.dtype.name != rows.kind.form
     data, indices, indptr, _, *rest = kind.given  # without x
-    kinds = types.Tuple([data, indices, indptr, *rest, array_type(kind.form)])
-    args = (*rows.matrix, *rows.rest, np.empty(rows.rest[-1], kind.form))
+    work = [np.empty(n, kind.form) for n in (rows.rest[-1], *(x.size,) * 2 * casts)]
+    kinds = types.Tuple([data, indices, indptr, *rest, *[array_type(kind.form)] * len(work)])
+    args = (*rows.matrix, *rows.rest, *work)
     return Evaluation(
-        *(_evaluate_rows(kind), (None, None, args), (types.none, types.none, kinds)),
+        *(_evaluate_rows(kind, casts), (None, None, args), (types.none, types.none, kinds)),
         counted=False,
         flat=True,
     )

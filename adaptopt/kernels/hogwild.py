@@ -13,7 +13,7 @@ from numba import prange, types
 from numba.extending import overload
 
 from .compile import compile_kernel, inlinable, memoised
-from .sparse_epoch import SparseEpoch, make_sparse_epoch
+from .sparse_epoch import PROX, SparseEpoch, make_sparse_epoch
 from .tuples import gather
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -75,7 +75,7 @@ def make_exchange(prox):
 def make_worker(*parts):
     """Compose one thread's part of an epoch: some rows, then an exchange, and so on."""
     sparse_epoch = inlinable(make_sparse_epoch(*parts))
-    exchange, lazy = inlinable(make_exchange(parts[4])), parts[-1]
+    exchange, lazy = inlinable(make_exchange(parts[PROX])), parts[-1]
 
     def worker(
         k, every, blocks, counts, whole, copy, seen, own, taken, last, g, touched, slots,
@@ -102,7 +102,8 @@ def make_worker(*parts):
                 rates[min(others, rates.size - 1) :], hyper, prox_coefs, copy[0], slots,
                 prox_arrays,
                 last, g, touched, row, row_slots, row_prox_arrays, row_last, intercept, t + others,
-                losses, steps, rates[:0], last[:0], 0, 0.0, like,
+                losses, steps, rates[:0], last[:0], 0, 0.0, 0.0, (), (), 0, (), copy[0, :0],
+                rates[:0], last[:0], like,
             )  # fmt: skip
             taken[k, 0] = steps[0]
             if steps[1] != end:
@@ -143,7 +144,7 @@ def make_merge(prox):
 
 def make_hogwild(*parts):
     """Compose an epoch of all threads."""
-    worker, merge = inlinable(make_worker(*parts)), inlinable(make_merge(parts[4]))
+    worker, merge = inlinable(make_worker(*parts)), inlinable(make_merge(parts[PROX]))
 
     def hogwild(
         every, blocks, counts, whole, copies, seen, own, taken, lasts, gs, touched, slots, ends,

@@ -96,12 +96,23 @@ class Plan(NamedTuple):
 
     @property
     def is_compilable(self) -> bool:
-        """Whether kernels can take many steps in a call.
+        """Whether kernels can take many steps in a call: see `why_not_compilable`."""
+        return self.why_not_compilable is None
+
+    @property
+    def why_not_compilable(self) -> str | None:
+        """Why kernels cannot take many steps in a call, or None if they can.
 
         They compute the coefficients, from numbers, and map each coordinate alone.
         """
-        method = self.method
-        return self.prox.is_separable and method.numbers_after_lr is not None and not method.rowwise
+        method, name = self.method, type(self.method).__name__
+        if not self.prox.is_separable:
+            return f"{type(self.prox).__name__} ties coordinates together"
+        if method.numbers_after_lr is None:
+            return f"{name} has coefficients that are not made of numbers"
+        if method.rowwise:
+            return f"{name} has one accumulator for all coordinates"
+        return None
 
     def penalty_at_x(self) -> float:
         """Return what the map and the method add to the objective, for an array of the host."""

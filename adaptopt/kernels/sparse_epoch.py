@@ -26,12 +26,15 @@ from .compile import (
     tuple_of,
 )
 from .products import short_dot, sparse_dot
-from .tuples import gather, narrow, scatter
+from .records import make_record
+from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
 
+# Where the map is among the parts of `make_sparse_epoch`.
+PROX = 7
 # Bytes of a cache line.
 LINE = 64
 
@@ -70,16 +73,22 @@ def make_touch(rate, idle, repeat, lazy):
     return touch
 
 
-def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat, lazy):
+def make_sparse_epoch(
+    value, slope, carry, coefficients, decay_coefficients, decay, rule, prox, rate, idle, repeat,
+    residual, penalised, records_steps, lazy,
+):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
+    record = inlinable(make_record(residual, touch, penalised))
+    prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     dot, sparse_product = inlinable(short_dot), inlinable(sparse_dot)
     ahead, bring = inlinable(prefetch_rows), inlinable(fold)
 
     def sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
-        intercept, t, losses, steps, mean, counts, averaged, eta, like,
+        intercept, t, losses, steps, mean, counts, averaged, eta, weight_decay, stored, scalars,
+        every, residual_coefs, spare, records, recorded, like,
     ):  # fmt: skip
         done = 0
         while done < order.size:
@@ -87,8 +96,10 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
             # The first rate is that of the step before this call.
             previous = rates[min(steps[0], rates.size - 1)]
             lr = rates[min(steps[0] + 1, rates.size - 1)]
-            coefs = narrow(coefficients(now, lr, *hyper), like)
-            before = narrow(coefficients(max(now - 1, 1), previous, *hyper), like)
+            carried = gather(scalars, 0)
+            before = narrow(coefficients(max(now - 1, 1), previous, *hyper, *carried), like)
+            new_scalars, decays, coefs_64 = prepare(now, lr, hyper, weight_decay, carried, ())
+            coefs, decay_coefs = narrow(coefs_64, like), narrow(decays, like)
             end = min(done + batch, order.size)
             total, nonfinite = 0.0, 0.0
             count = uintp(0)
@@ -138,10 +149,22 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                     if intercept >= 0:
                         g[intercept] += s
                 elif total - total == 0.0 and nonfinite == 0.0:
+                    if intercept >= 0:
+                        g[intercept] = s
+                    if records_steps:
+                        for c in range(stop - first):
+                            touched[c] = indices[first + c]
+                            g[touched[c]] = s * data[first + c]
+                        record(
+                            records, recorded, every, end == order.size, now, total, touched,
+                            uintp(stop - first), intercept, now, x, slots, prox_arrays, last,
+                            before, prox_coefs, g, spare, residual_coefs, like,
+                        )  # fmt: skip
                     for c in range(stop - first):
-                        half, r_c, new = rule(
-                            row_x[c], s * data[first + c], *gather(row_slots, c), *coefs
-                        )
+                        g_c = narrow((s * data[first + c],), like)
+                        x_c, g_c = decay(row_x[c], *g_c, *decay_coefs)
+                        half, r_c, new = rule(x_c, g_c, *gather(row_slots, c), *coefs)
+                        scatter(stored, uintp(indices[first + c]), (r_c,), np.uint32(0))
                         row_x[c] = prox(half, r_c, *gather(row_prox_arrays, c), *prox_coefs)
                         scatter(row_slots, c, new, np.uint32(0))
                     if mean.size:
@@ -154,29 +177,38 @@ def make_sparse_epoch(value, slope, coefficients, rule, prox, rate, idle, repeat
                         scatter(slots, j, gather(row_slots, c), np.uint32(0))
                         if lazy:
                             last[j] = now
-                    if intercept >= 0:
-                        g[intercept] = s
             if total - total != 0.0 or nonfinite != 0.0:
                 losses[0] = total
                 break
+            if records_steps and batch > 1:
+                record(
+                    records, recorded, every, end == order.size, now, total * part, touched, count,
+                    intercept, now, x, slots, prox_arrays, last, before, prox_coefs, g, spare,
+                    residual_coefs, like,
+                )  # fmt: skip
             if mean.size:
                 for c in range(count):
                     j = uintp(touched[c])
                     bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
             for c in range(count):
                 j = uintp(touched[c])
-                half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
+                x_j, g_j = decay(x[j], g[j], *decay_coefs)
+                half, r_j, new = rule(x_j, g_j, *gather(slots, j), *coefs)
+                scatter(stored, j, (r_j,), np.uint32(0))
                 x[j] = prox(half, r_j, *gather(prox_arrays, j), *prox_coefs)
                 scatter(slots, j, new, np.uint32(0))
             if intercept >= 0:
                 j = uintp(intercept)
                 if mean.size:
                     bring(mean, counts, j, np.float64(x[j]), averaged + steps[0], eta)
-                half, r_j, new = rule(x[j], g[j], *gather(slots, j), *coefs)
+                x_j, g_j = decay(x[j], g[j], *decay_coefs)
+                half, r_j, new = rule(x_j, g_j, *gather(slots, j), *coefs)
+                scatter(stored, j, (r_j,), np.uint32(0))
                 x[j] = prox(half, r_j, *gather(prox_arrays, j), *prox_coefs)
                 scatter(slots, j, new, np.uint32(0))
                 g[j] = like - like
                 last[j] = now
+            scatter(scalars, 0, narrow(new_scalars, 0.0), np.uint32(0))
             losses[0] = total * part
             losses[1] += losses[0] * (end - done)
             steps[0] += 1
@@ -190,8 +222,8 @@ def make_catch_up(coefficients, rate, idle, repeat):
     """Return the kernel that applies missed steps to all coordinates, up to step t."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, 1))
 
-    def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, like):
-        before = narrow(coefficients(max(t, 1), lr, *hyper), like)
+    def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, scalars, like):
+        before = narrow(coefficients(max(t, 1), lr, *hyper, *gather(scalars, 0)), like)
         for j in range(uintp(x.size)):
             touch(j, t, x, slots, prox_arrays, last, before, prox_coefs, like)
 
@@ -207,32 +239,41 @@ class SparseEpoch:
     loss : tuple of callable
         Value and slope of a row's loss.
     method : tuple of callable
-        Coefficients, rule, rate and idle form.
+        Carry, coefficients, those of the decay, decay, rule, rate and idle form.
     prox : tuple of callable
-        The map, and its effect when repeated.
+        The map, its effect when repeated, and the residual of optimality.
+    penalised : bool
+        Whether coordinates without a gradient are not stationary, because of a penalty.
+    records : bool
+        Whether steps are recorded.
     lazy : bool
         Whether steps without a gradient change coordinates or their state.
     make : callable
         `make_sparse_epoch`, or what makes the same kernel for another kind of loss.
     kinds : tuple
-        dtype of the numbers and of the indices; hyperparameters after ``lr``, as they are; and how
-        many parameters of the loss, slots, arrays and scalars of the prox there are.
+        dtypes of ``x``, of the matrix and of its indices; hyperparameters after ``lr``, as they
+        are; and how many parameters of the loss, slots, arrays and scalars of the prox, arrays of
+        stored rates, scalars of the method and numbers of the residual there are.
     """
 
     def __init__(
         self,
         loss: tuple[ScalarFunction, ...],
-        method: tuple[ScalarFunction, ScalarFunction, ScalarFunction | None, ScalarFunction | None],
+        method: tuple[ScalarFunction, ...],
         prox: tuple[ScalarFunction, ...],
+        penalised: bool,
+        records: bool,
         lazy: bool,
         make: Make,
         kinds: tuple[NumbaType, ...],
     ) -> None:
-        form, index, hyper, params, slots, prox_arrays, scalars = kinds
+        form, given, index, hyper, params, slots, prox_arrays, scalars, stored, carried, costs = (
+            kinds
+        )
         number, array = number_type(form), array_type(form)
         integers = number_type(index)[::1].copy(readonly=True)
         rows = types.intp[::1].copy(readonly=True)
-        fixed = array.copy(readonly=True)
+        fixed = array_type(given).copy(readonly=True)
         hyper = types.Tuple([types.boolean if kind is bool else types.float64 for kind in hyper])
         state = (
             hyper,
@@ -242,17 +283,18 @@ class SparseEpoch:
             tuple_of(array, prox_arrays),
             types.int64[::1],
         )
-        coefficients, rule, rate, idle = method
-        assert rate is not None
-        assert idle is not None
-        self.parts: Parts = (*loss, coefficients, rule, prox[0], rate, idle, prox[1], int(lazy))
+        *before, rule, rate, idle = method
+        coefficients = method[1]
+        self.parts: Parts = (*loss, *before, rule, prox[0], rate, idle, prox[1], prox[2])
+        self.parts += (int(penalised), int(records), int(lazy))
+        kept = tuple_of(types.float64[::1], carried)
         self.arguments = (
             fixed,
             integers,
             integers,
             fixed,
             fixed,
-            tuple_of(number, params),
+            tuple_of(number_type(given), params),
             rows,
             types.int64,
             types.float64[::1],
@@ -271,12 +313,22 @@ class SparseEpoch:
             types.int64[::1],
             types.int64,
             types.float64,
+            types.float64,
+            tuple_of(array, stored),
+            kept,
+            types.int64,
+            tuple_of(number, costs),
+            array,
+            types.float64[::1],
+            types.int64[::1],
             number,
         )
         self.epoch = compile_kernel(make, self.parts, types.void(*self.arguments), counted=False)
-        self.catch_up = compile_kernel(
-            make_catch_up,
-            (coefficients, rate, idle, prox[1]),
-            types.void(types.float64, *state, types.int64, number),
-            counted=False,
-        )
+        self.catch_up = None
+        if lazy:
+            self.catch_up = compile_kernel(
+                make_catch_up,
+                (coefficients, rate, idle, prox[1]),
+                types.void(types.float64, *state, types.int64, kept, number),
+                counted=False,
+            )

@@ -164,6 +164,20 @@ def ftrl(x, g, z, n, lr, previous, current, beta, l1, l2):
     return -soft(z, l1) / (H + l2) if lr else x, over(lr, root), (z, n)
 
 
+def ftrl_idle(k, x, z, n, lr, previous, current, beta, l1, l2):
+    """Leave the point, and let ``z`` follow the rate: ``x`` stays the minimiser at each rate.
+
+    Only the first step moves the point without a gradient, if there are penalties. A coordinate
+    that has not taken it has ``z`` 0.
+    """
+    H = (beta + sqrt(n)) * current
+    begun = z if z else -H * x
+    moved = -soft(begun, l1) / (H + l2) if H else x
+    x, z = (x, z) if z else (moved, begun)
+    follows = -x * (H + l2) - (l1 if x > l2 - l2 else -l1)
+    return x, (follows if x and current != previous else z, n)
+
+
 @dataclass(frozen=True)
 class FTRL(Method):
     r"""Follow the regularised leader (proximal): dual averaging centred at the past points.
@@ -227,6 +241,12 @@ class FTRL(Method):
     rate = staticmethod(ftrl_rate)
     coefficients = staticmethod(ftrl_coefficients)
     carry = staticmethod(ftrl_carry)
+    idle = staticmethod(ftrl_idle)
+
+    @property
+    def idle_needs_constant_lr(self) -> bool:
+        """The first step with penalties moves coordinates without a gradient, at its own rate."""
+        return bool(self.l1 or self.l2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -141,6 +141,13 @@ class Objective:
         self.njev += 1
         return self._evaluate(x, *batch)
 
+    @property
+    def kind(self) -> str:
+        """What is evaluated, in words."""
+        if isinstance(self._fun, Problem):
+            return "a problem, whose evaluation is compiled"
+        return "compiled, but jac is not" if is_compiled(self._fun) else "a Python function"
+
     def check_written(self, x: np.ndarray, *batch: Any) -> None:
         """Refuse a compiled function that writes nothing to what was taken for its gradient."""
         if self._evaluate != self._in_place:

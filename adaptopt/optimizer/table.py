@@ -42,6 +42,11 @@ def misses_steps(method: Method, prox: Proximal) -> bool:
     return not (method.rests and prox.is_projection) or bool(method.weight_decay)
 
 
+def moves_alone(method: Method, prox: Proximal) -> bool:
+    """Return whether steps without a gradient move a coordinate, not only its state."""
+    return method.idle_moves_x or not prox.is_projection or bool(method.weight_decay)
+
+
 def why_not_exact(method: Method, prox: Proximal) -> str | None:
     """Return why missed steps of a coordinate have no closed form, or None if they have one.
 

@@ -10,12 +10,13 @@ All but `Custom` are convex. For `Multinomial`, :math:`z_i` has a number for eac
 A problem is a function of ``x`` that returns its value and gradient. Minimise it by
 ``minimize(p, x0)``, or by SciPy's ``scipy.optimize.minimize(p, x0, jac=True)``.
 
-The matrix is a C-contiguous array or a SciPy CSR array or matrix, of float32 or float64. Its dtype
-is that of the arithmetic. For anything else, such as a data frame, the error message gives the call
-that converts it; the copy needs as much memory again. The losses, and the gradients of blocks of
-rows, are summed in float64. The result is the same to the last bit for any number of threads. The
-matrix is kept, not copied, so do not change it. Computing a gradient temporarily takes at most a
-fourth of its memory.
+The matrix is a C-contiguous array of float32 or float64, or a SciPy sparse array or matrix. Its
+dtype is that of the arithmetic. For anything else, such as a data frame, the error message gives
+the call that converts it. A dense matrix, and a sparse one in canonical form, is kept, not copied,
+so do not change it. Any other sparse matrix is copied once: `LeastSquares` describes this under
+``copy``. The losses, and the gradients of blocks of rows, are summed in float64. The result is the
+same to the last bit for any number of threads. Computing a gradient temporarily takes at most a
+fourth of the memory of the matrix.
 """
 
 from .classification import Hinge, Logistic, ModifiedHuber, SquaredHinge

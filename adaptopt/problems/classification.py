@@ -20,7 +20,7 @@ class Logistic(Problem):
         As for `LeastSquares`.
     y : array_like
         A label -1 or +1 for each row.
-    intercept, sample_weight
+    intercept, sample_weight, copy
         As for `LeastSquares`.
 
     Raises
@@ -52,9 +52,15 @@ class Logistic(Problem):
     convex = True
 
     def __init__(
-        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+        self,
+        A: Matrix,
+        y: ArrayLike,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         loss = Loss(losses.logistic, losses.logistic_slope, (0.0, 1.0))
         super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
 
@@ -64,7 +70,7 @@ class Hinge(Problem):
 
     Parameters
     ----------
-    A, y, intercept, sample_weight
+    A, y, intercept, sample_weight, copy
         As for `Logistic`.
 
     Raises
@@ -92,9 +98,15 @@ class Hinge(Problem):
     convex = True
 
     def __init__(
-        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+        self,
+        A: Matrix,
+        y: ArrayLike,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         loss = Loss(losses.hinge, losses.hinge_slope, (0.0, 1.0))
         super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
 
@@ -104,7 +116,7 @@ class SquaredHinge(Problem):
 
     Parameters
     ----------
-    A, y, intercept, sample_weight
+    A, y, intercept, sample_weight, copy
         As for `Logistic`.
 
     Raises
@@ -133,9 +145,15 @@ class SquaredHinge(Problem):
     convex = True
 
     def __init__(
-        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+        self,
+        A: Matrix,
+        y: ArrayLike,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         loss = Loss(losses.squared_hinge, losses.squared_hinge_slope, (0.0, 0.5, 1.0))
         super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)
 
@@ -178,9 +196,15 @@ class ModifiedHuber(Problem):
     convex = True
 
     def __init__(
-        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+        self,
+        A: Matrix,
+        y: ArrayLike,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         params = (0.0, 1.0, 2.0, 4.0)
         loss = Loss(losses.modified_huber, losses.modified_huber_slope, params)
         super().__init__(A, read_labels(y, A), loss, intercept, sample_weight)

@@ -33,7 +33,7 @@ class Custom(Problem):
     convex : bool, default False
         True declares that ``loss`` is convex in ``z``. Only then do runs within bounds give a
         certificate unasked.
-    intercept, sample_weight
+    intercept, sample_weight, copy
         As for `LeastSquares`.
 
     Raises
@@ -84,8 +84,9 @@ class Custom(Problem):
         convex: bool = False,
         intercept: bool = False,
         sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         numbers = read_real("params", params)
         if numbers.ndim != 1 or not np.isfinite(numbers).all():
             raise ValueError(f"params is {params!r}, expected a sequence of finite numbers")

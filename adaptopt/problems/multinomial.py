@@ -33,7 +33,7 @@ class Multinomial(Problem):
         to occur.
     intercept : bool, default False
         Add the last row of ``x`` to each prediction.
-    sample_weight
+    sample_weight, copy
         As for `LeastSquares`.
 
     Attributes
@@ -89,8 +89,9 @@ class Multinomial(Problem):
         *,
         intercept: bool = False,
         sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         labels, count = _read_classes(y, A, n_classes)
         loss = Loss(losses.softmax, losses.softmax_slope, (0.0, 1.0), count)
         super().__init__(A, labels, loss, intercept, sample_weight)

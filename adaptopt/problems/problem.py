@@ -157,6 +157,17 @@ class Problem:
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(x, self.A.dtype), x.dtype
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the matrix is sparse."""
+        return not isinstance(self.A, np.ndarray)
+
+    @property
+    def entries_per_row(self) -> float:
+        """The mean number of entries that a row has in memory."""
+        entries = self.A.nnz if self.is_sparse else self.A.size
+        return float(entries) / len(self)
+
     def check_shape(self, name: str, x: Array) -> None:
         """Raise an error if a point has another shape."""
         if x.shape != (self.n_features,):

@@ -21,10 +21,10 @@ class LeastSquares(Problem):
 
     Parameters
     ----------
-    A : ndarray or scipy.sparse CSR array or matrix
-        The rows: finite numbers, C-contiguous, float32 or float64. Indices of CSR are int32 or
-        int64. They need not be sorted, and repeated entries are summed. The matrix is kept, not
-        copied, so do not change it.
+    A : ndarray, or scipy.sparse array or matrix
+        The rows: finite numbers, C-contiguous, float32 or float64. A sparse matrix may have any
+        format and order, repeated entries, explicit zeros, and counts of an integer dtype, which
+        become float64. See ``copy``.
     b : array_like
         A finite number for each row. A copy of the dtype of ``A`` is kept.
     intercept : bool, default False
@@ -33,6 +33,13 @@ class LeastSquares(Problem):
         Weights for the mean: a finite number >= 0 for each row, not all 0. Only their proportions
         matter. The weighted sum over a batch of k rows is divided by k times the mean weight of all
         rows, so that a run over batches reaches the minimum of the weighted mean.
+    copy : bool, optional
+        None: keep the arrays of a dense matrix, and of a sparse one in canonical form: CSR with
+        sorted columns, each once in its row, no explicit zeros, and int32 indices if they suffice.
+        Do not change the entries of these arrays. Bring any other sparse matrix to this form once,
+        in a copy. The copy needs at most as much memory again (12 bytes per entry of float64), and
+        later edits of ``A`` do not reach it. True: keep a copy in any case. False: keep no copy,
+        and change a CSR matrix to the canonical form in place.
 
     Raises
     ------
@@ -67,9 +74,15 @@ class LeastSquares(Problem):
     convex = True
 
     def __init__(
-        self, A: Matrix, b: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+        self,
+        A: Matrix,
+        b: ArrayLike,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         loss = Loss(losses.squared, losses.squared_slope, (0.5,))
         super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
 
@@ -86,7 +99,7 @@ class Huber(Problem):
         As for `LeastSquares`.
     delta : float, default 1.0
         Greater than 0, in the units of ``b``: rows with larger residuals count as outliers.
-    intercept, sample_weight
+    intercept, sample_weight, copy
         As for `LeastSquares`.
 
     Raises
@@ -121,9 +134,10 @@ class Huber(Problem):
         *,
         intercept: bool = False,
         sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
         delta = _read_number("delta", delta, "0 < delta < inf", lambda d: 0 < d < math.inf)
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         loss = Loss(losses.huber, losses.huber_slope, (0.5, delta))
         super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
         self.delta = delta
@@ -139,7 +153,7 @@ class Poisson(Problem):
     y : array_like
         A count for each row: a finite number >= 0, not necessarily an integer. For a rate, give the
         count divided by the exposure, and the exposure as ``sample_weight``.
-    intercept, sample_weight
+    intercept, sample_weight, copy
         As for `LeastSquares`.
 
     Raises
@@ -173,9 +187,15 @@ class Poisson(Problem):
     convex = True
 
     def __init__(
-        self, A: Matrix, y: ArrayLike, *, intercept: bool = False, sample_weight: Weights = None
+        self,
+        A: Matrix,
+        y: ArrayLike,
+        *,
+        intercept: bool = False,
+        sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         counts = read_column("y", y, A)
         if (counts < 0).any():
             where = int(np.argmax(counts < 0))
@@ -197,7 +217,7 @@ class Quantile(Problem):
     quantile : float, default 0.5
         The share :math:`q` of the targets that is to lie below the predictions, 0 < q < 1. 0.5 is
         the median: half of the absolute error.
-    intercept, sample_weight
+    intercept, sample_weight, copy
         As for `LeastSquares`.
 
     Raises
@@ -233,9 +253,10 @@ class Quantile(Problem):
         *,
         intercept: bool = False,
         sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
         quantile = _read_number("quantile", quantile, "0 < quantile < 1", lambda q: 0 < q < 1)
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         loss = Loss(losses.pinball, losses.pinball_slope, (0.0, quantile, 1.0 - quantile))
         super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)
         self.quantile = quantile
@@ -251,7 +272,7 @@ class EpsilonInsensitive(Problem):
     epsilon : float, default 0.1
         At least 0 and finite, in the units of ``b``: smaller residuals cost nothing. 0 is the
         absolute error.
-    intercept, sample_weight
+    intercept, sample_weight, copy
         As for `LeastSquares`.
 
     Raises
@@ -287,11 +308,12 @@ class EpsilonInsensitive(Problem):
         *,
         intercept: bool = False,
         sample_weight: Weights = None,
+        copy: bool | None = None,
     ) -> None:
         epsilon = _read_number(
             "epsilon", epsilon, "0 <= epsilon < inf", lambda e: 0 <= e < math.inf
         )
-        A = read_matrix(A)
+        A = read_matrix(A, copy)
         slope = losses.epsilon_insensitive_slope
         loss = Loss(losses.epsilon_insensitive, slope, (0.0, 1.0, epsilon))
         super().__init__(A, read_column("b", b, A), loss, intercept, sample_weight)

@@ -56,7 +56,7 @@ class CompiledRun(DescentRun):
         domain: Domain | None,
         compiled: CompiledFunction,
     ) -> None:
-        super().__init__(optimizer, objective, monitor, domain)
+        super().__init__(optimizer, objective, monitor, domain, path="compiled loop")
         method, x = self._plan.method, optimizer.params
         self._rates = RateTable(method)
         self._hyper = self._plan.hyper
@@ -231,7 +231,8 @@ def start_run(
 ) -> DescentRun:
     """Return a run, compiled if the objective, method and map allow it."""
     compiled, plan = objective.compiled, optimizer._plan()
-    if compiled is not None and plan.is_compilable and not (options.return_all or average):
+    why = why_python(objective, options, average) or plan.why_not_compilable
+    if compiled is not None and why is None:
         if every > 1:
             raise ValueError(
                 f"options['check_every'] is {every} with a compiled fun, expected 1: the compiled "
@@ -240,10 +241,21 @@ def start_run(
         try:
             return CompiledRun(optimizer, objective, monitor, domain, compiled)
         except NumbaError as error:
+            why = f"the loop of {plan.method!r} with {plan.prox!r} does not compile"
             warnings.warn(
-                f"the loop of {plan.method!r} with {plan.prox!r} does not compile, and runs in "
-                f"Python: {what_numba_says(error)}",
+                f"{why}, and runs in Python: {what_numba_says(error)}",
                 RuntimeWarning,
                 stacklevel=4,
             )
-    return DescentRun(optimizer, objective, monitor, domain, every, average)
+    return DescentRun(optimizer, objective, monitor, domain, every, average, f"Python loop: {why}")
+
+
+def why_python(objective: Objective, options: Options, average: str | None) -> str | None:
+    """Return why the loop is in Python for the sake of the objective or the options, or None."""
+    if objective.on_device:
+        return "x0 lies on a CUDA device"
+    if objective.compiled is None:
+        return f"fun is {objective.kind}"
+    if average is not None:
+        return f"average={average!r}"
+    return "return_all=True" if options.return_all else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 
@@ -40,6 +41,7 @@ class DenseEpochs:
     """
 
     keeps_finite = True
+    norm, records = math.nan, np.empty((0, 3))
 
     def __init__(
         self,
@@ -90,28 +92,32 @@ class DenseEpochs:
         total: FiniteSum,
         average: Average | None,
         finite: np.ndarray,
-    ) -> DenseEpochs | None:
-        """Return what steps as the loop in Python would, or None if nothing does.
+    ) -> DenseEpochs | str:
+        """Return what steps as the loop in Python would, or why nothing does.
 
-        There is one for problems over rows of the dtype of ``x``, and for compiled functions of row
-        numbers; for methods whose coefficients are made of ``lr``, then of numbers; and for
-        separable maps. ``finite`` keeps the last iterate of a finite loss.
+        There is one for problems, and for compiled functions of row numbers; for methods whose
+        coefficients are made of ``lr``, then of numbers; and for separable maps. ``finite`` keeps
+        the last iterate of a finite loss.
         """
         plan = optimizer._plan()
-        fits = plan.is_compilable and plan.x.size < SERIAL_BELOW
-        evaluation = _evaluation(total, optimizer.params) if fits else None
-        if evaluation is None:
-            return None
+        evaluation = _evaluation(total, optimizer.params)
+        if isinstance(evaluation, str):
+            return evaluation
+        if why := plan.why_not_compilable:
+            return why
+        if plan.x.size >= SERIAL_BELOW:
+            return f"{plan.x.size} coordinates are stepped on several threads"
         try:
             return cls(optimizer, total, evaluation, average, finite)
         except NumbaError as error:
+            name = type(plan.method).__name__
+            what = f"the coefficients or carry of {name} could not be compiled"
             warnings.warn(
-                f"the coefficients or carry of {type(plan.method).__name__} could not be "
-                f"compiled, so every step goes through Python: {what_numba_says(error)}",
+                f"{what}, so every step goes through Python: {what_numba_says(error)}",
                 RuntimeWarning,
                 stacklevel=6,
             )
-            return None
+            return what
 
     def follow(self, method: Method) -> None:
         """Take the learning rates of a method, which otherwise is as before."""
@@ -157,6 +163,10 @@ class DenseEpochs:
             raise ValueError(f"the gradient has another shape, expected {self._points[0].shape}")
         return int(self.taken[1]) - before == rows.size
 
+    def rates(self) -> np.ndarray:
+        """Return the effective rates, which no history asks for here."""
+        return np.asarray(self._optimizer.learning_rates()).reshape(-1)
+
     def end(self) -> None:
         """Move the optimizer and the average to the last step."""
         steps = int(self.taken[0])
@@ -168,18 +178,16 @@ class DenseEpochs:
             self._average.advance(self._count + steps - self._average.count)
 
 
-def _evaluation(total: FiniteSum, x: np.ndarray) -> Evaluation | None:
-    """Return how compiled code evaluates a batch, or None if only Python can."""
+def _evaluation(total: FiniteSum, x: np.ndarray) -> Evaluation | str:
+    """Return how compiled code evaluates a batch, or why only Python can."""
     problem = total.problem
     if total.objective.compiled is not None:
         return _over_numbers(total.objective.compiled)
-    if (
-        isinstance(problem, Problem)
-        and type(problem).batch is Problem.batch
-        and problem.A.dtype == x.dtype
-    ):
-        return over_rows(problem._rows)
-    return None
+    if not isinstance(problem, Problem):
+        return "fun is a Python function"
+    if type(problem).batch is not Problem.batch:
+        return f"{type(problem).__name__} evaluates batches itself"
+    return over_rows(problem._rows, x)
 
 
 def _over_numbers(compiled: CompiledFunction) -> Evaluation:

@@ -83,7 +83,9 @@ class DescentRun:
         domain: Domain | None,
         every: int = 1,
         average: str | None = None,
+        path: str = "Python loop",
     ) -> None:
+        self.path = path
         self.optimizer, self.objective, self.monitor = optimizer, objective, monitor
         self._average = None if average is None else Average(average, objective.flat)
         self._averaged_t = 0

@@ -72,6 +72,7 @@ class EpochRun:
         options: EpochOptions,
         parallel: str | None,
         every: int,
+        touched: bool = False,
     ) -> None:
         self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
         self._draws = draws
@@ -81,20 +82,18 @@ class EpochRun:
         self._finite, self._start = (self._backend.duplicate(self._flat) for _ in range(2))
         self.average = None if average is None else Average(average, self._flat)
         self._every = every
-        self.validation = validation
-        self.prox = prox
+        self.validation, self.prox = validation, prox
         self._domain = read_domain(
             *(optimizer.method, prox, total.objective),
             *(options.certificate, is_convex(total.problem)),
         )
-        self.history = History(options.history)
-        self._calls = choose_calls(
-            *(optimizer, total, prox, self.average, self._finite),
-            *(options, parallel, batches.size),
-        )
+        self.history = History(options.history, options.history_rates)
+        made = optimizer, total, prox, self.average, self._finite
+        self.way = choose_calls(*made, options, parallel, batches.size, touched)
+        self._calls = self.way.calls
         self._timer = Timer(options.maxtime)
         self.f = self.norm = self.judged = math.nan
-        # The last point at which all rows were evaluated, and what came of it.
+        # The last point at which all rows were evaluated, with the results.
         self._measured: tuple[Array, tuple[float, Array, int]] | None = None
         self.position = Position()
         # What has been begun and is still to be settled: a step, or compiled calls from here on.
@@ -168,16 +167,20 @@ class EpochRun:
         calls.begin()
         calls.losses[1] = start.loss_sum
         self._swept = start
-        stop, finite, steps = None, True, 0
+        stop, finite, steps, before = None, True, 0, self.t
         try:
             while (first := int(calls.taken[1])) < order.size:
                 if stop := self._timer.limit():
                     break
-                finite = calls.run(order[first : first + calls.rows_a_call(size)], size)
+                count = self.history.most(before + steps, calls.rows_a_call(size), size)
+                finite = calls.run(order[first : first + count], size)
                 bar(float(calls.losses[0]), int(calls.taken[0]) - steps)
                 steps = int(calls.taken[0])
+                self.history.extend(calls.records)
                 if not finite:
                     break
+                self.norm = calls.norm
+                self.history.record_rates(before + steps, calls.rates)
         finally:
             self._settle()
         self.nit += steps
@@ -362,6 +365,7 @@ class EpochRun:
             status=stop.status,
             success=stop.status in stopping.SUCCESS or done,
             message=stop.message,
+            path=self.way.path,
             learning_rates=self.optimizer.learning_rates(),
             state=state,
             history=self.history.arrays(),
@@ -410,13 +414,9 @@ class EpochRun:
             average_count=0 if average is None else average.count,
             validated=self.validation is not None,
             start=self._backend.to_host(self._start),
-            added=self._added(),
+            added=added_to(self.optimizer.method, self.prox),
             **at._asdict(),
         )
-
-    def _added(self) -> str:
-        """Return a digest of what is added to the loss."""
-        return added_to(self.optimizer.method, self.prox)
 
     def restore(self, state: EpochState) -> None:
         """Go on from a state, or say why it does not fit."""
@@ -424,7 +424,7 @@ class EpochRun:
         bits = self._draws.position(state.rng)
         self.optimizer.load_state_dict(state.optimizer)
         self._draws.move_to(bits)
-        same = state.added in (None, self._added())
+        same = state.added in (None, added_to(self.optimizer.method, self.prox))
         if not same:
             feasible = self._backend.feasible(self.prox, self._flat, self.total.objective.shape)
             self._backend.copy(self._flat, feasible)

@@ -16,12 +16,19 @@ from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
 from .averaging import read_average
+from .epoch_calls import slowness
 from .epochs import EpochRun
 from .minimize import read_or_search
 from .options import read_epoch_options
 from .pilot import FoundRate, check_pilot, why_no_pilot
 from .piloted_epochs import PilotedRun
-from .reporting import display, progress_bar, read_callback, state_on_error
+from .reporting import (
+    display,
+    progress_bar,
+    read_callback,
+    state_on_error,
+    warn_of_slowness,
+)
 from .search import with_rate
 from .state import EpochState
 from .stopping import CALLBACK, MAXITER, Stop
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 
+LAZY = ("exact", "touched")
 PARALLEL = ("deterministic", "hogwild")
 
 
@@ -48,6 +56,7 @@ def minimize_finite_sum(
     drop_last: bool = False,
     rng: int | np.random.Generator | None = None,
     parallel: str | None = None,
+    lazy: str = "exact",
     average: str | None = None,
     validation: Any = None,
     tol: float | None = None,
@@ -109,6 +118,12 @@ def minimize_finite_sum(
         problems over CSR matrices, with SGD, AdaGrad or AdaGradDA, without weight decay or a map
         other than bounds. Python functions are called on one thread; see Notes for what runs
         without Python.
+    lazy : {"exact", "touched"}
+        For problems over sparse rows: what a step does to coordinates that do not occur in its
+        batch. "exact": what a step along the whole gradient does. "touched": nothing. For methods
+        whose means decay, for momentum, weight decay and penalties this is another algorithm, which
+        forgets by occurrences, not by steps. In return every method takes steps at the cost of the
+        entries, Adam too, with every separable map. torch's SparseAdam does the same.
     average : {None, "last", "uniform", "polynomial"}
         Return the last iterate, or an average of the iterates after all steps: their mean, or an
         average with weights that grow like the cube of the step [1]_. It is kept in float64, and
@@ -145,6 +160,9 @@ def minimize_finite_sum(
             Print a summary. A run without success also gives a `scipy.optimize.OptimizeWarning`.
         history : bool or int
             Record every step, or every ``history``-th: see Returns.
+        history_rates : bool or int
+            Add quantiles of the effective rates to every record, or every ``history_rates``-th.
+            They take a pass over all rates, and a sort.
         callback_every : int, default 1
             Epochs between callbacks.
         check_every : int, default 1, or 10 with a CUDA array
@@ -213,14 +231,20 @@ def minimize_finite_sum(
             is no success: then status is 1 and the message says so. The start is that of the first
             run if this one continues from a state. It is evaluated too, unless the loss is at most
             that of the first epoch, and the tangent at ``x`` proves that a convex loss has fallen.
+        path : str
+            How the run went, and why not faster, such as "compiled sparse epochs" or
+            "Python loop: nan_policy='omit'". If a run over a problem loses more than a few times
+            its time and a tenth of a second, a `scipy.optimize.OptimizeWarning` says so at its
+            start.
         learning_rates : ndarray
             The effective rates of the last step, or NaN if there was none.
         state : EpochState
             Pass it as ``state`` to continue.
         history : dict or None
             With the option: arrays ``t``, ``fun`` and ``gradient_norm`` (the largest absolute
-            entry) of the batch of the step, and ``learning_rate_quantiles``, whose columns are the
-            ``quantiles``.
+            entry, with a penalty how far from stationary) of the batch of the step. With
+            ``history_rates`` also ``learning_rate_quantiles`` of the steps ``rates_t``, whose
+            columns are the ``quantiles``.
 
     Raises
     ------
@@ -232,18 +256,20 @@ def minimize_finite_sum(
 
     Notes
     -----
-    Epochs run in compiled calls of some hundredths of a second if ``fun`` is a problem over rows of
-    the dtype of ``x0``, or if Numba compiles it and ``data`` is a number: ``fun(x, idx, g, *args)
-    -> mean loss``, which writes the gradient to ``g``, or ``fun(x, idx, *args)``. Then no step runs
+    Epochs run in compiled calls of some hundredths of a second if ``fun`` is a problem, or if Numba
+    compiles it and ``data`` is a number: ``fun(x, idx, g, *args) -> mean loss``, which writes the
+    gradient to ``g``, or ``fun(x, idx, *args)``. Then no step runs
     Python, for every method and separable map, with averages and validation. A ``history`` and
     ``nan_policy="omit"`` need Python in each step. The iterates are the same.
 
-    The cost of a batch of CSR rows depends on its entries, not on the number of columns, for SGD,
-    Momentum, AdaGrad, RMSProp and AdaGradDA without weight decay (under a schedule, momentum needs
-    ``lr_inside=True``); also with bounds; with separable penalties for SGD and AdaGrad at a
-    constant rate; and with an average for SGD and AdaGrad without penalty. Penalties, momentum, the
-    decay of running means and averaging also change coordinates that do not occur in the batch.
-    These changes are applied, exactly, when the coordinate next occurs.
+    The cost of a batch of sparse rows depends on its entries, not on the number of columns, for
+    SGD, Momentum, AdaGrad, RMSProp, AdaGradDA and FTRL without weight decay (under a schedule,
+    momentum needs ``lr_inside=True``, and FTRL neither ``l1`` nor ``l2``); also with bounds; with
+    separable penalties for SGD and AdaGrad at a constant rate; and with an average if coordinates
+    stay where they are without a gradient: for SGD, AdaGrad and RMSProp, without momentum and
+    penalty. Penalties, momentum, the decay of running means and averaging also change coordinates
+    that do not occur in the batch. These changes are applied, exactly, when the coordinate next
+    occurs. Everything else has the same cost with ``lazy="touched"``.
 
     With ``lr="auto"``, a pilot first takes five steps of the search of `minimize` with AdaGrad, on
     the first rows of the first order: a sixtieth of them, but at least 32 and at most 512. This
@@ -309,7 +335,7 @@ def minimize_finite_sum(
     epochs, batch_size = read_count("epochs", epochs), read_count("batch_size", batch_size)
     shuffle, drop_last = read_flag("shuffle", shuffle), read_flag("drop_last", drop_last)
     callback = read_callback(callback)
-    _check_parallel(parallel)
+    _check_choices(parallel, lazy)
     read_average(average)
     method, opts = read_epoch_options(method, options, tol)
     exchange, _, prox = read_start(x0, bounds, prox)
@@ -328,6 +354,7 @@ def minimize_finite_sum(
     arguments = (
         *(total, batches, Draws(rng), average, held_out, prox, opts, parallel),
         opts.checks_every(exchange.on_device),
+        lazy == "touched",
     )
     if method.searches:
         found = FoundRate(method, total, batches, prox, falls=average is None)
@@ -337,18 +364,21 @@ def minimize_finite_sum(
         run = EpochRun(Optimizer(exchange.x, method, prox), *arguments)
     if state is not None:
         run.restore(EpochState.read(state))
-    return _run(run, epochs, callback, progress)
+    steps = run.batches.left(run.position.done) + (epochs - 1) * run.batches.left(0)
+    if slow := slowness(run.way, total, batch_size, steps):
+        warn_of_slowness(slow, stacklevel=3)
+    return _run(run, steps, epochs, callback, progress)
 
 
 def _run(
     run: EpochRun,
+    steps: int,
     epochs: int,
     callback: Callable[[OptimizeResult], object] | None,
     progress: bool,
 ) -> OptimizeResult:
     """Go on for so many epochs, or until there is a reason to stop."""
     opts = run.options
-    steps = run.batches.left(run.position.done) + (epochs - 1) * run.batches.left(0)
     name = type(run.optimizer.method).__name__
     run.plan(steps)
     stop: Stop | None = None
@@ -386,6 +416,8 @@ def _intermediate(run: EpochRun) -> OptimizeResult:
     )
 
 
-def _check_parallel(parallel: object) -> None:
+def _check_choices(parallel: object, lazy: object) -> None:
+    if lazy not in LAZY:
+        raise ValueError(f"lazy is {lazy!r}, expected {' or '.join(map(repr, LAZY))}")
     if parallel is not None and parallel not in PARALLEL:
         raise ValueError(f"parallel is {parallel!r}, expected None, {' or '.join(PARALLEL)}")

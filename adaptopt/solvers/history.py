@@ -19,38 +19,77 @@ VANISHED_FRACTION = 1e-3
 
 
 class History:
-    """Loss, gradient norm and quantiles of the effective rates, every so many steps."""
+    """Loss and gradient norm every so many steps; quantiles of the rates every so many records.
 
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._rows: list[tuple[int, float, float, np.ndarray]] = []
-        self._turn: int | None = None
+    Parameters
+    ----------
+    every : int
+        Steps between two records; 0 for none.
+    rates : int
+        Records between two with quantiles of the effective rates; 0 for none.
+    """
+
+    def __init__(self, every: int, rates: int) -> None:
+        self._turns, self._rate_turns = Turns(every), Turns(every * rates)
+        self._rows: list[tuple[int, float, float]] = []
+        self._quantiles: list[tuple[int, np.ndarray]] = []
 
     def record(
         self, t: int, f: float, gradient_norm: float, rates_of: Callable[[], Array], last: bool
     ) -> None:
         """Keep the iterate's figures if a turn has come since, or if it is the last."""
-        if not self._every:
-            return
-        if self._turn is None:
-            self._turn = -(-t // self._every) * self._every
-        if (t < self._turn and not last) or (self._rows and self._rows[-1][0] == t):
-            return
-        self._turn = (t // self._every + 1) * self._every
-        rates = rates_of()
-        rates = backend_of(rates).to_host(rates)
-        self._rows.append((t, f, gradient_norm, np.quantile(rates, QUANTILES)))
+        if self._turns.has_come(t, last) and not (self._rows and self._rows[-1][0] == t):
+            self._rows.append((t, f, gradient_norm))
+        self.record_rates(t, rates_of, last)
+
+    def record_rates(self, t: int, rates_of: Callable[[], Array], last: bool = False) -> None:
+        """Keep the quantiles of the rates if their turn has come, or if it is the last."""
+        kept = self._quantiles
+        if self._rate_turns.has_come(t, last) and not (kept and kept[-1][0] == t):
+            rates = rates_of()
+            rates = backend_of(rates).to_host(rates)
+            kept.append((t, np.quantile(rates, QUANTILES)))
+
+    def extend(self, records: np.ndarray) -> None:
+        """Take in rows of step, loss and norm that a compiled call has recorded."""
+        self._rows += [(int(t), float(f), float(norm)) for t, f, norm in records]
+
+    def most(self, t: int, rows: int, batch: int) -> int:
+        """Return how many of so many rows the steps up to the next record of rates take."""
+        every = self._rate_turns.every
+        return min(rows, (every - t % every) * batch) if every else rows
 
     def arrays(self) -> dict[str, np.ndarray] | None:
         """Return the course as arrays, one entry for each iterate kept; None without a history."""
-        if not self._every:
+        if not self._turns.every:
             return None
-        columns = zip(*self._rows, strict=True)
-        names = ("t", "fun", "gradient_norm", "learning_rate_quantiles")
-        return {
-            **{name: np.array(column) for name, column in zip(names, columns, strict=True)},
-            "quantiles": np.array(QUANTILES),
-        }
+        names = ("t", "fun", "gradient_norm")
+        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(names)
+        course = {name: np.array(column) for name, column in zip(names, columns, strict=True)}
+        if self._rate_turns.every:
+            course["rates_t"] = np.array([t for t, _ in self._quantiles])
+            course["learning_rate_quantiles"] = np.array([q for _, q in self._quantiles])
+            course["quantiles"] = np.array(QUANTILES)
+        return course
+
+
+class Turns:
+    """Every so many steps; 0 is never. If not every step is seen, the next that is takes a turn."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._next: int | None = None
+
+    def has_come(self, t: int, last: bool) -> bool:
+        """Return whether a turn has come since it last did, at step ``t``."""
+        if not self.every:
+            return False
+        if self._next is None:
+            self._next = -(-t // self.every) * self.every
+        if t < self._next and not last:
+            return False
+        self._next = (t // self.every + 1) * self.every
+        return True
 
 
 def never_lower(can_search: bool) -> str:

@@ -43,7 +43,7 @@ class HogwildEpochs(SparseEpochs):
         self._popularity = _popularity(problem, n)
 
     @classmethod
-    def of(  # type: ignore[override]  # it has no average, and refuses instead of returning None
+    def of(  # type: ignore[override]  # it has no average, and refuses instead of returning why
         cls, optimizer: Optimizer, problem: object, prox: Proximal
     ) -> SparseEpochs:
         """Return what steps on all threads, or say why nothing does."""
@@ -53,7 +53,7 @@ class HogwildEpochs(SparseEpochs):
             raise RuntimeError(
                 "NUMBA_DISABLE_JIT is set, expected 0: parallel 'hogwild' runs in compiled threads"
             )
-        if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
+        if not isinstance(problem, Problem) or not problem.is_sparse:
             raise ValueError(
                 "parallel is 'hogwild', expected None or 'deterministic' for a fun that is not a "
                 "problem on a CSR matrix: where a row touches every coordinate, threads would "
@@ -76,11 +76,8 @@ class HogwildEpochs(SparseEpochs):
                 "penalty (the l1 and l2 of AdaGradDA are applied once)"
             )
         serial = SparseEpochs.of(optimizer, problem, prox)
-        if serial is None:
-            raise ValueError(
-                f"{what}, expected a method without weight decay, and a matrix of the dtype of x0 "
-                "without repeated entries: use A.sum_duplicates()"
-            )
+        if isinstance(serial, str):
+            raise ValueError(f"{what}, expected a method with steps on sparse rows: {serial}")
         return cls(optimizer, problem, prox) if get_num_threads() > 1 else serial
 
     def run(self, rows: np.ndarray, batch: int) -> bool:

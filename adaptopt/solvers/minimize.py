@@ -17,7 +17,7 @@ from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
 from .averaging import read_average
-from .compiled_descent import start_run
+from .compiled_descent import start_run, why_python
 from .descent import FIXED, DescentRun
 from .history import History
 from .options import Options, read_domain, read_options, warn_of_eps, with_tol
@@ -128,6 +128,9 @@ def minimize(
             Keep all iterates as ``allvecs``.
         history : bool or int
             Record every step, or every ``history``-th: see Returns.
+        history_rates : bool or int
+            Add quantiles of the effective rates to every record, or every ``history_rates``-th.
+            They take a pass over all rates, and a sort.
         callback_every : int, default 1
             Steps between callbacks.
         check_every : int, default 1, or 10 with a CUDA array
@@ -192,6 +195,9 @@ def minimize(
             away. If a run of AdaGrad ends with maxiter and its effective rates have died, the
             message says so: their median fell below a tenth of the first while the gradient norm
             stayed above a thousandth of the first.
+        path : str
+            How the run went: "compiled loop", or "Python loop" and why; "search in ..." if the
+            learning rate was searched for.
         lr : float
             With a search: the rate of all coordinates in the step taken or tried last, or NaN if
             none was taken. ``learning_rates`` are it times the rates of the method.
@@ -200,8 +206,9 @@ def minimize(
         state : DescentState
             Pass it as ``state`` to continue.
         history : dict or None
-            With the option: arrays ``t``, ``fun``, ``gradient_norm`` (the largest absolute entry,
-            as for ``gtol``) and ``learning_rate_quantiles``, whose columns are the ``quantiles``.
+            With the option: arrays ``t``, ``fun`` and ``gradient_norm`` (the largest absolute
+            entry, as for ``gtol``). With ``history_rates`` also ``learning_rate_quantiles`` of the
+            steps ``rates_t``, whose columns are the ``quantiles``.
         certificate, x_average, lower_bound, regret_bound : float, ndarray, float, float or None
             With the option ``certificate``, for finite bounds on all variables and ``prox`` None,
             or L1, L2 or ElasticNet with one strength for all variables; otherwise None. They hold
@@ -364,16 +371,19 @@ def descend(
     monitor = Monitor(opts, objective.flat, method.has_objective)
     run: DescentRun
     if searches:
-        steps_apart = opts.return_all or domain is not None or average is not None
-        compiled = None if steps_apart else objective.compiled
-        run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled, average)
+        why = why_python(objective, opts, average)
+        if why is None and domain is not None:
+            why = "certificate"
+        path = "search in " + ("compiled loop" if why is None else f"Python loop: {why}")
+        compiled = None if why else objective.compiled
+        run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled, average, path)
     else:
         run = start_run(optimizer, objective, monitor, domain, opts, every, average)
         run.can_search = why_no_search(method, prox, exchange.x) is None
     if state is not None:
         run.restore(state)
     callback = read_callback(callback)
-    history = History(opts.history)
+    history = History(opts.history, opts.history_rates)
     allvecs = [run.iterate()]
 
     with (
@@ -401,6 +411,7 @@ def descend(
         history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
         result = run.result(stop)
     result.history = history.arrays()
+    result.path = run.path
     if opts.return_all:
         result.allvecs = allvecs
     if opts.disp:

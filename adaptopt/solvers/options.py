@@ -34,6 +34,7 @@ class Common:
     patience: int | None = None
     disp: bool = False
     history: int = 0
+    history_rates: int = 0
     callback_every: int = 1
     check_every: int | None = None
     nan_policy: str = "stop"
@@ -132,6 +133,7 @@ _CHECKS: dict[str, Check] = {
     "disp": _FLAG,
     "return_all": _FLAG,
     "history": ("True, False or a whole number >= 0", _at_least(0, flags=True)),
+    "history_rates": ("True, False or a whole number >= 0", _at_least(0, flags=True)),
     "callback_every": _whole(1),
     "check_every": _whole(1),
     "nan_policy": _one_of(NAN_POLICIES),

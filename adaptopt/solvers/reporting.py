@@ -39,6 +39,13 @@ def state_on_error(run: Run, front_end: str) -> Iterator[None]:
         raise
 
 
+def warn_of_slowness(what: str, stacklevel: int) -> None:
+    """Warn of what slows a run down."""
+    from scipy.optimize import OptimizeWarning
+
+    warnings.warn(what, OptimizeWarning, stacklevel=stacklevel)
+
+
 def read_callback(callback: Any) -> Callable[[OptimizeResult], object] | None:
     """Return the callback in one form, whichever of SciPy's two signatures it has."""
     if callback is None:

@@ -205,8 +205,9 @@ class SearchRun(DescentRun):
         rtol: float | None,
         compiled: CompiledFunction | None = None,
         average: str | None = None,
+        path: str = "search in Python loop",
     ) -> None:
-        super().__init__(optimizer, objective, monitor, domain, average=average)
+        super().__init__(optimizer, objective, monitor, domain, average=average, path=path)
         plan = self._plan
         method = plan.method
         self._rtol = -1.0 if rtol is None else rtol

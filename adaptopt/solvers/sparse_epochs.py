@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy as np
 from ..kernels.averages import fold_kernel
 from ..kernels.classes_epoch import make_classes_epoch
 from ..kernels.rates import RateTable
+from ..kernels.records import FIELDS
 from ..kernels.sparse_epoch import SparseEpoch, make_sparse_epoch
 from ..methods.base import Method
+from ..methods.momentum import sgd_rate, stays
 from ..optimizer.optimizer import Optimizer
-from ..optimizer.table import misses_steps, why_not_exact
+from ..optimizer.table import misses_steps, moves_alone, why_not_exact
 from ..problems.problem import Problem
 from ..prox.base import Proximal
 from ..scalar import LONGEST
@@ -37,32 +40,48 @@ class SparseEpochs:
         problem: Problem,
         prox: Proximal,
         average: Average | None = None,
+        touched: bool = False,
+        every: int = 0,
     ) -> None:
         plan = optimizer._plan()
-        method = plan.method
+        method, penalty = plan.method, plan.penalty
+        self._plan = plan
         self._optimizer, self._method = optimizer, method
         A = problem.A
         number = plan.number
         hyper = plan.hyper
         arrays, scalars = prox.parameters(optimizer.params.shape, number)
-        self._lazy = lazy = misses_steps(method, prox)
+        self._lazy = lazy = misses_steps(method, prox) and not touched
         self._rates = RateTable(method)
         self._kernels = SparseEpoch(
             (problem.loss.value, problem.loss.slope),
-            (method.coefficients, method.rule, method.rate, method.idle),
-            (prox.prox, prox.repeat),
+            (
+                *(method.carry, method.coefficients, method.decay_coefficients, method.decay),
+                *(method.rule, method.rate or sgd_rate, method.idle or stays),
+            ),
+            (prox.prox, prox.repeat, penalty.residual),
+            not penalty.is_zero,
+            every > 0,
             lazy,
             make_classes_epoch if problem.loss.classes else make_sparse_epoch,
             (
                 number.name,
+                A.dtype.name,
                 A.indices.dtype.name,
                 tuple(type(value) for value in hyper),
                 len(problem.loss.params),
                 len(method.slots),
                 len(arrays),
                 len(scalars),
+                len(plan.stored_rates),
+                len(method.scalars),
+                len(penalty.coefs),
             ),
         )
+        self._every, self._residual_coefs = every, penalty.coefs
+        self._spare = np.zeros(plan.x.size if every and not penalty.is_zero else 0, number)
+        self.norm, self.records = math.nan, np.empty((0, FIELDS))
+        self._stored, self._scalars = plan.stored_rates, tuple(np.zeros(1) for _ in method.scalars)
         self._rows = (A.data, A.indices, A.indptr, problem.targets, problem.weights)
         self._params = problem.loss.params
         self._hyper = hyper
@@ -105,29 +124,41 @@ class SparseEpochs:
         problem: object,
         prox: Proximal,
         average: Average | None = None,
-    ) -> SparseEpochs | None:
-        """Return what steps as the optimizer would, or None if nothing does.
+        touched: bool = False,
+        every: int = 0,
+    ) -> SparseEpochs | str:
+        """Return what steps as the optimizer would, or why nothing does.
 
-        There is one for CSR matrices without repeated entries, if what a coordinate misses while it
-        has no gradient has a closed form (`optimizer.table.why_not_exact`): for SGD, Momentum,
-        AdaGrad, RMSProp and AdaGradDA without weight decay. An average takes in what stays where it
-        is, SGD's and AdaGrad's coordinates without a penalty, when it is touched next.
+        There is one for sparse matrices, if what a coordinate misses while it has no gradient has a
+        closed form (`optimizer.table.why_not_exact`): for SGD, Momentum, AdaGrad, RMSProp,
+        AdaGradDA and FTRL without weight decay. An average takes in a coordinate that stays where
+        it is when that is touched next. With ``touched``, coordinates without a gradient are left
+        alone, which every method allows.
         """
-        if not isinstance(problem, Problem) or isinstance(problem.A, np.ndarray):
-            return None
+        if not isinstance(problem, Problem) or not problem.is_sparse:
+            return "fun is no problem over a sparse matrix"
+        if type(problem).batch is not Problem.batch:
+            return f"{type(problem).__name__} evaluates batches itself"
         plan = optimizer._plan()
         method = plan.method
-        fits = (
-            plan.is_compilable
-            and why_not_exact(method, prox) is None
-            and method.rate is not None
-            and not method.weight_decay
-            and not method.scalars
-            and (average is None or not misses_steps(method, prox))
-            and plan.x.dtype == problem.A.dtype
-            and problem.A.has_canonical_format
-        )
-        return cls(optimizer, problem, prox, average) if fits else None
+        name = type(method).__name__
+        if why := plan.why_not_compilable:
+            return why
+        if every and problem.loss.classes:
+            return "losses of several classes record no history in compiled calls"
+        if problem.loss.classes and plan.x.dtype != problem.A.dtype:
+            return f"rows of {problem.A.dtype} with x0 of {plan.x.dtype}, for several classes"
+        if method.measures:
+            return f"{name} measures the whole gradient"
+        if touched:
+            return cls(optimizer, problem, prox, average, touched, every)
+        if why := why_not_exact(method, prox):
+            return why
+        if method.weight_decay:
+            return f"{name} has weight_decay"
+        if average is not None and moves_alone(method, prox):
+            return "an average takes in coordinates that move without a gradient at every step"
+        return cls(optimizer, problem, prox, average, touched, every)
 
     def follow(self, method: Method) -> None:
         """Take the learning rates of a method, which otherwise is as before."""
@@ -136,6 +167,8 @@ class SparseEpochs:
     def begin(self) -> None:
         """Begin at the optimizer's step, with all coordinates brought up to it."""
         self._t = self._optimizer.t
+        for array, value in zip(self._scalars, self._optimizer._position()[1], strict=True):
+            array[0] = value
         self._last.fill(self._t)
         self.taken[:] = 0
         self.losses[:] = 0
@@ -158,15 +191,22 @@ class SparseEpochs:
         averaged, mean, eta = self._count + int(self.taken[0]), np.empty(0), 0.0
         if self._average is not None:
             mean, eta = self._average.mean, self._average.eta
+        steps = -(-rows.size // batch)
+        records = np.full(1 + FIELDS * (steps // self._every + 1 if self._every else 0), math.nan)
+        recorded = np.zeros(1, np.int64)
         try:
             self._kernels.epoch(
                 *self._rows, self._params, rows, batch, rates, self._hyper, self._prox_coefs,
                 *self._state, self._last, *self._rest, self._intercept, first - 1,
-                self.losses, here, mean, self._averaged, averaged, eta, 0.0,
+                self.losses, here, mean, self._averaged, averaged, eta,
+                self._method.weight_decay, self._stored, self._scalars, self._every,
+                self._residual_coefs, self._spare, records, recorded, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.
             self.taken += here
+            stop = 1 + FIELDS * int(recorded[0])
+            self.norm, self.records = float(records[0]), records[1:stop].reshape(-1, FIELDS)
         return int(self.taken[1]) - before == rows.size
 
     def _rated(self, rows: np.ndarray, batch: int) -> tuple[int, np.ndarray, np.ndarray]:
@@ -186,19 +226,30 @@ class SparseEpochs:
     def _catch_up(self) -> None:
         """Bring all coordinates up to the last step."""
         self._caught_up = int(self.taken[0])
-        if not self._lazy:
+        if self._kernels.catch_up is None:
             return
         t = self._t + self._caught_up
         self._kernels.catch_up(
             self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
-            self._last, t, 0.0,
+            self._last, t, self._scalars, 0.0,
         )  # fmt: skip
+
+    def rates(self) -> np.ndarray:
+        """Return the effective rates of the last step, after bringing all coordinates up to it."""
+        self._catch_up()
+        if self._stored:
+            return np.asarray(self._stored[0])
+        t = self._t + int(self.taken[0])
+        scalars = tuple(float(array[0]) for array in self._scalars)
+        plan = self._plan._replace(method=self._method)
+        rates: np.ndarray = plan.rates_after(t, self._state[1], scalars, self._last.size)
+        return rates
 
     def end(self) -> None:
         """Bring all coordinates up to the last step; and move optimizer and average there."""
         self._catch_up()
         t = self._t + int(self.taken[0])
-        self._optimizer._move_to(t, ())  # methods with scalars have no such epochs
+        self._optimizer._move_to(t, tuple(float(array[0]) for array in self._scalars))
         if self._average is not None:
             x, average = self._state[0], self._average
             count = self._count + int(self.taken[0])

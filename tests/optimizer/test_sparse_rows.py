@@ -50,6 +50,8 @@ EXACT = {
     "momentum-schedule": (ao.Momentum(COSINE, lr_inside=True), None),
     "nesterov": (ao.Momentum(0.01, nesterov=True), None),
     "dual-averaging": (ao.AdaGradDA(0.3, l1=0.01, l2=0.01), None),
+    "ftrl": (ao.FTRL(0.3, l1=0.5, l2=0.1), None),
+    "ftrl-schedule": (ao.FTRL(ao.schedules.inverse_time(0.3, 0.1)), None),
     "dual-averaging-schedule": (ao.AdaGradDA(COSINE, l1=0.01), None),
     "adagrad-norm": (ao.AdaGradNorm(1.0), None),
     "adagrad-norm-decoupled": (ao.AdaGradNorm(0.1, **DECOUPLED), None),
@@ -443,7 +445,7 @@ def test_touched_is_there_for_every_method(method):
     ("method", "prox", "why"),
     [
         (ao.Adam(), None, "Adam has no closed form"),
-        (ao.FTRL(), None, "FTRL has no closed form"),
+        (ao.FTRL(COSINE, l1=0.1), None, "under FTRL a row without a gradient moves"),
         (ao.AdaGrad(weight_decay=0.1), None, "weight_decay is coupled"),
         (ao.Momentum(**DECOUPLED), None, "under Momentum a row without a gradient moves"),
         (ao.AdaGrad(**DECOUPLED), ao.L1(0.1), "decay and a penalty"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.optimize import OptimizeWarning
 
 import adaptopt as ao
 from adaptopt.prox.base import Proximal
@@ -14,14 +15,13 @@ from adaptopt.solvers.sparse_epochs import SparseEpochs
 ROWS, COLUMNS = 120, 40
 
 
-def problem(kind=ao.problems.Logistic, dtype=np.float64, index=np.int32, **options):
+def problem(kind=ao.problems.Logistic, dtype=np.float64, **options):
     """Columns of unequal popularity: some are idle for long."""
     rng = np.random.default_rng(0)
     dense = rng.standard_normal((ROWS, COLUMNS)) * (
         rng.random((ROWS, COLUMNS)) < np.geomspace(0.9, 0.01, COLUMNS)
     )
     A = sparse.csr_array(dense.astype(dtype))
-    A.indices, A.indptr = A.indices.astype(index), A.indptr.astype(index)
     y = np.where(rng.random(ROWS) < 0.5, 1.0, -1.0)
     return kind(A, y, **options)
 
@@ -46,7 +46,9 @@ def is_compiled(p, method, prox=None, average=None):
     x = np.zeros(p.n_features, p.A.dtype)
     prox = prox or Proximal()
     average = Average(average, x) if average else None
-    return SparseEpochs.of(ao.Optimizer(x, method, prox), p, prox, average) is not None
+    return isinstance(
+        SparseEpochs.of(ao.Optimizer(x, method, prox), p, prox, average), SparseEpochs
+    )
 
 
 METHODS = {
@@ -70,6 +72,9 @@ METHODS = {
         ao.schedules.inverse_time(0.05, 0.1), eps=1e-3, momentum=0.8, lr_inside=True
     ),
     "dual-averaging-schedule": ao.AdaGradDA(ao.schedules.inverse_time(0.3, 0.1), eps=1e-2),
+    "ftrl": ao.FTRL(0.3),
+    "ftrl-l1-l2": ao.FTRL(0.3, l1=0.5, l2=0.1),
+    "ftrl-schedule": ao.FTRL(ao.schedules.inverse_time(0.3, 0.1)),
     "dual-averaging-l1-schedule": ao.AdaGradDA(lambda t: 0.3 / t**0.5, eps=1e-2, l1=0.02),
 }
 MAPS = {
@@ -119,9 +124,8 @@ def test_every_loss_with_intercept_and_weights(kind, options):
         np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-11, atol=1e-14)
 
 
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_float32_and_both_kinds_of_indices(index):
-    p = problem(dtype=np.float32, index=index)
+def test_float32():
+    p = problem(dtype=np.float32)
     compiled, plain = both(p, ao.AdaGrad(0.1), ao.ElasticNet(0.01, 0.02))
     assert compiled.x.dtype == np.float32
     np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-3, atol=1e-5)
@@ -141,6 +145,7 @@ def test_l1_dual_averaging_leaves_exact_zeros():
         (ao.RMSProp(), ao.L1(0.1)),
         (ao.AdaGrad(ao.schedules.cosine(0.1, 9)), ao.L1(0.1)),
         (ao.AdaGrad(weight_decay=0.1), None),
+        (ao.FTRL(ao.schedules.cosine(0.1, 9), l1=0.1), None),
         (ao.AdaGrad(), ao.L2Ball(1.0)),
         (ao.RMSProp(momentum=0.9), ao.L1(0.1)),
         (ao.Momentum(ao.schedules.cosine(0.1, 9)), None),
@@ -172,9 +177,17 @@ def test_steps_before_a_rate_that_cannot_be_computed_are_taken(method):
     np.testing.assert_allclose(states[0].x, states[1].x, rtol=1e-12, atol=1e-15)
 
 
-def test_repeated_entries_go_the_dense_way():
-    A = sparse.csr_array((np.ones(3), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2))
-    assert not is_compiled(ao.problems.LeastSquares(A, np.ones(2)), ao.AdaGrad())
+@pytest.mark.parametrize(("rows", "point"), [("float32", "float64"), ("float64", "float32")])
+def test_rows_of_another_dtype_than_x0(rows, point):
+    p = problem(dtype=rows)
+    for method in (ao.AdaGrad(0.3), ao.Adam(0.01)):  # along nonzeros, and along whole gradients
+        keywords = {"method": method, "epochs": 2, "batch_size": 4, "rng": 5}
+        x0 = np.full(COLUMNS, 0.3, point)
+        compiled = ao.minimize_finite_sum(p, x0, None, **keywords)
+        plain = ao.minimize_finite_sum(p.batch, x0, ROWS, **keywords)
+        assert compiled.x.dtype == point
+        np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(compiled.x, plain.x)
 
 
 def test_the_order_depends_on_the_rng_alone():
@@ -238,7 +251,9 @@ def test_a_value_that_is_not_finite_ends_the_run():
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize("average", ["uniform", "polynomial"])
-@pytest.mark.parametrize(("method", "name"), [("adagrad-schedule", "none"), ("sgd", "box")])
+@pytest.mark.parametrize(
+    ("method", "name"), [("adagrad-schedule", "none"), ("sgd", "box"), ("rmsprop", "none")]
+)
 def test_an_average_takes_in_what_stays_when_it_is_touched(method, name, average, batch_size):
     p, method, prox = problem(intercept=True), METHODS[method], MAPS[name]
     assert is_compiled(p, method, prox, average)
@@ -258,8 +273,95 @@ def test_an_average_goes_on_exactly():
 
 
 def test_an_average_of_what_moves_is_taken_at_every_step():
-    for method, prox in ((ao.RMSProp(0.01), None), (ao.AdaGrad(0.3), ao.L1(0.01))):
+    for method, prox in ((ao.Momentum(0.01), None), (ao.AdaGrad(0.3), ao.L1(0.01))):
         assert not is_compiled(problem(), method, prox, "uniform")
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({}, "compiled sparse epochs"),
+        ({"method": ao.Adam()}, "compiled dense epochs: Adam has no closed form of steps without"),
+        ({"options": {"nan_policy": "omit"}}, "Python loop: nan_policy='omit'"),
+        ({"prox": ao.L2Ball(1.0)}, "Python loop: L2Ball ties coordinates together"),
+    ],
+)
+def test_the_result_says_how_it_ran(options, path):
+    res = ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, epochs=1, rng=0, **options)
+    assert res.path.startswith(path)
+
+
+def test_what_slows_a_run_down_is_said_once_at_the_callers_line():
+    n = 20_000
+    A = sparse.random_array((50, n), density=1e-4, rng=np.random.default_rng(0))
+    p = ao.problems.LeastSquares(A, np.ones(50))
+    keywords = {"epochs": 100, "batch_size": 1, "rng": 0}
+    with pytest.warns(OptimizeWarning, match="goes through all 20000 coordinates") as caught:
+        ao.minimize_finite_sum(p, np.zeros(n), None, method=ao.Adam(), **keywords)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.warns(OptimizeWarning, match="through Python, .* nan_policy='omit'"):
+        ao.minimize_finite_sum(p, np.zeros(n), None, options={"nan_policy": "omit"}, **keywords)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize(
+    ("method", "name"), [("adagrad", "elastic"), ("rmsprop", "box"), ("dual-averaging-l1", "none")]
+)
+def test_a_history_is_recorded_in_the_compiled_calls(method, name, batch_size):
+    p, method, prox = problem(intercept=True), METHODS[method], MAPS[name]
+    options = {"history": 3, "history_rates": 2}
+    compiled, plain = both(p, method, prox, batch_size=batch_size, options=options)
+    assert compiled.path == "compiled sparse epochs"
+    assert compiled.history.keys() == plain.history.keys()
+    for column, values in plain.history.items():
+        np.testing.assert_allclose(compiled.history[column], values, rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(compiled.x, plain.x, rtol=1e-12, atol=1e-15)
+
+
+class Touched:
+    """Take the steps of an Optimizer whose rows are those of one coordinate each."""
+
+    def __init__(self, p, method, prox, batch_size):
+        x = np.full((p.n_features, 1), 0.3)
+        self.opt = ao.Optimizer(x, method, prox=prox, lazy="touched")
+        self.x = x[:, 0]
+        order = np.random.default_rng(5).permutation(ROWS)
+        for k in range(0, ROWS, batch_size):
+            rows = order[k : k + batch_size]
+            columns = np.unique(p.A[rows].indices)
+            g = p.batch(self.x.copy(), rows)[1]
+            self.opt.step_rows(columns, g[columns, None])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize(
+    ("method", "prox"),
+    [
+        (ao.Adam(0.05), None),
+        (ao.AdaDelta(), None),
+        (ao.RMSProp(0.05, momentum=0.9, weight_decay=0.1), ao.L1(0.01)),
+        (ao.Momentum(ao.schedules.inverse_time(0.05, 0.1)), ao.Box(-0.2, 0.25)),
+    ],
+)
+def test_touched_leaves_other_coordinates_alone(method, prox, batch_size):
+    p = problem()
+    res = ao.minimize_finite_sum(
+        p, np.full(COLUMNS, 0.3), None, method=method, prox=prox, batch_size=batch_size, epochs=1,
+        rng=5, lazy="touched",
+    )  # fmt: skip
+    assert res.path == "compiled sparse epochs: lazy='touched'"
+    start = prox.feasible(np.full(COLUMNS, 0.3)) if prox else np.full(COLUMNS, 0.3)
+    if prox is None:
+        expected = Touched(p, method, prox, batch_size).x
+        np.testing.assert_allclose(res.x, expected, rtol=1e-12, atol=1e-15)
+    assert (res.x != start).sum() > 20
+
+
+def test_touched_needs_sparse_rows():
+    dense = ao.problems.LeastSquares(np.eye(3), np.ones(3))
+    with pytest.raises(ValueError, match="lazy is 'touched', expected 'exact', because fun is no"):
+        ao.minimize_finite_sum(dense, np.zeros(3), None, lazy="touched")
 
 
 def test_progress_counts_every_step(capsys):

@@ -605,7 +605,7 @@ def test_options_that_make_no_sense_here_are_a_warning(name):
 
 
 def test_history_keeps_steps():
-    res = solve(options={"history": 5})
+    res = solve(options={"history": 5, "history_rates": True})
     assert res.history["t"].tolist() == [5, 10, 15, 20, 21]
     assert res.history["learning_rate_quantiles"].shape == (5, 5)
     np.testing.assert_array_equal(

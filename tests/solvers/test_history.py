@@ -21,7 +21,7 @@ def solve(method, maxiter=500, fun=hill, **options):
 
 
 def test_history_records_every_step():
-    h = solve(ao.AdaGrad(1.0), 20, history=True).history
+    h = solve(ao.AdaGrad(1.0), 20, history=True, history_rates=True).history
     assert h["t"].tolist() == list(range(21))
     assert h["fun"].shape == h["gradient_norm"].shape == (21,)
     assert h["learning_rate_quantiles"].shape == (21, len(h["quantiles"]))
@@ -29,6 +29,13 @@ def test_history_records_every_step():
 
 def test_history_records_every_so_many_steps_and_the_last():
     assert solve(ao.AdaGrad(1.0), 20, history=6).history["t"].tolist() == [0, 6, 12, 18, 20]
+
+
+def test_quantiles_of_the_rates_come_every_so_many_records():
+    h = solve(ao.AdaGrad(1.0), 20, history=2, history_rates=3).history
+    assert h["t"].size == 11
+    assert h["rates_t"].tolist() == [0, 6, 12, 18, 20]
+    assert "rates_t" not in solve(ao.AdaGrad(1.0), 20, history=2).history
 
 
 def test_there_is_no_history_without_the_option():
@@ -41,7 +48,8 @@ def test_history_is_of_the_iterates():
 
 
 def test_history_shows_adagrads_rates_fall():
-    median = solve(ao.AdaGrad(1.0), 100, history=True).history["learning_rate_quantiles"][1:, 2]
+    course = solve(ao.AdaGrad(1.0), 100, history=True, history_rates=True).history
+    median = course["learning_rate_quantiles"][1:, 2]
     assert (np.diff(median) < 0).all()
     assert median[99] / median[0] == pytest.approx(0.1, rel=0.01)
 

@@ -226,7 +226,9 @@ def test_float32_works_in_float32():
 
 
 def test_the_history_shows_the_rates():
-    res = ao.minimize(rosenbrock, START, jac=True, options={"history": True, "maxiter": 30})
+    res = ao.minimize(
+        rosenbrock, START, jac=True, options={"history": True, "history_rates": 1, "maxiter": 30}
+    )
     quantiles = res.history["learning_rate_quantiles"]
     assert np.isfinite(quantiles[1:]).all()
     assert quantiles[-1, -1] == res.learning_rates.max()
