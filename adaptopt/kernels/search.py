@@ -11,8 +11,7 @@ evaluates there and calls again. So the loop in Python and the compiled one do t
 
 from __future__ import annotations
 
-from math import frexp, isfinite, ldexp
-from typing import NamedTuple
+from math import isfinite
 
 import numpy as np
 from numba import prange, types
@@ -21,246 +20,84 @@ from .compile import inlinable
 from .descent import make_measure
 from .formats import unchanged
 from .reductions import in_order, make_costs, make_norm
+from .search_numbers import (
+    ACCEPTED,
+    AGAIN,
+    ALPHA,
+    ASKED,
+    AT_REST,
+    BEGUN_F,
+    BEST,
+    BEST_F,
+    BEST_T,
+    CLEAR,
+    DOWNHILL,
+    ENOUGH,
+    EVALUATE,
+    EVER,
+    FAILED,
+    FINITE,
+    FIRST_F,
+    FIRST_STEP,
+    GO,
+    HIGHEST,
+    JUMPS,
+    KEPT,
+    KEPT_ALPHA,
+    KEPT_MOVED,
+    KEPT_NORM,
+    MICRO,
+    MOST_GROWTH,
+    MOST_TRIALS,
+    MOVED,
+    NORM,
+    NOT_FINITE,
+    ODD,
+    PENALTY,
+    PHASE,
+    PREVIOUS,
+    PROMISED,
+    PROMISES,
+    RANGE,
+    RISE,
+    ROUNDING,
+    SCALE,
+    SHRINKING,
+    SINCE,
+    SLOPE,
+    SMALLEST_RANGE,
+    START,
+    STEEPEST,
+    STEPS,
+    TRIAL,
+    TRIAL_PENALTY,
+    TRIALS,
+    TRIED,
+    TRIED_MOVE,
+    F,
+    T,
+    X,
+)
 from .search_passes import SUMS, along, largest_of, largest_size, make_reach, make_turn
+from .search_progress import (
+    accept,
+    accept_kept,
+    compare_slopes,
+    free_row,
+    highest_value,
+    keep_value,
+    make_begin,
+    make_empty,
+    next_rate,
+    note_rise,
+    power_of_two_below,
+    seems_to_converge,
+)
 from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
-
-# What the caller does next: evaluate at the trial point; test the point that was accepted, and call
-# again if the run goes on; call again at once; or end, because the objective does not follow its
-# gradient, no step changes it by more than rounding, or no trial point was finite.
-EVALUATE, ACCEPTED, AGAIN, FAILED, AT_REST, NOT_FINITE = range(6)
-
-# What a call goes on with: the value at the start, a step from the point accepted, or a trial.
-START, GO, TRIAL = range(3)
-
-QUOTIENTS = 3  # Barzilai-Borwein quotients of which the smallest is taken
-VALUES = 10  # values of the objective of which the largest is compared with
-EVER = 2**40  # steps
-PROMISES = 10  # steps whose promised decreases must all be small for the run to have converged
-SHORT = 0.7  # the shorter quotient is taken if it is below so many times the longer
-ENOUGH = 1e-4  # share of the promised decrease that a trial must achieve
-DOWNHILL = 0.1  # a displacement with momentum must promise so much of what its length in D is worth
-FIRST_STEP = 1e-3  # the first step's length, relative to the largest coordinate
-SMALLEST_RANGE = 1e-20  # square of the smallest range of a coordinate, relative to the largest
-MOST_TRIALS = 60  # of a step
-ROUNDING = 64.0  # units in the last place by which a value may rise by rounding alone
-CLEAR = 1e3  # a promised decrease tells something if it is so many times that
-SHORT_MOVE = 1e-3  # steps to end with, relative to the longest
-MOST_GROWTH = 20  # powers of ten by which a first step is longer if it promises less than rounding
-OF_VALUE = 100.0  # times rtol: decreases to end with, relative to the size of the objective
-
-
-class SearchCounts(NamedTuple):
-    """Whole numbers of a search, as they lie in the array that the kernel keeps up."""
-
-    t: int = 0  # directions computed
-    phase: int = START
-    steps: int = 0  # accepted
-    trials: int = 0  # of this step
-    x: int = 0  # rows of points and of gradients
-    previous: int = 2
-    trial: int = 1
-    best: int = 0
-    best_t: int = 0
-    quotients: int = 0  # known
-    values: int = 0  # known
-    shrinking: int = 0  # whether the first step is too long
-    kept: int = 0  # whether the best point is the best of the first step's trials
-    steepest: int = 0  # whether the displacement of this step goes without momentum
-    finite: int = 1  # whether the last trial was
-    since: int = 0  # steps accepted since the search began, or began anew
-    jumps: int = 0  # for how many steps more f is known not to follow its gradient
-
-
-(
-    T, PHASE, STEPS, TRIALS, X, PREVIOUS, TRIED, BEST, BEST_T, KNOWN_QUOTIENTS, KNOWN_VALUES,
-    SHRINKING, KEPT, STEEPEST, FINITE, SINCE, JUMPS,
-) = range(17)  # fmt: skip
-
-# Other numbers of a search. `F`, `NORM` and `PENALTY` are those of the accepted point, `SLOPE` and
-# `PROMISED` what the gradient and the objective's model say of the step, `ASKED` what they said of
-# its first trial, `RANGE` the square of the largest range. `RISE` is by how much the last trial
-# rose, over what it promised to fall, and `TRIED_MOVE` how far it was; `BEGUN_F` is the value at
-# which the search began anew, `LONGEST_MOVE` the longest step since, and `SCALE` the power of two
-# by which rules see gradients near 1 in size. Then come quotients, values, promises and moves.
-(
-    ALPHA, F, NORM, PENALTY, PREVIOUS_F, BEST_F, HIGHEST, SLOPE, PROMISED, TRIAL_PENALTY,
-    ASKED, MOVED, KEPT_ALPHA, KEPT_MOVED, KEPT_NORM, RANGE, FIRST_F, RISE, TRIED_MOVE, BEGUN_F,
-    SCALE, LONGEST_MOVE, FIRST_QUOTIENT,
-) = range(23)  # fmt: skip
-FIRST_VALUE = FIRST_QUOTIENT + QUOTIENTS
-FIRST_PROMISE = FIRST_VALUE + VALUES
-FIRST_MOVE = FIRST_PROMISE + PROMISES
-NUMBERS = FIRST_MOVE + PROMISES
-
-
-def next_rate(numbers, counts, sy, sds, ydy):
-    """Return the rate by ABBmin; ten times the last one if the function curves down."""
-    if not sy > 0.0:
-        return numbers[ALPHA] * 10.0
-    longer, shorter = sds / sy, (sy / ydy if ydy > 0.0 else np.inf)
-    numbers[FIRST_QUOTIENT + counts[KNOWN_QUOTIENTS] % QUOTIENTS] = shorter
-    counts[KNOWN_QUOTIENTS] += 1
-    if not shorter < SHORT * longer:
-        return longer
-    for k in range(min(counts[KNOWN_QUOTIENTS], QUOTIENTS)):
-        shorter = min(shorter, numbers[FIRST_QUOTIENT + k])
-    return shorter
-
-
-def keep_value(numbers, counts, f):
-    """Remember a value of the objective among the last ones."""
-    numbers[FIRST_VALUE + counts[KNOWN_VALUES] % VALUES] = f
-    counts[KNOWN_VALUES] += 1
-
-
-def promise_left(numbers, counts):
-    """Return the largest decrease of the last steps, promised or made, over the decrease so far.
-
-    It is infinite before so many steps. The unit of the objective and those of the coordinates drop
-    out.
-    """
-    fallen = numbers[FIRST_F] - numbers[BEST_F]
-    largest = largest_decrease(numbers, counts)
-    return largest / fallen if fallen > 0.0 else np.inf
-
-
-def largest_decrease(numbers, counts):
-    """Return the largest decrease of the last steps, promised or made; infinity before them."""
-    if counts[SINCE] < PROMISES:
-        return np.inf
-    largest = 0.0
-    for k in range(PROMISES):
-        largest = max(largest, numbers[FIRST_PROMISE + k])
-    return largest
-
-
-def has_converged(numbers, counts, rtol):
-    """Tell whether a search that has begun anew has converged.
-
-    A start with a huge value makes any later decrease small. So the decrease must be small beside
-    the objective too, and to begin anew must have brought little: where the gradient jumps, steps
-    become short far from the minimum. Or, if the objective goes to 0, the decrease must be small
-    beside what it has fallen since the search began anew, and the steps must have become short.
-    """
-    if not promise_left(numbers, counts) <= rtol or numbers[BEGUN_F] == np.inf:
-        return False
-    largest, longest = largest_decrease(numbers, counts), 0.0
-    small = OF_VALUE * rtol * abs(numbers[BEST_F])
-    if largest <= small and numbers[BEGUN_F] - numbers[BEST_F] <= OF_VALUE * small:
-        return True
-    for k in range(PROMISES):
-        longest = max(longest, numbers[FIRST_MOVE + k])
-    since = numbers[BEGUN_F] - numbers[BEST_F]
-    return largest <= rtol * since and longest <= SHORT_MOVE * numbers[LONGEST_MOVE]
-
-
-def seems_to_converge(numbers, counts, rtol):
-    """Tell whether a search should begin anew, to see whether it has converged."""
-    if not promise_left(numbers, counts) <= rtol:
-        return False
-    since, largest = numbers[BEGUN_F] - numbers[BEST_F], largest_decrease(numbers, counts)
-    if since == np.inf or largest <= rtol * since:
-        return True
-    small = OF_VALUE * rtol * abs(numbers[BEST_F])
-    return largest <= small and since > OF_VALUE * small
-
-
-def highest_value(numbers, counts):
-    """Return the largest of the last values."""
-    highest = numbers[FIRST_VALUE]
-    for k in range(min(counts[KNOWN_VALUES], VALUES)):
-        highest = max(highest, numbers[FIRST_VALUE + k])
-    return highest
-
-
-def row_to_evaluate(counts):
-    """Return the row of the point at which the objective is to be evaluated."""
-    return counts[X] if counts[PHASE] == START else counts[TRIED]
-
-
-def free_row(a, b):
-    """Return a row that is neither of two."""
-    return 3 - a - b if a != b else (a + 1) % 3
-
-
-def make_empty(momentum, initial):
-    """Compose what empties the slots that hold momentum."""
-
-    def empty(slots):
-        for k in range(len(slots)):
-            if momentum[k]:
-                slots[k].fill(initial[k])
-
-    def nothing(slots):
-        pass
-
-    return empty if any(momentum) else nothing
-
-
-def accept(numbers, counts, row, f, norm, penalty):
-    """Step to a row."""
-    counts[PREVIOUS], counts[X] = counts[X], row
-    fall = max(-numbers[ASKED], numbers[F] - f)
-    numbers[FIRST_PROMISE + counts[STEPS] % PROMISES] = fall
-    numbers[FIRST_MOVE + counts[STEPS] % PROMISES] = numbers[MOVED]
-    numbers[LONGEST_MOVE] = max(numbers[LONGEST_MOVE], numbers[MOVED])
-    counts[STEPS] += 1
-    counts[SINCE] += 1
-    counts[JUMPS] = max(counts[JUMPS] - 1, 0)
-    counts[PHASE], counts[KEPT] = GO, 0
-    numbers[PREVIOUS_F], numbers[F], numbers[NORM] = numbers[F], f, norm
-    numbers[PENALTY] = penalty
-    keep_value(numbers, counts, f)
-
-
-def accept_kept(numbers, counts, penalty):
-    """Step to the best of the first step's trials."""
-    numbers[ALPHA], numbers[MOVED] = numbers[KEPT_ALPHA], numbers[KEPT_MOVED]
-    counts[BEST_T] = counts[STEPS] + 1
-    accept(numbers, counts, counts[BEST], numbers[BEST_F], numbers[KEPT_NORM], penalty)
-
-
-def power_of_two_below(value, eps):
-    """Return the power of two by which a number is brought to 0.5 to 1; 1 for zero."""
-    most = 1000 if eps < 1e-10 else 100
-    return ldexp(1.0, -min(max(frexp(value)[1], -most), most)) if value > 0.0 else 1.0
-
-
-def note_rise(numbers, counts, rise, steps):
-    """Take in by how much a trial rose over what it promised to fall.
-
-    If a step is shortened, that falls with it where the objective follows its gradient. It does not
-    where the gradient jumps, is noisy, or is wrong; this is remembered for so many steps.
-    """
-    shorter = numbers[MOVED] <= 0.5 * numbers[TRIED_MOVE]
-    if shorter and rise > 0.0 and rise >= 0.5 * numbers[RISE]:
-        counts[JUMPS] = max(counts[JUMPS], steps)
-    numbers[RISE], numbers[TRIED_MOVE] = rise, numbers[MOVED]
-
-
-def make_begin(initial, initial_scalars):
-    """Compose what brings a search to its best point, with all else forgotten."""
-
-    def begin(slots, ranges, scalar_places, counts, numbers):
-        if initial:
-            for k in range(len(slots)):
-                slots[k].fill(initial[k])
-        if initial_scalars:
-            for k in range(len(scalar_places)):
-                scalar_places[k][0] = initial_scalars[k]
-        ranges.fill(0)
-        counts[X] = counts[BEST]
-        counts[T] = counts[SINCE] = counts[KNOWN_QUOTIENTS] = counts[KNOWN_VALUES] = 0
-        numbers[F] = numbers[BEGUN_F] = numbers[BEST_F]
-        numbers[RANGE] = numbers[LONGEST_MOVE] = 0.0
-        counts[PHASE] = GO
-        keep_value(numbers, counts, numbers[F])
-
-    return begin
 
 
 def make_search(
@@ -279,6 +116,7 @@ def make_search(
     has_momentum = any(momentum)
     decayed, measured = inlinable(decay), inlinable(make_measure(measures))
     decay_numbers = inlinable(decay_coefficients)
+    compare = inlinable(compare_slopes)
     slope_at, size, top = inlinable(along), inlinable(largest_size), inlinable(largest_of)
     total, rate_after = inlinable(in_order), inlinable(next_rate)
     push, highest, free = inlinable(keep_value), inlinable(highest_value), inlinable(free_row)
@@ -306,6 +144,7 @@ def make_search(
         first = counts[SINCE] == 0
         rounding = ROUNDING * eps * abs(numbers[F])
         ended, grown = -1, 0
+        clear = min(CLEAR, MICRO / eps) * rounding
         if counts[PHASE] == TRIAL:
             tried = counts[TRIED]
             x, z, gz = points[row], points[tried], gradients[tried]
@@ -314,10 +153,11 @@ def make_search(
             finite = isfinite(f) and isfinite(norm)
             counts[TRIALS] += 1
             counts[FINITE] = finite
+            if finite:
+                compare(numbers, counts, f, slope_at(x, z, gz), rounding)
             again = counts[TRIALS] < MOST_TRIALS
-            if finite and -numbers[PROMISED] > CLEAR * rounding:
-                # Where the search begins it tells about the point; later, about a step.
-                steps = EVER if first else PROMISES
+            if finite and -numbers[PROMISED] > clear:
+                steps = EVER if first else PROMISES  # it tells about the point, or about a step
                 note(numbers, counts, (f - numbers[F]) / -numbers[PROMISED], steps)
             if first:
                 lower = finite and f <= numbers[F] + ENOUGH * numbers[PROMISED]
@@ -370,9 +210,9 @@ def make_search(
                 x, g = z, gz
                 numbers[SCALE] = scale_for(size(gz), eps)
                 counts[JUMPS] = 0
-            numbers[RISE], numbers[TRIED_MOVE] = np.inf, 0.0
-            square = 0.0 if first else numbers[MOVED] * numbers[MOVED]
-            numbers[RANGE] = (1.0 - share) * numbers[RANGE] + share * square
+            numbers[RISE], numbers[TRIED_MOVE], counts[ODD] = np.inf, 0.0, 0
+            square = share * (0.0 if first else numbers[MOVED] * numbers[MOVED])
+            numbers[RANGE] = (1.0 - share) * numbers[RANGE] + square
             smallest = 1.0 if first else SMALLEST_RANGE * numbers[RANGE]
             narrow_share, keep_share, floor, scale = narrow(
                 (share, 1.0 - share, smallest, numbers[SCALE]), zero
@@ -414,7 +254,7 @@ def make_search(
             least = 0.0
             if has_momentum and not counts[STEEPEST]:
                 least = -DOWNHILL * total(sums[1]) / numbers[ALPHA]
-            vague = not -numbers[PROMISED] > CLEAR * rounding
+            vague = not -numbers[PROMISED] > clear
             if first and vague and counts[TRIALS] == 0 and grown < MOST_GROWTH:
                 grown += 1
                 numbers[ALPHA] *= 10.0
@@ -435,11 +275,16 @@ def make_search(
             for i in range(uintp(u.size)):
                 u[i] = -decayed(x[i], g[i], *decay_coefs)[1] * rates[i]
         counts[PHASE] = GO
-        stuck = NOT_FINITE if not counts[FINITE] else FAILED if counts[JUMPS] else AT_REST
+        stuck = (
+            NOT_FINITE
+            if not counts[FINITE]
+            else FAILED
+            if counts[ODD] or counts[JUMPS]
+            else AT_REST
+        )
         if first:
             return stuck if counts[TRIALS] else ended
-        # Not every failure is an end: state and rates may be of no use here, far from where they
-        # are from. Begin anew at the best point, unless that has brought nothing.
+        # State and rates may be of no use here: begin anew, unless that has brought nothing.
         if not numbers[BEST_F] < numbers[BEGUN_F] - rounding:
             return stuck
         begin(slots, ranges, scalar_places, counts, numbers)

@@ -9,7 +9,8 @@ from numba import types
 
 from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
 from .descent import DescentKinds, row_of
-from .search import (
+from .search import make_search
+from .search_numbers import (
     ACCEPTED,
     AGAIN,
     BEST_T,
@@ -21,10 +22,8 @@ from .search import (
     PREVIOUS_F,
     STEPS,
     F,
-    has_converged,
-    make_search,
-    row_to_evaluate,
 )
+from .search_progress import has_converged, row_to_evaluate
 from .stopping import reason
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"

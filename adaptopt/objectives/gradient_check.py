@@ -16,8 +16,8 @@ from ..problems.problem import Problem
 from .exchange import HostExchange
 from .function import Objective
 
-# Up to so many coordinates each is checked. Of more, so many random directions are, and so many
-# coordinates of the largest gradient.
+# Up to so many coordinates each is checked. Of more, so many random directions are, so many
+# coordinates of the largest gradient, and as many random ones.
 EACH = 256
 DIRECTIONS, LARGEST = 16, 16
 
@@ -126,10 +126,10 @@ def check_gradient(
     it is relative to the smallest number that could be checked, and the coordinate counts as
     ``hidden``. If all are, ``ok`` is False: try another point, or a function without its constant.
 
-    Up to 256 coordinates are checked one by one. Of more, the 16 with the largest gradient are, and
-    derivatives along 16 random directions, the same in each call. If such a direction shows an
-    error, halving it finds a coordinate that has the error. A small error in few of many
-    coordinates can go unnoticed, unless ``every`` is True.
+    Up to 256 coordinates are checked one by one. Of more, the 16 with the largest gradient are, 16
+    random ones, and derivatives along 16 random directions, the same in each call. If such a
+    direction shows an error, halving it finds a coordinate that has the error. A small error in few
+    of many coordinates can go unnoticed, unless ``every`` is True.
 
     Examples
     --------
@@ -205,8 +205,10 @@ class _Comparison:
         if every or n <= EACH:
             found = [self._at(i) for i in range(n)]
         else:
-            found = [self._at(int(i)) for i in np.argsort(-np.abs(self.gradient))[:LARGEST]]
             rng = np.random.default_rng(0)
+            largest = np.argsort(-np.abs(self.gradient))[:LARGEST]
+            chosen = np.union1d(largest, rng.choice(n, LARGEST, replace=False))
+            found = [self._at(int(i)) for i in chosen]
             for _ in range(DIRECTIONS):
                 signs = rng.choice([-1.0, 1.0], n)
                 if self._along(np.arange(n), signs)[0] > self._tolerance:

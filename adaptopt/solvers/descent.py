@@ -359,7 +359,8 @@ class DescentRun:
     def _answer(self, stop: Stop) -> tuple[Array, float, Array]:
         """Return the point that the run has come to, and value and gradient there."""
         m, average = self.monitor, self._average
-        if average is not None and average.count and self._backend.is_finite(average.mean):
+        averaged = average is not None and average.count and stop.status not in SUCCESS
+        if average is not None and averaged and self._backend.is_finite(average.mean):
             x = self._backend.rounded(average.mean, self._flat.dtype)
             # Rounding may carry a mean of points of a convex set out of the set.
             x = self._backend.feasible(self._plan.prox, x, self._plan.shape)

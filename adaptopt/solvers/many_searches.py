@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..kernels import search
+from ..kernels import search_numbers as search
 from ..kernels.search_loop import DONE as LOOP_DONE
 from ..kernels.search_loop import MISFIT as LOOP_MISFIT
 from ..kernels.search_loop import many_searches

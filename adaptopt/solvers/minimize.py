@@ -169,15 +169,16 @@ def minimize(
     average : {None, "last", "uniform", "polynomial"}
         For noisy objectives: return an average of the iterates after all steps, their mean or one
         with weights that grow like the cube of the step, as `minimize_finite_sum` does. The tests
-        are those of the iterates. ``fun`` and ``jac`` of the result are evaluated once more, at the
-        average. Each step then passes through Python. None and "last" return no average.
+        are those of the iterates, and a run that one of them ends with success returns its iterate.
+        Otherwise ``fun`` and ``jac`` of the result are evaluated once more, at the average. Each
+        step then passes through Python. None and "last" return no average.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
             The iterate that met the test if ``success``, otherwise the best finite iterate. Only
-            iterates that were checked count. With ``average``, the average.
+            iterates that were checked count. With ``average`` and no success, the average.
         fun, jac : float, ndarray
             The objective at ``x``, with penalties (see Notes), and the gradient of ``fun``, without
             penalties. Finite differences give NaN for variables that the bounds fix.

@@ -26,6 +26,7 @@ from .search import why_no_search, with_rate
 SHARE = 0.7  # of the distance: the bound on the regret is least at 1 / sqrt(2)
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
+BACK = 8  # quarters to which the pilot's way is brought back at most
 LEAST = 1e-3  # of the largest coordinate: the distance if the pilot does not move
 PIECES = 8  # of an epoch; in each the rate is constant
 PLAYED = 4096  # steps after which a rate under gradients of 1 is taken for settled
@@ -194,6 +195,7 @@ class FoundRate:
         options = {"maxiter": STEPS, "rtol": None}
         found = descend(method, mean, x.reshape(shape), jac=True, prox=self._prox, options=options)
         better = found.x.reshape(-1)
+        better = self._checked(better, x, order)
         squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
         weights = np.sqrt(squares, dtype=np.float64)
         distance = self._distance(better, start, weights)
@@ -201,12 +203,35 @@ class FoundRate:
             distance = self._least(x)
         return better, distance
 
-    def rows(self, order: np.ndarray | None) -> np.ndarray:
-        """Return the rows of the pilot."""
+    def _checked(self, better: np.ndarray, x: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+        """Return the end of the pilot, brought back until other rows are no worse there.
+
+        Few rows can have their minimum anywhere, or nowhere, if there are many columns.
+        """
+        rows = self.rows(order, skip=True)
+        if not rows.size:
+            return better
+
+        def value(point: np.ndarray) -> float:
+            loss = float(self._total.over(point, rows, 0, rows.size)[0])
+            return loss + float(self._prox.penalty(point.reshape(self._total.objective.shape)))
+
+        start = value(x)
+        for _ in range(BACK):
+            if not value(better) > start:  # NaN, too, says nothing
+                break
+            better = x + ((better - x) * x.dtype.type(0.25))
+        return better
+
+    def rows(self, order: np.ndarray | None, skip: bool = False) -> np.ndarray:
+        """Return the rows of the pilot; with ``skip``, as many others, if there are so many."""
         n = self._total.n
         count = min(n, max(FEWEST, min(n // PART, MOST)))
-        rows = np.linspace(0, n - 1, count) if order is None else order[:count]
-        return np.ascontiguousarray(rows, np.intp)
+        rows = np.linspace(0, n - 1, min(n, 2 * count)) if order is None else order[: 2 * count]
+        rows = np.ascontiguousarray(rows, np.intp)
+        if order is None:  # every second one
+            return rows[1::2] if skip else rows[::2]
+        return rows[count:] if skip else rows[:count]
 
     @staticmethod
     def _least(x: np.ndarray) -> float:

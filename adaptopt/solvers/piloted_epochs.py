@@ -48,6 +48,8 @@ class PilotedRun(EpochRun):
         x, order = self._flat.copy(), self.position.order
         piloted = self._draws.during(self._found.pilot, x, self._start, order, omit)
         if piloted is None:
+            if not self.t:
+                self.total.objective.check_written(x, *self.total.rows.take(None, 0, 1))
             what = (
                 "The objective or its gradient is not finite where the run begins, over the "
                 f"{self._found.rows(order).size} rows of the pilot."

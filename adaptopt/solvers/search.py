@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..kernels import search as kernel
+from ..kernels import search_numbers as kernel
 from ..kernels.parallel import hands
 from ..kernels.plan import Plan
 from ..kernels.reductions import BLOCK
 from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
 from ..kernels.search_passes import LANES, SUMS, TILE
+from ..kernels.search_progress import has_converged, promise_left, row_to_evaluate
 from ..methods.base import Method
 from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
@@ -112,14 +113,14 @@ def judge(monitor: Monitor, search: SearchState, task: int, rtol: float) -> Stop
         )
     if task not in (kernel.FAILED, kernel.AT_REST):
         stop = monitor.judge(t, x, f, norm, float(numbers[kernel.MOVED]) if t else math.nan)
-        if stop is None and kernel.has_converged(numbers, counts, rtol):  # type: ignore[no-untyped-call]
+        if stop is None and has_converged(numbers, counts, rtol):  # type: ignore[no-untyped-call]
             if counts[kernel.JUMPS]:
                 return Stop(
                     LINE_SEARCH,
                     "Stalled: steps lower f no further, but near x it does not change as the "
                     "gradient says. The gradient jumps, is noisy, or is not that of fun.",
                 )
-            left = float(kernel.promise_left(numbers, counts))  # type: ignore[no-untyped-call]
+            left = float(promise_left(numbers, counts))  # type: ignore[no-untyped-call]
             return Stop(
                 CONVERGED,
                 f"Converged: none of the last {kernel.PROMISES} steps promised to lower f, or "
@@ -282,7 +283,7 @@ class SearchRun(DescentRun):
         search = self._search
         counts, value = search.counts, 0.0
         if counts[kernel.PHASE] != kernel.GO:
-            row = kernel.row_to_evaluate(counts)  # type: ignore[no-untyped-call]
+            row = row_to_evaluate(counts)  # type: ignore[no-untyped-call]
             value, g = self.objective(search.points[row])
             search.gradients[row] = g
         with hands(self._flat.size) as threads:
@@ -331,7 +332,7 @@ class SearchRun(DescentRun):
             calls = int(self._done[0])
             objective.nfev, objective.njev = nfev + calls, njev + calls
         if task == MISFIT:
-            row = kernel.row_to_evaluate(search.counts)  # type: ignore[no-untyped-call]
+            row = row_to_evaluate(search.counts)  # type: ignore[no-untyped-call]
             objective(search.points[row])  # called from Python, it says what is wrong
             raise ValueError(f"the gradient has another shape, expected {self._plan.shape}")
         return int(task)

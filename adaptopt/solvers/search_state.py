@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import search as kernel
-from ..kernels.search import SearchCounts
+from ..kernels import search_numbers as kernel
+from ..kernels.search_numbers import SearchCounts
 
 
 @dataclass(eq=False)

@@ -102,3 +102,10 @@ def test_a_forged_average_is_refused(name, value):
     setattr(state, name, value)
     with pytest.raises(ValueError, match="average"):
         solve(average="uniform", state=state)
+
+
+def test_a_success_is_that_of_an_iterate():
+    exact = lambda x: (float(x @ x), 2 * x)  # noqa: E731
+    res = solve(exact, x0=(1.0, 1.0, 1.0), average="uniform", options={"f_target": 1e-6})
+    assert (res.status, res.success) == (5, True)
+    assert res.fun <= 1e-6

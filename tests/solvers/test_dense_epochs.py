@@ -180,13 +180,13 @@ def test_a_value_that_is_not_finite_ends_the_run(average, dtype, calls):
 
 
 def test_calls_grow_from_one_step_and_are_cut_by_time(monkeypatch, calls):
-    p = problem()
-    whole = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
+    given = {"method": ao.AdaGrad(0.01), "batch_size": 1, "rng": 0, "epochs": 3}
+    whole = ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, **given)
     assert calls[:2] == [1, 17]
     assert len(calls) <= 3 + 2
     calls.clear()
     monkeypatch.setattr("adaptopt.solvers.pace.SECONDS", 0.0)
-    cut = ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, batch_size=1, rng=0, epochs=3)
+    cut = ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, **given)
     assert calls == [*range(1, ROWS + 1)] * 3
     assert_same(cut, whole)
 
@@ -414,7 +414,7 @@ def in_python(x, idx, A, b):
 def over_numbers(fun, x0=None, dtype=np.float64, **options):
     p = problem()
     x0 = np.zeros(COLUMNS) if x0 is None else x0
-    keywords = {"batch_size": 7, "epochs": 2, "rng": 5, "method": "adam", **options}
+    keywords = {"batch_size": 7, "epochs": 2, "rng": 5, "method": ao.Adam(), **options}
     args = (p.A.astype(dtype), p.targets.astype(dtype))
     return ao.minimize_finite_sum(fun, x0.astype(dtype), ROWS, args=args, **keywords)
 
@@ -494,6 +494,8 @@ def unwritten(x, idx, g_out, A, b):
 
 
 def test_a_gradient_that_is_not_written_is_refused(calls):
+    with pytest.raises(TypeError, match="fun writes nothing to g_out, expected the gradient"):
+        over_numbers(unwritten, method="adam")
     with pytest.raises(TypeError, match="fun writes nothing to g_out, expected the gradient"):
         over_numbers(unwritten)
     assert calls

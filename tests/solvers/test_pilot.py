@@ -225,3 +225,16 @@ def test_a_result_stands_for_its_state():
         solve(state=part, epochs=3).x, solve(state=part.state, epochs=3).x
     )
     assert repr(part.state) == "<EpochState: step 26 of AdaGrad, 4 variables>"
+
+
+def test_a_pilot_on_fewer_rows_than_columns_does_no_harm():
+    """Its rows are separable: their loss has no minimum."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((1900, 150))
+    y = np.where(rows[:, 0] + rng.logistic(size=1900) > 0, 1.0, -1.0)
+    for weights in (None, np.where(rng.random(1900) < 0.9, 0.0, 1.0)):
+        p = ao.problems.Logistic(rows, y, sample_weight=weights)
+        for seed in range(2):
+            res = ao.minimize_finite_sum(p, np.zeros(150), None, rng=seed, epochs=5)
+            assert res.success
+            assert res.fun < 0.65

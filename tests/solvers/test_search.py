@@ -8,7 +8,7 @@ import pytest
 import scipy.optimize
 
 import adaptopt as ao
-from adaptopt.kernels import search
+from adaptopt.kernels import search_numbers as search
 from adaptopt.kernels.reductions import BLOCK
 from adaptopt.kernels.search_loop import search_kernel
 from adaptopt.solvers.search import SearchParts, work_arrays
@@ -445,3 +445,12 @@ def least_absolute(A, b):
     equations = np.hstack([A, np.eye(rows), -np.eye(rows)])
     bounds = [(None, None)] * columns + [(0, None)] * (2 * rows)
     return scipy.optimize.linprog(cost, A_eq=equations, b_eq=b, bounds=bounds).fun
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gradient", [lambda x: 1 - x, lambda x: np.ones_like(x)])
+def test_a_wrong_gradient_is_no_success(dtype, gradient):
+    res = ao.minimize(
+        lambda x: (float((x - 1) @ (x - 1)), gradient(x)), np.zeros(2, dtype), jac=True
+    )
+    assert not res.success
