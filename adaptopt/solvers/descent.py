@@ -344,12 +344,13 @@ class DescentRun:
 
         NaN if one step more may be as long as half the way: then steps are not short.
         """
-        if self.objective.on_device or self.g is None:
+        if self.g is None:
             return math.nan
-        way, g, rates = (
-            array.astype(np.float64).reshape(-1)
-            for array in (self._flat - self._start, self.g, self.learning_rates())
+        x, start, g, rates = (
+            self._backend.to_host(array).astype(np.float64).reshape(-1)
+            for array in (self._flat, self._start, self.g, self.learning_rates())
         )
+        way = x - start
         with np.errstate(all="ignore"):
             length = np.sqrt((way * way).sum())
             if not np.sqrt(np.square(rates * g).sum()) < 0.5 * length:

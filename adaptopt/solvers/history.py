@@ -12,7 +12,7 @@ from ..placement import backend_of
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 # The rates have died if their median fell below this fraction of the first ...
-ONWARD = 0.5  # the cosine above which steps are too short
+ONWARD = 0.9  # the cosine above which steps are too short
 DYING_FRACTION = 0.1
 # ... while the gradient stayed above this fraction of the first.
 VANISHED_FRACTION = 1e-3
