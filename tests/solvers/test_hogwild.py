@@ -32,7 +32,7 @@ def problem(kind=ao.problems.Logistic, dtype=np.float64, index=np.int32, **optio
 
 
 def run(p, parallel="hogwild", **options):
-    keywords = {"epochs": 3, "batch_size": 1, "rng": 0, **options}
+    keywords = {"method": ao.AdaGrad(), "epochs": 3, "batch_size": 1, "rng": 0, **options}
     x0 = keywords.pop("x0", np.zeros(p.n_features, p.A.dtype))
     return ao.minimize_finite_sum(p, x0, None, parallel=parallel, **keywords)
 
@@ -148,7 +148,7 @@ def test_a_value_that_is_not_finite_ends_the_run():
         ({"method": ao.RMSProp()}, "RMSProp, expected SGD, AdaGrad or AdaGradDA"),
         ({"method": ao.Adam()}, "does not add up"),
         ({"prox": ao.L1(0.1)}, "apply the penalty"),
-        ({"method": ao.AdaGrad(weight_decay=0.1)}, "without weight decay"),
+        ({"method": ao.AdaGrad(weight_decay=0.1)}, "weight_decay is coupled"),
         ({"average": "uniform"}, "with average"),
         ({"options": {"history": True}}, "history"),
         ({"options": {"nan_policy": "omit"}}, "omit"),
