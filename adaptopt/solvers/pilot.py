@@ -26,7 +26,7 @@ from .search import why_no_search, with_rate
 SHARE = 0.7  # of the distance: the bound on the regret is least at 1 / sqrt(2)
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
-BACK = 8  # quarters to which the pilot's way is brought back at most
+BACK = 16  # times that the pilot's way is halved at most
 LEAST = 1e-3  # of the largest coordinate: the distance if the pilot does not move
 PIECES = 8  # of an epoch; in each the rate is constant
 PLAYED = 4096  # steps after which a rate under gradients of 1 is taken for settled
@@ -195,33 +195,37 @@ class FoundRate:
         options = {"maxiter": STEPS, "rtol": None}
         found = descend(method, mean, x.reshape(shape), jac=True, prox=self._prox, options=options)
         better = found.x.reshape(-1)
-        better = self._checked(better, x, order)
+        better, stretch = self._checked(better, x, found.fun, order)
         squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
         weights = np.sqrt(squares, dtype=np.float64)
-        distance = self._distance(better, start, weights)
+        distance = stretch * self._distance(better, start, weights)
         if not distance > 0.0:
             distance = self._least(x)
         return better, distance
 
-    def _checked(self, better: np.ndarray, x: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-        """Return the end of the pilot, brought back until other rows are no worse there.
+    def _checked(
+        self, better: np.ndarray, x: np.ndarray, f: float, order: np.ndarray | None
+    ) -> tuple[np.ndarray, float]:
+        """Return the end of the pilot, of value ``f``, brought back if it does other rows harm.
 
-        Few rows can have their minimum anywhere, or nowhere, if there are many columns.
+        Few rows can have their minimum anywhere, or nowhere, if there are many columns. At the end
+        others may not rise by more than the pilot's rows have fallen. The second number is by how
+        much the way to the last point that did harm is longer.
         """
-        rows = self.rows(order, skip=True)
-        if not rows.size:
-            return better
+        others, stretch = self.rows(order, skip=True), 1.0
+        if not others.size:
+            return better, stretch
 
-        def value(point: np.ndarray) -> float:
+        def value(point: np.ndarray, rows: np.ndarray) -> float:
             loss = float(self._total.over(point, rows, 0, rows.size)[0])
             return loss + float(self._prox.penalty(point.reshape(self._total.objective.shape)))
 
-        start = value(x)
+        most = value(x, others) + (value(x, self.rows(order)) - f)
         for _ in range(BACK):
-            if not value(better) > start:  # NaN, too, says nothing
+            if not value(better, others) > most:  # NaN, too, says nothing
                 break
-            better = x + ((better - x) * x.dtype.type(0.25))
-        return better
+            better, stretch = x + (better - x) * x.dtype.type(0.5), 2.0
+        return better, stretch
 
     def rows(self, order: np.ndarray | None, skip: bool = False) -> np.ndarray:
         """Return the rows of the pilot; with ``skip``, as many others, if there are so many."""

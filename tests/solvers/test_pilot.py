@@ -232,9 +232,9 @@ def test_a_pilot_on_fewer_rows_than_columns_does_no_harm():
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((1900, 150))
     y = np.where(rows[:, 0] + rng.logistic(size=1900) > 0, 1.0, -1.0)
-    for weights in (None, np.where(rng.random(1900) < 0.9, 0.0, 1.0)):
+    for weights, least in ((None, 0.57), (np.where(rng.random(1900) < 0.9, 0.0, 1.0), 0.35)):
         p = ao.problems.Logistic(rows, y, sample_weight=weights)
         for seed in range(2):
             res = ao.minimize_finite_sum(p, np.zeros(150), None, rng=seed, epochs=5)
             assert res.success
-            assert res.fun < 0.65
+            assert res.fun < least
