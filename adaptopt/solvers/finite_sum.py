@@ -273,10 +273,10 @@ def minimize_finite_sum(
 
     With ``lr="auto"``, a pilot first takes five steps of the search of `minimize` with AdaGrad, on
     the first rows of the first order: a sixtieth of them, but at least 32 and at most 512. This
-    costs some ten evaluations of these rows, about a fifth of an epoch. If as many other
-    rows rise at its end by more than its own have fallen, the way is halved until they do not, and
-    the distance is twice what is left. The run starts where the
-    pilot ended. The distance between its start :math:`x_0` and its end :math:`\tilde x`,
+    costs some ten evaluations of these rows, about a fifth of an epoch. If as many other rows rise
+    at its end by more than its own have fallen, the way is halved until they do not, and the
+    distance is twice what is left. The run starts where the pilot ended. The distance between its
+    start :math:`x_0` and its end :math:`\tilde x`,
 
     .. math:: w = \Big(\sum_i \sqrt{G_i} \, (\tilde x_i - x_{0,i})^2 \Big/
               \sum_i \sqrt{G_i}\Big)^{1/2},

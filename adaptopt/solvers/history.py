@@ -12,10 +12,11 @@ from ..placement import backend_of
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 # The rates have died if their median fell below this fraction of the first ...
-ONWARD = 0.9  # the cosine above which steps are too short
 DYING_FRACTION = 0.1
 # ... while the gradient stayed above this fraction of the first.
 VANISHED_FRACTION = 1e-3
+
+ONWARD = 0.9  # the cosine above which steps are too short
 
 
 class History:

@@ -20,8 +20,9 @@ from ..methods.base import Method
 from ..objectives.batches import Batches
 from ..objectives.finite_sum import FiniteSum
 from ..prox.base import Proximal
+from .gauge import is_finite
 from .minimize import descend
-from .search import why_no_search, with_rate
+from .search import refuse_auto, why_no_search, with_rate
 
 SHARE = 0.7  # of the distance: the bound on the regret is least at 1 / sqrt(2)
 STEPS = 5  # of the pilot
@@ -182,8 +183,10 @@ class FoundRate:
         """
         rows = self.rows(order)
         if omit:
-            rows = rows[[self._is_finite(x, rows[k : k + 1]) for k in range(rows.size)]]
-        if not rows.size or not self._is_finite(x, rows):
+            values = [self._value_if_finite(x, rows[k : k + 1]) for k in range(rows.size)]
+            rows = rows[[value is not None for value in values]]
+        first = self._value_if_finite(x, rows) if rows.size else None
+        if first is None:
             return None
         shape = self._total.objective.shape
 
@@ -195,7 +198,7 @@ class FoundRate:
         options = {"maxiter": STEPS, "rtol": None}
         found = descend(method, mean, x.reshape(shape), jac=True, prox=self._prox, options=options)
         better = found.x.reshape(-1)
-        better, stretch = self._checked(better, x, found.fun, order)
+        better, stretch = self._checked(better, x, first - found.fun, order)
         squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
         weights = np.sqrt(squares, dtype=np.float64)
         distance = stretch * self._distance(better, start, weights)
@@ -204,25 +207,24 @@ class FoundRate:
         return better, distance
 
     def _checked(
-        self, better: np.ndarray, x: np.ndarray, f: float, order: np.ndarray | None
+        self, better: np.ndarray, x: np.ndarray, fall: float, order: np.ndarray | None
     ) -> tuple[np.ndarray, float]:
-        """Return the end of the pilot, of value ``f``, brought back if it does other rows harm.
+        """Return the end of the pilot, brought back if it does other rows harm.
 
         Few rows can have their minimum anywhere, or nowhere, if there are many columns. At the end
-        others may not rise by more than the pilot's rows have fallen. The second number is by how
-        much the way to the last point that did harm is longer.
+        others may not rise by more than ``fall``, that of the pilot's rows. The second number is by
+        how much the way to the last point that did harm is longer.
         """
         others, stretch = self.rows(order, skip=True), 1.0
         if not others.size:
             return better, stretch
 
-        def value(point: np.ndarray, rows: np.ndarray) -> float:
-            loss = float(self._total.over(point, rows, 0, rows.size)[0])
-            return loss + float(self._prox.penalty(point.reshape(self._total.objective.shape)))
+        def value(point: np.ndarray) -> float:
+            return float(self._total.over(point, others, 0, others.size)[0]) + self._penalty(point)
 
-        most = value(x, others) + (value(x, self.rows(order)) - f)
+        most = value(x) + fall
         for _ in range(BACK):
-            if not value(better, others) > most:  # NaN, too, says nothing
+            if not value(better) > most:  # NaN, too, says nothing
                 break
             better, stretch = x + (better - x) * x.dtype.type(0.5), 2.0
         return better, stretch
@@ -242,9 +244,15 @@ class FoundRate:
         """Return a distance for runs that have not moved."""
         return LEAST * (float(np.abs(x).max(initial=0.0)) or 1.0)
 
-    def _is_finite(self, x: np.ndarray, rows: np.ndarray) -> bool:
+    def _value_if_finite(self, x: np.ndarray, rows: np.ndarray) -> float | None:
+        """Return the objective over rows; None if it or its gradient is not finite."""
         value, g = self._total.over(x, rows, 0, rows.size)
-        return math.isfinite(float(value)) and bool(np.isfinite(g).all())
+        return float(value) + self._penalty(x) if is_finite(float(value), g) else None
+
+    def _penalty(self, x: np.ndarray) -> float:
+        """Return what the map and the method add to the objective."""
+        mapped = self._prox.penalty(x.reshape(self._total.objective.shape))
+        return self._method.penalty_at(x) + float(mapped)
 
     # -- the way travelled -------------------------------------------------------------------------
 
@@ -278,6 +286,4 @@ class FoundRate:
 def check_pilot(method: Method, prox: Proximal, x: Any, parallel: str | None) -> None:
     """Raise if no rate is found for a finite sum."""
     if (why := why_no_pilot(method, prox, x, parallel)) is not None:
-        raise ValueError(
-            f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
-        )
+        refuse_auto(why)

@@ -84,9 +84,14 @@ def _shifts_alike(method: Method) -> bool:
 def check_search(method: Method, prox: Proximal, x: Any) -> None:
     """Raise if there is no search for the rate of a method under a map, where an array lies."""
     if (why := why_no_search(method, prox, x)) is not None:
-        raise ValueError(
-            f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
-        )
+        refuse_auto(why)
+
+
+def refuse_auto(why: str) -> None:
+    """Raise, because there is no rate to be found."""
+    raise ValueError(
+        f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
+    )
 
 
 def follow(monitor: Monitor, search: SearchState) -> None:
