@@ -4,7 +4,7 @@
 `Optimizer` takes one step at a time and updates your arrays in place.
 """
 
-from . import interchange, problems, regret, schedules
+from . import interchange, plot, problems, regret, schedules
 from .methods.adagrad import AdaGrad, AdaGradNorm, RowWiseAdaGrad
 from .methods.adam import Adam, Adamax, AdamW, AMSGrad
 from .methods.base import Method
@@ -54,6 +54,7 @@ __all__ = [
     "minimize",
     "minimize_finite_sum",
     "minimize_many",
+    "plot",
     "problems",
     "regret",
     "schedules",

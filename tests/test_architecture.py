@@ -20,7 +20,7 @@ MODULES = sorted(
 
 # From the ground up: a room imports rooms of lower floors only, and modules of its own.
 FLOORS = [
-    {"scalar", "arrays", "schedules"},
+    {"scalar", "arrays", "schedules", "plot"},
     {"methods", "prox"},
     {"kernels"},
     {"cuda", "problems", "regret"},

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..scalar import ScalarFunction
 from . import decay
-from .hyperparameters import as_float, read_hyperparameter
+from .hyperparameters import as_float, read_hyperparameter, without_defaults
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -368,6 +368,8 @@ class Method:
         """Keep a class with its own rule from inheriting the properties of its parent's rule."""
         super().__init_subclass__(**options)
         own = vars(cls)
+        if "__repr__" not in own:
+            cls.__repr__ = without_defaults  # type: ignore[method-assign]  # dataclass keeps it
         known = _OF_RULE if "rule" in own else _OF_RATES if "coefficients" in own else ()
         for name in known:
             if name not in own and getattr(cls, name) is not getattr(Method, name):
@@ -387,10 +389,8 @@ class Method:
         slots = self.slots
         if len(set(slots)) < len(slots):
             raise ValueError(f"{name}.slots is {slots}, expected each name once")
-        for what, given in (
-            ("initial_state()", self.initial_state()),
-            ("second_moments", self.second_moments),
-        ):
+        starts, squares = self.initial_state(), self.second_moments
+        for what, given in (("initial_state()", starts), ("second_moments", squares)):
             if not set(given) <= set(slots):
                 raise ValueError(f"{name}.{what} is {given}, expected names of slots {slots}")
         for function in (self.rule, self.rate, self.coefficients, self.carry, self.idle):

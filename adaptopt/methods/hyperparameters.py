@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -55,3 +56,15 @@ def as_float(value: Any) -> float | None:
         return None if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         return None
+
+
+def without_defaults(method: Any) -> str:
+    """Return the call that makes a method, without the arguments that are its class's defaults."""
+    given = {f.name: (getattr(method, f.name), f) for f in dataclasses.fields(method) if f.init}
+    order = [*given][2:] + [*given][:2]  # those of all methods come last
+    shown = [
+        f"{name}={value!r}"
+        for name, (value, field) in ((name, given[name]) for name in order)
+        if field.repr and value != field.default
+    ]
+    return f"{type(method).__qualname__}({', '.join(shown)})"

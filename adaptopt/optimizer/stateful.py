@@ -17,6 +17,8 @@ from .parameters import Parameters
 from .state import Entry, Taken
 from .steps import Counts, Steps
 
+SHOWN = 4  # parameters in the line that an optimizer prints as
+
 
 class Stateful:
     """What an optimizer is between steps: its attributes are those of `Optimizer`."""
@@ -32,6 +34,17 @@ class Stateful:
     _files: StateFiles | None
 
     # -- attributes --------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        """Return one line: steps taken, as far as the host knows, and parameters with methods."""
+        params = self.params if self._parameters.is_named else {ALONE: self.params}
+        methods = {name: self._parameters.methods()[name] for name in params}
+        lines = [
+            (f"{name}: " if name != ALONE else "") + f"{array.dtype} {array.shape} by {method!r}"
+            for (name, array), method in zip(params.items(), methods.values(), strict=True)
+        ]
+        more = f", and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        return f"<{type(self).__name__}: step {self._counts.t}, {', '.join(lines[:SHOWN])}{more}>"
 
     def _put(self, **attributes: object) -> None:
         """Set attributes that a user may not; `vars(self)` would slow down every step."""

@@ -47,6 +47,14 @@ class Rounds:
         self._compared, self._comparator = 0, 0.0
         self._course: list[tuple[int, float, float]] = []
 
+    def __repr__(self) -> str:
+        if self._sums is None:
+            return f"<{type(self).__name__}: no rounds>"
+        loss = f"mean loss {self.cumulative_loss / self.rounds:.6g}"
+        return (
+            f"<{type(self).__name__}: {self.rounds} rounds, points of shape {self._shape}, {loss}>"
+        )
+
     def play(
         self, x: ArrayLike, f: float, g: ArrayLike, *, comparator: float | None = None
     ) -> None:

@@ -310,13 +310,13 @@ class DescentRun:
 
     def result(self, stop: Stop) -> OptimizeResult:
         """Return the result of a run that has ended."""
-        from scipy.optimize import OptimizeResult
+        from .results import Result
 
         x, fun, jac = self._answer(stop)
         message = stop.message
         if stop.status == MAXITER:
             message += self._diagnosis()
-        return OptimizeResult(
+        return Result(
             x=self.objective.exchange.shown(x),
             fun=fun,
             jac=self.objective.shown_gradient(jac),

@@ -323,7 +323,7 @@ class EpochRun:
 
     def result(self, stop: Stop) -> OptimizeResult:
         """Evaluate all rows at the answer, and return the result."""
-        from scipy.optimize import OptimizeResult
+        from .results import Result
 
         state, opts = self.state(), self.options
         self._draws.hold(state.rng)  # fun may draw from the generator again
@@ -349,7 +349,7 @@ class EpochRun:
         certificate = None
         if self._domain is not None and math.isfinite(fun) and self._backend.is_finite(jac):
             certificate = gap(x, fun, jac, self._domain)
-        return OptimizeResult(
+        return Result(
             x=self._exchange.shown(x),
             fun=fun,
             certificate=certificate,

@@ -278,7 +278,7 @@ class Problems:
 
     def result(self) -> OptimizeResult:
         """Return the results, stacked."""
-        from scipy.optimize import OptimizeResult
+        from .results import Result
 
         self._say_what_is_wrong(
             np.flatnonzero(self._codes == MISFIT),
@@ -292,7 +292,7 @@ class Problems:
         status = np.array([stop.status for stop in stops])
         point = np.where(found, counts[:, BEST], counts[:, CURRENT])
         gradient = np.where(found, counts[:, BEST_GRADIENT], counts[:, GRADIENT])
-        return OptimizeResult(
+        return Result(
             x=self._points[every, point],
             fun=np.where(found, self._numbers[:, BEST_F], self._numbers[:, F]),
             jac=self._gradients[every, gradient],

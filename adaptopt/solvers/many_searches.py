@@ -81,7 +81,7 @@ class ProblemSearches(Problems):
 
     def result(self) -> OptimizeResult:
         """Return the results, stacked."""
-        from scipy.optimize import OptimizeResult
+        from .results import Result
 
         every, counts, numbers = np.arange(len(self._ended)), self._all.counts, self._all.numbers
         self._say_what_is_wrong(
@@ -96,7 +96,7 @@ class ProblemSearches(Problems):
         row = np.where(found, counts[:, search.BEST], counts[:, search.X])
         taken, lr = counts[:, search.STEPS] > 0, numbers[:, search.ALPHA]
         rates = self._all.rates * lr.astype(self._x.dtype)[:, None]
-        return OptimizeResult(
+        return Result(
             x=self._all.points[every, row],
             fun=np.where(found, numbers[:, search.BEST_F], numbers[:, search.F]),
             jac=self._all.gradients[every, row],
