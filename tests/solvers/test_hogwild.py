@@ -48,8 +48,7 @@ STEADY = {
 
 
 @several
-@pytest.mark.parametrize("batch_size", [1, 7])
-@pytest.mark.parametrize("name", STEADY)
+@pytest.mark.parametrize(("name", "batch_size"), [*zip(STEADY, (1, 7, 7, 1), strict=True)])
 def test_no_addition_is_lost(name, batch_size):
     p = problem(ao.problems.Hinge, intercept=True)
     keywords = {"method": STEADY[name], "batch_size": batch_size}
