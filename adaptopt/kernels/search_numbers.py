@@ -14,7 +14,8 @@ START, GO, TRIAL = range(3)
 
 QUOTIENTS = 3  # Barzilai-Borwein quotients of which the smallest is taken
 VALUES = 10  # values of the objective of which the largest is compared with
-EVER = 2**40
+BITS_OF_EVER = 40
+EVER = 2**BITS_OF_EVER
 PROMISES = 10  # steps whose promised decreases must all be small for the run to have converged
 SHORT = 0.7  # the shorter quotient is taken if it is below so many times the longer
 ENOUGH = 1e-4  # share of the promised decrease that a trial must achieve

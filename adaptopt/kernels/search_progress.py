@@ -13,6 +13,8 @@ from .search_numbers import (
     BEST,
     BEST_F,
     BEST_T,
+    BITS_OF_EVER,
+    EVER,
     FIRST_F,
     FIRST_MOVE,
     FIRST_PROMISE,
@@ -193,11 +195,14 @@ def note_rise(numbers, counts, rise, steps):
     """Take in by how much a trial rose over what it promised to fall.
 
     If a step is shortened, that falls with it, unless the gradient jumps, is noisy, or is wrong,
-    which is remembered for so many steps.
+    which is remembered for so many steps. If it is remembered for ever, three trials in a row that
+    fall are needed to forget it: far from a minimum, an objective that levels off looks the same.
     """
-    shorter = numbers[MOVED] <= 0.5 * numbers[TRIED_MOVE]
-    if shorter and rise > 0.0 and rise >= 0.5 * numbers[RISE]:
-        counts[JUMPS] = max(counts[JUMPS], steps)
+    if numbers[MOVED] <= 0.5 * numbers[TRIED_MOVE]:
+        if rise > 0.0 and rise >= 0.5 * numbers[RISE]:
+            counts[JUMPS] = max(counts[JUMPS], steps)
+        elif steps == EVER:
+            counts[JUMPS] >>= BITS_OF_EVER // 3 + 1
     numbers[RISE], numbers[TRIED_MOVE] = rise, numbers[MOVED]
 
 

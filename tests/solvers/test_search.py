@@ -454,3 +454,22 @@ def test_a_wrong_gradient_is_no_success(dtype, gradient):
         lambda x: (float((x - 1) @ (x - 1)), gradient(x)), np.zeros(2, dtype), jac=True
     )
     assert not res.success
+
+
+def test_an_objective_that_levels_off_far_away_is_solved_in_any_units():
+    """A decaying oscillation over microseconds: steps of the size of the largest coordinate."""
+    t, truth = np.linspace(0, 20e-6, 200), np.array([2.0, 6e-6, 2e6, 0.3])
+    noise = 0.05 * np.random.default_rng(1).standard_normal(t.size)
+    volts = truth[0] * np.exp(-t / truth[1]) * np.cos(truth[2] * t + truth[3]) + noise
+
+    def fun(p):
+        decay, phase = np.exp(-t / p[1]), p[2] * t + p[3]
+        wave, slope = decay * np.cos(phase), -p[0] * decay * np.sin(phase)
+        r = p[0] * wave - volts
+        return r @ r, 2 * np.array(
+            [r @ wave, p[0] * (r @ (wave * t)) / p[1] ** 2, r @ (slope * t), r @ slope]
+        )
+
+    res = ao.minimize(fun, [1.0, 4e-6, 1.9e6, 0.0], jac=True)
+    assert res.status == 0, res.message
+    np.testing.assert_allclose(res.x, truth, rtol=0.03)
