@@ -1,5 +1,6 @@
 """What results, methods, optimizers and trackers print as."""
 
+import inspect
 import pickle
 
 import numpy as np
@@ -58,3 +59,11 @@ def test_trackers_print_as_one_line():
     assert repr(tracker) == "<Tracker: no rounds>"
     tracker.play(np.zeros(3), 2.0, np.ones(3))
     assert repr(tracker) == "<Tracker: 1 rounds, points of shape (3,), mean loss 2>"
+
+
+def test_methods_show_the_arguments_that_they_take():
+    assert str(inspect.signature(ao.SGD)) == (
+        "(lr: 'float | Callable[[int], float]' = 0.01, *, weight_decay: 'float' = 0.0, "
+        "decoupled: 'bool' = False) -> None"
+    )
+    assert list(inspect.signature(ao.SGD()).parameters)[:2] == ["fun", "x0"]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..scalar import ScalarFunction
 from . import decay
-from .hyperparameters import as_float, read_hyperparameter, without_defaults
+from .hyperparameters import SignatureOfInit, as_float, read_hyperparameter, without_defaults
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -133,6 +133,7 @@ class Method:
     array([ 0.5, -1.5])
     """
 
+    __signature__ = SignatureOfInit()
     _: KW_ONLY
     weight_decay: float = 0.0
     decoupled: bool = False
@@ -271,8 +272,7 @@ class Method:
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the coefficients of the decay and of the rule for step ``t``, in float64.
 
-        ``scalars`` are those of step ``t``, as `carried` returns them. For step 1 they may be left
-        out.
+        ``scalars`` are those of step ``t``, as `carried` returns them; step 1 needs none.
         """
         if len(scalars) != len(self.scalars):
             if scalars or t != 1:

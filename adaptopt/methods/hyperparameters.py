@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -56,6 +57,16 @@ def as_float(value: Any) -> float | None:
         return None if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         return None
+
+
+class SignatureOfInit:
+    """The signature that a class shows: that of ``__init__``, whatever ``__new__`` takes."""
+
+    def __get__(self, instance: object, owner: type[Any]) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")  # instances are called otherwise
+        signature = inspect.signature(owner.__init__)
+        return signature.replace(parameters=[*signature.parameters.values()][1:])
 
 
 def without_defaults(method: Any) -> str:
