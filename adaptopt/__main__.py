@@ -1,4 +1,7 @@
-"""``python -m adaptopt``: print the environment, run the demonstration, and plot the results."""
+"""``python -m adaptopt``: print the environment, run the demonstration, and plot the results.
+
+``python -m adaptopt warm`` compiles common kernels instead.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from .demo.demonstration import (
     real_problems,
     train,
 )
+from .demo.warm import warm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +62,12 @@ def main(arguments: list[str] | None = None) -> int:
         epilog='Needs pip install "adaptopt[demo]". Without it, runs a part and exits with 1.',
     )
     parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["warm"],
+        help="compile the kernels of common calls instead, so that later processes load them",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("adaptopt-demo.png"),
@@ -69,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--environment", action="store_true", help="print only the environment")
     options = parser.parse_args(arguments)
+    if options.command == "warm":
+        return warm()
     output = options.output.absolute()
     if not options.environment and (output.is_dir() or not output.parent.is_dir()):
         parser.error(f"--output is {options.output}, expected a file in a folder that exists")

@@ -16,7 +16,7 @@ from numba.np.numpy_support import from_dtype
 
 from ..scalar import ScalarFunction
 from .contents import digest, plain, references
-from .disk import enable_cache
+from .disk import enable_cache, say_why_it_takes_long
 
 # Numba has no types for its types, nor for compiled functions.
 NumbaType: TypeAlias = Any
@@ -105,8 +105,8 @@ def compile_kernel(
     dispatcher: Any = njit(**options)(kernel)
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
         return kernel
-    if cached:
-        enable_cache(dispatcher)
+    if not (cached and enable_cache(dispatcher)):
+        say_why_it_takes_long()
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     compiled: Kernel = dispatcher

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,30 @@ from numba.core.serialize import dumps
 # mypy: disable-error-code="no-untyped-call"
 
 
-def enable_cache(dispatcher: Any) -> None:
-    """Cache what a dispatcher is going to compile, where there is a folder to write to."""
+_said = False
+
+
+def say_why_it_takes_long() -> None:
+    """Print one line to a terminal, and nothing elsewhere, before the first compilation."""
+    global _said
+    if not _said and sys.stderr is not None and sys.stderr.isatty():
+        _said = True
+        print(
+            "adaptopt: compiling for this processor, for some seconds; later processes load the "
+            "result. `python -m adaptopt warm` compiles common kernels ahead.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def enable_cache(dispatcher: Any) -> bool:
+    """Cache what a dispatcher is going to compile, if there is a folder to write to."""
     try:
         dispatcher.enable_caching()
     except (RuntimeError, OSError):
-        return  # a read-only install without a home
+        return False  # a read-only install without a home
     dispatcher._cache = _Cache(dispatcher._cache)
+    return True
 
 
 class _Cache(NullCache):
@@ -42,10 +60,12 @@ class _Cache(NullCache):
         return self._cache.cache_path
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return self._cache.load_overload(sig, target_context)
-        except Exception:  # what pickles and LLVM raise of damaged files is anything
-            return None
+        found = None
+        with suppress(Exception):  # what pickles and LLVM raise of damaged files is anything
+            found = self._cache.load_overload(sig, target_context)
+        if found is None:
+            say_why_it_takes_long()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         library = getattr(data, "library", None)
