@@ -36,8 +36,8 @@ def _jobs() -> dict[str, Callable[[], object]]:
     for dtype in DTYPES:
         for method in METHODS:
             jobs[f"a step of {type(method).__name__}, {dtype}"] = _step(method, dtype)
-    for method in ("adagrad", "rmsprop", "adam"):
-        jobs[f"minimize with {method}, its rate searched for"] = _descent(method)
+    for searched in ("adagrad", "rmsprop", "adam"):
+        jobs[f"minimize with {searched}, its rate searched for"] = _descent(searched)
     for name in ("LeastSquares", "Logistic"):
         for layout in ("dense", "sparse"):
             jobs[f"minimize_finite_sum of {name}, {layout} rows"] = _epochs(name, layout)
