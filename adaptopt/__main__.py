@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .demo import environment
+from .demo.calls import without_a_rate
 from .demo.demonstration import (
     BATCH,
     METHODS,
@@ -35,11 +36,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # One grid for all methods and problems, so that no method gets a better choice.
-GRID = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 QUICK_GRID = (0.01, 0.1, 1.0)
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; dashes differ as well.
-STYLES = {"SGD": ("#000000", ":"), "AdaGrad": ("#D55E00", "-"), "RMSProp": ("#0072B2", "--")}
-COLOURS = ("#AA4499", "#009E73")  # of rare and of frequent words
+STYLES = {
+    "SGD": ("#000000", ":"),
+    "AdaGrad": ("#D55E00", "-"),
+    "RMSProp": ("#0072B2", "--"),
+    "Adam": ("#009E73", "-."),
+}
+COLOURS = ("#AA4499", "#56B4E9")  # of rare and of frequent words
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,8 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m adaptopt",
-        description="Print the environment, train logistic regression with SGD, AdaGrad and "
-        "RMSProp on real and synthetic data, and plot the results.",
+        description="Print the environment, train logistic regression with SGD, AdaGrad, "
+        "RMSProp and Adam on real and synthetic data, and plot the results.",
         epilog='Needs pip install "adaptopt[demo]". Without it, runs a part and exits with 1.',
     )
     parser.add_argument(
@@ -100,6 +106,9 @@ def demonstrate(output: Path, quick: bool) -> int:
     bag, rates = problems[-1], {"AdaGrad": Rates(), "RMSProp": Rates()}
     for name, watch in rates.items():
         train(bag, name, winners[-1][name].lr, watch)
+    print("\nWithout a learning rate:")
+    for sentence in without_a_rate(problems[-1]):
+        _print_paragraph(sentence, "- ")
     print("\nWhat this run measured:")
     for sentence in (
         *_measure_winners(problems, winners, grid),

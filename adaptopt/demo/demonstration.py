@@ -1,4 +1,4 @@
-"""The demonstration's problems, runs and measurements: three methods with one budget."""
+"""The demonstration's problems, runs and measurements: four methods with one budget."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ METHODS: dict[str, Callable[..., ao.Method]] = {
     "SGD": ao.SGD,
     "AdaGrad": ao.AdaGrad,
     "RMSProp": ao.RMSProp,
+    "Adam": ao.Adam,
 }
 BATCH = 32  # rows a step
 
@@ -165,7 +166,7 @@ def real_problems(quick: bool) -> list[Problem]:
 
     tumours, benign = load_breast_cancer(return_X_y=True)
     pixels, digits = load_digits(return_X_y=True)
-    steps = 100 if quick else 1000
+    steps = 100 if quick else 400
     return [
         _real(
             "breast cancer",
@@ -214,7 +215,7 @@ def bag_of_words(quick: bool) -> Problem:
     """Return synthetic documents whose word frequencies follow Zipf's law, as in a language."""
     rng = np.random.default_rng(0)
     words, length, stop_words = 4000, 60, 20
-    rows, held_out = (4000, 1000) if quick else (40_000, 10_000)
+    rows, held_out = (4000, 1000) if quick else (20_000, 5_000)
     frequencies = 1.0 / np.arange(1, words + 1)
     drawn = rng.choice(words, (rows + held_out, length), p=frequencies / frequencies.sum())
     numbers = np.repeat(np.arange(rows + held_out), length)

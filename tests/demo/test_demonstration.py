@@ -13,7 +13,7 @@ import pytest
 
 import adaptopt as ao
 
-METHODS = ["SGD", "AdaGrad", "RMSProp"]
+METHODS = ["SGD", "AdaGrad", "RMSProp", "Adam"]
 PROBLEMS = ["breast cancer", "digits", "bag of words"]
 EXTRAS = ["matplotlib", "sklearn", "tqdm"]
 LIMIT = 120  # seconds
@@ -88,6 +88,15 @@ def test_every_learning_rate_is_shown_and_one_wins(complete, problem):
 def test_training_lowers_the_loss(complete):
     untrained = {"breast cancer": math.log(2), "digits": math.log(10), "bag of words": math.log(2)}
     assert all(row[1] < untrained[key[0]] for key, row in table(complete.stdout).items())
+
+
+def test_calls_without_a_rate_reach_their_optimum(complete):
+    printed = " ".join(complete.stdout.split())
+    loss, optimum = map(
+        float, re.search(r"loss (\d\S+) after .*? scale 1, is (\S+)\.", printed).groups()
+    )
+    assert loss < optimum + 1e-8
+    assert float(re.search(r"compiled: (\S+) after", printed)[1]) < 1e-10
 
 
 def test_the_rates_of_adagrad_never_rise(complete):
