@@ -1,7 +1,8 @@
 """Time epochs over sparse rows by how the matrix came, by method, schedule and history.
 
 ``python benchmarks/paths.py`` prints medians of interleaved runs, in milliseconds. Each case is
-4,000 rows of 20,000 columns with 40 entries each, three epochs, one row a batch.
+4,000 rows of 20,000 columns with 40 entries each, or of 100 dense columns, three epochs, one row a
+batch. "Tracker" is online play, counted by an `adaptopt.regret.Tracker`.
 """
 
 import time
@@ -52,10 +53,18 @@ def main():
     y = np.where(rng.random(ROWS) < 0.5, 1.0, -1.0)
     falls = ao.schedules.inverse_time
 
-    def case(method, A=A, **keywords):
+    def case(method, A=A, play=None, **keywords):
         p = ao.problems.Logistic(A, y)
         keywords = {"batch_size": 1, "epochs": 3, "rng": 0, **keywords}
-        return lambda: ao.minimize_finite_sum(p, np.zeros(COLUMNS), None, method=method, **keywords)
+
+        def run():
+            tracker = None if play is None else ao.regret.Tracker(**play)
+            x0 = np.zeros(p.n_features)
+            ao.minimize_finite_sum(p, x0, None, method=method, tracker=tracker, **keywords)
+
+        return run
+
+    box, dense = {"domain": ao.Box(-1, 1)}, rng.standard_normal((ROWS, 100))
 
     cases = {
         "canonical": case(ao.AdaGrad(0.5)),
@@ -66,13 +75,22 @@ def main():
         "float32 rows, float64 x0": case(ao.AdaGrad(0.5), A.astype(np.float32)),
         "history=1000": case(ao.AdaGrad(0.5), options={"history": 1000}),
         "history=True": case(ao.AdaGrad(0.5), options={"history": True}),
+        "Tracker": case(ao.AdaGrad(0.5), play={}),
+        "Tracker in a box": case(ao.AdaGrad(0.5), play=box),
         "AdaGradDA": case(ao.AdaGradDA(0.5)),
         "AdaGradDA, inverse_time": case(ao.AdaGradDA(falls(0.5, 1e-3))),
         "FTRL": case(ao.FTRL(0.5)),
         "FTRL, l1": case(ao.FTRL(0.5, l1=1.0)),
+        "FTRL, l1, Tracker in a box": case(ao.FTRL(0.5, l1=1.0), play=box),
         "RMSProp": case(ao.RMSProp(0.01)),
         "RMSProp, inverse_time": case(ao.RMSProp(falls(0.01, 1e-3))),
         "Adam, touched": case(ao.Adam(0.01), lazy="touched"),
+        "batches of 32": case(ao.AdaGrad(0.5), batch_size=32),
+        "batches of 32, Tracker": case(ao.AdaGrad(0.5), batch_size=32, play=box),
+        "dense rows": case(ao.AdaGrad(0.5), dense),
+        "dense rows, Tracker": case(ao.AdaGrad(0.5), dense, play=box),
+        "dense rows by 32": case(ao.AdaGrad(0.5), dense, batch_size=32),
+        "dense rows by 32, Tracker": case(ao.AdaGrad(0.5), dense, batch_size=32, play=box),
     }
     for name, taken in medians(cases).items():
         print(f"{name:28} {taken:8.2f}")

@@ -12,6 +12,7 @@ from numba.extending import register_jitable
 from .averages import fold
 from .compile import inlinable
 from .products import CLASSES
+from .rounds import end_round, make_play
 from .sparse_epoch import make_touch, prefetch_rows
 from .tuples import gather, make_prepare, narrow, scatter
 
@@ -22,7 +23,7 @@ uintp = types.uintp
 
 def make_classes_epoch(
     value, slope, carry, coefficients, decay_coefficients, decay, rule, prox, rate, idle, repeat,
-    residual, penalised, records_steps, lazy,
+    residual, penalised, records_steps, lazy, plays,
 ):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on.
 
@@ -33,12 +34,13 @@ def make_classes_epoch(
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     predict, add = (inlinable(part) for part in CLASSES["sparse"])
     ahead, bring = inlinable(prefetch_rows), inlinable(fold)
+    play, end_play = inlinable(make_play(plays)), inlinable(end_round)
 
     def classes_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
         intercept, t, losses, steps, mean, counts, averaged, eta, weight_decay, stored, scalars,
-        every, residual_coefs, spare, records, recorded, like,
+        every, residual_coefs, spare, records, recorded, rounds, like,
     ):  # fmt: skip
         classes = uintp(row_x.size)
         columns = uintp(x.size) // classes
@@ -90,6 +92,12 @@ def make_classes_epoch(
             if total - total != 0.0 or nonfinite != 0.0:
                 losses[0] = total
                 break
+            if plays:
+                terms = (0.0, 0.0, 0.0)
+                for c in range(count):
+                    for j in range(uintp(touched[c]), uintp(touched[c]) + classes):
+                        terms = play(rounds, j, x[j], g[j], terms)
+                end_play(rounds, total * part, terms)
             for c in range(count):
                 for j in range(uintp(touched[c]), uintp(touched[c]) + classes):
                     if mean.size:

@@ -13,6 +13,7 @@ from numba import types
 
 from ..scalar import ScalarFunction
 from .averages import moved, weight_of
+from .certificate import count_nothing, make_count
 from .compile import (
     Kernel,
     NumbaType,
@@ -26,6 +27,7 @@ from .compile import (
 from .matrix import Kind, Rows, make_batch, misplaced
 from .reductions import BLOCK, in_order, is_nonfinite, make_squares_in_lanes
 from .reductions import LANES as SQUARES_LANES
+from .rounds import MEMORY
 from .step import READ, Layout, make_step, step_parts, step_types
 from .tuples import gather, make_prepare, narrow, scatter
 
@@ -109,7 +111,7 @@ def make_squared_norm(read):
 
 def make_dense_epoch(
     evaluate, is_nonfinite, measure, carry, coefficients, decay_coefficients, moved, weight_of,
-    *step_parts,
+    play, *step_parts,
 ):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on.
 
@@ -117,11 +119,12 @@ def make_dense_epoch(
     """
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     step = inlinable(make_step(*step_parts))
+    play = inlinable(play)
 
     def dense_epoch(
         fun, jac, args, order, batch, point, slope, spare, rates, hyper, weight_decay, prox_coefs,
         x, g, slots, prox_arrays, written, scalars, previous, lanes, sums, mean, eta, averaged, t,
-        losses, taken, like,
+        losses, taken, memory, like,
     ):  # fmt: skip
         done, first = 0, taken[0]
         n = uintp(x.size)
@@ -138,6 +141,7 @@ def make_dense_epoch(
             if nonfinite or is_nonfinite(loss):
                 losses[0] = loss
                 break
+            play(x, g, loss, memory)
             for i in range(n):
                 previous[i] = x[i]
             lr = rates[min(taken[0] - first, rates.size - 1)]
@@ -221,6 +225,10 @@ def work_arrays(n: int, measures: int) -> tuple[np.ndarray, np.ndarray]:
     return np.empty(SQUARES_LANES * measures), np.empty(-(-n // BLOCK) * measures)
 
 
+# What is done with a round of online play, by whether there is online play.
+_COUNT = (count_nothing, make_count())
+
+
 @memoised
 def dense_epoch(
     evaluate: ScalarFunction,
@@ -230,6 +238,7 @@ def dense_epoch(
     method: MethodParts,
     functions: tuple[ScalarFunction, ...],
     layout: Layout,
+    plays: bool,
 ) -> Kernel:
     """Compile the steps of one method and proximal map over batches that one function evaluates.
 
@@ -243,6 +252,8 @@ def dense_epoch(
         What the method computes once a step.
     functions, layout
         As for `DenseStep`.
+    plays : bool
+        Whether batches are rounds of online play, which are added to sums.
     """
     number = layout.number
     x, _, slots, prox_arrays, rates, _, _, _, _, _, prox_coefs = step_types(layout)
@@ -254,12 +265,12 @@ def dense_epoch(
     wide = types.float64[::1]
     parts = (
         evaluate, is_nonfinite, measure, method.carry, method.coefficients,
-        method.decay_coefficients, moved, weight_of, *step_parts(functions, layout),
+        method.decay_coefficients, moved, weight_of, _COUNT[plays], *step_parts(functions, layout),
     )  # fmt: skip
     signature = types.boolean(
         *kinds, types.intp[::1], types.int64, point, shaped, shaped, wide, hyper, types.float64,
         prox_coefs, x, array_type(form), slots, prox_arrays, rates, tuple_of(wide, method.scalars),
         array_type(form), wide, wide, wide, types.float64, types.int64, types.int64,
-        wide, types.int64[::1], number,
+        wide, types.int64[::1], MEMORY, number,
     )  # fmt: skip
     return compile_kernel(make_dense_epoch, parts, signature, counted=counted)

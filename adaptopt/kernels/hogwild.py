@@ -13,7 +13,7 @@ from numba import prange, types
 from numba.extending import overload
 
 from .compile import compile_kernel, inlinable, memoised
-from .sparse_epoch import PROX, SparseEpoch, make_sparse_epoch
+from .sparse_epoch import LAZY, PROX, SparseEpoch, make_sparse_epoch
 from .tuples import gather
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -75,7 +75,7 @@ def make_exchange(prox):
 def make_worker(*parts):
     """Compose one thread's part of an epoch: some rows, then an exchange, and so on."""
     sparse_epoch = inlinable(make_sparse_epoch(*parts))
-    exchange, lazy = inlinable(make_exchange(parts[PROX])), parts[-1]
+    exchange, lazy = inlinable(make_exchange(parts[PROX])), parts[LAZY]
 
     def worker(
         k, every, blocks, counts, whole, copy, seen, own, taken, last, g, touched, slots,
@@ -103,7 +103,7 @@ def make_worker(*parts):
                 prox_arrays,
                 last, g, touched, row, row_slots, row_prox_arrays, row_last, intercept, t + others,
                 losses, steps, rates[:0], last[:0], 0, 0.0, 0.0, (), (), 0, (), copy[0, :0],
-                rates[:0], last[:0], like,
+                rates[:0], last[:0], (rates[:0], rates[:0], rates[:0]), like,
             )  # fmt: skip
             taken[k, 0] = steps[0]
             if steps[1] != end:

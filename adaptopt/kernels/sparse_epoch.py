@@ -27,14 +27,15 @@ from .compile import (
 )
 from .products import short_dot, sparse_dot
 from .records import make_record
+from .rounds import ROUNDS, end_round, make_play
 from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 uintp = types.uintp
 
-# Where the map is among the parts of `make_sparse_epoch`.
-PROX = 7
+# Where the map, and whether coordinates are lazy, are among the parts of `make_sparse_epoch`.
+PROX, LAZY = 7, 14
 # Bytes of a cache line.
 LINE = 64
 
@@ -75,7 +76,7 @@ def make_touch(rate, idle, repeat, lazy):
 
 def make_sparse_epoch(
     value, slope, carry, coefficients, decay_coefficients, decay, rule, prox, rate, idle, repeat,
-    residual, penalised, records_steps, lazy,
+    residual, penalised, records_steps, lazy, plays,
 ):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on."""
     touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
@@ -83,12 +84,13 @@ def make_sparse_epoch(
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     dot, sparse_product = inlinable(short_dot), inlinable(sparse_dot)
     ahead, bring = inlinable(prefetch_rows), inlinable(fold)
+    play, end_play = inlinable(make_play(plays)), inlinable(end_round)
 
     def sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
         intercept, t, losses, steps, mean, counts, averaged, eta, weight_decay, stored, scalars,
-        every, residual_coefs, spare, records, recorded, like,
+        every, residual_coefs, spare, records, recorded, rounds, like,
     ):  # fmt: skip
         done = 0
         while done < order.size:
@@ -102,6 +104,7 @@ def make_sparse_epoch(
             coefs, decay_coefs = narrow(coefs_64, like), narrow(decays, like)
             end = min(done + batch, order.size)
             total, nonfinite = 0.0, 0.0
+            terms = (0.0, 0.0, 0.0)
             count = uintp(0)
             part = 1.0 / np.float64(end - done)
             (share,) = narrow((part,), like)
@@ -160,6 +163,11 @@ def make_sparse_epoch(
                             uintp(stop - first), intercept, now, x, slots, prox_arrays, last,
                             before, prox_coefs, g, spare, residual_coefs, like,
                         )  # fmt: skip
+                    if plays:
+                        for c in range(stop - first):
+                            (g_c,) = narrow((s * data[first + c],), like)
+                            j = uintp(indices[first + c])
+                            terms = play(rounds, j, row_x[c], g_c, terms)
                     for c in range(stop - first):
                         g_c = narrow((s * data[first + c],), like)
                         x_c, g_c = decay(row_x[c], *g_c, *decay_coefs)
@@ -186,6 +194,14 @@ def make_sparse_epoch(
                     intercept, now, x, slots, prox_arrays, last, before, prox_coefs, g, spare,
                     residual_coefs, like,
                 )  # fmt: skip
+            if plays:
+                for c in range(count):
+                    j = uintp(touched[c])
+                    terms = play(rounds, j, x[j], g[j], terms)
+                if intercept >= 0:
+                    j = uintp(intercept)
+                    terms = play(rounds, j, x[j], g[j], terms)
+                end_play(rounds, total * part, terms)
             if mean.size:
                 for c in range(count):
                     j = uintp(touched[c])
@@ -248,6 +264,8 @@ class SparseEpoch:
         Whether steps are recorded.
     lazy : bool
         Whether steps without a gradient change coordinates or their state.
+    plays : int
+        What is done with the rounds of online play: one of `rounds.NONE, GRADIENTS, POINTS`.
     make : callable
         `make_sparse_epoch`, or what makes the same kernel for another kind of loss.
     kinds : tuple
@@ -264,6 +282,7 @@ class SparseEpoch:
         penalised: bool,
         records: bool,
         lazy: bool,
+        plays: int,
         make: Make,
         kinds: tuple[NumbaType, ...],
     ) -> None:
@@ -286,7 +305,7 @@ class SparseEpoch:
         *before, rule, rate, idle = method
         coefficients = method[1]
         self.parts: Parts = (*loss, *before, rule, prox[0], rate, idle, prox[1], prox[2])
-        self.parts += (int(penalised), int(records), int(lazy))
+        self.parts += (int(penalised), int(records), int(lazy), plays)
         kept = tuple_of(types.float64[::1], carried)
         self.arguments = (
             fixed,
@@ -321,6 +340,7 @@ class SparseEpoch:
             array,
             types.float64[::1],
             types.int64[::1],
+            ROUNDS,
             number,
         )
         self.epoch = compile_kernel(make, self.parts, types.void(*self.arguments), counted=False)

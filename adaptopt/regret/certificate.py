@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.certificate import LANES, count_kernel
+from ..kernels.rounds import play_entries, worst_in_box
 from ..prox.base import Domain
 
 
@@ -48,8 +49,15 @@ class Sums:
         x, g = (np.ascontiguousarray(array, form).reshape(-1) for array in (x, g))
         count_kernel(form)(x, g, f, self.memory(np.empty(3 * LANES)))
 
+    def add_entries(self, x: np.ndarray, f: float, columns: np.ndarray, g: np.ndarray) -> None:
+        """Add a round whose gradient has few entries, without its point."""
+        kernel = play_entries("float32" if x.dtype == np.float32 else "float64")
+        kernel(x.reshape(-1), columns, g, f, self.memory(np.empty(0)))
+
     def memory(self, lanes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the arrays to which a kernel adds a round."""
+        for name in ("moved", "gradient_sum", "squared_gradients"):
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)))
         sums = self.origin, self.moved, self.gradient_sum, self.squared_gradients
         return *sums, lanes, self.totals
 
@@ -68,6 +76,15 @@ class Sums:
         """Number of rounds."""
         return int(self.totals[4])
 
+    @property
+    def has_points(self) -> bool:
+        """Whether the points of all rounds are in the sums."""
+        return not math.isnan(float(self.totals[1]))
+
+    def leave_out_points(self) -> None:
+        """Sum no points from now on, so that the sums of points say nothing."""
+        self.totals[1:3] = math.nan
+
     def copy(self) -> Sums:
         """Return a copy with its own arrays."""
         return deepcopy(self)
@@ -84,6 +101,8 @@ class Sums:
     def worst_regret(self, domain: Domain) -> float:
         """Return the largest linearised regret over a domain; its penalty is added to each loss."""
         z, weight, (lo, hi, l1, l2) = self.gradient_sum, self.rounds, domain
+        if not (l1 or l2):
+            return self._worst_linear(lo, hi)
         _, absolute, squares, _, _ = self.totals.tolist()
         u = _best_response(z, lo, hi, weight * l1, weight * l2)
         if not np.isfinite(u).all():
@@ -92,6 +111,17 @@ class Sums:
             penalty = l1 * (absolute - weight * float(np.abs(u).sum()))
             penalty += 0.5 * l2 * (squares - weight * float((u * u).sum()))
             regret = self.linearised_regret(u) + penalty
+        return math.inf if math.isnan(regret) else regret
+
+    def _worst_linear(self, lo: float | np.ndarray, hi: float | np.ndarray) -> float:
+        """Return the largest regret without a penalty: only coordinates with a gradient count."""
+        z, origin = self.gradient_sum, self.origin
+        low, high = (
+            bound if np.shape(bound) == origin.shape else np.full(origin.shape, bound)
+            for bound in (lo, hi)
+        )
+        least = worst_in_box()(z, origin, low, high, np.empty(2 * LANES))
+        regret = self.linear - least
         return math.inf if math.isnan(regret) else regret
 
 

@@ -35,6 +35,10 @@ class Tracker(Rounds):
     keep : bool, default False
         Keep all `points`, `losses` and `gradients`. If False, memory grows only with the logarithm
         of the number of rounds, because `course` records four rounds per doubling.
+    points : bool, optional
+        Sum the points played, for `average` and for a `certificate` with a penalty. False saves a
+        pass over all coordinates in rounds with sparse gradients. None sums them, except in epochs
+        over sparse rows in which coordinates move without a gradient.
 
     Raises
     ------
@@ -97,6 +101,8 @@ class Tracker(Rounds):
         where z < 0.
         """
         sums = self._played()
+        if u is None and self.domain is None:
+            return math.inf if sums.gradient_sum.any() else sums.linear
         if u is None:
             return sums.worst_regret(Domain(*self._bounds))
         return sums.linearised_regret(self._read_point(u).reshape(-1))
@@ -153,17 +159,21 @@ class Tracker(Rounds):
         return total
 
     def best_fixed(
-        self, fun: Callable[..., Any], x0: ArrayLike | None = None, bounds: Any = None
+        self,
+        fun: Callable[..., Any] | None = None,
+        x0: ArrayLike | None = None,
+        bounds: Any = None,
     ) -> tuple[np.ndarray, float]:
         """Find the best fixed point in hindsight, by SciPy's L-BFGS-B to high precision.
 
         Parameters
         ----------
-        fun : callable
+        fun : callable, optional
             ``fun(u) -> (mean loss over the rounds, gradient)``, smooth and convex, such as one of
-            ``adaptopt.problems`` over the stream's rows.
+            ``adaptopt.problems`` over the stream's rows. By default the mean loss of the batches
+            that `minimize_finite_sum` has played.
         x0 : array_like, optional
-            Starting point; by default `average`.
+            Starting point; by default `average`, or the first point played if that is unknown.
         bounds : Bounds or sequence of pairs, optional
             Bounds as SciPy takes them. By default the domain.
 
@@ -176,7 +186,8 @@ class Tracker(Rounds):
         """
         from scipy.optimize import Bounds, minimize
 
-        start = self.average if x0 is None else read_finite("x0", x0)
+        fun = self._mean_of_runs() if fun is None else fun
+        start = self._center() if x0 is None else read_finite("x0", x0)
         if bounds is None and self.domain is not None:
             bounds = Bounds(*self._read_bounds(start.shape))
 
@@ -189,14 +200,14 @@ class Tracker(Rounds):
         )
         return found.x.reshape(start.shape), float(found.fun)
 
-    def regret_of(self, fun: Callable[..., Any], u: ArrayLike | None = None) -> float:
+    def regret_of(self, fun: Callable[..., Any] | None = None, u: ArrayLike | None = None) -> float:
         """Return the regret against a fixed point, given the mean loss as a function of the point.
 
         Parameters
         ----------
-        fun : callable
+        fun : callable, optional
             The mean loss of the rounds as a function of the point: ``fun(u) -> mean loss`` or
-            ``fun(u) -> (mean loss, gradient)``.
+            ``fun(u) -> (mean loss, gradient)``. By default as for `best_fixed`.
         u : array_like, optional
             The comparator. By default the result of `best_fixed`, which needs the gradient.
 
@@ -207,9 +218,30 @@ class Tracker(Rounds):
         if u is None:
             _, value = self.best_fixed(fun)
         else:
+            fun = self._mean_of_runs() if fun is None else fun
             found = fun(self._read_point(u))
             value = read_number("fun(u)", found[0] if isinstance(found, tuple) else found)
         return self.cumulative_loss - self.rounds * value
+
+    def _mean_of_runs(self) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """Return the mean loss of all rounds, if all were played by runs over rows of data."""
+        known = sum(run.rounds for run in self._runs)
+        if not self.rounds == known > 0:
+            raise ValueError(
+                f"fun is None, and {known} of {self.rounds} rounds were played by "
+                "minimize_finite_sum, expected all, or fun(u) -> (mean loss, gradient)"
+            )
+
+        def mean(u: np.ndarray) -> tuple[float, np.ndarray]:
+            values, gradients = zip(*(run.losses(u) for run in self._runs), strict=True)
+            return math.fsum(values) / known, sum(gradients[1:], gradients[0]) / known
+
+        return mean
+
+    def _center(self) -> np.ndarray:
+        """Return the mean of the points played, or the first one."""
+        sums = self._played()
+        return self.average if sums.has_points else sums.origin.reshape(self._shape)
 
     # -- bounds ------------------------------------------------------------------------------------
 
@@ -295,6 +327,8 @@ class Tracker(Rounds):
         for name, value in (("l1", l1), ("l2", l2)):
             if read_number(name, value) < 0:
                 raise ValueError(f"{name} is {value!r}, expected a number >= 0")
+        if l1 or l2:
+            self._with_points("a certificate with a penalty")
         return sums.worst_regret(Domain(*self._bounds, l1, l2)) / sums.rounds
 
     # -- growth ------------------------------------------------------------------------------------

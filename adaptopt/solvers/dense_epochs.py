@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 from numba.core.errors import NumbaError
 
+from ..kernels.certificate import LANES
 from ..kernels.compile import what_numba_says
 from ..kernels.dense_epoch import (
     Evaluation,
@@ -26,6 +27,7 @@ from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
 from ..problems.problem import Problem
 from .averaging import Average
+from .online import Online
 from .pace import Pace
 
 # Coordinates from which the loop in Python takes the steps, on threads. On two of them the one
@@ -50,6 +52,7 @@ class DenseEpochs:
         evaluation: Evaluation,
         average: Average | None,
         finite: np.ndarray,
+        online: Online | None = None,
     ) -> None:
         self._plan = plan = optimizer._plan()
         self._optimizer, self._method = optimizer, (method := plan.method)
@@ -72,7 +75,10 @@ class DenseEpochs:
             parts,
             plan.functions,
             plan.layout,
+            online is not None,
         )
+        self._online = online
+        self._memory = tuple(np.empty(0) for _ in range(6))
         self._total, self._given = total, evaluation.given
         self._points = (point, optimizer.grads.reshape(point.shape), np.empty_like(point))
         self._arrays = (
@@ -92,6 +98,7 @@ class DenseEpochs:
         total: FiniteSum,
         average: Average | None,
         finite: np.ndarray,
+        online: Online | None = None,
     ) -> DenseEpochs | str:
         """Return what steps as the loop in Python would, or why nothing does.
 
@@ -105,10 +112,12 @@ class DenseEpochs:
             return evaluation
         if why := plan.why_not_compilable:
             return why
+        if online is not None and online.why_python:
+            return online.why_python
         if plan.x.size >= SERIAL_BELOW:
             return f"{plan.x.size} coordinates are stepped on several threads"
         try:
-            return cls(optimizer, total, evaluation, average, finite)
+            return cls(optimizer, total, evaluation, average, finite, online)
         except NumbaError as error:
             name = type(plan.method).__name__
             what = f"the coefficients or carry of {name} could not be compiled"
@@ -131,6 +140,8 @@ class DenseEpochs:
             array[0] = value
         self.taken[:] = 0
         self.losses[:] = 0
+        if self._online is not None:
+            self._memory = self._online.begin(self._plan.x, True).memory(np.empty(3 * LANES))
 
     def rows_a_call(self, batch: int) -> int:
         """Return how many rows to take at once."""
@@ -153,7 +164,7 @@ class DenseEpochs:
             *self._given, rows.copy(), batch, *self._points, rates, self._hyper,
             self._method.weight_decay, self._plan.prox_coefs, *self._arrays, self._scalars,
             self._finite, *self._work, mean, eta, self._count, self._t, self.losses, self.taken,
-            0.0,
+            self._memory, 0.0,
         )  # fmt: skip
         self._pace.measure(time.perf_counter() - start, int(self.taken[0]) - steps)
         if not fits:

@@ -14,6 +14,7 @@ from ..prox.base import Proximal
 from .averaging import Average
 from .dense_epochs import DenseEpochs
 from .hogwild import HogwildEpochs
+from .online import Online
 from .options import EpochOptions
 from .sparse_epochs import SparseEpochs
 
@@ -83,6 +84,7 @@ def choose_calls(
     parallel: str | None,
     batch: int,
     touched: bool,
+    online: Online | None,
 ) -> Way:
     """Return what steps as the loop in Python would at the least cost.
 
@@ -91,7 +93,8 @@ def choose_calls(
     """
     if total.objective.on_device:
         return Way(None, "Python loop: x0 lies on a CUDA device")
-    way = _choose(optimizer, total, prox, average, finite, options, parallel, batch, touched)
+    made = optimizer, total, prox, average, finite
+    way = _choose(*made, options, parallel, batch, touched, online)
     every = options.check_every or 1
     if way.calls is not None and every > 1:
         raise ValueError(
@@ -111,6 +114,7 @@ def _choose(
     parallel: str | None,
     batch: int,
     touched: bool,
+    online: Online | None,
 ) -> Way:
     every_step = {
         "average": average is not None,
@@ -133,7 +137,7 @@ def _choose(
     elif parallel == "deterministic" and total.shares(batch):
         why = "parallel='deterministic' shares the rows of a batch"
     sparse = why or SparseEpochs.of(
-        optimizer, total.problem, prox, average, touched, options.history
+        optimizer, total.problem, prox, average, touched, options.history, online
     )
     if touched and isinstance(sparse, str):
         raise ValueError(
@@ -148,7 +152,7 @@ def _choose(
         what = "compiled sparse epochs" + ": lazy='touched'" * touched
         return Way(sparse, what)
     of_sparse = isinstance(total.problem, Problem) and total.problem.is_sparse
-    dense = DenseEpochs.of(optimizer, total, average, finite)
+    dense = DenseEpochs.of(optimizer, total, average, finite, online)
     if isinstance(dense, str):
         return Way(None, f"Python loop: {dense}", sparse if of_sparse else dense)
     reason = f": {sparse}" if of_sparse else ""

@@ -20,6 +20,7 @@ from .averaging import Average
 from .epoch_calls import EpochCalls, choose_calls
 from .gauge import Gauge, gauge_of
 from .history import History
+from .online import NoPlay, Online, Round
 from .options import EpochOptions, read_domain
 from .state import EpochState, added_to
 from .stopping import Position, Stop, Timer
@@ -46,6 +47,8 @@ class EpochRun:
         For its penalty, and for the set that averages stay in.
     options, parallel, every
         When to stop and what to record; what threads share; and batches from one check to the next.
+    touched, online : bool, Online or None
+        Whether idle coordinates are left alone; and what counts each batch as a round of play.
 
     Attributes
     ----------
@@ -73,34 +76,32 @@ class EpochRun:
         parallel: str | None,
         every: int,
         touched: bool = False,
+        online: Online | None = None,
     ) -> None:
         self.optimizer, self.total, self.batches, self.options = optimizer, total, batches, options
-        self._draws = draws
-        self._exchange = total.objective.exchange
+        self._draws, self._exchange = draws, total.objective.exchange
         self._flat, self._backend = self._exchange.flat, self._exchange.backend
         self.gauge: Gauge = gauge_of(optimizer, total.objective, penalised=False)
         self._finite, self._start = (self._backend.duplicate(self._flat) for _ in range(2))
         self.average = None if average is None else Average(average, self._flat)
-        self._every = every
         self.validation, self.prox = validation, prox
         self._domain = read_domain(
             *(optimizer.method, prox, total.objective),
             *(options.certificate, is_convex(total.problem)),
         )
         self.history = History(options.history, options.history_rates)
-        made = optimizer, total, prox, self.average, self._finite
-        self.way = choose_calls(*made, options, parallel, batches.size, touched)
-        self._calls = self.way.calls
-        self._timer = Timer(options.maxtime)
+        made = optimizer, total, prox, self.average, self._finite, options, parallel
+        self.way = choose_calls(*made, batches.size, touched, online)
+        self._calls, self._online = self.way.calls, online or NoPlay()
+        self._every, self._timer = every, Timer(options.maxtime)
         self.f = self.norm = self.judged = math.nan
         # The last point at which all rows were evaluated, with the results.
         self._measured: tuple[Array, tuple[float, Array, int]] | None = None
         self.position = Position()
         # What has been begun and is still to be settled: a step, or compiled calls from here on.
-        self._begun: tuple[int, int, Position] | None = None
+        self._begun: tuple[int, int, Position, Round | None] | None = None
         self._swept: Position | None = None
-        self.epochs = self.nit = 0
-        self._left_out = 0  # batches along which there was no step
+        self.epochs = self.nit = self._left_out = 0  # the last: batches without a step
         self.epoch_losses: list[float] = []
         self.validation_losses: list[float] = []
 
@@ -169,18 +170,19 @@ class EpochRun:
         self._swept = start
         stop, finite, steps, before = None, True, 0, self.t
         try:
-            while (first := int(calls.taken[1])) < order.size:
+            while (first := int(calls.taken[1])) < order.size and finite:
                 if stop := self._timer.limit():
                     break
-                count = self.history.most(before + steps, calls.rows_a_call(size), size)
+                most = self.history.most(before + steps, calls.rows_a_call(size), size)
+                count = self._online.most(most, size)
                 finite = calls.run(order[first : first + count], size)
                 bar(float(calls.losses[0]), int(calls.taken[0]) - steps)
                 steps = int(calls.taken[0])
                 self.history.extend(calls.records)
-                if not finite:
-                    break
-                self.norm = calls.norm
-                self.history.record_rates(before + steps, calls.rates)
+                self._online.note()
+                if finite:
+                    self.norm = calls.norm
+                    self.history.record_rates(before + steps, calls.rates)
         finally:
             self._settle()
         self.nit += steps
@@ -231,7 +233,7 @@ class EpochRun:
             loss_sum=gauge.add(at.loss_sum, value, rows),
             loss_rows=at.loss_rows + rows,
         )
-        self._begun = self.t + 1, count + 1, after
+        self._begun = self.t + 1, count + 1, after, self._online.round(self._flat, f, g)
         self.optimizer.step(self._exchange.shaped(g))
         self._settle()
         if checked:
@@ -254,14 +256,17 @@ class EpochRun:
                 loss_sum=float(self._calls.losses[1]),
                 loss_rows=self._swept.loss_rows + rows,
             )
+            self._online.settle(self._swept, self.position)
             self._swept = None
         if self._begun is None:
             return
-        t, count, after = self._begun
+        t, count, after, played = self._begun
         if self.t == t:
             if self.average is not None and self.average.count < count:
                 self.average.update(self._flat)
             self.gauge.count(t, self.position.loss_rows > 0)
+            self._online.play(played)
+            self._online.settle(self.position, after)
             self.position = after
         self._begun = None
 
@@ -433,12 +438,7 @@ class EpochRun:
         self._backend.copy(self._start, start)
         if self._calls is None and self.options.nan_policy != "omit":
             self.gauge.nonfinite = None if math.isfinite(state.loss_sum) else state.t
-        position = Position(*(getattr(state, name) for name in Position._fields))
-        if not same:
-            position = position._replace(previous_loss=math.nan)
-        if not same or state.validated != (self.validation is not None):
-            # What was best by another measure says nothing here.
-            position = position._replace(best_fun=math.inf, best_epoch=state.epoch, best_x=None)
+        position = state.position(same, self.validation is not None)
         if position.best_x is not None:
             best_x = self._backend.from_host(position.best_x, self._flat)
             position = position._replace(best_x=best_x)

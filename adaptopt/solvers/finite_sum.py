@@ -15,10 +15,12 @@ from ..objectives.finite_sum import read_sum, read_validation
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
+from ..regret.tracker import Tracker
 from .averaging import read_average
 from .epoch_calls import slowness
 from .epochs import EpochRun
 from .minimize import read_or_search
+from .online import read_tracker
 from .options import read_epoch_options
 from .pilot import FoundRate, check_pilot, why_no_pilot
 from .piloted_epochs import PilotedRun
@@ -59,6 +61,7 @@ def minimize_finite_sum(
     lazy: str = "exact",
     average: str | None = None,
     validation: Any = None,
+    tracker: Tracker | None = None,
     tol: float | None = None,
     callback: Callable[..., Any] | None = None,
     options: dict[str, Any] | None = None,
@@ -135,6 +138,12 @@ def minimize_finite_sum(
         number, a problem if ``fun`` is one. It is evaluated after each epoch at the last iterate,
         or at the average if there is one. The result is then the iterate with the lowest
         validation loss.
+    tracker : adaptopt.regret.Tracker, optional
+        Count each batch as a round of online play: its mean loss and gradient at the iterate enter
+        the tracker before the step along them. It needs a method with a learning rate, because the
+        pilot of ``lr="auto"`` learns from rows before they are played. If the data are a stream,
+        give ``shuffle=False, epochs=1``. ``tracker.best_fixed()`` is the best fixed point in
+        hindsight.
     tol : float, optional
         Converged if the mean loss of an epoch, with the penalty, differs from that of the previous
         epoch by at most ``tol`` times the larger of the two.
@@ -353,10 +362,12 @@ def minimize_finite_sum(
     held_out = read_validation(validation, total, fun, data, args, exchange)
     batches = Batches(total.n, batch_size, shuffle, drop_last)
     average = None if kind == "last" else kind
+    online = read_tracker(tracker, total, batches, opts, parallel, method.searches)
     arguments = (
         *(total, batches, Draws(rng), average, held_out, prox, opts, parallel),
         opts.checks_every(exchange.on_device),
         lazy == "touched",
+        online,
     )
     if method.searches:
         found = FoundRate(method, total, batches, prox, falls=average is None)

@@ -11,6 +11,7 @@ from ..kernels.averages import fold_kernel
 from ..kernels.classes_epoch import make_classes_epoch
 from ..kernels.rates import RateTable
 from ..kernels.records import FIELDS
+from ..kernels.rounds import GRADIENTS, NONE, POINTS
 from ..kernels.sparse_epoch import SparseEpoch, make_sparse_epoch
 from ..methods.base import Method
 from ..methods.momentum import sgd_rate, stays
@@ -20,6 +21,7 @@ from ..problems.problem import Problem
 from ..prox.base import Proximal
 from ..scalar import LONGEST
 from .averaging import Average
+from .online import Online, PackedSums
 
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
 # time are seen.
@@ -42,6 +44,7 @@ class SparseEpochs:
         average: Average | None = None,
         touched: bool = False,
         every: int = 0,
+        online: Online | None = None,
     ) -> None:
         plan = optimizer._plan()
         method, penalty = plan.method, plan.penalty
@@ -52,6 +55,11 @@ class SparseEpochs:
         hyper = plan.hyper
         arrays, scalars = prox.parameters(optimizer.params.shape, number)
         self._lazy = lazy = misses_steps(method, prox) and not touched
+        self._online, self._sums = online, PackedSums()
+        stay = touched or not moves_alone(method, prox)
+        self._plays = NONE
+        if online is not None:
+            self._plays = POINTS if stay and online.wants_points is not False else GRADIENTS
         self._rates = RateTable(method)
         self._kernels = SparseEpoch(
             (problem.loss.value, problem.loss.slope),
@@ -63,6 +71,7 @@ class SparseEpochs:
             not penalty.is_zero,
             every > 0,
             lazy,
+            self._plays,
             make_classes_epoch if problem.loss.classes else make_sparse_epoch,
             (
                 number.name,
@@ -126,6 +135,7 @@ class SparseEpochs:
         average: Average | None = None,
         touched: bool = False,
         every: int = 0,
+        online: Online | None = None,
     ) -> SparseEpochs | str:
         """Return what steps as the optimizer would, or why nothing does.
 
@@ -150,15 +160,19 @@ class SparseEpochs:
             return f"rows of {problem.A.dtype} with x0 of {plan.x.dtype}, for several classes"
         if method.measures:
             return f"{name} measures the whole gradient"
+        if online is not None and online.why_python:
+            return online.why_python
         if touched:
-            return cls(optimizer, problem, prox, average, touched, every)
+            return cls(optimizer, problem, prox, average, touched, every, online)
         if why := why_not_exact(method, prox):
             return why
         if method.weight_decay:
             return f"{name} has weight_decay"
         if average is not None and moves_alone(method, prox):
             return "an average takes in coordinates that move without a gradient at every step"
-        return cls(optimizer, problem, prox, average, touched, every)
+        if online is not None and online.wants_points and moves_alone(method, prox):
+            return "a tracker with points=True sums coordinates that move without a gradient"
+        return cls(optimizer, problem, prox, average, touched, every, online)
 
     def follow(self, method: Method) -> None:
         """Take the learning rates of a method, which otherwise is as before."""
@@ -176,6 +190,9 @@ class SparseEpochs:
         if self._average is not None:
             self._count = self._average.count
             self._averaged.fill(self._count)
+        if self._online is not None:
+            points = self._plays == POINTS
+            self._sums.begin(self._online.begin(self._state[0], points), points)
 
     def rows_a_call(self, batch: int) -> int:
         """Return how many rows to take at once."""
@@ -200,7 +217,7 @@ class SparseEpochs:
                 *self._state, self._last, *self._rest, self._intercept, first - 1,
                 self.losses, here, mean, self._averaged, averaged, eta,
                 self._method.weight_decay, self._stored, self._scalars, self._every,
-                self._residual_coefs, self._spare, records, recorded, 0.0,
+                self._residual_coefs, self._spare, records, recorded, self._sums.rounds, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.
@@ -249,6 +266,7 @@ class SparseEpochs:
         """Bring all coordinates up to the last step; and move optimizer and average there."""
         self._catch_up()
         t = self._t + int(self.taken[0])
+        self._sums.settle(self._state[0])
         self._optimizer._move_to(t, tuple(float(array[0]) for array in self._scalars))
         if self._average is not None:
             x, average = self._state[0], self._average

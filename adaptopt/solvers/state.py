@@ -21,6 +21,7 @@ from ..prox.base import Proximal
 from ..regret.certificate import Sums
 from .averaging import AVERAGES
 from .search_state import SearchState
+from .stopping import Position
 
 # The largest count of a run; kernels count in int64.
 MOST = 2**53
@@ -298,6 +299,16 @@ class EpochState(RunState):
             "order",
             f"None or a permutation of the numbers of {n} rows",
         )
+
+    def position(self, same: bool, validated: bool) -> Position:
+        """Return the position for a run of the same objective or not, with a validation or not."""
+        position = Position(*(getattr(self, name) for name in Position._fields))
+        if not same:
+            position = position._replace(previous_loss=math.nan)
+        if not same or self.validated != validated:
+            # What was best by another measure says nothing here.
+            position = position._replace(best_fun=math.inf, best_epoch=self.epoch, best_x=None)
+        return position
 
     def _demand(self, fits: bool, name: str, expected: str) -> None:
         if not fits:
