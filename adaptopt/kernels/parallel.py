@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 
 from numba import get_num_threads, types
 
@@ -97,27 +97,24 @@ class Loop:
         arguments: tuple[NumbaType, ...],
         counted: bool = True,
     ) -> None:
-        self._make_threaded = make_threaded
+        self._make, self._make_threaded = make, make_threaded
         self._parts = parts
         self._arguments = arguments
         self._counted = counted
-        self.serial = compile_kernel(
-            make, parts, types.void(*arguments, types.uintp, types.uintp), counted=counted
-        )
-        self._threaded: Kernel | None = None
 
-    @property
+    @cached_property
+    def serial(self) -> Kernel:
+        """The serial kernel, compiled when it is first wanted: a search for the rate takes none."""
+        signature = types.void(*self._arguments, types.uintp, types.uintp)
+        return compile_kernel(self._make, self._parts, signature, counted=self._counted)
+
+    @cached_property
     def threaded(self) -> Kernel:
         """The threaded kernel, compiled when it is first wanted."""
-        if self._threaded is None:
-            self._threaded = compile_kernel(
-                self._make_threaded,
-                self._parts,
-                types.void(*self._arguments, types.intp, types.intp),
-                parallel=True,
-                counted=self._counted,
-            )
-        return self._threaded
+        signature = types.void(*self._arguments, types.intp, types.intp)
+        return compile_kernel(
+            self._make_threaded, self._parts, signature, parallel=True, counted=self._counted
+        )
 
     def run(self, elements: int, count: int, *arguments: object) -> None:
         """Run the body ``count`` times over arrays of so many elements in all."""
