@@ -4,6 +4,9 @@
 `Optimizer` takes one step at a time and updates your arrays in place.
 """
 
+from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
+
 from . import interchange, plot, problems, regret, schedules
 from .methods.adagrad import AdaGrad, AdaGradNorm, RowWiseAdaGrad
 from .methods.adam import Adam, Adamax, AdamW, AMSGrad
@@ -59,3 +62,16 @@ __all__ = [
     "regret",
     "schedules",
 ]
+
+# Rooms that need an extra are imported when they are first used.
+_EXTRA_ROOMS = ("distributed",)
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _EXTRA_ROOMS:
+        return _import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXTRA_ROOMS})

@@ -94,6 +94,8 @@ class Objective:
             if args not in ((), None):
                 raise ValueError(f"args is {args!r}, expected (): fun has its data with it")
             jac = jac or True  # it returns its gradient
+        elif hasattr(fun, "over_blocks"):  # a sum of problems
+            jac = jac or True
         self._args = args if isinstance(args, tuple) else (args,)
         self._fun = fun
         self._evaluate: Callable[..., tuple[Any, Array]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from typing import TypeAlias
 
@@ -118,6 +120,20 @@ class Problem:
             raise ValueError(f"idx[{wrong}] is {idx[wrong]}, expected 0 <= row < {len(self)}")
         return value, gradient.reshape(x.shape).astype(dtype, copy=False)
 
+    def scaled(self, factor: float) -> Problem:
+        """Return the problem whose losses are ``factor`` times these, over the same data.
+
+        Parameters
+        ----------
+        factor : float
+            Greater than 0.
+        """
+        if not 0.0 < factor < math.inf:
+            raise ValueError(f"factor is {factor}, expected a finite number > 0")
+        new = copy(self)
+        vars(new)["weights"] = self.weights * self.weights.dtype.type(factor)
+        return new
+
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse assignments, which would have no effect on the kernels."""
         given = name in vars(self) or name in ("b", "y", "sample_weight")
@@ -136,6 +152,14 @@ class Problem:
         intercept = ", intercept=True" if self.intercept else ""
         name = type(self).__name__
         return f"<{name}: {rows} x {columns} {kind} {self.A.dtype}{intercept}>"
+
+    def __sizeof__(self) -> int:
+        """Return the bytes of the data, which `sys.getsizeof` and Dask ask for."""
+        A = self.A
+        parts = (A,) if isinstance(A, np.ndarray) else (A.data, A.indices, A.indptr)
+        return object.__sizeof__(self) + sum(
+            int(array.nbytes) for array in (*parts, self.targets, self.weights)
+        )
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_rows"}

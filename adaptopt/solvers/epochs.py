@@ -425,7 +425,7 @@ class EpochRun:
 
     def restore(self, state: EpochState) -> None:
         """Go on from a state, or say why it does not fit."""
-        state.check(self.batches.n, self._flat)
+        state.check(self.batches.n, self._flat, in_blocks=False)
         bits = self._draws.position(state.rng)
         self.optimizer.load_state_dict(state.optimizer)
         self._draws.move_to(bits)

@@ -18,22 +18,18 @@ from ..prox.base import Proximal
 from ..regret.tracker import Tracker
 from .averaging import read_average
 from .epoch_calls import slowness
+from .epoch_loop import run_epochs
 from .epochs import EpochRun
+from .local_pass import Blocks
 from .minimize import read_or_search
 from .online import read_tracker
 from .options import read_epoch_options
+from .over_blocks import minimize_blocks
 from .pilot import FoundRate, check_pilot, why_no_pilot
 from .piloted_epochs import PilotedRun
-from .reporting import (
-    display,
-    progress_bar,
-    read_callback,
-    state_on_error,
-    warn_of_slowness,
-)
+from .reporting import read_callback, warn_of_slowness
 from .search import with_rate
 from .state import EpochState
-from .stopping import CALLBACK, MAXITER, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -79,7 +75,8 @@ def minimize_finite_sum(
         by the number of rows and the mean weight of all data, not by the weight of the batch.
         ``x`` has the shape and dtype of ``x0``. A function of row numbers that Numba compiles
         (``@njit``) may write its gradient to an array: ``fun(x, idx, g_out, *args) -> mean loss``.
-        It must write every entry, because the array arrives filled with NaN.
+        It must write every entry, because the array arrives filled with NaN. Or a
+        `distributed.Sum` of blocks, over which the run goes in rounds.
     x0 : array_like or CUDA array
         Starting point of any shape. It is copied. float32 and float64 are kept, integers become
         float64. With a CUDA array of float32 or float64 (``__cuda_array_interface__``: CuPy,
@@ -150,8 +147,8 @@ def minimize_finite_sum(
     callback : callable, optional
         ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, called after every
         ``callback_every``-th epoch. The intermediate result holds ``x``, ``fun`` (the mean loss of
-        the epoch, with the penalty), ``epoch, nit, nfev`` and ``validation`` (or None). The
-        callback can end the run by raising StopIteration.
+        the epoch, with the penalty), ``epoch, nit, nfev``, ``validation`` (or None) and ``state``,
+        which is copied when it is read. The callback can end the run by raising StopIteration.
     options : dict, optional
         Hyperparameters that override those of the method, such as ``{"lr": 0.5}``, and:
 
@@ -173,7 +170,9 @@ def minimize_finite_sum(
             Add quantiles of the effective rates to every record, or every ``history_rates``-th.
             They take a pass over all rates, and a sort.
         callback_every : int, default 1
-            Epochs between callbacks.
+            Epochs between callbacks, and between checkpoints.
+        checkpoint : path
+            Save the state to this file after every ``callback_every``-th epoch, to go on from it.
         check_every : int, default 1, or 10 with a CUDA array
             Steps between two checks. A check tests whether the losses and gradients since the last
             check are finite, and records the history. The end of an epoch is checked too. A value
@@ -249,6 +248,9 @@ def minimize_finite_sum(
             The effective rates of the last step, or NaN if there was none.
         state : EpochState
             Pass it as ``state`` to continue.
+        rounds : dict
+            Over blocks: arrays of the ``loss`` and the ``seconds`` of each round, the ``bytes``
+            that it moved, and how often it was ``redone``.
         history : dict or None
             With the option: arrays ``t``, ``fun`` and ``gradient_norm`` (the largest absolute
             entry, with a penalty how far from stationary) of the batch of the step. With
@@ -341,12 +343,36 @@ def minimize_finite_sum(
     >>> bool(abs(res.jac).max() < 0.01)
     True
     """
+    _check_choices(parallel, lazy)
+    if isinstance(fun, Blocks):
+        return minimize_blocks(
+            fun,
+            x0,
+            data,
+            args=args,
+            method=method,
+            prox=prox,
+            bounds=bounds,
+            batch_size=batch_size,
+            epochs=epochs,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            rng=rng,
+            parallel=parallel,
+            lazy=lazy,
+            average=average,
+            validation=validation,
+            tol=tol,
+            callback=callback,
+            options=options,
+            state=state,
+            progress=progress,
+        )
     why_not = partial(why_no_pilot, parallel=parallel)
     method = read_or_search(method, options, prox, x0, why_not)
     epochs, batch_size = read_count("epochs", epochs), read_count("batch_size", batch_size)
     shuffle, drop_last = read_flag("shuffle", shuffle), read_flag("drop_last", drop_last)
     callback = read_callback(callback)
-    _check_choices(parallel, lazy)
     read_average(average)
     method, opts = read_epoch_options(method, options, tol)
     exchange, _, prox = read_start(x0, bounds, prox)
@@ -380,53 +406,11 @@ def minimize_finite_sum(
     steps = run.batches.left(run.position.done) + (epochs - 1) * run.batches.left(0)
     if slow := slowness(run.way, total, batch_size, steps):
         warn_of_slowness(slow, stacklevel=3)
-    return _run(run, steps, epochs, callback, progress)
 
+    def shown() -> Any:
+        return exchange.shown(run.candidate())
 
-def _run(
-    run: EpochRun,
-    steps: int,
-    epochs: int,
-    callback: Callable[[OptimizeResult], object] | None,
-    progress: bool,
-) -> OptimizeResult:
-    """Go on for so many epochs, or until there is a reason to stop."""
-    opts = run.options
-    name = type(run.optimizer.method).__name__
-    run.plan(steps)
-    stop: Stop | None = None
-    with (
-        progress_bar(progress, steps, name) as bar,
-        state_on_error(run, "minimize_finite_sum"),
-    ):
-        while stop is None and (stop := run.sweep(bar)) is None:
-            stop = run.close()
-            if callback is not None and run.epochs % opts.callback_every == 0:
-                try:
-                    callback(_intermediate(run))
-                except StopIteration:
-                    stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
-            if stop is None and run.epochs >= epochs:
-                stop = Stop(MAXITER, f"All epochs (epochs={epochs}) are done.")
-        run.history.record(run.t, run.f, run.norm, run.optimizer.learning_rates, last=True)
-        result = run.result(stop)
-    if opts.disp:
-        display(result)
-    return result
-
-
-def _intermediate(run: EpochRun) -> OptimizeResult:
-    """Return what a callback is told at the end of an epoch."""
-    from scipy.optimize import OptimizeResult
-
-    return OptimizeResult(
-        x=run.total.objective.exchange.shown(run.candidate()),
-        fun=run.judged,
-        epoch=run.epochs,
-        nit=run.nit,
-        nfev=run.nfev,
-        validation=run.validation_losses[-1] if run.validation_losses else None,
-    )
+    return run_epochs(run, shown, steps, epochs, callback, progress)
 
 
 def _check_choices(parallel: object, lazy: object) -> None:

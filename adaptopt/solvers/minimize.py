@@ -21,10 +21,10 @@ from .compiled_descent import start_run, why_python
 from .descent import FIXED, DescentRun
 from .history import History
 from .options import Options, read_domain, read_options, warn_of_eps, with_tol
-from .reporting import display, progress_bar, read_callback, state_on_error
+from .reporting import call_back, display, progress_bar, read_callback, state_on_error
 from .search import SearchRun, check_search, why_no_search, with_rate
 from .state import DescentState
-from .stopping import CALLBACK, Monitor, Stop
+from .stopping import CALLED_BACK, Monitor
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -93,8 +93,9 @@ def minimize(
         The same as ``options["gtol"]``.
     callback : callable, optional
         ``callback(xk)`` or ``callback(*, intermediate_result)``, as in SciPy, called after every
-        ``callback_every``-th step. The intermediate result holds ``x, fun, nit, nfev``. The
-        callback can end the run by raising StopIteration.
+        ``callback_every``-th step. The intermediate result holds ``x, fun, nit, nfev`` and
+        ``state``, which is copied when it is read. The callback can end the run by raising
+        StopIteration.
     options : dict, optional
         Hyperparameters that override those of the method, such as ``{"lr": 0.5}``, and the options
         below. ``eps`` is the method's hyperparameter, not the step of finite differences as in
@@ -405,10 +406,9 @@ def descend(
             turns = run.nit // opts.callback_every - before // opts.callback_every
             if callback is not None and turns:
                 run.keep_gradient()
-                try:
-                    callback(_intermediate(run))
-                except StopIteration:
-                    stop = Stop(CALLBACK, "`callback` raised `StopIteration`.")
+                told = {"x": run.iterate(), "fun": run.f, "nit": run.nit}
+                if call_back(callback, run, nfev=run.objective.nfev, **told):
+                    stop = CALLED_BACK
         history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
         result = run.result(stop)
     result.history = history.arrays()
@@ -435,9 +435,3 @@ def _most(opts: Options, run: DescentRun, every: int, calls_back: bool) -> int |
     if opts.history and every == 1:
         limits.append(opts.history - run.t % opts.history)
     return min(limits, default=None)
-
-
-def _intermediate(run: DescentRun) -> OptimizeResult:
-    from scipy.optimize import OptimizeResult
-
-    return OptimizeResult(x=run.iterate(), fun=run.f, nit=run.nit, nfev=run.objective.nfev)

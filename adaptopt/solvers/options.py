@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -87,6 +88,7 @@ class EpochOptions(Common):
     """The same of `adaptopt.minimize_finite_sum`."""
 
     tol: float | None = None
+    checkpoint: str | None = None
 
 
 def _at_least(least: int, flags: bool = False) -> Callable[[Any], int | None]:
@@ -138,11 +140,12 @@ _CHECKS: dict[str, Check] = {
     "check_every": _whole(1),
     "nan_policy": _one_of(NAN_POLICIES),
     "fd_method": _one_of(FD_METHODS),
+    "checkpoint": ("the path of a file", os.fspath),
     "certificate": _FLAG,
 }
 _OPTIONAL = {
     *("maxiter", "maxfev", "maxtime", "certificate", "check_every", "fd_method"),
-    *("tol", "gtol", "rtol", "ftol", "xtol", "f_target", "patience"),
+    *("tol", "gtol", "rtol", "ftol", "xtol", "f_target", "patience", "checkpoint"),
 }
 
 
@@ -211,10 +214,10 @@ def with_tol(given: object, tol: float | None) -> dict[str, Any]:
 
 
 def read_epoch_options(
-    method: Method, given: Mapping[str, object] | None, tol: float | None
+    method: Method, given: Mapping[str, object] | None, tol: float | None, stacklevel: int = 5
 ) -> tuple[Method, EpochOptions]:
     """Split options likewise into the method and those of minimize_finite_sum."""
-    return _split(method, with_tol(given, tol), EpochOptions, stacklevel=5)
+    return _split(method, with_tol(given, tol), EpochOptions, stacklevel)
 
 
 def _read_mapping(given: object) -> dict[str, Any]:

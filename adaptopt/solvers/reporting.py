@@ -68,20 +68,36 @@ def read_callback(callback: Any) -> Callable[[OptimizeResult], object] | None:
     return lambda result: callback(result.x)
 
 
+def call_back(callback: Callable[[OptimizeResult], object], run: Run, **told: Any) -> bool:
+    """Tell a callback of a run; return whether it ended the run by raising StopIteration."""
+    from .results import Intermediate
+
+    intermediate = Intermediate(run, **told)
+    try:
+        callback(intermediate)
+    except StopIteration:
+        return True
+    finally:
+        intermediate.end()
+    return False
+
+
 @contextlib.contextmanager
-def progress_bar(progress: bool, total: int | None, name: str) -> Iterator[Callable[..., None]]:
-    """Show a progress bar; yield what to call after each step."""
+def progress_bar(
+    progress: bool, total: int | None, name: str, unit: str = "step"
+) -> Iterator[Callable[..., None]]:
+    """Show a progress bar; yield what to call after each step, with more to show by name."""
     if not progress:
-        yield lambda f, steps=1: None
+        yield lambda f, steps=1, **shown: None
         return
     try:
         from tqdm.auto import tqdm
     except ImportError:
         raise ImportError("progress=True needs tqdm: pip install tqdm") from None
-    with tqdm(total=total, desc=name, unit="step") as bar:
+    with tqdm(total=total, desc=name, unit=unit) as bar:
 
-        def advance(f: float, steps: int = 1) -> None:
-            bar.set_postfix(fun=f"{f:.6g}", refresh=False)
+        def advance(f: float, steps: int = 1, **shown: str) -> None:
+            bar.set_postfix(fun=f"{f:.6g}", **shown, refresh=False)
             bar.update(steps)
 
         yield advance

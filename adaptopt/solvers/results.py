@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from scipy.optimize import OptimizeResult
 
 
@@ -15,3 +17,40 @@ class Result(OptimizeResult):  # type: ignore[misc]  # SciPy has no types
         if self.items():
             return str(OptimizeResult(shown))
         return "Result()"
+
+
+class _HasState(Protocol):
+    def state(self) -> object:
+        """Return a copy of the state of the run."""
+
+
+class Intermediate(Result):
+    """What a callback is told. Its ``state`` is copied when it is first read.
+
+    Parameters
+    ----------
+    run : _HasState
+        The run that calls back.
+    **told
+        The rest, by name.
+    """
+
+    def __init__(self, run: _HasState, **told: Any) -> None:
+        super().__init__(**told)
+        object.__setattr__(self, "_run", run)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an entry; copy the state of the run if that is asked for."""
+        if name == "state" and name not in self:
+            run = self.__dict__.get("_run")
+            if run is None:
+                raise AttributeError("state is no longer known: read it in the callback")
+            self[name] = run.state()
+        return super().__getattr__(name)
+
+    def end(self) -> None:
+        """Forget the run, which goes on."""
+        object.__setattr__(self, "_run", None)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Result, (dict(self),)

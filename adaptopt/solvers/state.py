@@ -245,6 +245,8 @@ class EpochState(RunState):
         A digest of the bounds and penalties of the values, or None if unknown.
     distance : float or None
         With ``lr="auto"``, the distance from which the learning rate is computed.
+    blocks : int or None
+        Number of blocks of the data, if it lies in blocks.
     """
 
     kind: ClassVar[str] = "minimize_finite_sum state"
@@ -267,12 +269,18 @@ class EpochState(RunState):
     start: np.ndarray | None = None
     added: str | None = None
     distance: float | None = None
+    blocks: int | None = None
 
-    def check(self, n: int, x: Array) -> None:
+    def check(self, n: int, x: Array, in_blocks: bool) -> None:
         """Raise if the state does not fit a run over ``n`` rows with a flat point like ``x``.
 
         A kernel would access any row that ``order`` names. `read` has checked the types.
         """
+        if self.blocks is not None and not in_blocks:
+            raise ValueError(
+                f"state is that of a run over {self.blocks} blocks, expected fun to be a sum over "
+                "as many: another algorithm counts other steps"
+            )
         if self.n != n:
             raise ValueError(f"data has {n} rows, expected {self.n} like state")
         counts = {"epoch": MOST, "done": n, "loss_rows": n, "average_count": MOST}

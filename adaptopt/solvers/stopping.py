@@ -32,6 +32,9 @@ class Stop(NamedTuple):
     """Whether it is the last iterate that met a test, so that it is the answer, not the best."""
 
 
+CALLED_BACK = Stop(CALLBACK, "`callback` raised `StopIteration`.")
+
+
 class Timer:
     """Says when ``maxtime`` seconds have passed since it was made."""
 

@@ -69,8 +69,10 @@ row of both arrays takes one page, the time is {page_time}.
 
 - It offers steps on rows, tables and state in files, accumulators in bfloat16, 16-bit parameters,
   gradients that you write in place (`opt.grads`), and results that do not depend on the split.
-- It does not exchange data. A program on many machines makes an `Optimizer` for each machine's
-  part, and moves the gradients by its own communication (MPI, NCCL, Dask).
+- `ao.distributed.Sum` minimises sums over blocks of rows on a Dask cluster: see
+  [Rows on many machines](distributed.md), with a plan for 100 of them.
+- It does not split parameters over machines. A program that does makes an `Optimizer` for each
+  machine's part, and moves the gradients by its own communication (MPI, NCCL, Dask).
 """
 
 

@@ -1,0 +1,216 @@
+"""Blocks on the workers of a Dask cluster: one task a block, and a tree of tasks that add.
+
+Of the client only ``scatter``, ``submit`` and futures are used, and ``compute`` for Delayed blocks.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any
+
+from .sizes import tell_sizes
+from .tasks import Block, BlockError, Sent, is_problem, load, run_on
+from .tree import FAN_IN, fold
+
+REDO = 5  # calls that are taken again, one after the other, before the run ends
+BACK = 60.0  # seconds to wait for a scheduler or workers that come back
+LOST = ("cancelled", "lost", "error")  # states of a future that is of no use
+
+
+class Cluster:
+    """Runs what there is to run over blocks on workers.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A client that is not asynchronous.
+    blocks : sequence of Block
+        The blocks.
+    keep : bool
+        Whether workers keep loaded problems; otherwise each call loads them anew.
+
+    Attributes
+    ----------
+    moved : int
+        Bytes that all calls have moved, at most: what is sent, to each worker, and the results.
+    redone : int
+        Calls that were taken again.
+    """
+
+    def __init__(self, client: Any, blocks: Sequence[Block], keep: bool) -> None:
+        self._client, self._blocks, self._keep = client, blocks, keep
+        self._kept: dict[int, Any] = {}
+        self.moved = self.redone = 0
+        tell_sizes()
+
+    def run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Any:
+        """Return the sum over blocks of what a function makes of them.
+
+        What a lost worker or scheduler held is lost with it, and futures are cancelled. All of it
+        can be made again: blocks are loaded, and the arguments are here.
+        """
+        from dask.sizeof import sizeof
+        from distributed.scheduler import KilledWorker, NoValidWorkerError
+
+        tries = 0
+        while True:
+            try:
+                with self._futures() as made:
+                    root = self._submit(numbers, scales, sent, made)
+                    result = root.result()
+            except BlockError:
+                raise
+            except KilledWorker as error:
+                raise self._killed(error) from error
+            except (CancelledError, NoValidWorkerError, OSError) as error:
+                tries += 1
+                if tries > REDO:
+                    raise
+                self._wait(error)
+                self.redone += 1
+            else:
+                workers = min(len(numbers), max(len(self._client.scheduler_info()["workers"]), 1))
+                self.moved += workers * sizeof(sent) + len(numbers) * sizeof(result)
+                return result
+
+    @contextmanager
+    def _futures(self) -> Iterator[list[Any]]:
+        """Release the futures of a call when it ends, by Ctrl-C too."""
+        made: list[Any] = []
+        try:
+            yield made
+        finally:
+            for future in made:
+                future.release()
+
+    def _submit(
+        self, numbers: Sequence[int], scales: Sequence[float], sent: Sent, made: list[Any]
+    ) -> Any:
+        """Submit the tasks of a call; return the future of their sum."""
+        if self._client.status != "running":
+            raise ConnectionResetError(f"the client is {self._client.status}")
+        call = uuid.uuid4().hex
+        arguments = self._client.scatter(sent, hash=False)
+        made.append(arguments)
+        level = []
+        for k in numbers:
+            block, task = self._blocks[k], self._on_worker(k, call)
+            key = f"adaptopt-block-{k}-{call}"
+            given = run_on, _plain(block), task, scales[k], arguments
+            level.append(self._client.submit(*given, key=key, pure=False))
+        made += level
+        depth = 0
+        while len(level) > 1:
+            groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+            level = [
+                self._client.submit(fold, *group, key=f"adaptopt-fold-{depth}-{i}-{call}")
+                for i, group in enumerate(groups)
+            ]
+            made += level
+            depth += 1
+        return level[0]
+
+    def _on_worker(self, k: int, call: str) -> Any:
+        """Return what a task gets of a block: a loader, or the future of a problem."""
+        block = self._blocks[k]
+        kept = self._kept.get(k)
+        if kept is not None and kept.status not in LOST:
+            return kept
+        source = block.source
+        if hasattr(type(source), "__dask_graph__"):
+            future = self._client.compute(source)
+        elif _is_future(source):
+            return source
+        elif is_problem(source):
+            future = self._client.scatter(source, hash=False)
+        elif self._keep:
+            key = f"adaptopt-load-{k}-{call}"
+            future = self._client.submit(load, _plain(block), source, key=key, pure=False)
+        else:
+            return source
+        if self._keep or is_problem(source):
+            self._kept[k] = future
+        return future
+
+    def _killed(self, error: Any) -> BlockError:
+        """Name the block whose task has killed workers."""
+        _, what, k, *_ = f"{error.task}---".split("-")
+        number = int(k) if what in ("load", "block") and k.isdigit() else -1
+        name = self._blocks[number].name if number >= 0 else error.task
+        return BlockError(
+            number,
+            f"block {number} ({name}): {error.allowed_failures + 1} workers died while they had "
+            "it, one after the other. Has a worker enough memory for the block and for the state?",
+        )
+
+    def _wait(self, error: BaseException) -> None:
+        """Wait for the scheduler and a worker, or say that they are lost."""
+        end = time.monotonic() + BACK
+        while time.monotonic() < end:
+            if self._client.status not in ("running", "connecting"):
+                break
+            if self._client.status == "running" and self._has_workers():
+                return
+            time.sleep(0.1)
+        status = self._client.status
+        what = "has no workers" if status == "running" else f"is lost (its client is {status})"
+        raise ConnectionError(
+            f"the Dask cluster of fun {what}: {type(error).__name__}: {error}. The "
+            "state of the last round is kept: make a new client and a new Sum, and pass it as "
+            "state="
+        ) from error
+
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self._client.nthreads())
+        except (OSError, CancelledError, RuntimeError):
+            return False
+
+
+def _plain(block: Block) -> Block:
+    """Return a block for a task, which gets its source beside it."""
+    return Block(block.k, None, block.name, block.weighted)
+
+
+def _is_future(source: object) -> bool:
+    return type(source).__module__.startswith("distributed") and hasattr(source, "key")
+
+
+def read_client(client: Any) -> None:
+    """Raise if a client is not one that a run can wait for."""
+    for name in ("submit", "scatter", "compute"):
+        if not callable(getattr(client, name, None)):
+            raise TypeError(f"client is {client!r:.60}, expected a distributed.Client, or None")
+    if getattr(client, "asynchronous", False):
+        raise TypeError(
+            "client is asynchronous, expected Client(...) without asynchronous=True: a minimiser "
+            "waits for the sum before each step, which would block the client's event loop"
+        )
+    if client.status != "running":
+        raise ValueError(f"client is {client.status}, expected a client that is connected")
+
+
+def check_loader(block: Block) -> None:
+    """Raise if a loader cannot be sent to a worker; warn if data would go with it."""
+    import warnings
+
+    from distributed.protocol.pickle import dumps
+
+    try:
+        size = len(dumps(block.source))
+    except Exception as error:
+        raise TypeError(
+            f"block {block.k} ({block.name}) cannot be pickled for a worker: {error}. Use "
+            "functools.partial(load, path) with a function of a module"
+        ) from error
+    if size > 1_000_000:
+        warnings.warn(
+            f"the loader of block {block.k} ({block.name}) has {size / 1e6:.0f} MB, which go "
+            "through this process: let it read its data on the worker, from a path",
+            RuntimeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,101 @@
+"""Blocks from Dask's arrays and data frames: one for each chunk of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .sizes import tell_sizes
+from .tasks import make_problem, rows_and_weight
+
+
+def parts_of(
+    kind: Callable[..., Any],
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    client: Any,
+    options: dict[str, Any],
+) -> tuple[list[Any], list[int], np.ndarray | None]:
+    """Return a Delayed problem for each chunk that has rows that count, their rows and weights."""
+    import dask
+
+    tell_sizes()
+    if not callable(kind):
+        raise TypeError(f"kind is {kind!r}, expected one of adaptopt.problems, such as Logistic")
+    if not hasattr(X, "dask"):
+        raise TypeError(
+            f"X is a {type(X).__name__}, expected a Dask array or data frame: {_name(kind)}(X, y) "
+            "takes arrays of this process"
+        )
+    x_parts = _row_parts("X", X, None)
+    chunks = X.chunks[0] if hasattr(X, "chunks") else None
+    y_parts = _row_parts("y", y, chunks, len(x_parts))
+    w_parts: list[Any] = [None] * len(x_parts)
+    if sample_weight is not None:
+        w_parts = _row_parts("sample_weight", sample_weight, chunks, len(x_parts))
+    if sample_weight is None and chunks is not None and not np.isnan(chunks).any():
+        counted = [(int(n), float(n)) for n in chunks]
+    else:
+        counts = [
+            dask.delayed(rows_and_weight)(*pair) for pair in zip(x_parts, w_parts, strict=True)
+        ]
+        how = {"scheduler": "synchronous"} if client is None else {"scheduler": client}
+        counted = list(dask.compute(*counts, **how))
+    used = [k for k, (rows, weight) in enumerate(counted) if rows and weight]
+    if not used:
+        raise ValueError("X has no rows that count, expected at least one with a weight > 0")
+    make = dask.delayed(make_problem, pure=False)
+    blocks = [make(kind, x_parts[k], y_parts[k], w_parts[k], options) for k in used]
+    weights = None if sample_weight is None else np.array([counted[k][1] for k in used])
+    return blocks, [counted[k][0] for k in used], weights
+
+
+def _row_parts(name: str, array: Any, chunks: Any, count: int | None = None) -> list[Any]:
+    """Return the Delayed parts of an array along its rows, in chunks like those of X."""
+    if hasattr(array, "partitions") and not hasattr(array, "chunks"):  # a data frame
+        parts = list(array.to_delayed())
+    else:
+        array = _as_dask(name, array, chunks)
+        if array.ndim == 2 and array.numblocks[1] > 1:
+            array = array.rechunk({1: -1})
+        if chunks is not None and array.chunks[0] != chunks and not _unknown(array.chunks[0]):
+            if _unknown(chunks):
+                raise ValueError(
+                    f"X has chunks of unknown size and {name} of known size, expected X of known "
+                    "size: use X.compute_chunk_sizes()"
+                )
+            if array.shape[0] != sum(chunks):
+                raise ValueError(f"{name} has {array.shape[0]} rows, expected {sum(chunks)} like X")
+            array = array.rechunk({0: chunks})
+        parts = list(array.to_delayed().reshape(-1))
+    if count is not None and len(parts) != count:
+        raise ValueError(f"{name} has {len(parts)} chunks of rows, expected {count} like X")
+    return parts
+
+
+def _as_dask(name: str, array: Any, chunks: Any) -> Any:
+    """Return a Dask array as it is, and an array of this process in chunks."""
+    if hasattr(array, "chunks"):
+        return array
+    import dask.array
+
+    plain = np.asarray(array)
+    if chunks is None or _unknown(chunks):
+        raise TypeError(
+            f"{name} is a {type(array).__name__}, expected a Dask array with the chunks of X, "
+            "whose sizes are not known"
+        )
+    if plain.ndim < 1 or plain.shape[0] != sum(chunks):
+        raise ValueError(f"{name} has shape {plain.shape}, expected {sum(chunks)} rows like X")
+    return dask.array.from_array(plain, (chunks, *((n,) for n in plain.shape[1:])))
+
+
+def _unknown(chunks: Any) -> bool:
+    return bool(np.isnan(np.asarray(chunks, np.float64)).any())
+
+
+def _name(kind: Any) -> str:
+    return str(getattr(kind, "__name__", kind))

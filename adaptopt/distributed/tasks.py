@@ -1,0 +1,212 @@
+"""What runs beside a block, here or on a worker: load it, check it, evaluate it, say who failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+from .sizes import tell_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class BlockError(RuntimeError):
+    """A block that could not be loaded or evaluated.
+
+    Attributes
+    ----------
+    block : int
+        Its number.
+    """
+
+    def __init__(self, block: int, message: str) -> None:
+        super().__init__(message)
+        self.block = block
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BlockError, (self.block, str(self))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block and what it is called: its number, and how it is made."""
+
+    k: int
+    source: Any
+    """A loader, or what Dask makes of it; a problem stands for itself."""
+    name: str
+    weighted: bool
+    """Whether the weight of the whole block is known."""
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Name the block in errors."""
+        try:
+            yield
+        except BlockError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise BlockError(self.k, f"block {self.k} ({self.name}): {said}") from error
+
+    def read(self, loaded: Any) -> Any:
+        """Return a loaded problem, after checking that it is one."""
+        if not (callable(getattr(loaded, "batch", None)) and hasattr(loaded, "__len__")):
+            raise TypeError(f"it is {loaded!r:.60}, expected a problem such as Logistic(A, y)")
+        weights = getattr(loaded, "weights", None)
+        if not self.weighted and weights is not None and np.any(weights != 1):
+            raise ValueError(
+                "its rows have a sample_weight, expected Sum(blocks, weights=...) with the sum of "
+                "the weights of each block: a problem knows only how its own rows compare"
+            )
+        return loaded
+
+
+def load(block: Block, source: Any) -> Any:
+    """Return the problem of a block."""
+    tell_sizes()
+    with block.named():
+        return block.read(source() if callable(source) and not is_problem(source) else source)
+
+
+def is_problem(source: object) -> bool:
+    """Tell whether a block is given as a problem."""
+    return callable(getattr(source, "batch", None))
+
+
+def run_on(block: Block, source: Any, scale: float, sent: Sent) -> Any:
+    """Return what a function makes of a block: of its loader, or of its problem."""
+    problem = load(block, source)
+    with block.named(), worker_threads():
+        return sent.function(problem, scale, block.k, *sent.arguments)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What all blocks get: a function, and its arguments after the block."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __sizeof__(self) -> int:
+        """Return the bytes of the arguments, which Dask asks for."""
+        from dask.sizeof import sizeof
+
+        return int(sizeof(list(self.arguments)))
+
+
+@contextmanager
+def worker_threads() -> Iterator[None]:
+    """Let kernels use the threads of a Dask worker: Numba takes all cores otherwise."""
+    threads = _threads_of_worker()
+    if threads is None:
+        yield
+        return
+    before = numba.get_num_threads()
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def _threads_of_worker() -> int | None:
+    """Return how many threads the worker has whose task this is; None outside of tasks."""
+    import sys
+
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        return int(get_worker().state.nthreads)
+    except (ValueError, AttributeError):
+        return None
+
+
+@dataclass(eq=False)
+class Evaluated:
+    """Losses and gradients of blocks, summed in float64."""
+
+    loss: float
+    gradient: np.ndarray
+    rows: float
+
+    def __add__(self, other: Evaluated) -> Evaluated:
+        """Return the sum; the two stay as they are."""
+        return Evaluated(
+            self.loss + other.loss, self.gradient + other.gradient, self.rows + other.rows
+        )
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + int(self.gradient.nbytes)
+
+
+def evaluate(problem: Any, scale: float, k: int, x: np.ndarray) -> Evaluated:
+    """Return the loss and the gradient of a block, times its rows and its scale."""
+    rows = scale * len(problem)
+    if callable(problem):
+        loss, gradient = problem(x)
+    else:
+        loss, gradient = problem.batch(x, np.arange(len(problem)))
+    return Evaluated(rows * float(loss), rows * np.asarray(gradient, np.float64), rows)
+
+
+class Kinds(tuple):  # type: ignore[type-arg]
+    """What blocks are, one entry a block; their sum joins them in the order of the blocks."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Any) -> Kinds:
+        return Kinds((*self, *other))
+
+
+def describe(problem: Any, scale: float, k: int) -> Kinds:
+    """Return the number of rows and of features of a block, in a list."""
+    return Kinds([(len(problem), int(getattr(problem, "n_features", -1)))])
+
+
+def make_problem(kind: Any, X: Any, y: Any, weight: Any, options: dict[str, Any]) -> Any:
+    """Return a problem over parts of Dask's arrays or data frames."""
+    X, y = _as_array(X), _as_array(y)
+    if isinstance(X, np.ndarray):
+        X = np.ascontiguousarray(X)
+    y = np.asarray(y)
+    y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
+    if weight is not None:
+        options = {**options, "sample_weight": np.asarray(_as_array(weight))}
+    return kind(X, y, **options)
+
+
+def _as_array(part: Any) -> Any:
+    return part.to_numpy() if hasattr(part, "to_numpy") else part
+
+
+def rows_and_weight(X: Any, weight: Any) -> tuple[int, float]:
+    """Return the number of rows of a part, and the sum of their weights."""
+    rows = int(X.shape[0])
+    if weight is None:
+        return rows, float(rows)
+    weight = np.asarray(_as_array(weight), np.float64)
+    if weight.shape != (rows,):
+        raise ValueError(f"sample_weight has {weight.shape} for {rows} rows of X, expected as many")
+    return rows, float(weight.sum())
+
+
+def short(source: Any) -> str:
+    """Return what a block is called in errors."""
+    if isinstance(source, partial):
+        given = [repr(value) for value in source.args]
+        given += [f"{name}={value!r}" for name, value in source.keywords.items()]
+        name = getattr(source.func, "__qualname__", repr(source.func))
+        text = f"{name}({', '.join(given)})"
+    else:
+        text = getattr(source, "__qualname__", None) or repr(source)
+    return text if len(text) <= 100 else f"{text[:48]} ... {text[-47:]}"

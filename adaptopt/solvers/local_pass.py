@@ -1,0 +1,165 @@
+"""A pass over one block of a finite sum: a state in, compiled steps, and a state that adds up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+
+from ..methods.base import Method
+from ..objectives.batches import Batches, Draws
+from ..objectives.finite_sum import FiniteSum, read_sum
+from ..objectives.start import read_start
+from ..optimizer.optimizer import Optimizer
+from ..problems.problem import Problem
+from ..prox.base import Proximal
+from .epochs import EpochRun
+from .options import EpochOptions
+from .pilot import FoundRate
+
+_Result = TypeVar("_Result")
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """A finite sum whose rows lie in blocks, wherever they are; `minimize_finite_sum` takes it.
+
+    Attributes
+    ----------
+    count : int
+        Number of blocks.
+    moved, redone : int
+        Bytes that the calls so far have moved between processes, and calls that were repeated
+        because a part of them was lost.
+    """
+
+    count: int
+    moved: int
+    redone: int
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the mean loss over all rows, and its gradient."""
+
+    def over_blocks(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Return the sum of ``function(problem, scale, k, *arguments)`` over the blocks ``k``.
+
+        The losses of a block count ``scale`` times. The order of the additions depends on the
+        number of blocks alone.
+        """
+
+    def on_block(self, k: int, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Return ``function(problem, scale, k, *arguments)`` of one block."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the blocks are told of a run: how a pass goes."""
+
+    method: Method
+    prox: Proximal
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    parallel: str | None
+    touched: bool
+
+    def begin(
+        self, problem: Any, scale: float, x: np.ndarray
+    ) -> tuple[FiniteSum, Batches, Optimizer]:
+        """Return the sum over a block, how it is cut, and an optimizer that starts at ``x``."""
+        if scale != 1.0:
+            if not isinstance(problem, Problem):
+                raise TypeError(
+                    f"the block is a {type(problem).__name__}, expected one of adaptopt.problems: "
+                    "blocks with weights are passed over with their losses scaled"
+                )
+            problem = problem.scaled(scale)
+        exchange, _, prox = read_start(x, None, self.prox)
+        total = read_sum(problem, None, (), exchange, self.parallel == "deterministic")
+        batches = Batches(total.n, self.batch_size, self.shuffle, self.drop_last)
+        return total, batches, Optimizer(exchange.x, self.method, prox)
+
+
+@dataclass(eq=False)
+class Passed:
+    """What passes over blocks have led to: their states and losses, summed.
+
+    Attributes
+    ----------
+    arrays, scalars : dict of ndarray, dict of float
+        The slots and, unless the point follows from them, the point (under ``""``); the scalars.
+    steps, rows, loss : int, int, float
+        Steps, rows, and the sum of the losses.
+    failed : str or None
+        Which block had a loss or gradient that is not finite, the first of them.
+    path : str
+        How the passes went.
+    """
+
+    arrays: dict[str, np.ndarray]
+    scalars: dict[str, float]
+    steps: int
+    rows: int
+    loss: float
+    failed: str | None
+    path: str
+
+    def __add__(self, other: Passed) -> Passed:
+        """Return the sum; the two stay as they are."""
+        return Passed(
+            {name: array + other.arrays[name] for name, array in self.arrays.items()},
+            {name: value + other.scalars[name] for name, value in self.scalars.items()},
+            self.steps + other.steps,
+            self.rows + other.rows,
+            self.loss + other.loss,
+            self.failed or other.failed,
+            self.path if self.path == other.path else "blocks of several kinds",
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+def pass_over(
+    problem: Any, scale: float, k: int, how: Pass, state: dict[str, Any], seed: int
+) -> Passed:
+    """Go once over the rows of block ``k`` from an optimizer's state; nothing given is modified."""
+    (entry,) = state["parameters"].values()
+    total, batches, optimizer = how.begin(problem, scale, entry["params"])
+    optimizer.load_state_dict(state)
+    rng = np.random.default_rng([seed, k])
+    run = EpochRun(
+        *(optimizer, total, batches, Draws(rng), None, None, how.prox, EpochOptions()),
+        *(how.parallel, 1, how.touched),
+    )
+    stop = run.sweep(lambda *_: None)
+    after = optimizer.state_dict()
+    (entry,) = after["parameters"].values()
+    arrays = dict(entry["state"])
+    if not how.method.from_sums:
+        arrays[""] = entry["params"]
+    return Passed(
+        arrays,
+        entry["scalars"],
+        after["t"] - state["t"],
+        total.n,
+        run.position.loss_sum / run.position.loss_rows * total.n if stop is None else math.nan,
+        None if stop is None else f"block {k}: {stop.message}",
+        run.way.path,
+    )
+
+
+def find_distance(
+    problem: Any, scale: float, k: int, how: Pass, x: np.ndarray, seed: int
+) -> tuple[np.ndarray, float] | None:
+    """Run the pilot of ``lr="auto"`` on rows of a block; None if it is not finite at ``x``."""
+    total, batches, _ = how.begin(problem, scale, x)
+    order = batches.order(np.random.default_rng([seed, k]))
+    found = FoundRate(how.method, total, batches, how.prox, falls=True)
+    flat = x.reshape(-1)
+    return found.pilot(flat.copy(), flat, order, False)
