@@ -48,7 +48,10 @@ def memory(folder):
     paths = write_dense(folder, 64, 65_536, 128)
     size = sum(Path(path).stat().st_size for path in paths)
     child = subprocess.run(
-        [sys.executable, __file__, "streamed", *paths], capture_output=True, text=True, check=True
+        [sys.executable, __file__, "streamed", *paths],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return {"files_GiB": size / GIB, **json.loads(child.stdout)}
 

@@ -1,6 +1,8 @@
 """A sum over blocks, streamed through this process: what it takes, its values, its errors."""
 
+import gc
 import pickle
+import weakref
 from functools import partial
 
 import block_files
@@ -70,6 +72,24 @@ def test_blocks_are_loaded_one_at_a_time_and_only_when_they_are_asked_for():
     kept(np.zeros(3))
     kept(np.zeros(3))
     assert loads[6:] == [0, 1, 2]
+
+
+def test_a_block_is_freed_before_the_next_is_loaded():
+    alive, most = weakref.WeakSet(), []
+
+    def load(k):
+        most.append(len(alive))
+        made = problem(seed=k)
+        alive.add(made)
+        return made
+
+    p = Sum([partial(load, k) for k in range(4)])
+    gc.disable()
+    try:
+        ao.minimize_finite_sum(p, np.zeros(3), None, method=ao.AdaGrad(0.1), epochs=1)
+    finally:
+        gc.enable()
+    assert most == [0] * 8
 
 
 def test_float32_stays_float32():
