@@ -52,7 +52,7 @@ any_player = size * (2 * rounds / np.pi) ** 0.5
 print(f"random signs: any player has a regret of {any_player:.0f} on average")
 
 # %%
-# **Verdict: right.** The regret grows about like the root of the rounds and stays a third below the
-# bound or less. On random signs it is near what any player pays, 3989, so no method is much better.
+# **Verdict: right.** The regret grows about like the root of the rounds and stays at a third of the
+# bound. On random signs it is near what any player pays, 3989, so no method is much better.
 # The best of four rates in hindsight brings SGD there too; on sparse features it loses more than
 # AdaGrad, whose rate follows from the box alone.

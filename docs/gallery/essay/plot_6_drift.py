@@ -48,5 +48,5 @@ figure.legend(loc="outside right")
 # %%
 # **Verdict: right, for gradients in every step.** RMSProp follows at 0.99 lr and loses the target
 # at 1.01 lr, with either rho. Under noise of size s the limit is the same, but the distance is
-# about s v / sqrt(lr^2 - v^2): 2.1 at v = 0.9 lr. With one gradient in k steps the limit is lr /
+# about s v / sqrt(lr^2 - v^2): 2.04 at v = 0.9 lr. With one gradient in k steps the limit is lr /
 # sqrt(k): at k = 4 it follows at 0.45 lr and no faster. AdaGrad follows none of these targets.

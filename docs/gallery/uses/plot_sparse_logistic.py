@@ -57,4 +57,4 @@ panels[1].legend()
 
 # %%
 # All words that matter are found. At three times that penalty few others are left, and the loss is
-# hardly larger.
+# a little larger.
