@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..arrays import Array, DType, Matrix, read_array
 from ..kernels.loss import Loss
 from ..kernels.matrix import Rows
-from .reading import read_weights
+from .reading import read_column, read_weights
 
 Weights: TypeAlias = ArrayLike | None
 # A pass over rows: of a point and numbers of rows, the loss, gradient, and place of a wrong number.
@@ -133,6 +133,24 @@ class Problem:
         new = copy(self)
         vars(new)["weights"] = self.weights * self.weights.dtype.type(factor)
         return new
+
+    def with_weights(self, weights: ArrayLike) -> Problem:
+        """Return the same problem with weights that are not divided by their mean.
+
+        For rows that are a part of more data: over all parts, weights then mean the same.
+
+        Parameters
+        ----------
+        weights : array_like
+            A finite number >= 0 for each row.
+        """
+        column = read_column("weights", weights, self.A)
+        if (column < 0).any():
+            where = int(np.argmax(column < 0))
+            raise ValueError(f"weights[{where}] is {column[where]}, expected at least 0")
+        other = copy(self)
+        vars(other)["weights"] = column
+        return other
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse assignments, which would have no effect on the kernels."""

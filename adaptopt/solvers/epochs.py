@@ -102,8 +102,7 @@ class EpochRun:
         self._begun: tuple[int, int, Position, Round | None] | None = None
         self._swept: Position | None = None
         self.epochs = self.nit = self._left_out = 0  # the last: batches without a step
-        self.epoch_losses: list[float] = []
-        self.validation_losses: list[float] = []
+        self.epoch_losses, self.validation_losses = list[float](), list[float]()
 
     @property
     def t(self) -> int:
@@ -282,9 +281,8 @@ class EpochRun:
                     self.options.nan_policy,
                 )
             self.validation_losses.append(validation)
-        self.position = self._counted()
-        rows = self.position.loss_rows
-        loss = self.position.loss_sum / rows if rows else math.nan
+        self.position = at = self._counted()
+        loss = at.loss_sum / at.loss_rows if at.loss_rows else math.nan
         self.judged = loss + self.gauge.penalty(self._flat)
         self.position, verdict = stopping.judge(
             *(self.position, self.judged, validation, candidate, self.options),
@@ -296,6 +294,9 @@ class EpochRun:
 
     def _evaluate_all(self, x: Array) -> tuple[float, Array, int]:
         """Return mean loss and gradient over all rows at a point, and the rows left out."""
+        if self.options.stream:
+            self._backend.fill(unknown := self._backend.duplicate(x), math.nan)
+            return math.nan, unknown, 0
         if self._measured is None or self._measured[0] is not x:
             self._measured = x, self._draws.during(self._mean, self.total, x)
         return self._measured[1]
@@ -308,13 +309,12 @@ class EpochRun:
     def _validate(self, x: Array) -> float:
         if isinstance(self.validation, FiniteSum):  # held-out data
             return self._mean(self.validation, x)[0]
-        assert self.validation is not None
-        returned = self.validation(self._exchange.shown(x))
+        returned = self.validation(self._exchange.shown(x))  # type: ignore[misc]
         return self.gauge.number(self._exchange.value("validation", returned))
 
     def _mean(self, total: FiniteSum, x: Array) -> tuple[float, Array, int]:
-        size = max(self.batches.size, FULL_ROWS)
-        return total.mean(x, size, omit=self.options.nan_policy == "omit")
+        omit = self.options.nan_policy == "omit"
+        return total.mean(x, max(self.batches.size, FULL_ROWS), omit)
 
     # -- the result --------------------------------------------------------------------------------
 
@@ -337,7 +337,7 @@ class EpochRun:
             x = self._measured[0]
         fun, jac, omitted = self._evaluate_all(x)
         finite = math.isfinite(fun) and self._backend.is_finite(jac)
-        if not finite and stop.status != stopping.NONFINITE:
+        if not (finite or opts.stream) and stop.status != stopping.NONFINITE:
             what = "The mean loss over all data or its gradient is not finite at the end."
             stop = stopping.non_finite(what, opts.nan_policy) or Stop(stopping.NONFINITE, what)
             x = self._answer(stop)
@@ -345,7 +345,7 @@ class EpochRun:
         if self._left_out and stop.status == stopping.MAXITER:
             stop = stop._replace(message=stop.message + stopping.left_out(self._left_out, self.nit))
         by_itself = stop.status in (stopping.CONVERGED, stopping.MAXITER)
-        if rise := self._rise(x, fun, jac) if by_itself else "":
+        if rise := self._rise(x, fun, jac) if by_itself and not opts.stream else "":
             stop = Stop(stopping.MAXITER, stop.message + rise)
         jac = self._backend.rounded(jac, self._flat.dtype)
         asked = opts.tol is not None or opts.f_target is not None or bool(rise)

@@ -89,6 +89,7 @@ class EpochOptions(Common):
 
     tol: float | None = None
     checkpoint: str | None = None
+    stream: bool = False
 
 
 def _at_least(least: int, flags: bool = False) -> Callable[[Any], int | None]:
@@ -142,6 +143,7 @@ _CHECKS: dict[str, Check] = {
     "fd_method": _one_of(FD_METHODS),
     "checkpoint": ("the path of a file", os.fspath),
     "certificate": _FLAG,
+    "stream": _FLAG,
 }
 _OPTIONAL = {
     *("maxiter", "maxfev", "maxtime", "certificate", "check_every", "fd_method"),

@@ -107,6 +107,8 @@ class FoundRate:
         How its rows are cut.
     prox : Proximal
         The map of the run.
+    stream : bool
+        Whether the rows are a part of a stream: nothing may depend on where the part ends.
     falls : bool
         Whether the rate falls linearly to 0 at the last step, for runs that return the last
         iterate (Defazio, Cutkosky, Mehta & Mishchenko 2023).
@@ -120,11 +122,12 @@ class FoundRate:
     """
 
     def __init__(
-        self, method: Method, total: FiniteSum, batches: Batches, prox: Proximal, falls: bool
+        self, method: Method, total: FiniteSum, batches: Batches, prox: Proximal, falls: bool,
+        stream: bool = False,
     ) -> None:
         self._method, self._total, self._batches = with_rate(method, 1.0), total, batches
         self._prox = prox
-        self._falls = falls
+        self._falls, self._stream = falls and not stream, stream
         self._rates: list[float] = []
         self.distance, self.last_step = math.nan, 0
         self.lr = math.nan
@@ -235,6 +238,9 @@ class FoundRate:
         count = min(n, max(FEWEST, min(n // PART, MOST)))
         rows = np.linspace(0, n - 1, min(n, 2 * count)) if order is None else order[: 2 * count]
         rows = np.ascontiguousarray(rows, np.intp)
+        if self._stream:
+            first = np.arange(min(n, 2 * FEWEST), dtype=np.intp)
+            return first[FEWEST:] if skip else first[:FEWEST]
         if order is None:  # every second one
             return rows[1::2] if skip else rows[::2]
         return rows[count:] if skip else rows[:count]
@@ -265,9 +271,16 @@ class FoundRate:
         total = float(weights.sum())
         return math.sqrt(float((weights * away).sum()) / total) if total > 0.0 else 0.0
 
+    def segment(self, t: int, step: int, steps: int) -> Segment:
+        """Return that of the step after ``t``, which is the step after ``step`` of an epoch."""
+        if self._stream:
+            return Segment(1 << t.bit_length() >> 1, 1 << t.bit_length())
+        return Segment.around(t, step, steps, self.pieces)
+
     def ends_at(self, t: int, step: int, steps: int) -> bool:
         """Tell whether a segment ends at the step ``t``, the step ``step`` of an epoch."""
-        return step == steps or Segment.around(t, step, steps, self.pieces).first == t
+        ends = step == steps and not self._stream
+        return ends or self.segment(t, step, steps).first == t
 
     def measure(self, x: np.ndarray, start: np.ndarray, rates: np.ndarray) -> None:
         """Take in how far the run has travelled, if its rates only fall."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .epochs import EpochRun
-from .pilot import FoundRate, Segment
+from .pilot import FoundRate
 from .state import EpochState
 from .stopping import NONFINITE, Stop, non_finite
 
@@ -68,13 +68,13 @@ class PilotedRun(EpochRun):
             self._measured_at = self.t
         if not left:
             return 0
-        segment = Segment.around(self.t, step, steps, found.pieces)
+        segment = found.segment(self.t, step, steps)
         before, lr = found.lr, found.of(segment)
         if lr != before:
             self.optimizer.set(lr=lr)
             if self._calls is not None:
                 self._calls.follow(self.optimizer.method)
-        return segment.last - self.t
+        return min(segment.last - self.t, left)
 
     def _rates_at_one(self) -> np.ndarray:
         """Return the effective rates if ``lr`` were 1: they do not depend on where a run began."""

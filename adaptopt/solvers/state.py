@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from numbers import Integral, Real
 from os import PathLike
 from types import UnionType
@@ -270,6 +270,27 @@ class EpochState(RunState):
     added: str | None = None
     distance: float | None = None
     blocks: int | None = None
+
+    def for_rows(self, n: int) -> EpochState:
+        """Return the state with which a run over ``n`` other rows begins: it has done none of them.
+
+        The iterate, the method's state, the average, the rate found and the count of steps go on.
+        What was best is forgotten, because values over other rows do not compare.
+        """
+        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+            raise ValueError(f"n is {n!r}, expected a whole number >= 1")
+        return replace(
+            self,
+            n=int(n),
+            done=0,
+            order=None,
+            loss_sum=0.0 if math.isfinite(self.loss_sum) else math.nan,
+            loss_rows=0,
+            previous_loss=math.nan,
+            best_fun=math.inf,
+            best_epoch=self.epoch,
+            best_x=None,
+        )
 
     def check(self, n: int, x: Array, in_blocks: bool) -> None:
         """Raise if the state does not fit a run over ``n`` rows with a flat point like ``x``.
