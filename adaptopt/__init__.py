@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 # Rooms that need an extra are imported when they are first used.
-_EXTRA_ROOMS = ("distributed",)
+_EXTRA_ROOMS = ("distributed", "estimators")
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -28,7 +28,7 @@ FLOORS = [
     {"optimizer", "objectives"},
     {"solvers", "interchange"},
     {"__init__"},
-    {"demo", "distributed"},
+    {"demo", "distributed", "estimators"},
     {"__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

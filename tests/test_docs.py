@@ -1,6 +1,7 @@
 """What the manual says to pass is there."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,9 @@ def test_the_table_of_other_libraries_names_methods_that_can_be_made(call):
 
 def test_the_table_is_found():
     assert len(set(CALLS)) > 15
+
+
+def test_the_script_on_text_out_of_core_learns(capsys, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    runpy.run_path(str(DOCS / "gallery" / "uses" / "plot_text_out_of_core.py"))
+    assert int(capsys.readouterr().out.partition("%")[0]) > 90

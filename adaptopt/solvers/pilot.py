@@ -122,7 +122,12 @@ class FoundRate:
     """
 
     def __init__(
-        self, method: Method, total: FiniteSum, batches: Batches, prox: Proximal, falls: bool,
+        self,
+        method: Method,
+        total: FiniteSum,
+        batches: Batches,
+        prox: Proximal,
+        falls: bool,
         stream: bool = False,
     ) -> None:
         self._method, self._total, self._batches = with_rate(method, 1.0), total, batches

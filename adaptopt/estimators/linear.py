@@ -1,0 +1,272 @@
+"""What both linear models share: reading parameters and data, fitting, and predicting."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .. import Method
+from .fitting import COLLECTED, Fit, Settings, fit, go_on, size_of
+from .rows import merged
+
+KEPT = ("_states", "_collected", "_seen")
+
+
+class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A linear model that one of the minimisers fits; a subclass says what the losses are."""
+
+    LOSSES: ClassVar[tuple[str, ...]] = ()
+
+    def _problem(self, X: Any, y: np.ndarray, weights: np.ndarray | None, raw: bool = False) -> Any:
+        raise NotImplementedError
+
+    def _columns(self, y: np.ndarray) -> list[np.ndarray]:
+        """Return the targets of each output that is fitted by itself."""
+        return [y]
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _settings(self, rows: float) -> Settings:
+        """Check the parameters; ``rows`` is the sum of weights, or infinite for a stream."""
+        if self.loss not in self.LOSSES:
+            raise ValueError(f"loss is {self.loss!r}, expected one of {', '.join(self.LOSSES)}")
+        if not isinstance(self.method, str | Method):
+            raise TypeError(f"method is {self.method!r}, expected a method of adaptopt or its name")
+        whole = isinstance(self.batch_size, Integral) and not isinstance(self.batch_size, bool)
+        if not (self.batch_size in ("auto", "all") if not whole else self.batch_size >= 1):
+            raise ValueError(
+                f"batch_size is {self.batch_size!r}, expected 'auto', 'all' or a whole number >= 1"
+            )
+        for name, least, none in (("max_iter", 1, True), ("n_iter_no_change", 1, False)):
+            value = getattr(self, name)
+            if value is None and none:
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}, expected a whole number >= {least}")
+        numbers: dict[str, float] = {}
+        for name in ("l1", "l2", "tol"):
+            value = getattr(self, name)
+            if name == "l2" and value == "auto":
+                value = self._usual_l2(rows)
+            if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                extra = " or 'auto'" * (name == "l2")
+                raise ValueError(f"{name} is {value!r}, expected a finite number >= 0{extra}")
+            numbers[name] = float(value)
+        if isinstance(self.lr, str) and self.lr != "auto":
+            raise ValueError(f"lr is {self.lr!r}, expected 'auto', a number or a schedule")
+        return Settings(
+            self.method, self.lr, numbers["l1"], numbers["l2"], self.max_iter, self.batch_size,
+            numbers["tol"], self.shuffle, self.average, self.n_iter_no_change, bool(self.verbose),
+        )  # fmt: skip
+
+    def _usual_l2(self, rows: float) -> float:
+        raise NotImplementedError
+
+    def _read_matrix(self, X: Any, **more: Any) -> Any:
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", **more
+        )
+
+    def _read_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
+        if sample_weight is None:
+            return None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if (weights < 0).any():
+            where = int(np.argmax(weights < 0))
+            raise ValueError(
+                f"Negative values in data passed to `sample_weight`: sample_weight[{where}] is "
+                f"{weights[where]}, expected at least 0"
+            )
+        if not weights.any():
+            raise ValueError("sample_weight is 0 for all rows, expected a positive weight")
+        return np.asarray(weights)
+
+    # -- fitting -----------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Fit to rows; attributes change only when all is done."""
+        total = float(X.shape[0]) if weights is None else float(weights.sum())
+        settings = self._settings(total)
+        rng = check_random_state(self.random_state)
+        held = None
+        if self.early_stopping:
+            X, y, weights, held = self._split(X, y, weights, rng)
+        starts = self._starts() if self.warm_start and hasattr(self, "coef_") else None
+        seeds = rng.randint(2**31 - 1, size=len(columns := self._columns(y)))
+        jobs = [
+            delayed(self._fit_one)(
+                X, column, weights, settings, None if starts is None else starts[k], int(seeds[k]),
+                None if held is None else (held[0], self._columns(held[1])[k], held[2]),
+            )
+            for k, column in enumerate(columns)
+        ]  # fmt: skip
+        n_jobs = getattr(self, "n_jobs", None) if len(jobs) > 1 else None
+        fits: list[Fit] = Parallel(n_jobs=n_jobs)(jobs)
+        for name in KEPT:
+            self.__dict__.pop(name, None)
+        self._take(fits)
+        self.n_iter_ = max(found.n_iter for found in fits)
+        self.loss_curve_ = _mean_curve([found.losses for found in fits])
+        if not all(found.converged for found in fits):
+            warnings.warn(
+                f"max_iter ({settings.max_iter or self.n_iter_}) was reached before the objective "
+                f"settled to tol={self.tol}. Scale the columns of X, or raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _fit_one(
+        self, X: Any, y: np.ndarray, weights: Any, settings: Settings, start: Any, seed: int,
+        held: Any,
+    ) -> Fit:  # fmt: skip
+        problem = self._problem(X, y, weights)
+        if settings.takes_all_rows(size_of(problem), held is not None):
+            ones = np.ones(X.shape[0]) if weights is None else weights
+            problem = self._problem(*merged(X, y, ones))
+        validation = None if held is None else self._problem(*held)
+        return fit(problem, start, settings, seed, validation)
+
+    def _split(self, X: Any, y: np.ndarray, weights: Any, rng: Any) -> Any:
+        """Hold rows back for early stopping."""
+        share = self.validation_fraction
+        if not (isinstance(share, Real) and 0 < float(share) < 1):
+            raise ValueError(f"validation_fraction is {share!r}, expected 0 < fraction < 1")
+        rows = np.arange(X.shape[0])
+        stratify = y if self._stratifies(y) else None
+        kept, held = train_test_split(rows, test_size=share, random_state=rng, stratify=stratify)
+        of = (lambda r: None) if weights is None else (lambda r: weights[r])
+        return X[kept], y[kept], of(kept), (X[held], y[held], of(held))
+
+    def _stratifies(self, y: np.ndarray) -> bool:
+        return False
+
+    # -- a stream of rows --------------------------------------------------------------------------
+
+    def _go_on(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
+        """Go on over the next rows.
+
+        A rate that is found needs some rows. Until there are so many they are kept, and fitted from
+        the start with each call. What results depends only on all rows so far.
+        """
+        settings = self._settings(math.inf)
+        ones = np.ones(X.shape[0]) if weights is None else weights
+        states, kept, seen = (getattr(self, name, None) for name in KEPT)
+        if states is None and kept is None:
+            starts = self._starts() if hasattr(self, "coef_") else None
+            kept = X[:0], y[:0], ones[:0], starts
+        fits: list[Fit] = []
+        if kept is not None:
+            *kept, starts = kept
+            room = COLLECTED - kept[0].shape[0] if settings.searches else X.shape[0]
+            kept = [_join(a, b[:room]) for a, b in zip(kept, (X, y, ones), strict=True)]
+            X, y, ones = X[room:], y[room:], ones[room:]
+            none = [None] * len(self._columns(y))
+            fits = self._pass(kept[0], kept[1], kept[2], none, starts, settings)
+            enough = not settings.searches or kept[0].shape[0] >= COLLECTED
+            kept = None if enough else (*kept, starts)
+            states = [found.state for found in fits] if enough else None
+        if X.shape[0]:
+            fits = self._pass(X, y, ones, states, None, settings)
+            states = [found.state for found in fits]
+        self._take(fits)
+        self._states, self._collected = states, kept
+        self._seen = (seen or 0) + 1
+        self.n_iter_ = self._seen
+        before = getattr(self, "loss_curve_", np.empty(0)) if seen else np.empty(0)
+        self.loss_curve_ = np.append(before, _mean_curve([found.losses for found in fits])[-1:])
+
+    def _pass(
+        self, X: Any, y: np.ndarray, weights: np.ndarray, states: Any, starts: Any,
+        settings: Settings,
+    ) -> list[Fit]:  # fmt: skip
+        return [
+            go_on(
+                self._problem(X, column, weights, raw=True), states[k],
+                None if starts is None else starts[k], settings,
+            )
+            for k, column in enumerate(self._columns(y))
+        ]  # fmt: skip
+
+    # -- the model ---------------------------------------------------------------------------------
+
+    def _take(self, fits: list[Fit]) -> None:
+        """Make ``coef_`` and ``intercept_`` of the points found."""
+        rows = [found.x.T if found.x.ndim == 2 else found.x[None] for found in fits]
+        points = np.ascontiguousarray(np.concatenate(rows))
+        if self.fit_intercept:
+            self.coef_, self.intercept_ = points[:, :-1].copy(), points[:, -1].copy()
+        else:
+            self.coef_, self.intercept_ = points, np.zeros(points.shape[0], points.dtype)
+
+    def _dense_coef(self) -> np.ndarray:
+        coef = self.coef_.toarray() if scipy.sparse.issparse(self.coef_) else self.coef_
+        return np.asarray(np.atleast_2d(coef))
+
+    def _points(self) -> np.ndarray:
+        """Return ``coef_`` and ``intercept_`` as points of the problems, one a row."""
+        coef = self._dense_coef()
+        if not self.fit_intercept:
+            return np.array(coef)
+        return np.column_stack([coef, np.atleast_1d(self.intercept_).astype(coef.dtype)])
+
+    def _starts(self) -> list[np.ndarray]:
+        return list(self._points())
+
+    def _scores(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = self._read_matrix(X, reset=False)
+        coef = self.coef_ if scipy.sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
+        scores = X @ coef.T
+        scores = scores.toarray() if scipy.sparse.issparse(scores) else np.asarray(scores)
+        scores += np.atleast_1d(self.intercept_).astype(scores.dtype)
+        return np.asarray(scores)
+
+    def sparsify(self) -> Any:
+        """Make ``coef_`` a CSR matrix, which saves memory if most entries are 0; return self."""
+        check_is_fitted(self)
+        self.coef_ = (
+            scipy.sparse.csr_matrix(np.atleast_2d(self.coef_))
+            if not (scipy.sparse.issparse(self.coef_))
+            else self.coef_
+        )
+        return self
+
+    def densify(self) -> Any:
+        """Undo `sparsify`; return self."""
+        check_is_fitted(self)
+        if scipy.sparse.issparse(self.coef_):
+            coef = self.coef_.toarray()
+            self.coef_ = coef if self._keeps_rows else coef[0]
+        return self
+
+    _keeps_rows = True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _join(a: Any, b: Any) -> Any:
+    """Return rows one after the other."""
+    if scipy.sparse.issparse(a) or scipy.sparse.issparse(b):
+        return scipy.sparse.vstack([a, b], format="csr")
+    return np.concatenate([a, b])
+
+
+def _mean_curve(curves: list[np.ndarray]) -> np.ndarray:
+    """Return the mean of curves of several lengths; those that have ended keep their last value."""
+    longest = max(len(curve) for curve in curves)
+    padded = [np.pad(c, (0, longest - len(c)), mode="edge") if len(c) else c for c in curves]
+    return np.mean([c for c in padded if len(c)], axis=0) if longest else np.empty(0)

@@ -1,0 +1,266 @@
+"""Linear models as users meet them."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas
+import polars
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+
+import adaptopt as ao
+from adaptopt.estimators import LinearClassifier, LinearRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((300, 6)) * (RNG.random((300, 6)) < 0.6)
+TRUTH = np.array([2.0, -1.0, 0.0, 0.5, 0.0, 1.0])
+Y = (X @ TRUTH + RNG.logistic(size=300) > 0).astype(int)
+T = X @ TRUTH + 1.0 + 0.1 * RNG.standard_normal(300)
+THREE = np.digitize(X @ TRUTH, [-1.0, 1.0])
+
+
+def test_it_is_imported_when_used():
+    code = "import sys, adaptopt as ao; a = 'sklearn' in sys.modules; ao.estimators.LinearRegressor"
+    code += "; sys.exit(a)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_scikit_learn_the_error_names_the_extra():
+    code = "import sys; sys.modules['sklearn'] = None; import adaptopt; adaptopt.estimators"
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "pip install 'adaptopt[sklearn]'" in run.stderr
+
+
+# -- partial_fit -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [(10, 20, 270), (64, 236), (299, 1), (63, 1, 1, 235)])
+def test_parts_equal_one_pass_to_the_last_bit(parts):
+    whole = LinearClassifier().partial_fit(X, Y, [0, 1])
+    model, first = LinearClassifier(), 0
+    for n in parts:
+        rows = slice(first, first + n)
+        model.partial_fit(X[rows], Y[rows], [0, 1])
+        first += n
+    np.testing.assert_array_equal(model.coef_, whole.coef_)
+    np.testing.assert_array_equal(model.intercept_, whole.intercept_)
+
+
+def in_parts(model, X, y, *more, **keywords):
+    for rows in (slice(0, 33), slice(33, 50), slice(50, 300)):
+        given = {name: value[rows] for name, value in keywords.items()}
+        model.partial_fit(X[rows], y[rows], *more, **given)
+    return model
+
+
+@pytest.mark.parametrize("method", ["adam", "sgd", ao.RMSProp(0.01)], ids=str)
+def test_parts_equal_one_pass_for_other_methods(method):
+    whole = LinearRegressor(method=method).partial_fit(X, T)
+    np.testing.assert_array_equal(in_parts(clone(whole), X, T).coef_, whole.coef_)
+
+
+def test_parts_of_sparse_rows_with_weights_equal_one_pass():
+    w, A = RNG.random(300), scipy.sparse.csr_array(X)
+    model = LinearClassifier(class_weight={0: 2.0, 1: 1.0, 2: 0.5})
+    whole = clone(model).partial_fit(A, THREE, [0, 1, 2], sample_weight=w)
+    parts = in_parts(model, A, THREE, [0, 1, 2], sample_weight=w)
+    np.testing.assert_array_equal(parts.coef_, whole.coef_)
+
+
+def test_parts_of_sparse_rows_with_a_penalty_equal_one_pass_up_to_rounding():
+    A = scipy.sparse.csr_array(X)
+    whole = LinearRegressor(l2=0.01).partial_fit(A, T)
+    np.testing.assert_allclose(in_parts(clone(whole), A, T).coef_, whole.coef_, rtol=1e-10)
+
+
+def test_parts_equal_one_pass_after_a_pickle():
+    model = LinearRegressor().partial_fit(X[:100], T[:100])
+    model = pickle.loads(pickle.dumps(model)).partial_fit(X[100:], T[100:])
+    np.testing.assert_array_equal(model.coef_, LinearRegressor().partial_fit(X, T).coef_)
+
+
+def test_partial_fit_learns():
+    assert LinearClassifier().partial_fit(X, Y, [0, 1]).score(X, Y) > 0.75
+    assert LinearRegressor().partial_fit(X, T).score(X, T) > 0.9
+
+
+def test_a_class_may_be_missing_in_a_part():
+    model = LinearClassifier("hinge").partial_fit(X[Y == 0], Y[Y == 0], [0, 1])
+    model.partial_fit(X[Y == 1], Y[Y == 1])
+    assert model.coef_.shape == (1, 6)
+
+
+def test_a_label_that_is_no_class_is_refused():
+    model = LinearClassifier().partial_fit(X, Y, [0, 1])
+    before = model.coef_
+    with pytest.raises(ValueError, match=r"y holds \[2\], expected one of the classes"):
+        model.partial_fit(X, Y + 1)
+    assert model.coef_ is before
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame", [pandas.DataFrame, polars.DataFrame])
+def test_data_frames_keep_names(frame):
+    names = list("abcdef")
+    model = LinearRegressor().fit(frame(dict(zip(names, X.T, strict=True))), T)
+    assert list(model.feature_names_in_) == names
+    np.testing.assert_array_equal(model.coef_, LinearRegressor().fit(X, T).coef_)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        scipy.sparse.csc_matrix,
+        scipy.sparse.coo_array,
+        lambda X: scipy.sparse.csr_array(X)[:, ::-1][:, ::-1],
+        lambda X: _with_int64(scipy.sparse.csr_array(X)),
+        np.asfortranarray,
+        lambda X: _read_only(X.copy()),
+    ],
+    ids=["csc", "coo", "unsorted", "int64", "fortran", "read-only"],
+)
+def test_every_format_gives_the_same_model(make):
+    model = LinearRegressor(tol=1e-12).fit(make(X), T)
+    np.testing.assert_allclose(model.coef_, LinearRegressor(tol=1e-12).fit(X, T).coef_, atol=1e-6)
+
+
+def _with_int64(A):
+    A.indices, A.indptr = A.indices.astype(np.int64), A.indptr.astype(np.int64)
+    return A
+
+
+def _read_only(X):
+    X.flags.writeable = False
+    return X
+
+
+def test_the_data_are_not_changed():
+    A = scipy.sparse.csr_array(X)
+    A.data[0] = 0.0  # an explicit zero
+    before = [A.data.copy(), A.indices.copy(), A.indptr.copy()]
+    LinearRegressor().fit(A, T)
+    for array, kept in zip((A.data, A.indices, A.indptr), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+def test_float32_stays_float32():
+    model = LinearRegressor().fit(X.astype(np.float32), T)
+    assert model.coef_.dtype == model.predict(X.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("labels", [np.array(["no", "yes"]), np.array([False, True])])
+def test_labels_of_other_types(labels):
+    model = LinearClassifier().fit(X, labels[Y])
+    assert model.predict(X).dtype == labels.dtype
+    assert model.score(X, labels[Y]) > 0.75
+
+
+def test_a_column_of_targets_warns():
+    with pytest.warns(DataConversionWarning):
+        LinearRegressor().fit(X, T[:, None])
+
+
+def test_negative_counts_are_refused():
+    with pytest.raises(ValueError, match=r"y\[0\] is -1.0, expected a count >= 0"):
+        LinearRegressor("poisson").fit(X, np.r_[-1.0, np.ones(299)])
+
+
+def test_columns_of_any_scale_give_the_same_predictions():
+    scales = 10.0 ** np.array([6, -6, 3, -3, 0, 1])
+    model = LinearRegressor(l2=0, tol=1e-8).fit(X, T)
+    other = LinearRegressor(l2=0, tol=1e-8).fit(X * scales, T)
+    np.testing.assert_allclose(other.predict(X * scales), model.predict(X), atol=1e-3)
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", ["all", 32])
+def test_penalties_leave_the_intercept_alone(batch_size):
+    model = LinearRegressor(l1=100.0, max_iter=200, batch_size=batch_size, random_state=0).fit(X, T)
+    np.testing.assert_array_equal(model.coef_, 0.0)
+    np.testing.assert_allclose(model.intercept_, T.mean(), rtol=0.05)
+
+
+def test_weights_are_rows_to_the_last_bit():
+    w = RNG.integers(0, 4, 300)
+    model = LinearClassifier("hinge").fit(X, THREE, w)
+    rows = RNG.permutation(np.repeat(np.arange(300), w))
+    np.testing.assert_array_equal(
+        model.coef_, LinearClassifier("hinge").fit(X[rows], THREE[rows]).coef_
+    )
+
+
+def test_one_against_the_rest_on_processes_gives_the_same():
+    model = LinearClassifier(multi_class="ovr", n_jobs=2).fit(X, THREE)
+    np.testing.assert_array_equal(
+        model.coef_, clone(model).set_params(n_jobs=None).fit(X, THREE).coef_
+    )
+
+
+def test_early_stopping_ends_before_the_last_epoch():
+    model = LinearClassifier(early_stopping=True, max_iter=100, random_state=0).fit(X, Y)
+    assert model.n_iter_ < 100
+    assert model.score(X, Y) > 0.75
+
+
+def test_warm_start_goes_on():
+    model = LinearRegressor(warm_start=True).fit(X, T)
+    before = model.coef_
+    assert model.fit(X, T).n_iter_ < 100
+    np.testing.assert_allclose(model.coef_, before, atol=1e-3)
+
+
+def test_a_fit_that_has_not_converged_warns():
+    with pytest.warns(ConvergenceWarning, match="max_iter"):
+        LinearRegressor(max_iter=2).fit(X, T)
+
+
+def test_sparse_coefficients_predict_the_same():
+    model = LinearClassifier(l1=0.05).fit(X, THREE)
+    before = model.decision_function(X)
+    np.testing.assert_allclose(model.sparsify().decision_function(X), before)
+    np.testing.assert_allclose(model.densify().decision_function(X), before)
+
+
+def test_only_losses_with_probabilities_give_them():
+    assert not hasattr(LinearClassifier("hinge"), "predict_proba")
+    p = LinearClassifier().fit(X, THREE).predict_proba(X)
+    np.testing.assert_allclose(p.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"loss": "log"}, "loss is 'log', expected one of logistic"),
+        ({"l2": -1.0}, "l2 is -1.0, expected a finite number >= 0 or 'auto'"),
+        ({"max_iter": 0}, "max_iter is 0, expected a whole number >= 1"),
+        ({"batch_size": "some"}, "batch_size is 'some', expected 'auto', 'all'"),
+        ({"loss": "hinge", "multi_class": "multinomial"}, "expected 'logistic'"),
+    ],
+)
+def test_wrong_parameters_are_named(parameters, match):
+    with pytest.raises(ValueError, match=match):
+        LinearClassifier(**parameters).fit(X, Y)
+
+
+def test_a_refused_fit_leaves_the_model_as_it_was():
+    model = LinearClassifier().fit(X, Y)
+    before = model.coef_
+    with pytest.raises(ValueError, match="l1 is"):
+        model.set_params(l1=-1).fit(X, THREE)
+    assert model.coef_ is before
+    assert list(model.classes_) == [0, 1]
+
+
+def test_a_part_may_have_another_dtype():
+    model = LinearRegressor().partial_fit(X, T).partial_fit(X.astype(np.float32), T)
+    assert model.coef_.dtype == np.float64
