@@ -47,3 +47,9 @@ def whole():
     """Return the problem over all rows."""
     A, y = (np.concatenate(parts) for parts in zip(*map(rows_of, range(len(ROWS))), strict=True))
     return ao.problems.Logistic(A, y)
+
+
+def numba_threads(problem, scale, k):
+    import numba
+
+    return numba.get_num_threads()

@@ -236,12 +236,6 @@ def test_threads_of_a_task_are_those_of_its_worker(client, loaders):
     assert Sum(loaders[:1], client).on_block(0, numba_threads) == 1
 
 
-def numba_threads(problem, scale, k):
-    import numba
-
-    return numba.get_num_threads()
-
-
 def test_short_calls_warn_once(client, loaders, recwarn):
     import warnings
 
