@@ -233,7 +233,7 @@ def test_loaders_that_hold_data_warn(client):
 
 
 def test_threads_of_a_task_are_those_of_its_worker(client, loaders):
-    assert Sum(loaders[:1], client).on_block(0, numba_threads) == 1
+    assert Sum(loaders[:1], client).on_block(0, block_files.numba_threads) == 1
 
 
 def test_short_calls_warn_once(client, loaders, recwarn):
