@@ -78,19 +78,12 @@ def _first_of_each(feature):
 
 
 # One kernel of each shape: of how many arrays and numbers, how its rate comes about, each decay.
-# What the code around the rules does is tested with these; what the rules do, with all.
+# What the code around the rules does, the compiled loops too, is tested with these; what the rules
+# do, with all.
 _OF_A_SHAPE = _first_of_each(
     lambda m: (len(m.slots), len(m.scalars), m.rate is None, m.from_sums)
 ) | _first_of_each(lambda m: m.decay)
 EACH_SHAPE = [name for name in KERNELS if name in _OF_A_SHAPE]
-
-# The two compiled loops, of a descent and of epochs, put the same step of a coordinate into a loop:
-# each shape is compiled into both, every other kernel into one of them.
-_OTHERS = [name for name in KERNELS if name not in _OF_A_SHAPE]
-IN_A_DESCENT, IN_EPOCHS = (
-    [name for name in KERNELS if name in _OF_A_SHAPE | set(part)]
-    for part in (_OTHERS[::2], _OTHERS[1::2])
-)
 
 
 def in_turn(names, *choices):

@@ -1,34 +1,11 @@
 """What the device's tests share: data there and back, and how equal is equal."""
 
-import math
 import os
-from contextlib import contextmanager
 
 import numpy as np
 from numba import cuda
 
-from adaptopt.methods import adagrad, adam, dual_averaging, nadam, rmsprop
-
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-
-
-@contextmanager
-def roots_as_compiled():
-    """Have rules take roots of the type of the number, as compiled code does.
-
-    In Python, ``math.sqrt`` of a float32 is a float64, so that a quotient of two roots, AdaDelta's,
-    would be rounded once where the compiled rule rounds thrice.
-    """
-    if not SIMULATED:
-        yield
-        return
-    for family in (adagrad, adam, dual_averaging, nadam, rmsprop):
-        family.sqrt = lambda v: type(v)(math.sqrt(v))
-    try:
-        yield
-    finally:
-        for family in (adagrad, adam, dual_averaging, nadam, rmsprop):
-            family.sqrt = math.sqrt
 
 
 def there(value):

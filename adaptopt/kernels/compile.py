@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic, overload, register_jitable
-from numba.np.numpy_support import from_dtype
+from numba.np.numpy_support import as_dtype, from_dtype
 
 from ..scalar import ScalarFunction
 from .contents import digest, plain, references
@@ -104,13 +104,34 @@ def compile_kernel(
         options["_nrt"] = False
     dispatcher: Any = njit(**options)(kernel)
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
-        return kernel
+        return _interpreted(kernel, signature)
     if not (cached and enable_cache(dispatcher)):
         say_why_it_takes_long()
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     compiled: Kernel = dispatcher
     return compiled
+
+
+def _interpreted(kernel: Kernel, signature: NumbaType) -> Kernel:
+    """Return a kernel that Python runs, which casts numbers as the compiled one does."""
+    casts = [_cast(kind) for kind in signature.args]
+
+    @wraps(kernel)
+    def run(*arguments: Any) -> Any:
+        return kernel(*[cast(value) for cast, value in zip(casts, arguments, strict=True)])
+
+    return run
+
+
+def _cast(kind: NumbaType) -> Callable[[Any], Any]:
+    """Return what casts an argument to a type, if it is a number or a tuple of numbers."""
+    if isinstance(kind, types.Float):
+        return cast(Callable[[Any], Any], as_dtype(kind).type)
+    if isinstance(kind, types.BaseTuple):
+        casts = [_cast(one) for one in cast(Any, kind)]
+        return lambda values: tuple(one(v) for one, v in zip(casts, values, strict=True))
+    return lambda value: value
 
 
 def name_by_content(

@@ -1,4 +1,8 @@
-"""The tests of tests/cuda, in Numba's simulator: it must be chosen before Numba is imported."""
+"""The tests of tests/cuda, in Numba's simulator: it must be chosen before Numba is imported.
+
+The host's kernels, to which the device's are compared, run in Python too: to compile them took
+most of the time. That they come to what the compiled ones do is shown in test_without_compiler.py.
+"""
 
 import json
 import os
@@ -34,7 +38,7 @@ def test_in_the_simulator(module):
             *(sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"),
             TESTS / module,
         ],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "NUMBA_DISABLE_JIT": "1"},
         cwd=ROOT,
         capture_output=True,
         text=True,

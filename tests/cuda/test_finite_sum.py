@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 from methods_table import METHODS
-from numba import cuda, njit
-from on_device import SIMULATED, CuPyLike, assert_same, back, roots_as_compiled, there
+from numba import cuda
+from numba.core.registry import CPUDispatcher
+from on_device import SIMULATED, CuPyLike, assert_same, back, there
 
 import adaptopt as ao
 from adaptopt.cuda import batches as cuda_epochs
@@ -72,8 +73,7 @@ def both(fun=squares, data=(A, B), as_array=True, x0=None, **others):
     if (others.get("options") or {}).get("nan_policy") != "omit":
         on_host["options"] = {**(others.get("options") or {}), "check_every": every}
     host = solve(fun, x0, data, **on_host)
-    with roots_as_compiled():
-        return solve(on_device(fun, as_array), there(x0), moved(data), **others), host
+    return solve(on_device(fun, as_array), there(x0), moved(data), **others), host
 
 
 NUMBERS = ("nit", "nfev", "njev", "epochs", "status", "success", "message")
@@ -401,7 +401,7 @@ def test_batches_are_of_the_library_of_the_data(monkeypatch):
 # -- what is refused -------------------------------------------------------------------------------
 
 
-@njit
+@CPUDispatcher  # njit, also where NUMBA_DISABLE_JIT is set
 def compiled(x, idx):
     return 0.0, x
 

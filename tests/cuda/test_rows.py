@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from methods_table import EACH_SHAPE, METHODS
 from numba import cuda
-from on_device import SIMULATED, assert_same, back, roots_as_compiled, there
+from on_device import SIMULATED, assert_same, back, there
 
 import adaptopt as ao
 from adaptopt.cuda import launch as cuda_launch
@@ -55,12 +55,11 @@ def assert_same_steps(method, dtype=FLOAT32, gradient=None, width=WIDTH, **optio
     host.flush()
     rates = host.learning_rates()
     device = ao.Optimizer(there(start(dtype, width=width)), method, **options)
-    with roots_as_compiled():
-        for rows, g in given:
-            device.step_rows(rows, there(g))
-        assert_same(what_there_is(device), lagging)
-        device.flush()
-        assert_same(device.learning_rates(), rates)
+    for rows, g in given:
+        device.step_rows(rows, there(g))
+    assert_same(what_there_is(device), lagging)
+    device.flush()
+    assert_same(device.learning_rates(), rates)
     assert_same(what_there_is(device), what_there_is(host))
     assert device.scalars == pytest.approx(host.scalars)
     assert device.t == host.t
@@ -182,12 +181,11 @@ def test_rows_and_whole_gradients_in_turn(method):
             host.step(whole)
         else:
             host.step_rows(rows, g)
-    with roots_as_compiled():
-        for t, (rows, g) in enumerate(batches(steps=5)):
-            if t in (1, 4):
-                device.step(there(whole))
-            else:
-                device.step_rows(rows, there(g))
+    for t, (rows, g) in enumerate(batches(steps=5)):
+        if t in (1, 4):
+            device.step(there(whole))
+        else:
+            device.step_rows(rows, there(g))
     assert_same(what_there_is(device), what_there_is(host))
 
 
@@ -195,9 +193,8 @@ def test_row_wise_adagrad_takes_whole_gradients():
     host, device = (ao.Optimizer(to(start()), ao.RowWiseAdaGrad(0.1)) for to in (np.copy, there))
     host.step(start() * 0.5)
     rates = host.learning_rates()
-    with roots_as_compiled():
-        device.step(there(start() * 0.5))
-        assert_same(device.learning_rates(), rates)
+    device.step(there(start() * 0.5))
+    assert_same(device.learning_rates(), rates)
     assert_same(what_there_is(device), what_there_is(host))
     assert device.state["G"].shape == (ROWS,)
 
@@ -210,11 +207,8 @@ def test_a_step_takes_sparse_and_whole_gradients_together(clip):
     )
     for rows, g in batches():
         host.step({"table": (rows, g), "w": params["w"], "other": start()})
-    with roots_as_compiled():
-        for rows, g in batches():
-            device.step(
-                {"table": (rows, there(g)), "w": there(params["w"]), "other": there(start())}
-            )
+    for rows, g in batches():
+        device.step({"table": (rows, there(g)), "w": there(params["w"]), "other": there(start())})
     host.flush()
     device.flush()
     assert_same(device.params, host.params)
@@ -231,12 +225,11 @@ def test_each_name_counts_its_own_steps():
         if t % 2:
             b.step_rows(rows, g)
     rates = {"a": a.learning_rates(), "b": b.learning_rates()}
-    with roots_as_compiled():
-        for t, (rows, g) in enumerate(batches()):
-            both.step_rows(rows, there(g), "a")
-            if t % 2:
-                both.step_rows(rows, there(g), name="b")
-        assert_same(both.learning_rates(), rates)
+    for t, (rows, g) in enumerate(batches()):
+        both.step_rows(rows, there(g), "a")
+        if t % 2:
+            both.step_rows(rows, there(g), name="b")
+    assert_same(both.learning_rates(), rates)
     assert both.t == STEPS
     assert_same(both.params, {"a": x, "b": y})
 
@@ -536,14 +529,13 @@ def test_a_run_goes_on_in_the_other_place(method, first, way, tmp_path):
         for rows, g in part:
             opts[place].step_rows(rows, places[place](g))
 
-    with roots_as_compiled():  # what runs on the host has been compiled above
-        run(first, gs[:3])
-        if way == "dict":
-            opts[second].load_state_dict(opts[first].state_dict())
-        else:
-            opts[first].save(tmp_path / "run.npz")
-            opts[second].load(tmp_path / "run.npz")
-        run(second, gs[3:])
-        opts[second].flush()
+    run(first, gs[:3])
+    if way == "dict":
+        opts[second].load_state_dict(opts[first].state_dict())
+    else:
+        opts[first].save(tmp_path / "run.npz")
+        opts[second].load(tmp_path / "run.npz")
+    run(second, gs[3:])
+    opts[second].flush()
     assert opts[second].t == 6
     assert_same(what_there_is(opts[second]), what_there_is(straight))

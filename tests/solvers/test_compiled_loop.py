@@ -10,7 +10,7 @@ from decimal import Decimal
 import numba
 import numpy as np
 import pytest
-from methods_table import IN_A_DESCENT, KERNEL_OF, METHODS, in_turn, takes
+from methods_table import EACH_SHAPE, KERNEL_OF, METHODS, in_turn, takes
 from numba import njit
 from numba.core.runtime import _nrt_python, rtsys
 from scipy import optimize
@@ -141,12 +141,12 @@ def both(form, spy, x0=X0, args=(2.0,), **others):
 
 # -- the same bits ---------------------------------------------------------------------------------
 
-# Each kernel with another map, dtype and form, and the rows of the table of methods with those of
-# their kernel; the test below has the pairs of map and form that are left. A loop takes seconds to
-# compile.
+# Each shape of kernel with another map, dtype and form, and the rows of the table of methods with
+# those of their kernel; the test below has the pairs of map and form that are left. A loop takes
+# seconds to compile.
 CHOICES = {
     name: (map_ if takes(name, MAPS[map_].get("prox")) else "bounds", *others)
-    for name, map_, *others in in_turn(IN_A_DESCENT, MAPS, DTYPES, FORMS)
+    for name, map_, *others in in_turn(EACH_SHAPE, MAPS, DTYPES, FORMS)
 }
 ROWS = [(name, *CHOICES[kernel]) for name, kernel in KERNEL_OF.items() if kernel in CHOICES]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from methods_table import IN_EPOCHS, KERNEL_OF, METHODS, in_turn, takes
+from methods_table import EACH_SHAPE, KERNEL_OF, METHODS, in_turn, takes
 from numba import njit
 from scipy import sparse
 
@@ -71,11 +71,11 @@ def calls(monkeypatch):
 
 # -- the same bits ---------------------------------------------------------------------------------
 
-# Each kernel with one map and dtype in turn, the rows of the table with those of their kernel, and
-# one method with all of them.
+# Each shape of kernel with one map and dtype in turn, the rows of the table with those of their
+# kernel, and one method with all of them.
 CHOICES = {
     name: (map_ if takes(KERNEL_OF.get(name, "sgd"), MAPS[map_]) else "box", dtype)
-    for name, map_, dtype in in_turn([*IN_EPOCHS, "adagrad-norm"], MAPS, ("float32", "float64"))
+    for name, map_, dtype in in_turn([*EACH_SHAPE, "adagrad-norm"], MAPS, ("float32", "float64"))
 }
 CASES = {
     (name, *CHOICES[kernel])
