@@ -114,9 +114,7 @@ def rates(opt: Any, ax: Axes | None = None) -> Axes:
     """
     found = getattr(opt, "learning_rates", None)
     if callable(found):
-        names = (
-            list(opt.params) if isinstance(opt.method, dict) or hasattr(opt.params, "keys") else []
-        )
+        names = list(opt.params) if hasattr(opt.params, "keys") else []
         curves = {name: found(name) for name in names} or {"": found()}
     elif found is not None:
         curves = {"": found}

@@ -213,7 +213,7 @@ class Group:
         return new
 
     def compile(self) -> None:
-        """Compile a device's step. The host's is compiled already."""
+        """Compile a device's step. The host's is compiled when it is taken."""
         if self.method.rowwise:
             self.table(0).kernel(self.flat.dtype.name)
         else:
