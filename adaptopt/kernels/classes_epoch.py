@@ -13,7 +13,7 @@ from .averages import fold
 from .compile import inlinable
 from .products import CLASSES
 from .rounds import end_round, make_play
-from .sparse_epoch import make_touch, prefetch_rows
+from .sparse_epoch import RATES, make_touch, prefetch_rows
 from .tuples import gather, make_prepare, narrow, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -40,7 +40,7 @@ def make_classes_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
         intercept, t, losses, steps, mean, counts, averaged, eta, weight_decay, stored, scalars,
-        every, residual_coefs, spare, records, recorded, rounds, like,
+        every, residual_coefs, spare, records, recorded, rounds, sums, base, like,
     ):  # fmt: skip
         classes = uintp(row_x.size)
         columns = uintp(x.size) // classes
@@ -50,7 +50,7 @@ def make_classes_epoch(
         while done < order.size:
             now = t + steps[0] + 1
             # The first rate is that of the step before this call.
-            previous = rates[min(steps[0], rates.size - 1)]
+            previous = rates[min(steps[0], rates.size - 1)] if lazy != RATES else 1.0
             lr = rates[min(steps[0] + 1, rates.size - 1)]
             carried = gather(scalars, 0)
             before = narrow(coefficients(max(now - 1, 1), previous, *hyper, *carried), like)
@@ -75,7 +75,10 @@ def make_classes_epoch(
                     place = uintp(indices[k]) * classes
                     if last[place] != now:
                         for j in range(place, place + classes):
-                            touch(j, now - 1, x, slots, prox_arrays, last, before, prox_coefs, like)
+                            touch(
+                                j, now - 1, x, slots, prox_arrays, last, sums, base, before,
+                                prox_coefs, like,
+                            )  # fmt: skip
                             last[j] = now
                             g[j] = like - like
                         touched[count] = place

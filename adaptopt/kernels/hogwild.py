@@ -103,7 +103,7 @@ def make_worker(*parts):
                 prox_arrays,
                 last, g, touched, row, row_slots, row_prox_arrays, row_last, intercept, t + others,
                 losses, steps, rates[:0], last[:0], 0, 0.0, 0.0, (), (), 0, (), copy[0, :0],
-                rates[:0], last[:0], (rates[:0], rates[:0], rates[:0]), like,
+                rates[:0], last[:0], (rates[:0], rates[:0], rates[:0]), rates[:0], 0, like,
             )  # fmt: skip
             taken[k, 0] = steps[0]
             if steps[1] != end:

@@ -24,8 +24,8 @@ def make_norm(residual, touch, penalised):
     """
 
     def norm(
-        touched, count, intercept, now, x, slots, prox_arrays, last, before, prox_coefs, g, spare,
-        residual_coefs, like,
+        touched, count, intercept, now, x, slots, prox_arrays, last, sums, base, before, prox_coefs,
+        g, spare, residual_coefs, like,
     ):  # fmt: skip
         largest = like - like
         if intercept >= 0:
@@ -36,14 +36,14 @@ def make_norm(residual, touch, penalised):
                 j = uintp(touched[c])
                 spare[j] = g[j]
             for j in range(uintp(x.size)):
-                touch(j, now - 1, x, slots, prox_arrays, last, before, prox_coefs, like)
+                touch(j, now - 1, x, slots, prox_arrays, last, sums, base, before, prox_coefs, like)
                 found = abs(residual(x[j], spare[j], *gather(prox_arrays, j), *residual_coefs))
                 largest = largest if found <= largest else found
                 spare[j] = like - like
             return largest
         for c in range(count):
             j = uintp(touched[c])
-            touch(j, now - 1, x, slots, prox_arrays, last, before, prox_coefs, like)
+            touch(j, now - 1, x, slots, prox_arrays, last, sums, base, before, prox_coefs, like)
             found = abs(residual(x[j], g[j], *gather(prox_arrays, j), *residual_coefs))
             largest = largest if found <= largest else found
         return largest

@@ -36,6 +36,8 @@ uintp = types.uintp
 
 # Where the map, and whether coordinates are lazy, are among the parts of `make_sparse_epoch`.
 PROX, LAZY = 7, 14
+# What a coordinate missed, if it is lazy: so many steps, or steps at rates that come to a sum.
+STEPS, RATES = 1, 2
 # Bytes of a cache line.
 LINE = 64
 
@@ -59,14 +61,21 @@ def prefetch_rows(data, indices, starts, order, r):
 
 
 def make_touch(rate, idle, repeat, lazy):
-    """Return the function that applies missed steps to one coordinate, up to step t."""
+    """Return the function that applies missed steps to one coordinate, up to step t.
 
-    def touch(j, t, x, slots, prox_arrays, last, before, prox_coefs, like):
+    ``sums`` are those of the learning rates of the steps after ``base``. With them the coefficients
+    ``before`` are those of a learning rate of 1.
+    """
+
+    def touch(j, t, x, slots, prox_arrays, last, sums, base, before, prox_coefs, like):
         if lazy:
             k = t - last[j]
             if k > 0:
+                missed = np.float64(k)
+                if lazy == RATES:
+                    missed = sums[t - base] - sums[last[j] - base]
                 last[j] = t
-                (count,) = narrow((k,), like)
+                (count,) = narrow((missed,), like)
                 x_j, new = idle(count, x[j], *gather(slots, j), *before)
                 scatter(slots, j, new, np.uint32(0))
                 x[j] = repeat(count, x_j, rate(*new, *before), *gather(prox_arrays, j), *prox_coefs)
@@ -90,13 +99,13 @@ def make_sparse_epoch(
         data, indices, starts, targets, weights, params, order, batch, rates, hyper, prox_coefs,
         x, slots, prox_arrays, last, g, touched, row_x, row_slots, row_prox_arrays, row_last,
         intercept, t, losses, steps, mean, counts, averaged, eta, weight_decay, stored, scalars,
-        every, residual_coefs, spare, records, recorded, rounds, like,
+        every, residual_coefs, spare, records, recorded, rounds, sums, base, like,
     ):  # fmt: skip
         done = 0
         while done < order.size:
             now = t + steps[0] + 1
             # The first rate is that of the step before this call.
-            previous = rates[min(steps[0], rates.size - 1)]
+            previous = rates[min(steps[0], rates.size - 1)] if lazy != RATES else 1.0
             lr = rates[min(steps[0] + 1, rates.size - 1)]
             carried = gather(scalars, 0)
             before = narrow(coefficients(max(now - 1, 1), previous, *hyper, *carried), like)
@@ -125,15 +134,18 @@ def make_sparse_epoch(
                     if lazy:
                         for c in range(stop - first):
                             touch(
-                                c, now - 1, row_x, row_slots, row_prox_arrays, row_last, before,
-                                prox_coefs, like,
+                                c, now - 1, row_x, row_slots, row_prox_arrays, row_last, sums, base,
+                                before, prox_coefs, like,
                             )  # fmt: skip
                     z = dot(data, indices, first, stop, row_x, row_x)
                 else:
                     if lazy:
                         for k in range(first, stop):
                             j = uintp(indices[k])
-                            touch(j, now - 1, x, slots, prox_arrays, last, before, prox_coefs, like)
+                            touch(
+                                j, now - 1, x, slots, prox_arrays, last, sums, base, before,
+                                prox_coefs, like,
+                            )  # fmt: skip
                     z = sparse_product(data, indices, first, stop, x, x)
                 if intercept >= 0:
                     z += x[intercept]
@@ -161,7 +173,7 @@ def make_sparse_epoch(
                         record(
                             records, recorded, every, end == order.size, now, total, touched,
                             uintp(stop - first), intercept, now, x, slots, prox_arrays, last,
-                            before, prox_coefs, g, spare, residual_coefs, like,
+                            sums, base, before, prox_coefs, g, spare, residual_coefs, like,
                         )  # fmt: skip
                     if plays:
                         for c in range(stop - first):
@@ -191,8 +203,8 @@ def make_sparse_epoch(
             if records_steps and batch > 1:
                 record(
                     records, recorded, every, end == order.size, now, total * part, touched, count,
-                    intercept, now, x, slots, prox_arrays, last, before, prox_coefs, g, spare,
-                    residual_coefs, like,
+                    intercept, now, x, slots, prox_arrays, last, sums, base, before, prox_coefs, g,
+                    spare, residual_coefs, like,
                 )  # fmt: skip
             if plays:
                 for c in range(count):
@@ -234,14 +246,14 @@ def make_sparse_epoch(
     return sparse_epoch
 
 
-def make_catch_up(coefficients, rate, idle, repeat):
+def make_catch_up(coefficients, rate, idle, repeat, lazy):
     """Return the kernel that applies missed steps to all coordinates, up to step t."""
-    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, 1))
+    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
 
-    def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, scalars, like):
+    def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, scalars, sums, base, like):
         before = narrow(coefficients(max(t, 1), lr, *hyper, *gather(scalars, 0)), like)
         for j in range(uintp(x.size)):
-            touch(j, t, x, slots, prox_arrays, last, before, prox_coefs, like)
+            touch(j, t, x, slots, prox_arrays, last, sums, base, before, prox_coefs, like)
 
     return catch_up
 
@@ -262,8 +274,8 @@ class SparseEpoch:
         Whether coordinates without a gradient are not stationary, because of a penalty.
     records : bool
         Whether steps are recorded.
-    lazy : bool
-        Whether steps without a gradient change coordinates or their state.
+    lazy : int
+        0, or if steps without a gradient change coordinates or their state, `STEPS` or `RATES`.
     plays : int
         What is done with the rounds of online play: one of `rounds.NONE, GRADIENTS, POINTS`.
     make : callable
@@ -281,7 +293,7 @@ class SparseEpoch:
         prox: tuple[ScalarFunction, ...],
         penalised: bool,
         records: bool,
-        lazy: bool,
+        lazy: int,
         plays: int,
         make: Make,
         kinds: tuple[NumbaType, ...],
@@ -305,8 +317,9 @@ class SparseEpoch:
         *before, rule, rate, idle = method
         coefficients = method[1]
         self.parts: Parts = (*loss, *before, rule, prox[0], rate, idle, prox[1], prox[2])
-        self.parts += (int(penalised), int(records), int(lazy), plays)
+        self.parts += (int(penalised), int(records), lazy, plays)
         kept = tuple_of(types.float64[::1], carried)
+        missed = types.float64[::1], types.int64
         self.arguments = (
             fixed,
             integers,
@@ -341,6 +354,7 @@ class SparseEpoch:
             types.float64[::1],
             types.int64[::1],
             ROUNDS,
+            *missed,
             number,
         )
         self.epoch = compile_kernel(make, self.parts, types.void(*self.arguments), counted=False)
@@ -348,7 +362,7 @@ class SparseEpoch:
         if lazy:
             self.catch_up = compile_kernel(
                 make_catch_up,
-                (coefficients, rate, idle, prox[1]),
-                types.void(types.float64, *state, types.int64, kept, number),
+                (coefficients, rate, idle, prox[1], lazy),
+                types.void(types.float64, *state, types.int64, kept, *missed, number),
                 counted=False,
             )

@@ -121,7 +121,7 @@ class AdaGrad(Method):
     rule = staticmethod(adagrad)
     rate = staticmethod(adagrad_rate)
     idle = staticmethod(adagrad_idle)
-    rests = True
+    rests = rate_is_linear = True
     additive = True
     coefficients = staticmethod(adagrad_coefficients)
     rates_only_fall = True

@@ -24,13 +24,8 @@ if TYPE_CHECKING:
 # Properties of the rates, which depend on rule and coefficients; and properties of the rule.
 _OF_RATES = ("rates_only_fall", "regret_bound")
 _OF_RULE = (
-    "rate",
-    "idle",
-    "rests",
-    "idle_moves_x",
-    "idle_needs_constant_lr",
-    "additive",
-    *_OF_RATES,
+    *("rate", "idle", "rests", "idle_moves_x", "idle_needs_constant_lr", "rate_is_linear"),
+    *("additive", *_OF_RATES),
 )
 
 
@@ -85,6 +80,7 @@ class Method:
         rate changes, ``idle_moves_x`` whether ``x`` moves (by default unless ``rests``), and
         ``idle_needs_constant_lr`` whether the form needs a constant ``lr`` (by default if ``x``
         moves). With these, the cost of steps on sparse rows depends only on the rows used.
+        ``rate_is_linear`` says that the rate is ``lr`` times what does not depend on it.
     ``rowwise``
         Whether each slot has one number per row of a table. The rule is then evaluated once per
         row, with the root mean square of the row's gradient, and gives the rate of the whole row.
@@ -140,6 +136,7 @@ class Method:
 
     rate: ClassVar[ScalarFunction | None] = None
     rests: ClassVar[bool] = False
+    rate_is_linear: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
     scalars: ClassVar[Mapping[str, float]] = {}
     measures: ClassVar[tuple[str, ...]] = ()

@@ -60,7 +60,7 @@ class SGD(Method):
     rule = staticmethod(sgd)
     rate = staticmethod(sgd_rate)
     idle = staticmethod(stays)
-    rests = True
+    rests = rate_is_linear = True
     additive = True
 
 

@@ -47,10 +47,16 @@ def moves_alone(method: Method, prox: Proximal) -> bool:
     return method.idle_moves_x or not prox.is_projection or bool(method.weight_decay)
 
 
-def why_not_exact(method: Method, prox: Proximal) -> str | None:
+def sums_rates(method: Method, prox: Proximal) -> bool:
+    """Return whether the missed maps at rates that change are one at the sum of the rates."""
+    return callable(getattr(method, "lr", None)) and method.rate_is_linear and prox.repeat_sums
+
+
+def why_not_exact(method: Method, prox: Proximal, with_sums: bool = False) -> str | None:
     """Return why missed steps of a coordinate have no closed form, or None if they have one.
 
-    Tables of rows and epochs over sparse rows both use it.
+    Tables of rows and epochs over sparse rows both use it; epochs know the sums of the rates
+    (``with_sums``).
     """
     name = type(method).__name__
     if method.idle is None:
@@ -71,7 +77,7 @@ def why_not_exact(method: Method, prox: Proximal) -> str | None:
         return f"under {name} a row without a gradient moves at rates that change{inside}"
     if penalty and (method.rate is None or not method.rests):
         return f"under {name} the rate of a row without a gradient changes, which the penalty takes"
-    if penalty and scheduled:
+    if penalty and scheduled and not (with_sums and sums_rates(method, prox)):
         return "a penalty at rates that change has no closed form"
     if method.rowwise and not method.rests:
         return f"{name} has one accumulator a row, which changes without a gradient"

@@ -131,6 +131,8 @@ class Proximal:
         ``prox(x, rate, *parameters) -> x``, the map of one coordinate.
     repeat : callable
         ``repeat(k, x, rate, *parameters) -> x``: ``k`` maps in sequence, from a feasible point.
+    repeat_sums : bool
+        Whether maps at several rates come to ``repeat(1, x, sum of the rates, *parameters)``.
     residual : callable
         ``residual(x, g, *parameters)``: the subgradient of the objective nearest to zero.
     cost : callable
@@ -147,6 +149,7 @@ class Proximal:
     prox: ScalarFunction = staticmethod(nothing)
     residual: ScalarFunction = staticmethod(gradient)
     repeat: ScalarFunction = staticmethod(nothing_repeated)
+    repeat_sums: bool = False
     cost: ScalarFunction = staticmethod(no_cost)
     is_separable: bool = True
     is_projection: bool = True
@@ -356,6 +359,11 @@ class _Bounded(Proximal):
     def has_penalty(self) -> bool:  # type: ignore[override]
         """Whether the first map has a penalty."""
         return self._first.has_penalty
+
+    @property
+    def repeat_sums(self) -> bool:  # type: ignore[override]
+        """Whether the first map's repetitions sum their rates."""
+        return self._first.repeat_sums
 
     def __reduce__(self) -> tuple[type[_Bounded], tuple[Proximal, Box]]:
         return _Bounded, (self._first, self._box)

@@ -184,6 +184,7 @@ class L1(_Penalty):
     prox = staticmethod(soft_threshold)
     residual = staticmethod(l1_gradient)
     repeat = staticmethod(soft_threshold_repeated)
+    repeat_sums = True
     cost = staticmethod(l1_cost)
 
     @property

@@ -12,11 +12,11 @@ from ..kernels.classes_epoch import make_classes_epoch
 from ..kernels.rates import RateTable
 from ..kernels.records import FIELDS
 from ..kernels.rounds import GRADIENTS, NONE, POINTS
-from ..kernels.sparse_epoch import SparseEpoch, make_sparse_epoch
+from ..kernels.sparse_epoch import RATES, STEPS, SparseEpoch, make_sparse_epoch
 from ..methods.base import Method
 from ..methods.momentum import sgd_rate, stays
 from ..optimizer.optimizer import Optimizer
-from ..optimizer.table import misses_steps, moves_alone, why_not_exact
+from ..optimizer.table import misses_steps, moves_alone, sums_rates, why_not_exact
 from ..problems.problem import Problem
 from ..prox.base import Proximal
 from ..scalar import LONGEST
@@ -54,8 +54,12 @@ class SparseEpochs:
         number = plan.number
         hyper = plan.hyper
         arrays, scalars = prox.parameters(optimizer.params.shape, number)
-        self._lazy = lazy = misses_steps(method, prox) and not touched
+        lazy = 0
+        if misses_steps(method, prox) and not touched:
+            lazy = RATES if not prox.is_projection and sums_rates(method, prox) else STEPS
+        self._sums_rates = lazy == RATES
         self._online, self._sums = online, PackedSums()
+        self._past, self._base = np.zeros(1), 0  # sums of the rates of the steps after a base
         stay = touched or not moves_alone(method, prox)
         self._plays = NONE
         if online is not None:
@@ -164,7 +168,7 @@ class SparseEpochs:
             return online.why_python
         if touched:
             return cls(optimizer, problem, prox, average, touched, every, online)
-        if why := why_not_exact(method, prox):
+        if why := why_not_exact(method, prox, with_sums=True):
             return why
         if method.weight_decay:
             return f"{name} has weight_decay"
@@ -184,6 +188,7 @@ class SparseEpochs:
         for array, value in zip(self._scalars, self._optimizer._position()[1], strict=True):
             array[0] = value
         self._last.fill(self._t)
+        self._past, self._base = np.zeros(1), self._t
         self.taken[:] = 0
         self.losses[:] = 0
         self._caught_up = 0
@@ -209,6 +214,9 @@ class SparseEpochs:
         if self._average is not None:
             mean, eta = self._average.mean, self._average.eta
         steps = -(-rows.size // batch)
+        past = self._past
+        if self._sums_rates:
+            past = np.concatenate([past, past[-1] + np.cumsum(rates[1:])])
         records = np.full(1 + FIELDS * (steps // self._every + 1 if self._every else 0), math.nan)
         recorded = np.zeros(1, np.int64)
         try:
@@ -217,11 +225,14 @@ class SparseEpochs:
                 *self._state, self._last, *self._rest, self._intercept, first - 1,
                 self.losses, here, mean, self._averaged, averaged, eta,
                 self._method.weight_decay, self._stored, self._scalars, self._every,
-                self._residual_coefs, self._spare, records, recorded, self._sums.rounds, 0.0,
+                self._residual_coefs, self._spare, records, recorded, self._sums.rounds, past,
+                self._base, 0.0,
             )  # fmt: skip
         finally:
             # A Ctrl-C arrives when the call returns.
             self.taken += here
+            if self._sums_rates:
+                self._past = past[: self._past.size + int(here[0])]
             stop = 1 + FIELDS * int(recorded[0])
             self.norm, self.records = float(records[0]), records[1:stop].reshape(-1, FIELDS)
         return int(self.taken[1]) - before == rows.size
@@ -246,10 +257,12 @@ class SparseEpochs:
         if self._kernels.catch_up is None:
             return
         t = self._t + self._caught_up
+        lr = 1.0 if self._sums_rates else self._method.lr_at(max(t, 1))
         self._kernels.catch_up(
-            self._method.lr_at(max(t, 1)), self._hyper, self._prox_coefs, *self._state,
-            self._last, t, self._scalars, 0.0,
+            lr, self._hyper, self._prox_coefs, *self._state, self._last, t, self._scalars,
+            self._past, self._base, 0.0,
         )  # fmt: skip
+        self._past, self._base = np.zeros(1), t
 
     def rates(self) -> np.ndarray:
         """Return the effective rates of the last step, after bringing all coordinates up to it."""

@@ -56,6 +56,7 @@ METHODS = {
     "adagrad": ao.AdaGrad(0.3),
     "adagrad-inside": ao.AdaGrad(0.3, eps=1e-2, eps_inside=True, initial_accumulator=0.1),
     "adagrad-schedule": ao.AdaGrad(ao.schedules.inverse_time(0.3, 0.01)),
+    "sgd-schedule": ao.SGD(ao.schedules.cosine(0.1, 20)),  # it ends in rates of 0
     "rmsprop": ao.RMSProp(0.05, eps=1e-3),
     "rmsprop-centered": ao.RMSProp(0.05, eps=1e-3, centered=True),
     "rmsprop-momentum": ao.RMSProp(0.05, eps=1e-3, momentum=0.8),
@@ -94,6 +95,7 @@ PAIRS = [
     *[(method, "box") for method in ("sgd", "momentum", "rmsprop-centered", "rmsprop-all")],
     *[(method, "box") for method in ("dual-averaging-l1", "dual-averaging-l1-schedule")],
     *[("sgd", "elastic-array"), ("adagrad-schedule", "box"), ("rmsprop-momentum-schedule", "box")],
+    *[("sgd-schedule", "l1"), ("adagrad-schedule", "l1"), ("adagrad-schedule", "l1-in-box")],
 ]
 
 
@@ -143,7 +145,7 @@ def test_l1_dual_averaging_leaves_exact_zeros():
     [
         (ao.Adam(), None),
         (ao.RMSProp(), ao.L1(0.1)),
-        (ao.AdaGrad(ao.schedules.cosine(0.1, 9)), ao.L1(0.1)),
+        (ao.AdaGrad(ao.schedules.cosine(0.1, 9)), ao.L2(0.1)),
         (ao.AdaGrad(weight_decay=0.1), None),
         (ao.FTRL(ao.schedules.cosine(0.1, 9), l1=0.1), None),
         (ao.AdaGrad(), ao.L2Ball(1.0)),
@@ -306,7 +308,13 @@ def test_what_slows_a_run_down_is_said_once_at_the_callers_line():
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize(
-    ("method", "name"), [("adagrad", "elastic"), ("rmsprop", "box"), ("dual-averaging-l1", "none")]
+    ("method", "name"),
+    [
+        ("adagrad", "elastic"),
+        ("adagrad-schedule", "l1"),
+        ("rmsprop", "box"),
+        ("dual-averaging-l1", "none"),
+    ],
 )
 def test_a_history_is_recorded_in_the_compiled_calls(method, name, batch_size):
     p, method, prox = problem(intercept=True), METHODS[method], MAPS[name]
