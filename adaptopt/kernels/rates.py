@@ -98,7 +98,7 @@ class RateTable:
 
     def __init__(self, method: Method) -> None:
         self._method = method
-        self._fill: Callable[[int, np.ndarray], int] = self._evaluate
+        self._kernel: Callable[[int, np.ndarray], int] | None = None
         lr = method.lr  # type: ignore[attr-defined]
         self.most: int | None = EVALUATED if callable(lr) else None
         if isinstance(lr, schedules.Schedule):
@@ -106,13 +106,13 @@ class RateTable:
             if composed is not None:
                 at, parameters = composed
                 kernel = formula_kernel(at, typeof(parameters))
-                self._fill = lambda first, table: kernel(parameters, float(first), table)
+                self._kernel = lambda first, table: kernel(parameters, float(first), table)
                 self.most = COMPILED
         elif isinstance(lr, CPUDispatcher):
             signature = _compiled(lr)
             if signature is not None:
                 fill, function = function_kernel(signature), address(lr, signature)
-                self._fill = lambda first, table: fill(function, first, table)
+                self._kernel = lambda first, table: fill(function, first, table)
                 self.most = COMPILED
 
     def fill(self, first: int, count: int) -> np.ndarray:
@@ -124,7 +124,7 @@ class RateTable:
         if self.most is None:
             return np.array([self._method.lr], np.float64)  # type: ignore[attr-defined]
         table = np.empty(min(count, self.most))
-        return table[: self._fill(first, table)]
+        return table[: (self._kernel or self._evaluate)(first, table)]
 
     def _evaluate(self, first: int, table: np.ndarray) -> int:
         for k in range(table.size):

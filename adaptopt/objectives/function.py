@@ -98,6 +98,7 @@ class Objective:
             jac = jac or True
         self._args = args if isinstance(args, tuple) else (args,)
         self._fun = fun
+        # A function of the class: a bound method would keep the data until Python looks for cycles.
         self._evaluate: Callable[..., tuple[Any, Array]]
         self._dtype = self.flat.dtype
         self.nfev = self.njev = 0
@@ -111,19 +112,19 @@ class Objective:
             # An njit function is then a plain one, which may write its gradient.
             writes = takes_gradient(fun, 1 + len(batch), len(self._args))
         if writes:
-            self._evaluate = self._in_place
+            self._evaluate = Objective._in_place
         elif jac is True:
-            self._evaluate = self._pair
+            self._evaluate = Objective._pair
         elif callable(jac):
             self._jac = jac
-            self._evaluate = self._separate
+            self._evaluate = Objective._separate
         elif jac is None or jac is False or (isinstance(jac, str) and jac in FD_METHODS):
             narrow = x.dtype == np.float32
             # In float32 one-sided differences are off by 3e-4 of x times the curvature.
             fd_method = fd_method or ("3-point" if narrow else "2-point")
             self._differences = Differences(jac or fd_method, x, box)
             self.cost += self._differences.cost
-            self._evaluate = self._difference
+            self._evaluate = Objective._difference
             warnings.warn(
                 f"no gradient was given (jac is {jac!r}): each step costs {self.cost} evaluations "
                 f"of fun for {self._differences.method} finite differences" + _ROUGH * narrow,
@@ -141,7 +142,7 @@ class Objective:
         If ``jac`` is True, ``fun`` gets the ``batch`` before ``args``.
         """
         self.njev += 1
-        return self._evaluate(x, *batch)
+        return self._evaluate(self, x, *batch)
 
     @property
     def kind(self) -> str:
@@ -152,7 +153,7 @@ class Objective:
 
     def check_written(self, x: np.ndarray, *batch: Any) -> None:
         """Refuse a compiled function that writes nothing to what was taken for its gradient."""
-        if self._evaluate != self._in_place:
+        if self._evaluate is not Objective._in_place:
             return
         for value in (1.0, 2.0):  # one of them may be the gradient
             given = np.full(self.shape, value, self._dtype)
@@ -168,7 +169,7 @@ class Objective:
         As in SciPy, it is NaN where bounds fix a variable that finite differences leave out.
         """
         shown = self.exchange.shown(gradient)
-        if self._evaluate == self._difference:
+        if self._evaluate is Objective._difference:
             shown.reshape(-1)[self._differences.fixed] = np.nan
         return shown
 

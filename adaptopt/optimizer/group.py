@@ -419,10 +419,11 @@ class Group:
 
     def remember(self, memory: Memory) -> None:
         """Record the memory of the arrays in ``memory``, which all groups of an optimizer share."""
-        self.memory = memory
-        memory.add("params", (self.flat,), self)
-        memory.add("opt.state", self.written()[0 if self.has_master else 1 :], self)
-        self.places.remember(memory, self)
+        # Not the group itself: the memory would hold it, and be held by it.
+        self.memory, self._mark = memory, object()
+        memory.add("params", (self.flat,), self._mark)
+        memory.add("opt.state", self.written()[0 if self.has_master else 1 :], self._mark)
+        self.places.remember(memory, self._mark)
 
     def written(self) -> tuple[Array, ...]:
         """Return the arrays that a step writes to."""
@@ -432,7 +433,7 @@ class Group:
     def refuse_overlap(self, name: str, g: Array, k: int | None) -> None:
         """Raise if a gradient overlaps other arrays. That of ``k`` may lie in its buffer."""
         place = None if k is None else self.places.spans[k][0]
-        self.memory.refuse_overlap(name, g, self, place)
+        self.memory.refuse_overlap(name, g, self._mark, place)
 
     def norm_kernel(self, dtype: DType) -> Callable[..., float]:
         """Return the kernel of the residual norm for gradients of a dtype."""

@@ -29,17 +29,17 @@ class Memory:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.owners: set[int] = set()
-        # First and last address, name of the array, its group, and bytes per element.
+        # First and last address, name of the array, mark of its group, and bytes per element.
         self._spans: list[tuple[int, int, str, object, int]] = []
 
-    def add(self, what: str, arrays: Iterable[Array], group: object) -> None:
-        """Record the memory of a group's arrays, which error messages call ``what``."""
+    def add(self, what: str, arrays: Iterable[Array], mark: object) -> None:
+        """Record the memory of arrays, which error messages call ``what``; a group has one mark."""
         for array in arrays:
             self.owners.add(id(owner_of(array)))
             if array.size:
                 start = self._backend.address(array)
                 width = array.dtype.itemsize
-                self._spans.append((start, start + array.nbytes, what, group, width))
+                self._spans.append((start, start + array.nbytes, what, mark, width))
 
     def is_apart(self, g: np.ndarray) -> bool:
         """Return whether an array's owner shows that it shares no memory with the optimizer."""
@@ -47,18 +47,18 @@ class Memory:
         owner = g if base is None else base
         return type(owner) is np.ndarray and owner.base is None and id(owner) not in self.owners
 
-    def refuse_overlap(self, name: str, g: Array, group: object, place: int | None) -> None:
+    def refuse_overlap(self, name: str, g: Array, mark: object, place: int | None) -> None:
         """Raise if a gradient shares memory with arrays that a step writes, or other gradients.
 
         The gradient of a parameter may lie in its own buffer, at the element ``place`` of the
-        group.
+        group with this mark.
         """
         first = self._backend.address(g) if g.size else 0
         last = first + g.nbytes
-        for start, end, what, owner, width in self._spans:
+        for start, end, what, other, width in self._spans:
             if last <= start or end <= first:
                 continue
-            own = place is not None and owner is group and g.dtype.itemsize == width
+            own = place is not None and other is mark and g.dtype.itemsize == width
             if not (own and first == start + (place or 0) * width):
                 raise ValueError(
                     f"{name} overlaps {what} from another start, expected an array of its own: "

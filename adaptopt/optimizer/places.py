@@ -76,11 +76,11 @@ class Places:
             for (lo, hi), shape in zip(self.spans, self.shapes, strict=True)
         ]
 
-    def remember(self, memory: Memory, group: object) -> None:
+    def remember(self, memory: Memory, mark: object) -> None:
         """Record the memory of the buffer, now or when it is made."""
-        self._memory, self._group = memory, group
+        self._memory, self._mark = memory, mark
         if self._buffer is not None:
-            memory.add("opt.grads", (self._buffer,), group)
+            memory.add("opt.grads", (self._buffer,), mark)
 
     def make(self) -> list[Array]:
         """Return the parts in the shapes of the parameters. The first call makes the buffer."""
@@ -88,7 +88,7 @@ class Places:
             buffer = self._backend.empty(int(self._starts[-1]), self._dtype, self._parameters)
             self._backend.fill(storage(buffer), 0)
             self._backend.wait(buffer)
-            self._memory.add("opt.grads", (buffer,), self._group)
+            self._memory.add("opt.grads", (buffer,), self._mark)
             self.shaped = self.views(buffer)
             self.flat = [buffer[lo:hi] for lo, hi in self.spans]
             self._buffer = buffer  # last, so that after an interrupt the next call makes it
