@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import copy
 from functools import cached_property
@@ -119,20 +118,6 @@ class Problem:
         if wrong >= 0:
             raise ValueError(f"idx[{wrong}] is {idx[wrong]}, expected 0 <= row < {len(self)}")
         return value, gradient.reshape(x.shape).astype(dtype, copy=False)
-
-    def scaled(self, factor: float) -> Problem:
-        """Return the problem whose losses are ``factor`` times these, over the same data.
-
-        Parameters
-        ----------
-        factor : float
-            Greater than 0.
-        """
-        if not 0.0 < factor < math.inf:
-            raise ValueError(f"factor is {factor}, expected a finite number > 0")
-        new = copy(self)
-        vars(new)["weights"] = self.weights * self.weights.dtype.type(factor)
-        return new
 
     def with_weights(self, weights: ArrayLike) -> Problem:
         """Return the same problem with weights that are not divided by their mean.

@@ -76,7 +76,7 @@ class Pass:
                     f"the block is a {type(problem).__name__}, expected one of adaptopt.problems: "
                     "blocks with weights are passed over with their losses scaled"
                 )
-            problem = problem.scaled(scale)
+            problem = problem.with_weights(problem.weights * scale)
         exchange, _, prox = read_start(x, None, self.prox)
         total = read_sum(problem, None, (), exchange, self.parallel == "deterministic")
         batches = Batches(total.n, self.batch_size, self.shuffle, self.drop_last)
