@@ -95,43 +95,104 @@ def cluster_of(workers):
     return cluster, Client(cluster)
 
 
-def rounds_of(p, x0, method, epochs, **options):
-    res = ao.minimize_finite_sum(p, x0, None, method=method, epochs=epochs, rng=0, **options)
-    return float(np.median(res.rounds["seconds"][1:])), res
+def rounds_of(p, x0, method, epochs):
+    """Return the seconds of rounds after the first, and the result."""
+    res = ao.minimize_finite_sum(p, x0, None, method=method, epochs=epochs, rng=0)
+    return list(res.rounds["seconds"][1:]), res
 
 
-def seconds(folder):
-    """Compare rounds on one and on two workers with the same kept in this process."""
-    load = [partial(sparse_problem, k, 200_000, 20_000) for k in range(4)]
-    method, x0 = ao.AdaGradDA(0.1, l1=1e-4), np.zeros(20_000)
-    found = {"rows": 800_000, "cores": os.cpu_count()}
-    found["serial_s"], here = rounds_of(Sum(load, keep=True), x0, method, 4)
-    for workers in (1, 2):
-        cluster, client = cluster_of(workers)
-        with cluster, client:
-            found[f"workers_{workers}_s"], res = rounds_of(Sum(load, client), x0, method, 4)
-            found["same_bits"] = bool((res.x == here.x).all())
-    found["times"] = found["serial_s"] / found["workers_2_s"]
-    return found
+def sparse_blocks(first, end):
+    return [partial(sparse_problem, k, 200_000, 20_000) for k in range(first, end)]
 
 
-def overhead(folder):
-    """Measure what a round costs beyond its passes, with a million features."""
+TIMED = ao.AdaGradDA(0.1, l1=1e-4), np.zeros(20_000)
+
+
+def plain(numbers):
+    """Pass over blocks in this process whenever a line comes; print the seconds."""
+    p = Sum(sparse_blocks(*map(int, numbers)), keep=True)
+    rounds_of(p, TIMED[1], TIMED[0], 2)
+    for _ in iter(sys.stdin.readline, ""):
+        (taken,), _ = rounds_of(p, TIMED[1], TIMED[0], 2)
+        print(taken, flush=True)
+
+
+class Beside:
+    """Two plain processes that know nothing of each other, each with half of the blocks."""
+
+    def __init__(self):
+        self._children = [
+            subprocess.Popen(
+                [sys.executable, __file__, "plain", *numbers],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for numbers in (("0", "2"), ("2", "4"))
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for child in self._children:
+            child.communicate()
+
+    def seconds(self, count):
+        """Return the longest pass of so many processes that run at once."""
+        for child in self._children[:count]:
+            child.stdin.write("\n")
+            child.stdin.flush()
+        return max(float(child.stdout.readline()) for child in self._children[:count])
+
+
+def seconds(folder, turns=7):
+    """Compare rounds in this process and on two workers, and two processes with one, in turns."""
+    load, (method, x0) = sparse_blocks(0, 4), TIMED
+    taken = {name: [] for name in ("serial", "workers_2", "process_1", "processes_2")}
+    cluster, client = cluster_of(2)
+    with cluster, client, Beside() as beside:
+        here, there = Sum(load, keep=True), Sum(load, client)
+        for _ in range(turns):
+            found, one = rounds_of(here, x0, method, 3)
+            taken["serial"] += found
+            found, two = rounds_of(there, x0, method, 3)
+            taken["workers_2"] += found
+            taken["process_1"].append(beside.seconds(1))
+            taken["processes_2"].append(beside.seconds(2))
+    middle = {f"{name}_s": float(np.median(values)) for name, values in taken.items()}
+    return {
+        "rows": 800_000,
+        "same_bits": bool((one.x == two.x).all()),
+        **middle,
+        "gain": middle["serial_s"] / middle["workers_2_s"],
+        "gain_of_plain_processes": 2 * middle["process_1_s"] / middle["processes_2_s"],
+        "load": os.getloadavg(),
+    }
+
+
+def overhead(folder, turns=5):
+    """Measure what a round costs beyond its passes, with a million features, in turns."""
     found = {}
-    for features in (20_000, 1_000_000):
-        load = [partial(sparse_problem, k, 40, features) for k in range(2)]
-        method, x0 = ao.AdaGradDA(0.1, l1=1e-4), np.zeros(features)
-        alone, _ = rounds_of(Sum(load, keep=True), x0, method, 12)
-        cluster, client = cluster_of(2)
-        with cluster, client:
-            there, res = rounds_of(Sum(load, client), x0, method, 12)
-        found[f"{features}"] = {
-            "here_ms": 1e3 * alone,
-            "cluster_ms": 1e3 * there,
-            "overhead_ms": 1e3 * (there - alone),
-            "MB": float(res.rounds["bytes"][-1]) / 1e6,
-        }
-    return found
+    cluster, client = cluster_of(2)
+    with cluster, client:
+        for features in (20_000, 1_000_000):
+            load = [partial(sparse_problem, k, 40, features) for k in range(2)]
+            method, x0 = ao.AdaGradDA(0.1, l1=1e-4), np.zeros(features)
+            here, there = Sum(load, keep=True), Sum(load, client)
+            alone, over = [], []
+            for _ in range(turns):
+                alone += rounds_of(here, x0, method, 8)[0]
+                more, res = rounds_of(there, x0, method, 8)
+                over += more
+            found[f"{features}"] = {
+                "here_ms": 1e3 * float(np.median(alone)),
+                "cluster_ms": 1e3 * float(np.median(over)),
+                "overhead_ms": 1e3 * float(np.median(over) - np.median(alone)),
+                "quartiles_ms": [1e3 * q for q in np.quantile(over, (0.25, 0.75))],
+                "MB": float(res.rounds["bytes"][-1]) / 1e6,
+            }
+    return {**found, "load": os.getloadavg()}
 
 
 def optimum(whole, x0, l1):
@@ -207,6 +268,8 @@ PARTS = {"memory": memory, "time": seconds, "round": overhead, "zeros": zeros, "
 def main():
     if sys.argv[1:2] == ["streamed"]:
         return streamed(sys.argv[2:])
+    if sys.argv[1:2] == ["plain"]:
+        return plain(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=PARTS)
     warnings.simplefilter("ignore")

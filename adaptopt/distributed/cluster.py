@@ -1,6 +1,6 @@
 """Blocks on the workers of a Dask cluster: one task a block, and a tree of tasks that add.
 
-Of the client only ``scatter``, ``submit`` and futures are used, and ``compute`` for Delayed blocks.
+Of the client only ``scatter``, ``submit``, ``gather`` are used, and ``compute`` for Delayed blocks.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Cluster:
         self._client, self._blocks, self._keep = client, blocks, keep
         self._kept: dict[int, Any] = {}
         self.moved = self.redone = 0
+        self._direct = _to_workers(client)
         tell_sizes()
 
     def run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Any:
@@ -61,7 +62,7 @@ class Cluster:
             try:
                 with self._futures() as made:
                     root = self._submit(numbers, scales, sent, made)
-                    result = root.result()
+                    result = self._client.gather(root, direct=self._direct)
             except BlockError:
                 raise
             except KilledWorker as error:
@@ -94,7 +95,7 @@ class Cluster:
         if self._client.status != "running":
             raise ConnectionResetError(f"the client is {self._client.status}")
         call = uuid.uuid4().hex
-        arguments = self._client.scatter(sent, hash=False)
+        arguments = self._client.scatter(sent, hash=False, direct=self._direct)
         made.append(arguments)
         level = []
         for k in numbers:
@@ -126,7 +127,7 @@ class Cluster:
         elif _is_future(source):
             return source
         elif is_problem(source):
-            future = self._client.scatter(source, hash=False)
+            future = self._client.scatter(source, hash=False, direct=self._direct)
         elif self._keep:
             key = f"adaptopt-load-{k}-{call}"
             future = self._client.submit(load, _plain(block), source, key=key, pure=False)
@@ -169,6 +170,15 @@ class Cluster:
             return bool(self._client.nthreads())
         except (OSError, CancelledError, RuntimeError):
             return False
+
+
+def _to_workers(client: Any) -> bool | None:
+    """Return whether data go to workers without a stop at the scheduler; None: as the client says.
+
+    Workers of a scheduler on the loopback are reached for certain.
+    """
+    address = getattr(client.scheduler, "address", "")
+    return True if address.startswith(("tcp://127.0.0.1:", "inproc://")) else None
 
 
 def _plain(block: Block) -> Block:
