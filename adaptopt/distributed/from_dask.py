@@ -21,6 +21,7 @@ def parts_of(
 ) -> tuple[list[Any], list[int], np.ndarray | None]:
     """Return a Delayed problem for each chunk that has rows that count, their rows and weights."""
     import dask
+    from dask.local import get_sync
 
     tell_sizes()
     if not callable(kind):
@@ -42,8 +43,8 @@ def parts_of(
         counts = [
             dask.delayed(rows_and_weight)(*pair) for pair in zip(x_parts, w_parts, strict=True)
         ]
-        how = {"scheduler": "synchronous"} if client is None else {"scheduler": client}
-        counted = list(dask.compute(*counts, **how))
+        how = get_sync if client is None else client
+        counted = list(dask.compute(*counts, scheduler=how))
     used = [k for k, (rows, weight) in enumerate(counted) if rows and weight]
     if not used:
         raise ValueError("X has no rows that count, expected at least one with a weight > 0")

@@ -46,5 +46,7 @@ class Here:
         """Return the loader or the problem of a block; one that Dask makes is made here."""
         if not hasattr(type(block.source), "__dask_graph__"):
             return block.source
-        with block.named():
-            return block.source.compute(scheduler="synchronous")
+        from dask.local import get_sync
+
+        with block.named():  # by its name Dask warns if a client is active
+            return block.source.compute(scheduler=get_sync)
