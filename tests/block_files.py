@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def load_once_killed(path, marker):
     if not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    return load(path)
+
+
+def load_killing(path):
+    """Kill each worker that loads the block."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def load_slowly(path):
+    time.sleep(0.5)
     return load(path)
 
 

@@ -5,6 +5,7 @@ Of the client only ``scatter``, ``submit``, ``gather`` are used, and ``compute``
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,7 @@ class Cluster:
         from dask.sizeof import sizeof
         from distributed.scheduler import KilledWorker, NoValidWorkerError
 
+        lost = CancelledError, NoValidWorkerError, OSError, asyncio.TimeoutError
         tries = 0
         while True:
             try:
@@ -67,11 +69,20 @@ class Cluster:
                 raise
             except KilledWorker as error:
                 raise self._killed(error) from error
-            except (CancelledError, NoValidWorkerError, OSError) as error:
+            except lost as error:
                 tries += 1
-                if tries > REDO:
-                    raise
                 self._wait(error)
+                for future in (*made, *self._kept.values()):
+                    if future.status == "error" and isinstance(
+                        why := future.exception(), KilledWorker
+                    ):
+                        raise self._killed(why) from error
+                if tries > REDO:
+                    raise ConnectionError(
+                        f"workers of the Dask cluster of fun were lost in {tries} attempts, one "
+                        f"after the other ({type(error).__name__}: {error}). Have they enough "
+                        "memory for a block and for the state?"
+                    ) from error
                 self.redone += 1
             else:
                 workers = min(len(numbers), max(len(self._client.scheduler_info()["workers"]), 1))
@@ -125,6 +136,12 @@ class Cluster:
         if hasattr(type(source), "__dask_graph__"):
             future = self._client.compute(source)
         elif _is_future(source):
+            if source.status in LOST:
+                raise BlockError(
+                    k,
+                    f"block {k} ({block.name}): the future is {source.status}, expected one that "
+                    "holds a problem; a loader or a Delayed can be made again, a future cannot",
+                )
             return source
         elif is_problem(source):
             future = self._client.scatter(source, hash=False, direct=self._direct)

@@ -273,6 +273,8 @@ def _read_blocks(blocks: Any) -> list[Any]:
                 f"block {k} is {source!r:.60}, expected a function that loads a problem{path}, a "
                 "Delayed, a Future or a problem"
             )
+        if hasattr(type(source), "over_blocks"):
+            raise TypeError(f"block {k} is a Sum, expected its blocks beside the others")
         if isinstance(source, type):
             raise TypeError(f"block {k} is the class {source.__name__}, expected a loader of one")
     return sources

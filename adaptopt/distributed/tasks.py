@@ -197,6 +197,10 @@ def rows_and_weight(X: Any, weight: Any) -> tuple[int, float]:
     weight = np.asarray(_as_array(weight), np.float64)
     if weight.shape != (rows,):
         raise ValueError(f"sample_weight has {weight.shape} for {rows} rows of X, expected as many")
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    if wrong.any():
+        value = weight[np.argmax(wrong)]
+        raise ValueError(f"sample_weight holds {value}, expected finite numbers >= 0")
     return rows, float(weight.sum())
 
 

@@ -91,11 +91,10 @@ class Objective:
         jac = bool(jac) if isinstance(jac, np.bool_) else jac
         if isinstance(fun, Problem):
             fun.check_shape("x0", x)
+        if isinstance(fun, Problem) or hasattr(fun, "over_blocks"):  # the latter is a sum of them
             if args not in ((), None):
                 raise ValueError(f"args is {args!r}, expected (): fun has its data with it")
             jac = jac or True  # it returns its gradient
-        elif hasattr(fun, "over_blocks"):  # a sum of problems
-            jac = jac or True
         self._args = args if isinstance(args, tuple) else (args,)
         self._fun = fun
         # A function of the class: a bound method would keep the data until Python looks for cycles.

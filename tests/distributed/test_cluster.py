@@ -110,6 +110,38 @@ def test_a_worker_killed_between_rounds_costs_no_bit(cluster, client, loaders, h
     same(run(Sum(loaders, client), callback=kill), here)
 
 
+def test_a_block_that_kills_all_workers_is_named(cluster, client, loaders, monkeypatch):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 1)
+    killing = partial(block_files.load_killing, loaders[2].args[0])
+    with pytest.raises(BlockError, match=r"block 2 \(load_killing.*: 2 workers died") as raised:
+        run(Sum([*loaders[:2], killing], client))
+    assert raised.value.block == 2
+    scale(cluster, client, 2)
+
+
+def test_ctrl_c_in_a_round_keeps_the_last_one_and_frees_the_workers(client, loaders, here):
+    slow = [partial(block_files.load_slowly, loader.args[0]) for loader in loaders]
+    p = Sum(slow, client, keep=False)
+
+    def tasks():
+        return set(client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks)))
+
+    before = tasks()
+
+    def interrupt(*, intermediate_result):
+        if intermediate_result.epoch == 1:
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run(p, callback=interrupt)
+    assert raised.value.state.epoch == 1
+    end = time.monotonic() + 30
+    while tasks() - before:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    same(run(p, epochs=2, state=raised.value.state), here)
+
+
 def test_cancelled_futures_are_made_again(client, loaders, here):
     p = Sum(loaders, client)
     p(X0)
@@ -149,6 +181,15 @@ def test_delayed_futures_and_problems_are_blocks_too(client, loaders, here):
     same(run(Sum(delayed)), here)
     with pytest.raises(TypeError, match="block 1 is a Future, expected client="):
         Sum(blocks)
+
+
+def test_a_future_that_is_lost_is_named(client, loaders):
+    future = client.submit(loaders[1])
+    p = Sum([loaders[0], future], client)
+    p(X0)
+    client.cancel(future)
+    with pytest.raises(BlockError, match=r"block 1 .*the future is cancelled"):
+        p(X0)
 
 
 def test_dask_arrays_give_a_block_for_each_chunk_of_rows(client, loaders, here):
@@ -198,6 +239,13 @@ def test_data_frames_give_a_block_for_each_partition(client):
 def test_arrays_that_do_not_fit_are_an_error(X, y, error, message):
     with pytest.raises(error, match=message):
         Sum.from_dask(ao.problems.LeastSquares, X, y)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan])
+def test_wrong_weights_are_an_error_though_they_sum_to_nothing(wrong):
+    X, weights = da.ones((4, 2), chunks=2), [1.0, wrong, 1.0, 1.0]
+    with pytest.raises(ValueError, match=f"sample_weight holds {wrong}"):
+        Sum.from_dask(ao.problems.LeastSquares, X, np.ones(4), weights)
 
 
 def test_asynchronous_clients_are_refused(cluster, loaders):

@@ -92,6 +92,11 @@ def test_a_block_is_freed_before_the_next_is_loaded():
     assert most == [0] * 8
 
 
+def test_arguments_are_refused():
+    with pytest.raises(ValueError, match=r"args is \(1,\), expected \(\)"):
+        ao.minimize(Sum([problem()]), np.zeros(3), args=(1,))
+
+
 def test_float32_stays_float32():
     _, g = Sum([problem(dtype=np.float32), problem(dtype=np.float32)])(np.zeros(3, np.float32))
     assert g.dtype == np.float32
@@ -139,6 +144,7 @@ def test_another_number_of_features_is_an_error_that_names_the_block():
         (problem(), TypeError, "expected a sequence"),
         ([ao.problems.Logistic], TypeError, "block 0 is the class Logistic"),
         (3, TypeError, "blocks is 3"),
+        ([Sum([problem()])], TypeError, "block 0 is a Sum"),
     ],
 )
 def test_what_is_no_sequence_of_blocks_is_an_error(blocks, error, message):
