@@ -26,11 +26,15 @@ pytestmark = [
 X0 = np.zeros(block_files.FEATURES)
 
 
+def make_cluster():
+    return distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    )
+
+
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    ) as cluster:
+    with make_cluster() as cluster:
         yield cluster
 
 
@@ -110,13 +114,13 @@ def test_a_worker_killed_between_rounds_costs_no_bit(cluster, client, loaders, h
     same(run(Sum(loaders, client), callback=kill), here)
 
 
-def test_a_block_that_kills_all_workers_is_named(cluster, client, loaders, monkeypatch):
-    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 1)
+def test_a_block_that_kills_all_workers_is_named(loaders):
     killing = partial(block_files.load_killing, loaders[2].args[0])
-    with pytest.raises(BlockError, match=r"block 2 \(load_killing.*: 2 workers died") as raised:
-        run(Sum([*loaders[:2], killing], client))
+    with make_cluster() as cluster, distributed.Client(cluster) as client:
+        cluster.scheduler.allowed_failures = 1
+        with pytest.raises(BlockError, match=r"block 2 \(load_killing.*: 2 workers died") as raised:
+            run(Sum([*loaders[:2], killing], client))
     assert raised.value.block == 2
-    scale(cluster, client, 2)
 
 
 def test_ctrl_c_in_a_round_keeps_the_last_one_and_frees_the_workers(client, loaders, here):
