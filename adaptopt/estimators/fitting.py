@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import adaptopt as _public
+
 from .. import L1, L2, ElasticNet, Method, minimize, minimize_finite_sum
+from .units import Units
 
 # Numbers that a pass multiplies, up to which a step takes all rows: a second for some 300 steps.
 WHOLE = 2_000_000
@@ -17,6 +20,8 @@ ROWS = 1_000_000  # that epochs take in all, but at least 10 epochs and at most 
 BATCH = 32
 # Rows that a stream collects before its rate is found; see the option "stream".
 COLLECTED = 64
+_OVERFLOW = "Floating-point under-/overflow"
+_ADVICE = "Scale the columns of X, for example with StandardScaler, or lower lr if it is given."
 
 
 class Fit(NamedTuple):
@@ -46,9 +51,12 @@ class Settings(NamedTuple):
 
     @property
     def searches(self) -> bool:
-        """Whether the learning rate is found, if the method allows it."""
-        given = self.lr if isinstance(self.method, str) else self.read_method().lr
-        return isinstance(given, str)
+        """Whether the learning rate is found."""
+        if not isinstance(self.method, str):
+            return isinstance(self.read_method().lr, str)
+        made = named(self.method)
+        possible = made is None or (made.has_objective and not made.from_sums and not made.rowwise)
+        return possible and isinstance(self.lr, str)
 
     def read_method(self) -> Any:
         """Return the method, with the learning rate if one is given."""
@@ -68,17 +76,33 @@ class Settings(NamedTuple):
             return True
         return self.batch_size == "auto" and not validated and self.searches and entries <= WHOLE
 
-    def prox(self, shape: tuple[int, ...], intercept: bool) -> Any:
+    def prox(self, problem: Any, units: Units | None) -> Any:
         """Return the map of the penalties, which leave the intercept alone."""
-        strengths: list[Any] = [self.l1, self.l2]
-        if intercept:
-            strengths = [np.full(shape, strength) for strength in strengths]
-            for array in strengths:
-                array[-1] = 0.0
-        l1, l2 = strengths
+        l1, l2 = (self._strengths(power, problem, units) for power in (1, 2))
         if self.l1 and self.l2:
             return ElasticNet(l1, l2)
         return L1(l1) if self.l1 else (L2(l2) if self.l2 else None)
+
+    def _strengths(self, power: int, problem: Any, units: Units | None) -> Any:
+        strength = self.l1 if power == 1 else self.l2
+        if units is None and not problem.intercept:
+            return strength
+        shape = shape_of(problem)
+        each: Any = strength
+        if units is not None:
+            each = units.strengths(strength, power, problem.A.dtype)
+        strengths = np.zeros(shape)
+        own = strengths[:-1] if problem.intercept else strengths
+        own[...] = np.reshape(each, (-1, *(1,) * (len(shape) - 1)))
+        return strengths
+
+
+def named(name: str) -> Method | None:
+    """Return the method of a name; None if there is none, which the minimisers refuse."""
+    for known, made in vars(_public).items():
+        if known.lower() == name.lower() and isinstance(made, type) and issubclass(made, Method):
+            return made()
+    return None
 
 
 def size_of(problem: Any) -> float:
@@ -92,15 +116,35 @@ def shape_of(problem: Any) -> tuple[int, ...]:
 
 
 def fit(
-    problem: Any, x0: np.ndarray | None, settings: Settings, rng: Any, validation: Any = None
-) -> Fit:
-    """Minimise a problem's mean loss with penalties."""
+    problem: Any, x0: np.ndarray | None, settings: Settings, rng: Any, validation: Any = None,
+    units: Units | None = None,
+) -> Fit:  # fmt: skip
+    """Minimise a problem's mean loss with penalties; its rows and the validation's have units."""
     shape = shape_of(problem)
     x0 = np.zeros(shape, problem.A.dtype) if x0 is None else x0
-    prox = settings.prox(shape, problem.intercept)
-    method = settings.read_method()
+    if units is not None:
+        x0 = units.to_point(x0, problem.intercept)
+    prox = settings.prox(problem, units)
     if settings.takes_all_rows(size_of(problem), validation is not None):
-        return _whole(problem, x0, settings, prox)
+        found = _whole(problem, x0, settings, prox)
+    else:
+        found = _epochs(problem, x0, settings, prox, rng, validation)
+    return _in_units(found, problem, units)
+
+
+def _in_units(found: Fit, problem: Any, units: Units | None) -> Fit:
+    """Return what has been found for the rows as they came."""
+    if units is None:
+        return found
+    x = units.from_point(found.x, problem.intercept)
+    check_point(x)
+    return found._replace(x=x)
+
+
+def _epochs(
+    problem: Any, x0: np.ndarray, settings: Settings, prox: Any, rng: Any, validation: Any
+) -> Fit:
+    """Minimise in epochs of batches."""
     rows = len(problem)
     epochs = settings.max_iter or min(100, max(10, math.ceil(ROWS / rows)))
     options = dict(settings.options)
@@ -108,7 +152,7 @@ def fit(
         options["patience"] = settings.n_iter_no_change
     size = BATCH if settings.batch_size == "auto" else int(settings.batch_size)
     res = minimize_finite_sum(
-        problem, x0, None, method=method, prox=prox, batch_size=size, epochs=epochs,
+        problem, x0, None, method=settings.read_method(), prox=prox, batch_size=size, epochs=epochs,
         shuffle=settings.shuffle, rng=rng, average=settings.average, validation=validation,
         tol=settings.tol if settings.max_iter else None, options=options, progress=settings.verbose,
     )  # fmt: skip
@@ -136,27 +180,35 @@ def _whole(problem: Any, x0: np.ndarray, settings: Settings, prox: Any) -> Fit:
     return Fit(res.x, max(res.nit, 1), losses, None, res.success or res.status == 8)
 
 
-def go_on(problem: Any, state: Any, x0: np.ndarray | None, settings: Settings) -> Fit:
-    """Take one pass over the next rows of a stream, in their order."""
+def go_on(
+    problem: Any, state: Any, x0: np.ndarray | None, settings: Settings, units: Units | None
+) -> Fit:
+    """Take one pass over the next rows of a stream, in their order; they have the units."""
     shape = shape_of(problem)
     dtype = problem.A.dtype if state is None else state.x.dtype
     x0 = np.zeros(shape, dtype) if x0 is None else x0
+    if units is not None:
+        x0 = units.to_point(x0, problem.intercept)
     size = settings.batch_size
     res = minimize_finite_sum(
         problem, x0, None, method=settings.read_method(),
-        prox=settings.prox(shape, problem.intercept), epochs=1, shuffle=False, rng=0,
+        prox=settings.prox(problem, units), epochs=1, shuffle=False, rng=0,
         batch_size=1 if isinstance(size, str) else int(size), average=settings.average or "last",
         options={"stream": True, **settings.options},
         state=None if state is None else state.for_rows(len(problem)),
     )  # fmt: skip
     check_finite(res)
-    return Fit(res.x, 1, res.epoch_losses, res.state, True)
+    return _in_units(Fit(res.x, 1, res.epoch_losses, res.state, True), problem, units)
 
 
 def check_finite(res: Any) -> None:
     """Raise an error if a run has met numbers that are not finite."""
-    if res.status == 3 or not np.isfinite(res.x).all():
-        raise ValueError(
-            f"Floating-point under-/overflow: {res.message} Scale the columns of X, for example "
-            "with StandardScaler, or lower lr if it is given."
-        )
+    if res.status == 3:
+        raise ValueError(f"{_OVERFLOW}: {res.message} {_ADVICE}")
+    check_point(res.x)
+
+
+def check_point(x: np.ndarray) -> None:
+    """Raise an error if coefficients are not finite."""
+    if not np.isfinite(x).all():
+        raise ValueError(f"{_OVERFLOW} in coef_, expected finite coefficients. {_ADVICE}")

@@ -17,10 +17,11 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import Method
-from .fitting import COLLECTED, Fit, Settings, fit, go_on, size_of
+from .fitting import COLLECTED, Fit, Settings, fit, go_on, named, size_of
 from .rows import merged
+from .units import Units
 
-KEPT = ("_states", "_collected", "_seen")
+KEPT = ("_states", "_collected", "_seen", "_units")
 
 
 class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -54,14 +55,21 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
                 continue
             if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is {value!r}, expected a whole number >= {least}")
+        method = named(self.method) if isinstance(self.method, str) else self.method
+        from_sums = method is not None and method.from_sums
         numbers: dict[str, float] = {}
         for name in ("l1", "l2", "tol"):
             value = getattr(self, name)
             if name == "l2" and value == "auto":
-                value = self._usual_l2(rows)
+                value = 0.0 if from_sums else self._usual_l2(rows)
             if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
                 extra = " or 'auto'" * (name == "l2")
                 raise ValueError(f"{name} is {value!r}, expected a finite number >= 0{extra}")
+            if name != "tol" and value and from_sums:
+                raise ValueError(
+                    f"{name} is {value!r} with method {self.method!r}, expected 0: it computes "
+                    f"each point from sums. Its own {name} is for the intercept too"
+                )
             numbers[name] = float(value)
         if isinstance(self.lr, str) and self.lr != "auto":
             raise ValueError(f"lr is {self.lr!r}, expected 'auto', a number or a schedule")
@@ -130,12 +138,17 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self, X: Any, y: np.ndarray, weights: Any, settings: Settings, start: Any, seed: int,
         held: Any,
     ) -> Fit:  # fmt: skip
-        problem = self._problem(X, y, weights)
+        problem, units = self._problem(X, y, weights), None
         if settings.takes_all_rows(size_of(problem), held is not None):
             ones = np.ones(X.shape[0]) if weights is None else weights
-            problem = self._problem(*merged(X, y, ones))
+            X, y, weights = merged(X, y, ones)
+            units = Units.of_columns(X) if settings.searches else None
+            problem = self._problem(X if units is None else units.of_rows(X), y, weights)
+        elif settings.searches and (units := Units.of_all(X)) is not None:
+            problem = self._problem(units.of_rows(X), y, weights)
+            held = held and (units.of_rows(held[0]), *held[1:])
         validation = None if held is None else self._problem(*held)
-        return fit(problem, start, settings, seed, validation)
+        return fit(problem, start, settings, seed, validation, units)
 
     def _split(self, X: Any, y: np.ndarray, weights: Any, rng: Any) -> Any:
         """Hold rows back for early stopping."""
@@ -161,7 +174,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """
         settings = self._settings(math.inf)
         ones = np.ones(X.shape[0]) if weights is None else weights
-        states, kept, seen = (getattr(self, name, None) for name in KEPT)
+        states, kept, seen, units = (getattr(self, name, None) for name in KEPT)
         if states is None and kept is None:
             starts = self._starts() if hasattr(self, "coef_") else None
             kept = X[:0], y[:0], ones[:0], starts
@@ -172,15 +185,16 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             kept = [_join(a, b[:room]) for a, b in zip(kept, (X, y, ones), strict=True)]
             X, y, ones = X[room:], y[room:], ones[room:]
             none = [None] * len(self._columns(y))
-            fits = self._pass(kept[0], kept[1], kept[2], none, starts, settings)
+            units = Units.of_all(kept[0]) if settings.searches else None
+            fits = self._pass(kept[0], kept[1], kept[2], none, starts, settings, units)
             enough = not settings.searches or kept[0].shape[0] >= COLLECTED
             kept = None if enough else (*kept, starts)
             states = [found.state for found in fits] if enough else None
         if X.shape[0]:
-            fits = self._pass(X, y, ones, states, None, settings)
+            fits = self._pass(X, y, ones, states, None, settings, units)
             states = [found.state for found in fits]
         self._take(fits)
-        self._states, self._collected = states, kept
+        self._states, self._collected, self._units = states, kept, units
         self._seen = (seen or 0) + 1
         self.n_iter_ = self._seen
         before = getattr(self, "loss_curve_", np.empty(0)) if seen else np.empty(0)
@@ -188,12 +202,13 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _pass(
         self, X: Any, y: np.ndarray, weights: np.ndarray, states: Any, starts: Any,
-        settings: Settings,
+        settings: Settings, units: Units | None,
     ) -> list[Fit]:  # fmt: skip
+        X = X if units is None else units.of_rows(X)
         return [
             go_on(
                 self._problem(X, column, weights, raw=True), states[k],
-                None if starts is None else starts[k], settings,
+                None if starts is None else starts[k], settings, units,
             )
             for k, column in enumerate(self._columns(y))
         ]  # fmt: skip
@@ -235,11 +250,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def sparsify(self) -> Any:
         """Make ``coef_`` a CSR matrix, which saves memory if most entries are 0; return self."""
         check_is_fitted(self)
-        self.coef_ = (
-            scipy.sparse.csr_matrix(np.atleast_2d(self.coef_))
-            if not (scipy.sparse.issparse(self.coef_))
-            else self.coef_
-        )
+        if not scipy.sparse.issparse(self.coef_):
+            self.coef_ = scipy.sparse.csr_matrix(np.atleast_2d(self.coef_))
         return self
 
     def densify(self) -> Any:

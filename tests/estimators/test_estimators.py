@@ -10,7 +10,9 @@ import polars
 import pytest
 import scipy.sparse
 from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
+from sklearn.linear_model import Lasso, Ridge
 
 import adaptopt as ao
 from adaptopt.estimators import LinearClassifier, LinearRegressor
@@ -180,6 +182,44 @@ def test_columns_of_any_scale_give_the_same_predictions():
     np.testing.assert_allclose(other.predict(X * scales), model.predict(X), atol=1e-3)
 
 
+def raw_cancer(scale):
+    X, y = load_breast_cancer(return_X_y=True)
+    return X * scale, y
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e15])
+def test_a_fit_with_all_rows_does_not_depend_on_the_unit(scale):
+    X, y = raw_cancer(scale)
+    assert LinearClassifier(l2=0).fit(X, y).score(X, y) > 0.97  # the majority is 0.63
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-12])
+def test_epochs_do_not_depend_on_the_unit(scale):
+    X, y = raw_cancer(scale)
+    model = LinearClassifier(l2=0, batch_size=32, max_iter=10, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_parts_in_any_unit_equal_one_pass_to_the_last_bit(scale, sparse):
+    A = (scipy.sparse.csr_array(X) if sparse else X) * scale
+    whole = LinearClassifier().partial_fit(A, Y, [0, 1])
+    np.testing.assert_array_equal(in_parts(clone(whole), A, Y, [0, 1]).coef_, whole.coef_)
+    assert whole.score(A, Y) > 0.7  # a constant: 0.51
+
+
+@pytest.mark.parametrize(
+    ("penalty", "reference"), [("l1", Lasso(0.05, tol=1e-10)), ("l2", Ridge(0.05 * 300, tol=1e-10))]
+)
+def test_penalties_are_those_of_columns_as_they_come(penalty, reference):
+    A = X * [30.0, 0.02, 4.0, 0.3, 1.0, 200.0]
+    model = LinearRegressor(**{"l2": 0.0, penalty: 0.05}, tol=1e-12).fit(A, T)
+    expected = reference.fit(A, T)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(model.intercept_, expected.intercept_, rtol=1e-3)
+
+
 # -- options ---------------------------------------------------------------------------------------
 
 
@@ -235,6 +275,21 @@ def test_only_losses_with_probabilities_give_them():
     assert not hasattr(LinearClassifier("hinge"), "predict_proba")
     p = LinearClassifier().fit(X, THREE).predict_proba(X)
     np.testing.assert_allclose(p.sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("method", ["ftrl", "adagradda", "adamw", "rowwiseadagrad"])
+def test_methods_without_a_search_keep_their_rate(method):
+    model = LinearRegressor(method=method, random_state=0).fit(X, T)
+    rate = ao.Optimizer(np.zeros(1), method).method.lr
+    given = LinearRegressor(method=method, lr=rate, random_state=0).fit(X, T)
+    np.testing.assert_array_equal(model.coef_, given.coef_)
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2"])
+@pytest.mark.parametrize("method", ["ftrl", ao.AdaGradDA(0.1)], ids=str)
+def test_penalties_of_methods_from_sums_are_refused(method, penalty):
+    with pytest.raises(ValueError, match=f"{penalty} is 0.1 with method .* expected 0"):
+        LinearClassifier(method=method, **{penalty: 0.1}).fit(X, Y)
 
 
 @pytest.mark.parametrize(
