@@ -21,6 +21,7 @@ from .fitting import COLLECTED, Fit, Settings, fit, go_on, named, size_of
 from .rows import merged
 from .units import Units
 
+KINKED = ("hinge", "epsilon_insensitive", "quantile")
 KEPT = ("_states", "_collected", "_seen", "_units")
 
 
@@ -139,12 +140,16 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         held: Any,
     ) -> Fit:  # fmt: skip
         problem, units = self._problem(X, y, weights), None
+        intercept = bool(self.fit_intercept)
         if settings.takes_all_rows(size_of(problem), held is not None):
             ones = np.ones(X.shape[0]) if weights is None else weights
             X, y, weights = merged(X, y, ones)
-            units = Units.of_columns(X) if settings.searches else None
+            if settings.searches:
+                # The search stalls at kinks sooner or later: with like columns often sooner.
+                kinks = self.loss in KINKED
+                units = Units.of_all(X) if kinks else Units.of_columns(X, weights, intercept)
             problem = self._problem(X if units is None else units.of_rows(X), y, weights)
-        elif settings.searches and (units := Units.of_all(X)) is not None:
+        elif settings.searches and (units := Units.if_needed(X, weights, intercept)):
             problem = self._problem(units.of_rows(X), y, weights)
             held = held and (units.of_rows(held[0]), *held[1:])
         validation = None if held is None else self._problem(*held)
@@ -159,6 +164,11 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         stratify = y if self._stratifies(y) else None
         kept, held = train_test_split(rows, test_size=share, random_state=rng, stratify=stratify)
         of = (lambda r: None) if weights is None else (lambda r: weights[r])
+        if weights is not None and not (weights[kept].any() and weights[held].any()):
+            raise ValueError(
+                f"sample_weight is 0 for all rows held back or for all others, with {share:g} of "
+                f"{rows.size} rows held back: expected positive weights in both"
+            )
         return X[kept], y[kept], of(kept), (X[held], y[held], of(held))
 
     def _stratifies(self, y: np.ndarray) -> bool:

@@ -1,7 +1,9 @@
-"""Columns of rows in units of their own, powers of two: no entry is rounded.
+"""Columns of rows in units of their own: the same objective, in coordinates that are alike.
 
 The search and the pilot find one rate for all coordinates, and the intercept is the coefficient of
-a column of ones. Beside columns of 1e-12 it alone would move.
+a column of ones. Beside columns of 1e-12 it alone would move; beside columns far from 0 for their
+spread, such as years, every column is almost the intercept's. Units are powers of two, so that they
+round nothing.
 """
 
 from __future__ import annotations
@@ -13,18 +15,47 @@ import numpy as np
 import scipy.sparse
 
 USUAL = 7  # columns between 2**-7 and 2**7 need no other unit
+RARE = 2  # bits above its root mean square that the largest entry of a dense column may be
+ROUNDING = 32  # times the spacing of numbers: a column that varies by no more is constant
 
 
 @dataclass(frozen=True)
 class Units:
-    """Divide column j of rows by ``2**exponents[j]``, or all columns by the same."""
+    """Subtract ``centres[j]`` from column j of rows, and divide it by ``2**exponents[j]``.
+
+    One exponent is for all columns; no centres are zeros. Columns that are constant become 0.
+    """
 
     exponents: np.ndarray
+    centres: np.ndarray | None = None
+    constant: np.ndarray | None = None
 
     @classmethod
-    def of_columns(cls, X: Any) -> Units:
-        """Return the units in which the largest entry of each column is between 1/2 and 1."""
-        return cls(np.frexp(_largest(X))[1])
+    def of_columns(cls, X: Any, weights: np.ndarray | None, intercept: bool) -> Units:
+        """Return units in which the root mean square of a dense column is near 1.
+
+        They are centred if there is an intercept, which takes up the difference. Of a sparse column
+        the largest entry is between 1/2 and 1.
+        """
+        if scipy.sparse.issparse(X):
+            return cls(np.frexp(_largest(X))[1])
+        if not intercept:
+            return cls(_spread(X, weights))
+        with np.errstate(over="ignore", invalid="ignore"):
+            means = np.average(X, axis=0, weights=weights)
+        centres = np.where(np.isfinite(means), means, 0.0).astype(X.dtype)
+        centred, spacing = X - centres, np.finfo(X.dtype).eps
+        constant = _largest(centred) <= ROUNDING * spacing * _largest(X)
+        return cls(np.where(constant, 0, _spread(centred, weights)), centres, constant)
+
+    @classmethod
+    def if_needed(cls, X: Any, weights: np.ndarray | None, intercept: bool) -> Units | None:
+        """Return units of rows that are to be copied only if theirs are not near 1."""
+        if scipy.sparse.issparse(X):
+            return cls.of_all(X)
+        largest = _largest(X)
+        exponents = np.frexp(largest[largest > 0])[1]
+        return cls.of_columns(X, weights, intercept) if (abs(exponents) > USUAL).any() else None
 
     @classmethod
     def of_all(cls, X: Any) -> Units | None:
@@ -36,26 +67,38 @@ class Units:
 
     def of_rows(self, X: Any) -> Any:
         """Return rows in these units, in a copy."""
-        if not scipy.sparse.issparse(X):
+        if scipy.sparse.issparse(X):
+            each = self.exponents[X.indices] if self.exponents.ndim else self.exponents
+            return type(X)((np.ldexp(X.data, -each), X.indices, X.indptr), shape=X.shape)
+        if self.centres is None:
             return np.ldexp(X, -self.exponents)
-        each = self.exponents[X.indices] if self.exponents.ndim else self.exponents
-        parts = np.ldexp(X.data, -each), X.indices, X.indptr
-        return type(X)(parts, shape=X.shape)
+        made = np.ldexp(X - self.centres.astype(X.dtype), -self.exponents)
+        made[:, self.constant] = 0.0
+        return made
 
     def to_point(self, x: np.ndarray, intercept: bool) -> np.ndarray:
         """Return the point of rows in these units for one of rows as they come."""
-        return self._scaled(x, intercept, self.exponents)
+        made = self._scaled(x, intercept, self.exponents)
+        if self.centres is not None:
+            made[-1] += (self.centres.astype(np.float64) @ x[:-1]).astype(x.dtype)
+        return made
 
     def from_point(self, x: np.ndarray, intercept: bool) -> np.ndarray:
         """Undo `to_point`."""
-        return self._scaled(x, intercept, -self.exponents)
+        made = self._scaled(x, intercept, -self.exponents)
+        if self.centres is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                made[-1] -= (self.centres.astype(np.float64) @ made[:-1]).astype(x.dtype)
+        return made
 
     def strengths(self, strength: float, power: int, dtype: Any) -> np.ndarray:
         """Return the strengths of a penalty of so many powers of coefficients, for each column."""
-        most = np.sqrt(np.finfo(dtype).max, dtype=np.float64)  # as good as infinite
+        numbers = np.finfo(dtype)
         with np.errstate(over="ignore", under="ignore"):
             each = np.ldexp(float(strength), -power * self.exponents)
-        return np.asarray(np.minimum(each, most) if strength else np.zeros_like(each))
+        # Numbers of the dtype: the largest here are as good as infinite, the least as good as 0.
+        each = np.where(each < numbers.tiny, 0.0, each)
+        return np.asarray(np.minimum(each, np.sqrt(numbers.max, dtype=np.float64)))
 
     def _scaled(self, x: np.ndarray, intercept: bool, exponents: np.ndarray) -> np.ndarray:
         made, of_coefs = np.array(x), slice(-1 if intercept else None)
@@ -72,3 +115,13 @@ def _largest(X: Any) -> np.ndarray:
     largest = np.zeros(X.shape[1], X.dtype)
     np.maximum.at(largest, X.indices, np.abs(X.data))
     return largest
+
+
+def _spread(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return the power of two that is next to the root mean square of each column."""
+    exponents = np.frexp(_largest(X))[1]
+    squares = np.ldexp(X, -exponents).astype(np.float64) ** 2
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        means = np.average(squares, axis=0, weights=weights)
+    means = np.where(np.isfinite(means) & (means > 0), means, 1.0)
+    return np.asarray(exponents + np.maximum(np.rint(0.5 * np.log2(means)), -RARE).astype(int))

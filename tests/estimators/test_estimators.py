@@ -200,6 +200,35 @@ def test_epochs_do_not_depend_on_the_unit(scale):
     assert model.score(X, y) > 0.9
 
 
+@pytest.mark.parametrize("batch_size", ["all", 32])
+def test_columns_far_from_zero_are_fitted(batch_size):
+    model = LinearRegressor(batch_size=batch_size, random_state=0, max_iter=100)
+    assert model.fit(X + 1e6, T).score(X + 1e6, T) > 0.99
+
+
+def test_a_tiny_column_beside_others_is_found_in_epochs():
+    A = X * [1e-12, 1.0, 1.0, 1.0, 1.0, 1.0]
+    model = LinearRegressor(l2=0, batch_size=32, random_state=0).fit(A, T)
+    assert model.score(A, T) > 0.99
+
+
+def test_a_constant_column_gets_no_coefficient():
+    model = LinearRegressor(l2=0).fit(np.c_[X, np.full(300, 0.1)], T)
+    assert model.coef_[-1] == 0.0
+
+
+def test_huge_float32_rows_with_a_penalty_are_fitted():
+    A = X.astype(np.float32) * np.float32(1e30)
+    assert LinearClassifier().fit(A, Y).score(A, Y) > 0.75
+
+
+def test_weights_of_zero_for_all_rows_held_back_are_refused():
+    w = np.zeros(300)
+    w[:2] = 1.0
+    with pytest.raises(ValueError, match="sample_weight is 0 for all rows held back"):
+        LinearRegressor(early_stopping=True, random_state=0).fit(X, T, w)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_parts_in_any_unit_equal_one_pass_to_the_last_bit(scale, sparse):
