@@ -294,7 +294,9 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
     def _usual_l2(self, rows: float) -> float:
         return 1.0 / (C[self.loss] * rows) if math.isfinite(rows) else 0.0
 
-    def _problem(self, X: Any, y: np.ndarray, weights: Any, raw: bool = False) -> Any:
+    def _problem(
+        self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Any = None
+    ) -> Any:
         options: dict[str, Any] = {"intercept": bool(self.fit_intercept)}
         if not raw:
             options["sample_weight"] = weights

@@ -121,9 +121,9 @@ def fit(
 ) -> Fit:  # fmt: skip
     """Minimise a problem's mean loss with penalties; its rows and the validation's have units."""
     shape = shape_of(problem)
-    x0 = np.zeros(shape, problem.A.dtype) if x0 is None else x0
-    if units is not None:
+    if x0 is not None and units is not None:
         x0 = units.to_point(x0, problem.intercept)
+    x0 = np.zeros(shape, problem.A.dtype) if x0 is None else x0
     prox = settings.prox(problem, units)
     if settings.takes_all_rows(size_of(problem), validation is not None):
         found = _whole(problem, x0, settings, prox)
@@ -138,7 +138,8 @@ def _in_units(found: Fit, problem: Any, units: Units | None) -> Fit:
         return found
     x = units.from_point(found.x, problem.intercept)
     check_point(x)
-    return found._replace(x=x)
+    losses = found.losses if units.targets is None else units.targets.losses(found.losses)
+    return found._replace(x=x, losses=losses)
 
 
 def _epochs(
@@ -186,9 +187,9 @@ def go_on(
     """Take one pass over the next rows of a stream, in their order; they have the units."""
     shape = shape_of(problem)
     dtype = problem.A.dtype if state is None else state.x.dtype
-    x0 = np.zeros(shape, dtype) if x0 is None else x0
-    if units is not None:
+    if x0 is not None and units is not None:
         x0 = units.to_point(x0, problem.intercept)
+    x0 = np.zeros(shape, dtype) if x0 is None else x0
     size = settings.batch_size
     res = minimize_finite_sum(
         problem, x0, None, method=settings.read_method(),

@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from .. import Method
 from .fitting import COLLECTED, Fit, Settings, fit, go_on, named, size_of
 from .rows import merged
-from .units import Units
+from .units import Targets, Units
 
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 KEPT = ("_states", "_collected", "_seen", "_units")
@@ -30,7 +30,9 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     LOSSES: ClassVar[tuple[str, ...]] = ()
 
-    def _problem(self, X: Any, y: np.ndarray, weights: np.ndarray | None, raw: bool = False) -> Any:
+    def _problem(
+        self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Any = None
+    ) -> Any:
         raise NotImplementedError
 
     def _columns(self, y: np.ndarray) -> list[np.ndarray]:
@@ -81,6 +83,10 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _usual_l2(self, rows: float) -> float:
         raise NotImplementedError
+
+    def _l2_for(self, targets: Targets, l2: float) -> float:
+        """Return the strength that is the usual one for targets in their unit."""
+        return l2
 
     def _read_matrix(self, X: Any, **more: Any) -> Any:
         return validate_data(
@@ -141,19 +147,37 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     ) -> Fit:  # fmt: skip
         problem, units = self._problem(X, y, weights), None
         intercept = bool(self.fit_intercept)
-        if settings.takes_all_rows(size_of(problem), held is not None):
+        targets = self._targets(y) if settings.searches else None
+        if targets is not None and self.l2 == "auto":
+            settings = settings._replace(l2=self._l2_for(targets, settings.l2))
+        whole = settings.takes_all_rows(size_of(problem), held is not None)
+        if whole:
             ones = np.ones(X.shape[0]) if weights is None else weights
             X, y, weights = merged(X, y, ones)
             if settings.searches:
                 # The search stalls at kinks sooner or later: with like columns often sooner.
                 kinks = self.loss in KINKED
                 units = Units.of_all(X) if kinks else Units.of_columns(X, weights, intercept)
-            problem = self._problem(X if units is None else units.of_rows(X), y, weights)
-        elif settings.searches and (units := Units.if_needed(X, weights, intercept)):
-            problem = self._problem(units.of_rows(X), y, weights)
-            held = held and (units.of_rows(held[0]), *held[1:])
-        validation = None if held is None else self._problem(*held)
+        elif settings.searches:
+            units = Units.if_needed(X, weights, intercept)
+        units = Units.with_targets(units, targets)
+        if whole or units is not None:
+            problem = self._in_units(X, y, weights, units)
+        validation = None if held is None else self._in_units(held[0], held[1], held[2], units)
         return fit(problem, start, settings, seed, validation, units)
+
+    def _targets(self, y: np.ndarray) -> Targets | None:
+        """Return the unit of targets, if they need one."""
+        return None
+
+    def _in_units(
+        self, X: Any, y: np.ndarray, weights: Any, units: Units | None, raw: bool = False
+    ) -> Any:
+        if units is None:
+            return self._problem(X, y, weights, raw)
+        targets = units.targets
+        y = y if targets is None else targets.of(y)
+        return self._problem(units.of_rows(X), y, weights, raw, targets)
 
     def _split(self, X: Any, y: np.ndarray, weights: Any, rng: Any) -> Any:
         """Hold rows back for early stopping."""
@@ -195,7 +219,9 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             kept = [_join(a, b[:room]) for a, b in zip(kept, (X, y, ones), strict=True)]
             X, y, ones = X[room:], y[room:], ones[room:]
             none = [None] * len(self._columns(y))
-            units = Units.of_all(kept[0]) if settings.searches else None
+            units = None
+            if settings.searches:
+                units = Units.with_targets(Units.of_all(kept[0]), self._targets(kept[1]))
             fits = self._pass(kept[0], kept[1], kept[2], none, starts, settings, units)
             enough = not settings.searches or kept[0].shape[0] >= COLLECTED
             kept = None if enough else (*kept, starts)
@@ -214,10 +240,9 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self, X: Any, y: np.ndarray, weights: np.ndarray, states: Any, starts: Any,
         settings: Settings, units: Units | None,
     ) -> list[Fit]:  # fmt: skip
-        X = X if units is None else units.of_rows(X)
         return [
             go_on(
-                self._problem(X, column, weights, raw=True), states[k],
+                self._in_units(X, column, weights, units, raw=True), states[k],
                 None if starts is None else starts[k], settings, units,
             )
             for k, column in enumerate(self._columns(y))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from .. import problems
 from .linear import LinearModel
+from .units import Targets
 
 # As in LinearClassifier, of benchmarks/penalty.py on 7 data sets; smaller strengths score as well.
 C = 256.0
@@ -175,6 +177,13 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
             A weight >= 0 for each. k is k rows.
         """
         X, y, weights = self._read(X, y, sample_weight, reset=True)
+        spread = float(np.ptp(y))
+        if self.loss == "epsilon_insensitive" and 0 < spread <= 2 * self._epsilon:
+            warnings.warn(
+                f"epsilon is {self._epsilon}, and no target is farther than {spread} from another: "
+                "a constant fits them as well as anything. Lower epsilon",
+                stacklevel=2,
+            )
         self._fit(X, y, weights)
         return self
 
@@ -208,16 +217,32 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
     def _usual_l2(self, rows: float) -> float:
         return 1.0 / (C * rows) if math.isfinite(rows) else 0.0
 
-    def _problem(self, X: Any, y: np.ndarray, weights: Any, raw: bool = False) -> Any:
+    def _l2_for(self, targets: Targets, l2: float) -> float:
+        # Far from its minimum Huber's loss rises by its delta.
+        steep = min(1.0, targets.amount(self._epsilon)) if self.loss == "huber" else 1.0
+        return float(np.ldexp(l2 * steep, (targets.degree - 2) * targets.exponent))
+
+    @property
+    def _epsilon(self) -> float:
+        if self.epsilon is not None:
+            return self.epsilon
+        return 1.35 if self.loss == "huber" else 0.1
+
+    def _targets(self, y: np.ndarray) -> Targets | None:
+        degree = {"poisson": 0, "epsilon_insensitive": 1, "quantile": 1}.get(self.loss, 2)
+        return Targets.if_needed(y, degree, bool(self.fit_intercept)) if degree else None
+
+    def _problem(
+        self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Targets | None = None
+    ) -> Any:
         options: dict[str, Any] = {"intercept": bool(self.fit_intercept)}
+        size = unit.amount(self._epsilon) if unit else self._epsilon
         if not raw:
             options["sample_weight"] = weights
         if self.loss == "huber":
-            delta = 1.35 if self.epsilon is None else self.epsilon
-            made: Any = problems.Huber(X, y, delta, **options)
+            made: Any = problems.Huber(X, y, size, **options)
         elif self.loss == "epsilon_insensitive":
-            epsilon = 0.1 if self.epsilon is None else self.epsilon
-            made = problems.EpsilonInsensitive(X, y, epsilon, **options)
+            made = problems.EpsilonInsensitive(X, y, size, **options)
         elif self.loss == "quantile":
             made = problems.Quantile(X, y, self.quantile, **options)
         elif self.loss == "poisson":

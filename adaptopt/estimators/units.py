@@ -1,14 +1,15 @@
-"""Columns of rows in units of their own: the same objective, in coordinates that are alike.
+"""Columns and targets in units of their own: the same objective, in coordinates that are alike.
 
 The search and the pilot find one rate for all coordinates, and the intercept is the coefficient of
 a column of ones. Beside columns of 1e-12 it alone would move; beside columns far from 0 for their
 spread, such as years, every column is almost the intercept's. Units are powers of two, so that they
-round nothing.
+round nothing. Targets far from 1 have a unit too: the slopes of robust losses have a size that does
+not know how far there is to go.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,45 @@ import scipy.sparse
 USUAL = 7  # columns between 2**-7 and 2**7 need no other unit
 RARE = 2  # bits above its root mean square that the largest entry of a dense column may be
 ROUNDING = 32  # times the spacing of numbers: a column that varies by no more is constant
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Subtract ``centre`` from targets, and divide them by ``2**exponent``.
+
+    The loss of residuals r is ``2**(degree * exponent)`` times the loss of those in this unit, if
+    its own parameter, an amount of r, has this unit too.
+    """
+
+    exponent: int
+    centre: float
+    degree: int
+
+    @classmethod
+    def if_needed(cls, y: np.ndarray, degree: int, intercept: bool) -> Targets | None:
+        """Return a unit for targets, the median of their distances; None if it is near 1."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre = float(np.median(y)) if intercept and y.size else 0.0
+            far = np.abs(y - centre)
+        if not np.isfinite(far).all():
+            centre, far = 0.0, np.abs(y)
+        far = np.sort(far[far > 0])
+        exponent = int(np.frexp(far[far.size // 2])[1]) if far.size else 0
+        if abs(exponent) <= USUAL and abs(centre) <= 2.0 ** (exponent + USUAL):
+            return None
+        return cls(exponent, centre, degree)
+
+    def of(self, y: np.ndarray) -> np.ndarray:
+        """Return targets in this unit."""
+        return np.asarray(np.ldexp(y - self.centre, -self.exponent))
+
+    def amount(self, size: float) -> float:
+        """Return an amount of residuals in this unit."""
+        return float(np.ldexp(size, -self.exponent))
+
+    def losses(self, values: np.ndarray) -> np.ndarray:
+        """Return losses of targets as they came for those in this unit."""
+        return np.asarray(np.ldexp(values, self.degree * self.exponent))
 
 
 @dataclass(frozen=True)
@@ -29,6 +69,14 @@ class Units:
     exponents: np.ndarray
     centres: np.ndarray | None = None
     constant: np.ndarray | None = None
+    targets: Targets | None = None
+
+    @staticmethod
+    def with_targets(units: Units | None, targets: Targets | None) -> Units | None:
+        """Return units of columns, or none, with a unit of targets, or none."""
+        if targets is None:
+            return units
+        return replace(units or Units(np.array(0)), targets=targets)
 
     @classmethod
     def of_columns(cls, X: Any, weights: np.ndarray | None, intercept: bool) -> Units:
@@ -66,7 +114,9 @@ class Units:
         return cls(np.array(middle)) if abs(middle) > USUAL else None
 
     def of_rows(self, X: Any) -> Any:
-        """Return rows in these units, in a copy."""
+        """Return rows in these units, in a copy if they differ."""
+        if self.centres is None and not self.exponents.any():
+            return X
         if scipy.sparse.issparse(X):
             each = self.exponents[X.indices] if self.exponents.ndim else self.exponents
             return type(X)((np.ldexp(X.data, -each), X.indices, X.indptr), shape=X.shape)
@@ -81,21 +131,32 @@ class Units:
         made = self._scaled(x, intercept, self.exponents)
         if self.centres is not None:
             made[-1] += (self.centres.astype(np.float64) @ x[:-1]).astype(x.dtype)
+        if self.targets is not None:
+            if intercept:
+                made[-1] -= x.dtype.type(self.targets.centre)
+            made = np.ldexp(made, -self.targets.exponent)
         return made
 
     def from_point(self, x: np.ndarray, intercept: bool) -> np.ndarray:
         """Undo `to_point`."""
-        made = self._scaled(x, intercept, -self.exponents)
-        if self.centres is not None:
-            with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.targets is not None:
+                x = np.ldexp(x, self.targets.exponent)
+                if intercept:
+                    x[-1] += x.dtype.type(self.targets.centre)
+            made = self._scaled(x, intercept, -self.exponents)
+            if self.centres is not None:
                 made[-1] -= (self.centres.astype(np.float64) @ made[:-1]).astype(x.dtype)
         return made
 
     def strengths(self, strength: float, power: int, dtype: Any) -> np.ndarray:
         """Return the strengths of a penalty of so many powers of coefficients, for each column."""
         numbers = np.finfo(dtype)
+        exponents = -power * self.exponents
+        if self.targets is not None:
+            exponents = exponents + (power - self.targets.degree) * self.targets.exponent
         with np.errstate(over="ignore", under="ignore"):
-            each = np.ldexp(float(strength), -power * self.exponents)
+            each = np.ldexp(float(strength), exponents)
         # Numbers of the dtype: the largest here are as good as infinite, the least as good as 0.
         each = np.where(each < numbers.tiny, 0.0, each)
         return np.asarray(np.minimum(each, np.sqrt(numbers.max, dtype=np.float64)))

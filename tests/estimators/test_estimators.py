@@ -212,6 +212,27 @@ def test_a_tiny_column_beside_others_is_found_in_epochs():
     assert model.score(A, T) > 0.99
 
 
+@pytest.mark.parametrize("loss", ["squared", "huber", "epsilon_insensitive", "quantile"])
+@pytest.mark.parametrize("batch_size", ["all", 32])
+@pytest.mark.parametrize(("scale", "shift"), [(1e8, 0.0), (1e-20, 0.0), (1.0, 1e8)])
+def test_targets_of_any_unit_are_fitted(loss, batch_size, scale, shift):
+    y = T * scale + shift
+    epsilon = {"huber": scale, "epsilon_insensitive": 0.1 * scale}.get(loss)
+    model = LinearRegressor(loss, epsilon=epsilon, batch_size=batch_size, random_state=0)
+    assert model.fit(X, y).score(X, y) > 0.9  # a constant: 0
+
+
+def test_parts_of_targets_in_any_unit_equal_one_pass_to_the_last_bit():
+    whole = LinearRegressor("huber", epsilon=1e9).partial_fit(X, 1e9 * T)
+    np.testing.assert_array_equal(in_parts(clone(whole), X, 1e9 * T).coef_, whole.coef_)
+    assert whole.score(X, 1e9 * T) > 0.8
+
+
+def test_an_epsilon_that_holds_all_targets_is_a_warning():
+    with pytest.warns(UserWarning, match="epsilon is 0.1, and no target is farther"):
+        LinearRegressor("epsilon_insensitive").fit(X, 1e-3 * T)
+
+
 def test_a_constant_column_gets_no_coefficient():
     model = LinearRegressor(l2=0).fit(np.c_[X, np.full(300, 0.1)], T)
     assert model.coef_[-1] == 0.0
