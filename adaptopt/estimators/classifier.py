@@ -200,7 +200,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
 
         Calls with parts of the rows do what one call with all of them does, to the last bit; up to
         rounding over sparse rows with ``l1``, ``l2`` or ``average``. If ``batch_size`` is a number,
-        all parts but the last must be multiples of it.
+        a part that is no multiple of it ends in a shorter batch.
 
         Parameters
         ----------

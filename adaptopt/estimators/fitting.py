@@ -19,7 +19,7 @@ STEPS = 300  # passes over all rows, at most
 ROWS = 1_000_000  # that epochs take in all, but at least 10 epochs and at most 100
 BATCH = 32
 # Rows that a stream collects before its rate is found; see the option "stream".
-COLLECTED = 64
+COLLECTED, DIFFERENT, LONGEST = 64, 16, 1024
 _OVERFLOW = "Floating-point under-/overflow"
 _ADVICE = "Scale the columns of X, for example with StandardScaler, or lower lr if it is given."
 
@@ -70,8 +70,8 @@ class Settings(NamedTuple):
         given = isinstance(self.method, str) and self.lr != "auto"
         return {"lr": self.lr} if given else {}
 
-    def takes_all_rows(self, entries: float, validated: bool) -> bool:
-        """Tell whether each step takes all rows."""
+    def joins_rows(self, entries: float, validated: bool) -> bool:
+        """Tell whether the rows are so few that equal ones are joined, in a copy."""
         if self.batch_size == "all":
             return True
         return self.batch_size == "auto" and not validated and self.searches and entries <= WHOLE
@@ -105,6 +105,25 @@ def named(name: str) -> Method | None:
     return None
 
 
+def rows_for_a_rate(y: np.ndarray) -> int:
+    """Return how many rows of a stream it takes to find a rate; more than there are if too few.
+
+    They are 64 rows, 16 of which have another target than the first; but at most 1,024.
+    """
+    other = np.flatnonzero(y != y[:1])
+    if other.size < DIFFERENT:
+        return LONGEST
+    return min(max(COLLECTED, int(other[DIFFERENT - 1]) + 1), LONGEST)
+
+
+def order_for_a_rate(y: np.ndarray) -> np.ndarray:
+    """Return an order of the first rows of a stream in which the pilot sees targets that differ."""
+    rows = np.arange(len(y))
+    if np.count_nonzero(y[: COLLECTED // 2] != y[:1]) < DIFFERENT // 4:
+        return np.random.default_rng(0).permutation(rows)
+    return rows
+
+
 def size_of(problem: Any) -> float:
     """Return how many numbers a pass over a problem multiplies."""
     return float(problem.entries_per_row * len(problem) * max(1, problem.loss.classes))
@@ -125,7 +144,7 @@ def fit(
         x0 = units.to_point(x0, problem.intercept)
     x0 = np.zeros(shape, problem.A.dtype) if x0 is None else x0
     prox = settings.prox(problem, units)
-    if settings.takes_all_rows(size_of(problem), validation is not None):
+    if settings.batch_size == "all":
         found = _whole(problem, x0, settings, prox)
     else:
         found = _epochs(problem, x0, settings, prox, rng, validation)

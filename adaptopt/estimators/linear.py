@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -17,12 +18,22 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import Method
-from .fitting import COLLECTED, Fit, Settings, fit, go_on, named, size_of
+from .fitting import (
+    BATCH,
+    Fit,
+    Settings,
+    fit,
+    go_on,
+    named,
+    order_for_a_rate,
+    rows_for_a_rate,
+    size_of,
+)
 from .rows import merged
 from .units import Targets, Units
 
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
-KEPT = ("_states", "_collected", "_seen", "_units")
+KEPT = ("_states", "_collected", "_seen", "_units", "_found")
 
 
 class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -118,6 +129,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         if self.early_stopping:
             X, y, weights, held = self._split(X, y, weights, rng)
         starts = self._starts() if self.warm_start and hasattr(self, "coef_") else None
+        if starts is not None:
+            self._check_width(starts, X)
         seeds = rng.randint(2**31 - 1, size=len(columns := self._columns(y)))
         jobs = [
             delayed(self._fit_one)(
@@ -150,21 +163,32 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         targets = self._targets(y) if settings.searches else None
         if targets is not None and self.l2 == "auto":
             settings = settings._replace(l2=self._l2_for(targets, settings.l2))
-        whole = settings.takes_all_rows(size_of(problem), held is not None)
-        if whole:
+        # The search stalls at kinks: epochs came to a fifth of its objective (8 data sets).
+        epochs = self.loss in KINKED and settings.batch_size != "all"
+        joined = settings.joins_rows(size_of(problem), held is not None)
+        joined = joined and (settings.shuffle or not epochs)
+        if joined:
             ones = np.ones(X.shape[0]) if weights is None else weights
             X, y, weights = merged(X, y, ones)
-            if settings.searches:
-                # The search stalls at kinks sooner or later: with like columns often sooner.
-                kinks = self.loss in KINKED
-                units = Units.of_all(X) if kinks else Units.of_columns(X, weights, intercept)
+            settings = settings._replace(batch_size=BATCH if epochs else "all")
+            units = Units.of_columns(X, weights, intercept) if settings.searches else None
         elif settings.searches:
             units = Units.if_needed(X, weights, intercept)
         units = Units.with_targets(units, targets)
-        if whole or units is not None:
+        if joined or units is not None:
             problem = self._in_units(X, y, weights, units)
         validation = None if held is None else self._in_units(held[0], held[1], held[2], units)
         return fit(problem, start, settings, seed, validation, units)
+
+    def _check_width(self, points: Sequence[np.ndarray], X: Any) -> None:
+        """Raise an error if a run cannot go on from points."""
+        width = X.shape[1] + bool(self.fit_intercept)
+        if points[0].shape[0] != width:
+            raise ValueError(
+                f"the fit to go on with has {points[0].shape[0]} coefficients with its intercept, "
+                f"expected {width}: X has {X.shape[1]} columns, and fit_intercept is "
+                f"{self.fit_intercept}"
+            )
 
     def _targets(self, y: np.ndarray) -> Targets | None:
         """Return the unit of targets, if they need one."""
@@ -208,31 +232,46 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """
         settings = self._settings(math.inf)
         ones = np.ones(X.shape[0]) if weights is None else weights
-        states, kept, seen, units = (getattr(self, name, None) for name in KEPT)
+        if not ones.all():
+            X, y, ones = X[ones > 0], y[ones > 0], ones[ones > 0]
+        states, kept, seen, units, found = (getattr(self, name, None) for name in KEPT)
+        if found is not None:
+            self._check_width(found, X)
+            if not all(map(np.array_equal, found, self._starts())):
+                states = kept = None  # coef_ or intercept_ was edited: go on from there
         if states is None and kept is None:
             starts = self._starts() if hasattr(self, "coef_") else None
             kept = X[:0], y[:0], ones[:0], starts
         fits: list[Fit] = []
         if kept is not None:
             *kept, starts = kept
-            room = COLLECTED - kept[0].shape[0] if settings.searches else X.shape[0]
+            room, enough = X.shape[0], True
+            if settings.searches:
+                needed = rows_for_a_rate(_join(kept[1], y))
+                room, enough = needed - len(kept[1]), needed <= len(kept[1]) + len(y)
             kept = [_join(a, b[:room]) for a, b in zip(kept, (X, y, ones), strict=True)]
             X, y, ones = X[room:], y[room:], ones[room:]
             none = [None] * len(self._columns(y))
             units = None
             if settings.searches:
                 units = Units.with_targets(Units.of_all(kept[0]), self._targets(kept[1]))
-            fits = self._pass(kept[0], kept[1], kept[2], none, starts, settings, units)
-            enough = not settings.searches or kept[0].shape[0] >= COLLECTED
+            if enough or starts is None:  # few rows give no rate that a model could go on with
+                order = order_for_a_rate(kept[1]) if settings.searches else slice(None)
+                first = [array[order] for array in kept]
+                fits = self._pass(first[0], first[1], first[2], none, starts, settings, units)
             kept = None if enough else (*kept, starts)
             states = [found.state for found in fits] if enough else None
         if X.shape[0]:
             fits = self._pass(X, y, ones, states, None, settings, units)
             states = [found.state for found in fits]
-        self._take(fits)
+        if fits:
+            self._take(fits)
         self._states, self._collected, self._units = states, kept, units
+        self._found = self._starts()
         self._seen = (seen or 0) + 1
         self.n_iter_ = self._seen
+        if not fits:
+            return
         before = getattr(self, "loss_curve_", np.empty(0)) if seen else np.empty(0)
         self.loss_curve_ = np.append(before, _mean_curve([found.losses for found in fits])[-1:])
 

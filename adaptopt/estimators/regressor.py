@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -192,7 +193,7 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
 
         Calls with parts of the rows do what one call with all of them does, to the last bit; up to
         rounding over sparse rows with ``l1``, ``l2`` or ``average``. If ``batch_size`` is a number,
-        all parts but the last must be multiples of it.
+        a part that is no multiple of it ends in a shorter batch.
         """
         X, y, weights = self._read(X, y, sample_weight, reset=not hasattr(self, "coef_"))
         self._go_on(X, y, weights)
@@ -209,6 +210,11 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
     def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Any:
         X, y = self._read_matrix(X, y=y, reset=reset, y_numeric=True)
         y = column_or_1d(y, warn=True).astype(np.float64)
+        size, strict = self._epsilon, self.loss == "huber"
+        fits = isinstance(size, Real) and 0 <= float(size) < math.inf and (size or not strict)
+        if (strict or self.loss == "epsilon_insensitive") and not fits:
+            least = "> 0" if strict else ">= 0"
+            raise ValueError(f"epsilon is {size!r}, expected a finite number {least}")
         if self.loss == "poisson" and (y < 0).any():
             where = int(np.argmax(y < 0))
             raise ValueError(f"y[{where}] is {y[where]}, expected a count >= 0 for loss='poisson'")

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse
 
 USUAL = 7  # columns between 2**-7 and 2**7 need no other unit
+FAR = 3  # times its spread that a column may lie from 0
 RARE = 2  # bits above its root mean square that the largest entry of a dense column may be
 ROUNDING = 32  # times the spacing of numbers: a column that varies by no more is constant
 
@@ -98,12 +99,18 @@ class Units:
 
     @classmethod
     def if_needed(cls, X: Any, weights: np.ndarray | None, intercept: bool) -> Units | None:
-        """Return units of rows that are to be copied only if theirs are not near 1."""
+        """Return units of rows that are to be copied only if they lie far from 1, or from 0."""
         if scipy.sparse.issparse(X):
             return cls.of_all(X)
         largest = _largest(X)
         exponents = np.frexp(largest[largest > 0])[1]
-        return cls.of_columns(X, weights, intercept) if (abs(exponents) > USUAL).any() else None
+        needed = bool((abs(exponents) > USUAL).any())
+        if intercept and not needed:
+            means = np.average(X, axis=0, weights=weights)
+            ones = np.ones(X.shape[0]) if weights is None else weights
+            squares = np.einsum("ij,ij,i->j", X, X, ones, dtype=np.float64) / ones.sum()
+            needed = bool((means**2 > FAR**2 * (squares - means**2)).any())
+        return cls.of_columns(X, weights, intercept) if needed else None
 
     @classmethod
     def of_all(cls, X: Any) -> Units | None:

@@ -12,7 +12,7 @@ import scipy.sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
-from sklearn.linear_model import Lasso, Ridge
+from sklearn.linear_model import Lasso, QuantileRegressor, Ridge
 
 import adaptopt as ao
 from adaptopt.estimators import LinearClassifier, LinearRegressor
@@ -212,8 +212,22 @@ def test_a_tiny_column_beside_others_is_found_in_epochs():
     assert model.score(A, T) > 0.99
 
 
+@pytest.mark.parametrize("shift", [20.0, 100.0])
+def test_epochs_fit_columns_some_spreads_from_zero(shift):
+    model = LinearRegressor(batch_size=32, random_state=0).fit(X + shift, T)
+    assert model.score(X + shift, T) > 0.99
+
+
+@pytest.mark.parametrize("loss", ["epsilon_insensitive", "quantile"])
+def test_losses_with_kinks_come_near_their_minimum(loss):
+    model = LinearRegressor(loss, l2=0, epsilon=0.0, random_state=0).fit(X, T)
+    exact = QuantileRegressor(alpha=0).fit(X, T)
+    ours, least = (abs(T - m.predict(X)).mean() for m in (model, exact))
+    assert ours < 1.01 * least
+
+
 @pytest.mark.parametrize("loss", ["squared", "huber", "epsilon_insensitive", "quantile"])
-@pytest.mark.parametrize("batch_size", ["all", 32])
+@pytest.mark.parametrize("batch_size", ["auto", 32])
 @pytest.mark.parametrize(("scale", "shift"), [(1e8, 0.0), (1e-20, 0.0), (1.0, 1e8)])
 def test_targets_of_any_unit_are_fitted(loss, batch_size, scale, shift):
     y = T * scale + shift
@@ -231,6 +245,41 @@ def test_parts_of_targets_in_any_unit_equal_one_pass_to_the_last_bit():
 def test_an_epsilon_that_holds_all_targets_is_a_warning():
     with pytest.warns(UserWarning, match="epsilon is 0.1, and no target is farther"):
         LinearRegressor("epsilon_insensitive").fit(X, 1e-3 * T)
+
+
+def test_few_more_rows_leave_a_fitted_model_as_it_is():
+    model = LinearRegressor().fit(X, T)
+    before = model.coef_.copy()
+    np.testing.assert_array_equal(model.partial_fit(X[:5], T[:5]).coef_, before)
+    np.testing.assert_array_equal(in_parts(model, X, T).coef_, LinearRegressor()
+        .fit(X, T).partial_fit(np.r_[X[:5], X], np.r_[T[:5], T]).coef_)  # fmt: skip
+
+
+def test_a_stream_that_begins_with_equal_targets_finds_a_rate():
+    y = np.where(np.arange(300) < 64, 0.0, T)
+    assert LinearRegressor().partial_fit(X, y).score(X[64:], y[64:]) > 0.9
+
+
+def test_rows_of_weight_zero_are_no_part_of_a_stream():
+    w = (np.arange(300) >= 64).astype(float)
+    model = LinearRegressor().partial_fit(X, T, sample_weight=w)
+    expected = LinearRegressor().partial_fit(X[64:], T[64:])
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+
+
+def test_a_stream_goes_on_from_edited_coefficients():
+    model = LinearRegressor(method="sgd", lr=1e-12).partial_fit(X, T)
+    model.coef_[:] = 7.0
+    np.testing.assert_allclose(model.partial_fit(X, T).coef_, 7.0, rtol=1e-6)
+
+
+def test_a_fit_goes_on_only_with_as_many_coefficients():
+    model = LinearRegressor(warm_start=True).fit(X, T)
+    with pytest.raises(ValueError, match="has 7 coefficients with its intercept, expected 4"):
+        model.fit(X[:, :3], T)
+    model = LinearRegressor().partial_fit(X, T).set_params(fit_intercept=False)
+    with pytest.raises(ValueError, match="expected 6: X has 6 columns, and fit_intercept is False"):
+        model.partial_fit(X, T)
 
 
 def test_a_constant_column_gets_no_coefficient():
@@ -282,10 +331,10 @@ def test_penalties_leave_the_intercept_alone(batch_size):
 
 def test_weights_are_rows_to_the_last_bit():
     w = RNG.integers(0, 4, 300)
-    model = LinearClassifier("hinge").fit(X, THREE, w)
+    model = LinearClassifier("hinge", random_state=0).fit(X, THREE, w)
     rows = RNG.permutation(np.repeat(np.arange(300), w))
     np.testing.assert_array_equal(
-        model.coef_, LinearClassifier("hinge").fit(X[rows], THREE[rows]).coef_
+        model.coef_, LinearClassifier("hinge", random_state=0).fit(X[rows], THREE[rows]).coef_
     )
 
 
