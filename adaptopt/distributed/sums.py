@@ -38,7 +38,9 @@ class Sum:
         time, with the same result to the last bit.
     weights : array_like, optional
         For problems with a ``sample_weight``: the sum of the weights of each block, shape (K,).
-        A problem knows only how its own rows compare. None: each row counts the same.
+        A problem knows only how its own rows compare. The mean loss of block k counts
+        ``weights[k]`` times; without a ``sample_weight``, so each of its rows has the weight
+        ``weights[k] / rows``. None: each row counts the same.
     keep : bool, optional
         Whether loaded problems stay in memory. None: on workers they do (which spill to their
         disks, as Dask is configured), and in this process they do not.
@@ -73,7 +75,10 @@ class Sum:
     for AdaGrad and AdaGradNorm, the sums of gradients and of squares and the number of steps for
     AdaGradDA, which computes its point anew from them and so keeps its zeros. The learning rate
     within the blocks is :math:`\sqrt K` times the given one, because the mean of G is a K-th of
-    the sum. SGD keeps its rate. For K > 1 this is another algorithm than a serial run: local SGD
+    the sum. SGD keeps its rate. A block that takes more or fewer steps than its rows weigh has its
+    losses scaled for it, so that the run ends at the minimum over all rows. For that the numbers of
+    rows must be known: unless `from_dask` knows them, a pass before the first round loads the
+    blocks to learn them. For K > 1 this is another algorithm than a serial run: local SGD
     [1]_, local AdaGrad [2]_, and dual averaging over a network [3]_. It needs somewhat more passes
     than a serial run, and far fewer than full-batch steps.
 
@@ -109,10 +114,10 @@ class Sum:
         keep: bool | None = None,
     ) -> None:
         sources = _read_blocks(blocks)
-        self._weights = _read_weights(weights, len(sources))
+        self.weights = _read_weights(weights, len(sources))
         if keep not in (None, True, False):
             raise TypeError(f"keep is {keep!r}, expected None, True or False")
-        weighted = self._weights is not None
+        weighted = self.weights is not None
         self._blocks = [Block(k, s, short(s), weighted) for k, s in enumerate(sources)]
         self.client = client
         self.count = len(sources)
@@ -183,6 +188,10 @@ class Sum:
         """Return the mean loss over all rows."""
         return self(x)[0]
 
+    def sizes(self) -> Sequence[int]:
+        """Return the number of rows of each block. It takes a pass, unless that is known."""
+        return [rows for rows, _ in self._described]
+
     def over_blocks(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return the sum of ``function(problem, scale, k, *arguments)`` over the blocks ``k``.
 
@@ -216,7 +225,7 @@ class Sum:
 
     def __len__(self) -> int:
         """Return the number of rows. It takes a pass over all blocks, unless that is known."""
-        return sum(rows for rows, _ in self._described)
+        return sum(self.sizes())
 
     def __bool__(self) -> bool:
         """Return True, without a pass: a sum has at least one row."""
@@ -235,11 +244,11 @@ class Sum:
     @cached_property
     def _scales(self) -> list[float]:
         """How often the losses of each block count; a mean over all rows leaves the sum at n."""
-        if self._weights is None:
+        if self.weights is None:
             return [1.0] * self.count
-        rows = np.array([n for n, _ in self._described], np.float64)
-        mean = self._weights.sum() / rows.sum()
-        return [float(scale) for scale in self._weights / rows / mean]
+        rows = np.array(self.sizes(), np.float64)
+        mean = self.weights.sum() / rows.sum()
+        return [float(scale) for scale in self.weights / rows / mean]
 
     def _warn_if_quick(self, seconds: float) -> None:
         """Warn once if calls are so short that Dask takes a good part of them."""

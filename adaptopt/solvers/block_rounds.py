@@ -190,6 +190,8 @@ class BlockRounds:
             return stop
         now = self._now
         method, (rng, seed) = self._of_round(), self._drawn(now.rng)
+        if not self._how.evens:
+            self._how = replace(self._how, evens=self._how.even_out(self._blocks.sizes()))
         how = replace(self._how, method=method)
         passed = self._blocks.over_blocks(pass_over, how, now.optimizer, seed)
         if passed.failed is not None:
@@ -260,7 +262,9 @@ class BlockRounds:
         before = self._now.optimizer
         (entry,) = before["parameters"].values()
         arrays = {name: array / array.dtype.type(blocks) for name, array in passed.arrays.items()}
-        steps = max(1, round(passed.steps / blocks))
+        # The mean of the steps need not be whole: over the rounds, no part of it is lost.
+        done = self._now.position.epoch
+        steps = (done + 1) * passed.steps // blocks - done * passed.steps // blocks
         from_sums = method.from_sums
         point = arrays.pop("", entry["params"])
         if not from_sums:

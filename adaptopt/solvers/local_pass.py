@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -31,17 +31,23 @@ class Blocks(Protocol):
     ----------
     count : int
         Number of blocks.
+    weights : ndarray or None
+        The weight of each block; None: each row counts the same.
     moved, redone : int
         Bytes that the calls so far have moved between processes, and calls that were repeated
         because a part of them was lost.
     """
 
     count: int
+    weights: np.ndarray | None
     moved: int
     redone: int
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the mean loss over all rows, and its gradient."""
+
+    def sizes(self) -> Sequence[int]:
+        """Return the number of rows of each block; it may take a pass to learn them."""
 
     def over_blocks(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Return the sum of ``function(problem, scale, k, *arguments)`` over the blocks ``k``.
@@ -65,22 +71,55 @@ class Pass:
     drop_last: bool
     parallel: str | None
     touched: bool
+    evens: tuple[float, ...] = ()
+    """What the losses of each block are multiplied by in its steps; see `even_out`."""
+
+    def even_out(self, sizes: Sequence[int]) -> tuple[float, ...]:
+        """Return what makes passes over blocks of so many rows count by their rows.
+
+        A pass moves by the number of its steps times a mean gradient, and a last batch of few rows
+        is a step too. So the losses of a block count by its rows a step, divided by those of all
+        blocks. That is 1 for blocks of equal size.
+        """
+        steps = []
+        for k, n in enumerate(sizes):
+            if self.drop_last and n < self.batch_size:
+                raise ValueError(
+                    f"batch_size is {self.batch_size} with drop_last=True, expected at most {n}, "
+                    f"the rows of block {k}: no batch of it would be left"
+                )
+            steps.append(Batches(n, self.batch_size, self.shuffle, self.drop_last).left(0))
+        mean = sum(sizes) / sum(steps)
+        return tuple(n / taken / mean for n, taken in zip(sizes, steps, strict=True))
 
     def begin(
         self, problem: Any, scale: float, x: np.ndarray
     ) -> tuple[FiniteSum, Batches, Optimizer]:
         """Return the sum over a block, how it is cut, and an optimizer that starts at ``x``."""
-        if scale != 1.0:
-            if not isinstance(problem, Problem):
-                raise TypeError(
-                    f"the block is a {type(problem).__name__}, expected one of adaptopt.problems: "
-                    "blocks with weights are passed over with their losses scaled"
-                )
+        if scale != 1.0 and isinstance(problem, Problem):
             problem = problem.with_weights(problem.weights * scale)
+        elif scale != 1.0:
+            problem = Multiple(problem, scale)
         exchange, _, prox = read_start(x, None, self.prox)
         total = read_sum(problem, None, (), exchange, self.parallel == "deterministic")
         batches = Batches(total.n, self.batch_size, self.shuffle, self.drop_last)
         return total, batches, Optimizer(exchange.x, self.method, prox)
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """A problem of the user, times a number."""
+
+    problem: Any
+    factor: float
+
+    def __len__(self) -> int:
+        return len(self.problem)
+
+    def batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the multiple of the mean loss over some rows, and of its gradient."""
+        loss, gradient = self.problem.batch(x, idx)
+        return self.factor * loss, self.factor * np.asarray(gradient)
 
 
 @dataclass(eq=False)
@@ -130,7 +169,8 @@ def pass_over(
 ) -> Passed:
     """Go once over the rows of block ``k`` from an optimizer's state; nothing given is modified."""
     (entry,) = state["parameters"].values()
-    total, batches, optimizer = how.begin(problem, scale, entry["params"])
+    even = how.evens[k]
+    total, batches, optimizer = how.begin(problem, scale * even, entry["params"])
     optimizer.load_state_dict(state)
     rng = np.random.default_rng([seed, k])
     run = EpochRun(
@@ -140,7 +180,7 @@ def pass_over(
     stop = run.sweep(lambda *_: None)
     after = optimizer.state_dict()
     (entry,) = after["parameters"].values()
-    arrays = dict(entry["state"])
+    arrays, done = dict(entry["state"]), run.position
     if not how.method.from_sums:
         arrays[""] = entry["params"]
     return Passed(
@@ -148,7 +188,7 @@ def pass_over(
         entry["scalars"],
         after["t"] - state["t"],
         total.n,
-        run.position.loss_sum / run.position.loss_rows * total.n if stop is None else math.nan,
+        done.loss_sum / done.loss_rows / even * total.n if stop is None else math.nan,
         None if stop is None else f"block {k}: {stop.message}",
         run.way.path,
     )

@@ -113,6 +113,81 @@ def test_blocks_of_unequal_size_count_by_their_rows():
     np.testing.assert_allclose(res.x, np.linalg.lstsq(A, b)[0], atol=0.02)
 
 
+def means(*given, **options):
+    """Return blocks of which each wants another number, from (rows, number)."""
+    return [
+        ao.problems.LeastSquares(np.ones((n, 1)), np.full(n, value), **options)
+        for n, value in given
+    ]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options", "expected"),
+    [
+        (((33, 0.0), (32, 10.0)), {}, 320 / 65),
+        (((33, 0.0), (32, 10.0)), {"method": ao.AdaGradNorm(1.0)}, 320 / 65),
+        (((33, 0.0), (32, 10.0)), {"method": ao.AdaGradDA(5.0, l1=1.0)}, 320 / 65 - 1),
+        (((33, 0.0), (32, 10.0)), {"method": ao.SGD(lambda t: 0.2 / (1 + t / 20))}, 320 / 65),
+        (((32, 10.0), (33, 0.0)), {"method": "adagrad"}, 320 / 65),
+        (((32, 0.0), (65, 10.0)), {"drop_last": True}, 650 / 97),
+        (((1, 0.0), (64, 10.0)), {}, 640 / 65),
+        (((65, 0.0), (64, 10.0), (64, 10.0)), {}, 1280 / 193),
+        (((100, 0.0), (150, 10.0)), {"batch_size": 1000}, 6.0),
+        (((100, 0.0), (150, 10.0)), {"batch_size": 100}, 6.0),
+        (((5, 0.0), (995, 10.0)), {}, 9.95),
+    ],
+)
+def test_blocks_count_by_their_rows_however_many_steps_they_take(blocks, options, expected):
+    p = ao.distributed.Sum(means(*blocks), keep=True)
+    given = {"method": ao.AdaGrad(1.0), "epochs": 200, "batch_size": 32, **options}
+    assert run(p, np.zeros(1), **given).x[0] == pytest.approx(expected, abs=0.06)
+
+
+def test_steps_and_weights_are_evened_out_together():
+    threes, ones = means((33, 0.0), sample_weight=np.full(33, 3.0)), means((32, 10.0))
+    p = ao.distributed.Sum([*threes, *ones], weights=[99.0, 32.0], keep=True)
+    res = run(p, np.zeros(1), method=ao.AdaGrad(1.0), epochs=200, batch_size=32)
+    assert res.x[0] == pytest.approx(320 / 131, abs=0.06)
+
+
+def test_a_small_block_of_another_kind_does_not_shift_the_answer():
+    rng = np.random.default_rng(0)
+    rows = []
+    for n, shift in (*((1000, 0.0),) * 7, (40, 4.0)):
+        A = rng.standard_normal((n, 2))
+        rows.append((A, np.where(A @ [1.0, -2.0] + shift + rng.logistic(size=n) > 0, 1.0, -1.0)))
+    A, y = (np.concatenate(part) for part in zip(*rows, strict=True))
+    blocks = [ao.problems.Logistic(A, y, intercept=True) for A, y in rows]
+    whole = ao.problems.Logistic(A, y, intercept=True)
+    res = run(ao.distributed.Sum(blocks), method="adagrad", epochs=100, batch_size=512)
+    assert whole.value(res.x) < ao.minimize(whole, X0).fun + 1e-5
+
+
+def test_problems_of_the_user_count_by_their_rows_too():
+    blocks = [FailingBlock(block, after=np.inf) for block in means((33, 0.0), (32, 10.0))]
+    given = {"method": ao.AdaGrad(1.0), "batch_size": 32}
+    res = run(ao.distributed.Sum(blocks), np.zeros(1), **given)
+    expected = run(ao.distributed.Sum(means((33, 0.0), (32, 10.0))), np.zeros(1), **given)
+    np.testing.assert_allclose(res.x, expected.x, rtol=1e-12)
+
+
+def test_the_mean_of_the_steps_is_counted_without_loss():
+    p = ao.distributed.Sum(means((33, 0.0), (32, 10.0)))
+    assert run(p, np.zeros(1), batch_size=32, epochs=3).state.t == 4  # 3 rounds of 2 and of 1
+
+
+def test_the_loss_of_a_round_is_a_mean_over_rows():
+    p = ao.distributed.Sum(means((33, 0.0), (32, 10.0)))
+    res = run(p, np.zeros(1), method=ao.SGD(1e-9), batch_size=32, epochs=1)
+    assert res.epoch_losses[0] == pytest.approx(p.value(np.zeros(1)), rel=1e-6)
+
+
+def test_a_block_that_drop_last_would_leave_without_a_step_is_named():
+    p = ao.distributed.Sum(means((33, 0.0), (31, 10.0)))
+    with pytest.raises(ValueError, match="expected at most 31, the rows of block 1"):
+        run(p, np.zeros(1), batch_size=32, drop_last=True)
+
+
 def test_weights_of_blocks_scale_their_steps():
     rng = np.random.default_rng(1)
     A = rng.standard_normal((60, 2))
