@@ -79,6 +79,13 @@ def _point(taken: dict[str, Any]) -> np.ndarray:
     return cast(np.ndarray, entry["params"].reshape(-1))
 
 
+def same_weights(given: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Tell whether blocks count the same with the one and the other weights."""
+    if given is None or other is None:
+        return given is other
+    return bool(np.allclose(given / given.sum(), other / other.sum(), rtol=1e-12, atol=0.0))
+
+
 class Stand(NamedTuple):
     """Where a run is after a round; the next one replaces it as a whole."""
 
@@ -151,6 +158,8 @@ class BlockRounds:
         self._last = 0
         # A round that is still to be closed: where it leads, its steps, and its figures.
         self._passed: tuple[Stand, int, tuple[float, ...]] | None = None
+        # Whether a round has begun and is not closed: only then has the generator moved past it.
+        self._within = False
         self._measured: tuple[np.ndarray, tuple[float, np.ndarray]] | None = None
         self.epoch_losses: list[float] = []
         self.validation_losses: list[float] = []
@@ -185,6 +194,8 @@ class BlockRounds:
         """Pass over all blocks and take the mean of their states; return why the run ended."""
         if stop := self._timer.limit():
             return stop
+        # A callback may have drawn from the user's generator.
+        self._now, self._within = self._now._replace(rng=self._draws.state()), True
         clock, moved, redone = time.perf_counter(), self._blocks.moved, self._blocks.redone
         if self._method.searches and math.isnan(self._now.distance) and (stop := self._pilot()):
             return stop
@@ -221,6 +232,7 @@ class BlockRounds:
         """End the round: the validation, and what follows from it and from the mean loss."""
         assert self._passed is not None
         after, steps, figures = self._passed
+        self._draws.move_to(self._draws.position(after.rng))
         flat, loss = _point(after.optimizer), figures[0]
         validation, stop = None, None
         if self.validation is not None:
@@ -234,7 +246,8 @@ class BlockRounds:
             *(after.position, self.judged, validation, flat.copy(), self.options),
             lambda: self._evaluate(flat)[0] + self._gauge.penalty(flat),
         )
-        self._now, self._passed = after._replace(position=position), None
+        self._now = after._replace(position=position, rng=self._draws.state())
+        self._passed, self._within = None, False
         self.nit += steps
         self.epochs += 1
         self.epoch_losses.append(loss)
@@ -389,7 +402,7 @@ class BlockRounds:
         now = self._now
         return EpochState(
             optimizer=deepcopy(now.optimizer),
-            rng=now.rng,
+            rng=now.rng if self._within else self._draws.state(),
             n=now.rows,
             average=None,
             average_kind=None,
@@ -399,6 +412,7 @@ class BlockRounds:
             added=added_to(self._method, self._how.prox),
             distance=None if math.isnan(now.distance) else now.distance,
             blocks=self._blocks.count,
+            weights=None if self._blocks.weights is None else self._blocks.weights.copy(),
             **now.position._asdict(),
         )
 
@@ -408,7 +422,12 @@ class BlockRounds:
             what = "a run that is not in blocks" if state.blocks is None else f"{state.blocks}"
             raise ValueError(f"fun has {self._blocks.count} blocks, expected {what} like state")
         state.check(state.n, self._exchange.flat, in_blocks=True)
-        self._draws.position(state.rng)
+        if not same_weights(self._blocks.weights, state.weights):
+            raise ValueError(
+                f"weights of fun are {self._blocks.weights!r:.60}, expected {state.weights!r:.60} "
+                "like state"
+            )
+        bits = self._draws.position(state.rng)
         self.optimizer.load_state_dict(state.optimizer)
         taken = self.optimizer.state_dict()
         same = state.added in (None, added_to(self._method, self._how.prox))
@@ -420,3 +439,4 @@ class BlockRounds:
         self._now = Stand(taken, position, dict(state.rng), distance, state.n)
         kept = same and state.start is not None
         self._start[:] = state.start if kept else _point(taken)
+        self._draws.move_to(bits)

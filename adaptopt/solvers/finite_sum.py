@@ -107,7 +107,8 @@ def minimize_finite_sum(
         Omit the last batch of an epoch if it is short.
     rng : None, int or numpy.random.Generator
         The source of the orders, which depend on nothing else. A Generator is used, and advanced,
-        by one permutation per epoch. An int is a seed. None draws a new seed each time.
+        by one permutation per epoch, or by one number per round over blocks (and one for the
+        pilot). An int is a seed. None draws a new seed each time.
     parallel : {None, "deterministic", "hogwild"}
         What threads share. They always share the steps of large arrays. None: the batches run one
         after the other. "deterministic": threads also share the rows of a large batch of a problem,
@@ -154,7 +155,7 @@ def minimize_finite_sum(
 
         maxtime : float
             Largest run time in seconds. It is checked before each step, or before each call of
-            compiled steps, which takes some hundredths of a second.
+            compiled steps, which takes some hundredths of a second; over blocks, before each round.
         f_target : float
             Stop with success if the validation loss is at most ``f_target``; without validation, if
             ``fun`` of the result is. ``fun`` is evaluated after each epoch whose mean loss, with
@@ -371,6 +372,7 @@ def minimize_finite_sum(
             lazy=lazy,
             average=average,
             validation=validation,
+            tracker=tracker,
             tol=tol,
             callback=callback,
             options=options,

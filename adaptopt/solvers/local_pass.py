@@ -70,7 +70,6 @@ class Pass:
     shuffle: bool
     drop_last: bool
     parallel: str | None
-    touched: bool
     evens: tuple[float, ...] = ()
     """What the losses of each block are multiplied by in its steps; see `even_out`."""
 
@@ -175,7 +174,7 @@ def pass_over(
     rng = np.random.default_rng([seed, k])
     run = EpochRun(
         *(optimizer, total, batches, Draws(rng), None, None, how.prox, EpochOptions()),
-        *(how.parallel, 1, how.touched),
+        *(how.parallel, 1),
     )
     stop = run.sweep(lambda *_: None)
     after = optimizer.state_dict()

@@ -46,6 +46,7 @@ def minimize_blocks(
     lazy: str,
     average: str | None,
     validation: Any,
+    tracker: Any,
     tol: float | None,
     callback: Any,
     options: dict[str, Any] | None,
@@ -59,14 +60,14 @@ def minimize_blocks(
     callback = read_callback(callback)
     method, opts = read_epoch_options(method, options, tol, stacklevel=6)
     exchange, _, prox = read_start(x0, bounds, prox)
-    _refuse(data, args, parallel, average, opts, exchange.on_device)
+    _refuse(data, args, parallel, lazy, average, tracker, opts, exchange.on_device)
     if (why := why_no_rounds(method)) is not None:
         raise ValueError(why)
     if method.searches:
         check_pilot(method, prox, exchange.x, parallel)
     _warn_of_averaged_penalty(method, prox, fun.count)
     plain = with_rate(method, 1.0) if method.searches else method
-    how = Pass(plain, prox, batch_size, shuffle, drop_last, parallel, lazy == "touched")
+    how = Pass(plain, prox, batch_size, shuffle, drop_last, parallel)
     held_out = _read_validation(validation, exchange)
     run = BlockRounds(method, fun, how, exchange, Draws(rng), held_out, opts)
     if state is not None:
@@ -75,7 +76,14 @@ def minimize_blocks(
 
 
 def _refuse(
-    data: Any, args: Any, parallel: Any, average: Any, opts: EpochOptions, on_device: bool
+    data: Any,
+    args: Any,
+    parallel: Any,
+    lazy: str,
+    average: Any,
+    tracker: Any,
+    opts: EpochOptions,
+    on_device: bool,
 ) -> None:
     """Refuse what a run in rounds does not take."""
     in_blocks = "with fun in blocks"
@@ -90,6 +98,16 @@ def _refuse(
             f"parallel is 'hogwild' {in_blocks}, expected None or 'deterministic': a round that "
             "is lost is taken again, which must lead to the same state"
         )
+    if lazy != "exact":
+        raise ValueError(
+            f"lazy is {lazy!r} {in_blocks}, expected 'exact': a penalty would count by how often "
+            "each block touches a coordinate, and so differ from block to block"
+        )
+    if tracker is not None:
+        raise ValueError(
+            f"tracker is {tracker!r:.60} {in_blocks}, expected None: blocks are played beside each "
+            "other, and regret is that of rounds one after the other"
+        )
     if average not in (None, "last"):
         raise ValueError(
             f"average is {average!r} {in_blocks}, expected None or 'last': the result is a mean "
@@ -100,6 +118,7 @@ def _refuse(
         ("history_rates", opts.history_rates, "res.learning_rates holds those at the end"),
         ("check_every", opts.check_every not in (None, 1), "every step is checked"),
         ("nan_policy", opts.nan_policy == "omit", "blocks do not say which rows they leave out"),
+        ("stream", opts.stream, "a sum holds all its blocks; a stream is run part by part"),
         ("certificate", opts.certificate, "ask ao.minimize(fun, res.x) for it"),
     ):
         if given:

@@ -247,6 +247,8 @@ class EpochState(RunState):
         With ``lr="auto"``, the distance from which the learning rate is computed.
     blocks : int or None
         Number of blocks of the data, if it lies in blocks.
+    weights : ndarray or None
+        The weights of the blocks, if they were given.
     """
 
     kind: ClassVar[str] = "minimize_finite_sum state"
@@ -270,6 +272,7 @@ class EpochState(RunState):
     added: str | None = None
     distance: float | None = None
     blocks: int | None = None
+    weights: np.ndarray | None = None
 
     def for_rows(self, n: int) -> EpochState:
         """Return the state with which a run over ``n`` other rows begins: it has done none of them.
@@ -322,6 +325,13 @@ class EpochState(RunState):
             array = getattr(self, name)
             fits = array is None or (array.shape == (x.size,) and array.dtype == dtype)
             self._demand(fits, name, f"None or an array of {dtype} and shape ({x.size},)")
+        weights = self.weights
+        fits = weights is None or (
+            weights.shape == (self.blocks,)
+            and weights.dtype == np.float64
+            and bool((np.isfinite(weights) & (weights > 0)).all())
+        )
+        self._demand(fits, "weights", f"None or {self.blocks} finite numbers > 0")
         order = self.order
         self._demand(
             order is None or (order.shape == (n,) and order.dtype.kind == "i" and _permutes(order)),

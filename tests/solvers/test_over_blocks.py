@@ -269,6 +269,45 @@ def test_a_state_fits_the_same_number_of_blocks_only(blocks, total):
         run(total, state=run(blocks[0]).state)
 
 
+def test_a_state_goes_on_with_its_weights_only(blocks):
+    state = run(ao.distributed.Sum(blocks, weights=[1.0, 2.0, 3.0])).state
+    assert run(ao.distributed.Sum(blocks, weights=[2.0, 4.0, 6.0]), state=state, epochs=1).nit == 12
+    for weights in (None, [1.0, 2.0, 4.0]):
+        with pytest.raises(
+            ValueError, match=r"weights of fun are .*, expected array\(\[1., 2., 3."
+        ):
+            run(ao.distributed.Sum(blocks, weights=weights), state=state)
+
+
+def test_weights_are_kept_in_the_file_of_a_round(blocks, tmp_path):
+    path = tmp_path / "round.npz"
+    p = ao.distributed.Sum(blocks, weights=[1.0, 2.0, 3.0])
+    run(p, options={"checkpoint": path}, epochs=2)
+    np.testing.assert_array_equal(run(p, state=path, epochs=2, rng=None).x, run(p).x)
+
+
+def test_a_generator_is_advanced_by_a_number_a_round(total):
+    rng, other = np.random.default_rng(5), np.random.default_rng(5)
+    first = run(total, rng=rng)
+    other.integers(2**63, size=4)
+    assert rng.bit_generator.state == other.bit_generator.state
+    assert (run(total, rng=rng).x != first.x).any()
+
+
+def test_a_generator_goes_on_from_where_a_callback_left_it(total):
+    rng, drawn, states = np.random.default_rng(5), [], []
+
+    def callback(*, intermediate_result):
+        drawn.append(rng.integers(2**63))
+        states.append(intermediate_result.state)
+
+    res = run(total, rng=rng, callback=callback)
+    assert (drawn == np.random.default_rng(5).integers(2**63, size=8)[1::2]).all()
+    drawn.clear()
+    again = run(total, rng=rng, callback=callback, state=states[1], epochs=2)
+    np.testing.assert_array_equal(again.x, res.x)
+
+
 def test_validation_chooses_among_rounds(blocks, total):
     at = []
 
@@ -309,9 +348,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_block(blocks):
         ({"options": {"certificate": True}}, "certificate"),
         ({"options": {"check_every": 5}}, "check_every"),
         ({"lazy": "never"}, "lazy is 'never'"),
+        ({"lazy": "touched"}, "lazy is 'touched' with fun in blocks, expected 'exact'"),
+        ({"options": {"stream": True}}, r"options\['stream'\] is True with fun in blocks"),
+        ({"tracker": ao.regret.Tracker()}, "tracker is .* with fun in blocks, expected None"),
     ],
 )
-def test_what_rounds_do_not_take_is_an_error(total, given, message):
+def test_what_rounds_do_not_take_is_an_error_before_a_block_is_loaded(given, message):
+    total = ao.distributed.Sum([lambda: pytest.fail("loaded")])
     with pytest.raises(ValueError, match=message):
         run(total, **given)
 
