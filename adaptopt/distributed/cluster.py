@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .sizes import tell_sizes
-from .tasks import Block, BlockError, Sent, is_problem, load, run_on
+from .tasks import Block, BlockError, Sent, is_future, is_problem, load, run_on
 from .tree import FAN_IN, fold
 
 REDO = 5  # calls that are taken again, one after the other, before the run ends
@@ -45,6 +45,8 @@ class Cluster:
     def __init__(self, client: Any, blocks: Sequence[Block], keep: bool) -> None:
         self._client, self._blocks, self._keep = client, blocks, keep
         self._kept: dict[int, Any] = {}
+        # Futures of blocks in a call that are made by others' tasks, which do not name the block.
+        self._given: dict[int, Any] = {}
         self.moved = self.redone = 0
         self._direct = _to_workers(client)
         tell_sizes()
@@ -55,6 +57,12 @@ class Cluster:
         What a lost worker or scheduler held is lost with it, and futures are cancelled. All of it
         can be made again: blocks are loaded, and the arguments are here.
         """
+        try:
+            return self._run(numbers, scales, sent)
+        finally:
+            self._given.clear()
+
+    def _run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Any:
         from dask.sizeof import sizeof
         from distributed.scheduler import KilledWorker, NoValidWorkerError
 
@@ -70,6 +78,7 @@ class Cluster:
             except KilledWorker as error:
                 raise self._killed(error) from error
             except lost as error:
+                self._blame(NoValidWorkerError)
                 tries += 1
                 self._wait(error)
                 for future in (*made, *self._kept.values()):
@@ -84,6 +93,9 @@ class Cluster:
                         "memory for a block and for the state?"
                     ) from error
                 self.redone += 1
+            except Exception:
+                self._blame()
+                raise
             else:
                 workers = min(len(numbers), max(len(self._client.scheduler_info()["workers"]), 1))
                 self.moved += workers * sizeof(sent) + len(numbers) * sizeof(result)
@@ -134,8 +146,10 @@ class Cluster:
             return kept
         source = block.source
         if hasattr(type(source), "__dask_graph__"):
-            future = self._client.compute(source)
-        elif _is_future(source):
+            future = self._given[k] = self._client.compute(source)
+        elif is_future(source):
+            self._given[k] = source
+            self._blame()
             if source.status in LOST:
                 raise BlockError(
                     k,
@@ -153,6 +167,17 @@ class Cluster:
         if self._keep or is_problem(source):
             self._kept[k] = future
         return future
+
+    def _blame(self, *but: type[BaseException]) -> None:
+        """Name the block whose future or Delayed has failed, if one has."""
+        from distributed.scheduler import KilledWorker
+
+        for k, future in self._given.items():
+            if future.status == "error":
+                why = future.exception()
+                if not isinstance(why, (KilledWorker, *but)):
+                    said = f"it failed with {type(why).__name__}: {why}"
+                    raise BlockError(k, f"block {k} ({self._blocks[k].name}): {said}") from why
 
     def _killed(self, error: Any) -> BlockError:
         """Name the block whose task has killed workers."""
@@ -201,10 +226,6 @@ def _to_workers(client: Any) -> bool | None:
 def _plain(block: Block) -> Block:
     """Return a block for a task, which gets its source beside it."""
     return Block(block.k, None, block.name, block.weighted)
-
-
-def _is_future(source: object) -> bool:
-    return type(source).__module__.startswith("distributed") and hasattr(source, "key")
 
 
 def read_client(client: Any) -> None:

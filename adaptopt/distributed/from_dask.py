@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .sizes import tell_sizes
-from .tasks import make_problem, rows_and_weight
+from .tasks import as_array, holds_futures, is_problem, make_problem, rows_and_weight
 
 
 def parts_of(
@@ -18,19 +19,22 @@ def parts_of(
     sample_weight: Any,
     client: Any,
     options: dict[str, Any],
-) -> tuple[list[Any], list[int], np.ndarray | None]:
-    """Return a Delayed problem for each chunk that has rows that count, their rows and weights."""
+) -> tuple[list[Any], list[str], list[int], np.ndarray | None]:
+    """Return a Delayed problem for each chunk with rows that count, its name, rows and weight."""
     import dask
     from dask.local import get_sync
 
     tell_sizes()
-    if not callable(kind):
-        raise TypeError(f"kind is {kind!r}, expected one of adaptopt.problems, such as Logistic")
+    _check_kind(kind, sample_weight is not None, options)
     if not hasattr(X, "dask"):
         raise TypeError(
             f"X is a {type(X).__name__}, expected a Dask array or data frame: {_name(kind)}(X, y) "
             "takes arrays of this process"
         )
+    for name, array in (("X", X), ("y", y), ("sample_weight", sample_weight)):
+        as_array(name, getattr(array, "_meta", None) if hasattr(array, "dask") else array)
+        if client is None and hasattr(array, "dask") and holds_futures(array):
+            raise TypeError(f"{name} is on a cluster (persisted), expected client=, which has it")
     x_parts = _row_parts("X", X, None)
     chunks = X.chunks[0] if hasattr(X, "chunks") else None
     y_parts = _row_parts("y", y, chunks, len(x_parts))
@@ -48,10 +52,30 @@ def parts_of(
     used = [k for k, (rows, weight) in enumerate(counted) if rows and weight]
     if not used:
         raise ValueError("X has no rows that count, expected at least one with a weight > 0")
+    ends = np.cumsum([rows for rows, _ in counted])
+    names = [f"rows {ends[k] - counted[k][0]} to {ends[k] - 1} of X" for k in used]
     make = dask.delayed(make_problem, pure=False)
     blocks = [make(kind, x_parts[k], y_parts[k], w_parts[k], options) for k in used]
     weights = None if sample_weight is None else np.array([counted[k][1] for k in used])
-    return blocks, [counted[k][0] for k in used], weights
+    return blocks, names, [counted[k][0] for k in used], weights
+
+
+def _check_kind(kind: Any, weighted: bool, options: dict[str, Any]) -> None:
+    """Raise if ``kind`` makes no problem, or does not take the options."""
+    if not callable(kind) or is_problem(kind) is not isinstance(kind, type):
+        raise TypeError(
+            f"kind is {kind!r:.60}, expected one of adaptopt.problems, such as Logistic"
+        )
+    given = {**options, "sample_weight": None} if weighted else options
+    try:
+        takes = inspect.signature(kind)
+    except ValueError:  # of what is not written in Python
+        return
+    try:
+        takes.bind(None, None, **given)
+    except TypeError as error:
+        known = ", ".join([*takes.parameters][2:]) or "none"
+        raise TypeError(f"options of {_name(kind)}: {error}, expected some of {known}") from None
 
 
 def _row_parts(name: str, array: Any, chunks: Any, count: int | None = None) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .tasks import Block, Sent, load
+from .tasks import Block, Sent, holds_futures, load
 from .tree import Tree
 
 
@@ -48,5 +48,8 @@ class Here:
             return block.source
         from dask.local import get_sync
 
-        with block.named():  # by its name Dask warns if a client is active
+        with block.named():
+            if holds_futures(block.source):
+                raise TypeError("it holds futures of a cluster, expected client=, which has them")
+            # By its name Dask warns if a client is active.
             return block.source.compute(scheduler=get_sync)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 from .cluster import Cluster, check_loader, read_client
 from .from_dask import parts_of
 from .here import Here
-from .tasks import Block, Evaluated, Sent, describe, evaluate, is_problem, short
+from .tasks import Block, Evaluated, Sent, describe, evaluate, is_future, is_problem, short
 
 QUICK = 1.0  # seconds of a call below which Dask's own time is a good part of it
 
@@ -124,7 +125,7 @@ class Sum:
         self._engine: Here | Cluster
         if client is None:
             for block in self._blocks:
-                if _is_future(block.source):
+                if is_future(block.source):
                     raise TypeError(f"block {block.k} is a Future, expected client=, which has it")
             self._engine = Here(self._blocks, bool(keep))
         else:
@@ -155,9 +156,10 @@ class Sum:
             One of `adaptopt.problems`, such as ``ao.problems.Logistic``.
         X : dask.array.Array or dask.dataframe.DataFrame, shape (n, d)
             The rows, of float32 or float64; chunks may be sparse (CSR). Several chunks of columns
-            become one.
+            become one. Masked arrays are refused.
         y, sample_weight : dask array, series, or array_like, shape (n,)
-            The targets, and the weights. They get the chunks of ``X``.
+            The targets, and the weights. They get the chunks of ``X``. Rows are joined by their
+            position: the partitions of data frames must have the same rows, in the same order.
         client : distributed.Client, optional
             As for `Sum`.
         keep : bool, optional
@@ -169,12 +171,23 @@ class Sum:
         ------
         TypeError, ValueError
             If the arguments do not fit together, as far as their chunks tell.
+
+        Notes
+        -----
+        Without a client, each block computes what it needs of the graph by itself, in each pass. So
+        a quantity of all chunks, such as the means of columns, is computed anew for each block: K
+        blocks load all K chunks. Compute such quantities first, or store ``X`` and load it from
+        there. With a client, ``X.persist()`` computes them once; blocks stay on the workers unless
+        ``keep=False``.
         """
         if client is not None:
             read_client(client)
-        blocks, rows, weights = parts_of(kind, X, y, sample_weight, client, options)
+        blocks, names, rows, weights = parts_of(kind, X, y, sample_weight, client, options)
         made = cls(blocks, client, weights=weights, keep=keep)
         vars(made)["_described"] = [(n, None) for n in rows]
+        made._blocks[:] = [
+            replace(block, name=name) for block, name in zip(made._blocks, names, strict=True)
+        ]
         return made
 
     def __call__(self, x: ArrayLike) -> tuple[float, np.ndarray]:
@@ -231,6 +244,15 @@ class Sum:
         """Return True, without a pass: a sum has at least one row."""
         return True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied or pickled; a client belongs to its process."""
+        if self.client is not None:
+            raise TypeError(
+                "a Sum with a client cannot be pickled or copied: pass on its blocks, and make a "
+                "new Sum of them with a client of that process"
+            )
+        return vars(self)
+
     def __repr__(self) -> str:
         where = "streamed here" if self.client is None else f"on {self.client!r}"
         return f"<Sum: {self.count} blocks, {where}>"
@@ -276,7 +298,7 @@ def _read_blocks(blocks: Any) -> list[Any]:
         raise ValueError("blocks is empty, expected at least one block")
     for k, source in enumerate(sources):
         delayed = hasattr(type(source), "__dask_graph__")
-        if not (delayed or _is_future(source) or is_problem(source) or callable(source)):
+        if not (delayed or is_future(source) or is_problem(source) or callable(source)):
             path = ": functools.partial(load, path)" if isinstance(source, str) else ""
             raise TypeError(
                 f"block {k} is {source!r:.60}, expected a function that loads a problem{path}, a "
@@ -289,13 +311,9 @@ def _read_blocks(blocks: Any) -> list[Any]:
     return sources
 
 
-def _is_future(source: object) -> bool:
-    return type(source).__module__.startswith("distributed") and hasattr(source, "key")
-
-
 def _is_loader(source: object) -> bool:
     delayed = hasattr(type(source), "__dask_graph__")
-    return not (delayed or _is_future(source) or is_problem(source))
+    return not (delayed or is_future(source) or is_problem(source))
 
 
 def _read_weights(weights: ArrayLike | None, count: int) -> np.ndarray | None:

@@ -81,6 +81,16 @@ def is_problem(source: object) -> bool:
     return callable(getattr(source, "batch", None))
 
 
+def is_future(source: object) -> bool:
+    """Tell whether a block is given as a future of a cluster."""
+    return type(source).__module__.startswith("distributed") and hasattr(source, "key")
+
+
+def holds_futures(collection: Any) -> bool:
+    """Tell whether a Delayed or an array of Dask consists of what a cluster has computed."""
+    return any(map(is_future, dict(collection.__dask_graph__()).values()))
+
+
 def run_on(block: Block, source: Any, scale: float, sent: Sent) -> Any:
     """Return what a function makes of a block: of its loader, or of its problem."""
     problem = load(block, source)
@@ -175,17 +185,23 @@ def describe(problem: Any, scale: float, k: int) -> Kinds:
 
 def make_problem(kind: Any, X: Any, y: Any, weight: Any, options: dict[str, Any]) -> Any:
     """Return a problem over parts of Dask's arrays or data frames."""
-    X, y = _as_array(X), _as_array(y)
+    # What comes from another worker may lie at any address of its message.
+    X, y = as_array("X", X), np.require(as_array("y", y), requirements=["C", "ALIGNED"])
     if isinstance(X, np.ndarray):
-        X = np.ascontiguousarray(X)
-    y = np.asarray(y)
+        X = np.require(X, requirements=["C", "ALIGNED"])
     y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
     if weight is not None:
-        options = {**options, "sample_weight": np.asarray(_as_array(weight))}
+        options = {**options, "sample_weight": np.asarray(as_array("sample_weight", weight))}
     return kind(X, y, **options)
 
 
-def _as_array(part: Any) -> Any:
+def as_array(name: str, part: Any) -> Any:
+    """Return a part of an array or data frame as an array, unless it has a mask."""
+    if isinstance(part, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a MaskedArray, expected an array without a mask: fill its masked entries, "
+            "or leave them out"
+        )
     return part.to_numpy() if hasattr(part, "to_numpy") else part
 
 
@@ -194,7 +210,7 @@ def rows_and_weight(X: Any, weight: Any) -> tuple[int, float]:
     rows = int(X.shape[0])
     if weight is None:
         return rows, float(rows)
-    weight = np.asarray(_as_array(weight), np.float64)
+    weight = np.asarray(as_array("sample_weight", weight), np.float64)
     if weight.shape != (rows,):
         raise ValueError(f"sample_weight has {weight.shape} for {rows} rows of X, expected as many")
     wrong = ~(np.isfinite(weight) & (weight >= 0))

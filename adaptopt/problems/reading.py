@@ -47,7 +47,12 @@ def read_matrix(A: Matrix, copy: bool | None = None) -> Matrix:
         A = canonical(A, copy)
         entries = A.data
     else:
-        if not (A.flags.c_contiguous and A.flags.aligned):
+        if not A.flags.aligned:
+            raise ValueError(
+                f"A is not aligned (its address is no multiple of {A.dtype.alignment}), expected "
+                'an aligned array: use numpy.require(A, requirements=["C", "ALIGNED"])'
+            )
+        if not A.flags.c_contiguous:
             raise ValueError(
                 f"A is not C-contiguous (strides {A.strides}), expected a C-contiguous array: "
                 "use numpy.ascontiguousarray(A)"

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import shutil
 import signal
 import threading
@@ -11,7 +12,6 @@ from functools import partial
 import block_files
 import numpy as np
 import pytest
-import scipy.sparse
 
 import adaptopt as ao
 from adaptopt.distributed import BlockError, Sum
@@ -187,6 +187,36 @@ def test_delayed_futures_and_problems_are_blocks_too(client, loaders, here):
         Sum(blocks)
 
 
+def test_chunks_that_workers_get_from_elsewhere_are_aligned(client):
+    rng = np.random.default_rng(0)
+    A, b = rng.standard_normal((200, 5)), rng.standard_normal(200)
+    X = client.persist(da.from_array(A, chunks=(50, 5)))
+    p = Sum.from_dask(ao.problems.LeastSquares, X, b, client=client)
+    assert p.value(X0) == pytest.approx(ao.problems.LeastSquares(A, b).value(X0), rel=1e-13)
+    with pytest.raises(TypeError, match=r"X is on a cluster .*, expected client="):
+        Sum.from_dask(ao.problems.LeastSquares, X, b)
+
+
+@pytest.mark.parametrize("make", ["submit", "delayed"])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_future_or_delayed_that_fails_shows_the_error_of_the_block(client, loaders, make, keep):
+    import dask
+
+    made = (
+        client.submit if make == "submit" else lambda function, path: dask.delayed(function)(path)
+    )
+    p = Sum([*loaders[:2], made(block_files.load, "nowhere.npz")], client, keep=keep)
+    for _ in range(2):
+        with pytest.raises(BlockError, match=r"block 2 .*it failed with FileNotFound.*nowhere"):
+            p(X0)
+
+
+def test_a_sum_with_a_client_is_not_pickled(client, loaders):
+    with pytest.raises(TypeError, match="a Sum with a client cannot be pickled"):
+        pickle.dumps(Sum(loaders, client))
+    assert pickle.loads(pickle.dumps(Sum(loaders))).count == 6
+
+
 def test_a_future_that_is_lost_is_named(client, loaders):
     future = client.submit(loaders[1])
     p = Sum([loaders[0], future], client)
@@ -205,18 +235,6 @@ def test_dask_arrays_give_a_block_for_each_chunk_of_rows(client, loaders, here):
     same(run(Sum.from_dask(ao.problems.Logistic, X, y)), here)
 
 
-def test_sparse_chunks_and_weights_without_a_client():
-    rng = np.random.default_rng(0)
-    A = scipy.sparse.random_array((60, 4), density=0.5, format="csr", rng=0)
-    b, w = rng.standard_normal(60), np.where(np.arange(60) < 20, 0.0, rng.random(60))
-    X = da.from_array(A.toarray(), chunks=(20, 4)).map_blocks(scipy.sparse.csr_array)
-    p = Sum.from_dask(ao.problems.LeastSquares, X, b, w)
-    assert p.count == 2  # the rows of the first chunk weigh nothing
-    whole = ao.problems.LeastSquares(A, b, sample_weight=w)
-    x = np.ones(4)
-    assert p.value(x) == pytest.approx(whole.value(x), rel=1e-13)
-
-
 def test_data_frames_give_a_block_for_each_partition(client):
     pandas = pytest.importorskip("pandas")
     dd = pytest.importorskip("dask.dataframe")
@@ -230,26 +248,6 @@ def test_data_frames_give_a_block_for_each_partition(client):
     assert (p.count, len(p)) == (2, 20)
     expected = ao.problems.LeastSquares(np.ascontiguousarray(A), b).value(np.ones(2))
     assert p.value(np.ones(2)) == pytest.approx(expected, rel=1e-13)
-
-
-@pytest.mark.parametrize(
-    ("X", "y", "error", "message"),
-    [
-        (np.ones((4, 2)), np.ones(4), TypeError, "X is a ndarray, expected a Dask array"),
-        (da.ones((4, 2), chunks=2), np.ones(5), ValueError, "y has shape"),
-        (da.ones((4, 2), chunks=2), da.ones(5, chunks=2), ValueError, "y has 5 rows, expected 4"),
-    ],
-)
-def test_arrays_that_do_not_fit_are_an_error(X, y, error, message):
-    with pytest.raises(error, match=message):
-        Sum.from_dask(ao.problems.LeastSquares, X, y)
-
-
-@pytest.mark.parametrize("wrong", [-1.0, np.nan])
-def test_wrong_weights_are_an_error_though_they_sum_to_nothing(wrong):
-    X, weights = da.ones((4, 2), chunks=2), [1.0, wrong, 1.0, 1.0]
-    with pytest.raises(ValueError, match=f"sample_weight holds {wrong}"):
-        Sum.from_dask(ao.problems.LeastSquares, X, np.ones(4), weights)
 
 
 def test_asynchronous_clients_are_refused(cluster, loaders):

@@ -549,6 +549,10 @@ HOLED[1, 0] = np.nan
         (np.ones(2), ValueError, r"A has shape \(2,\), expected \(rows, columns\)"),
         (np.ones((2, 0)), ValueError, r"A has shape \(2, 0\), expected"),
         (np.ones((2, 2)).T[::-1], ValueError, "not C-contiguous .* use numpy.ascontiguousarray"),
+        (
+            np.zeros(33, np.uint8)[1:].view(float).reshape(2, 2),
+            *(ValueError, "A is not aligned .*, expected an aligned array: use numpy.require"),
+        ),
         (HOLED, ValueError, "A holds nan, expected finite numbers"),
         (np.array([[1.0], [-np.inf]]), ValueError, "A holds -inf"),
         (scipy.sparse.csr_array(HOLED), ValueError, "A holds nan, expected finite numbers"),
