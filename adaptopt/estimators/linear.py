@@ -122,6 +122,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _fit(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
         """Fit to rows; attributes change only when all is done."""
+        if weights is not None and not weights.all():  # not even units may depend on these rows
+            X, y, weights = (array[weights > 0] for array in (X, y, weights))
         total = float(X.shape[0]) if weights is None else float(weights.sum())
         settings = self._settings(total)
         rng = check_random_state(self.random_state)
@@ -212,11 +214,6 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         stratify = y if self._stratifies(y) else None
         kept, held = train_test_split(rows, test_size=share, random_state=rng, stratify=stratify)
         of = (lambda r: None) if weights is None else (lambda r: weights[r])
-        if weights is not None and not (weights[kept].any() and weights[held].any()):
-            raise ValueError(
-                f"sample_weight is 0 for all rows held back or for all others, with {share:g} of "
-                f"{rows.size} rows held back: expected positive weights in both"
-            )
         return X[kept], y[kept], of(kept), (X[held], y[held], of(held))
 
     def _stratifies(self, y: np.ndarray) -> bool:

@@ -224,6 +224,8 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         return 1.0 / (C * rows) if math.isfinite(rows) else 0.0
 
     def _l2_for(self, targets: Targets, l2: float) -> float:
+        if not targets.degree:
+            return l2
         # Far from its minimum Huber's loss rises by its delta.
         steep = min(1.0, targets.amount(self._epsilon)) if self.loss == "huber" else 1.0
         return float(np.ldexp(l2 * steep, (targets.degree - 2) * targets.exponent))
@@ -235,8 +237,10 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         return 1.35 if self.loss == "huber" else 0.1
 
     def _targets(self, y: np.ndarray) -> Targets | None:
-        degree = {"poisson": 0, "epsilon_insensitive": 1, "quantile": 1}.get(self.loss, 2)
-        return Targets.if_needed(y, degree, bool(self.fit_intercept)) if degree else None
+        if self.loss == "poisson":
+            return Targets.of_counts(y, bool(self.fit_intercept))
+        degree = 1 if self.loss in ("epsilon_insensitive", "quantile") else 2
+        return Targets.if_needed(y, degree, bool(self.fit_intercept))
 
     def _problem(
         self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Targets | None = None

@@ -9,6 +9,7 @@ not know how far there is to go.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,12 +27,26 @@ class Targets:
     """Subtract ``centre`` from targets, and divide them by ``2**exponent``.
 
     The loss of residuals r is ``2**(degree * exponent)`` times the loss of those in this unit, if
-    its own parameter, an amount of r, has this unit too.
+    its own parameter, an amount of r, has this unit too. Counts, of degree 0 and of this mean, have
+    a logarithm that is predicted: their unit is a part of the intercept.
     """
 
     exponent: int
     centre: float
     degree: int
+    mean: float = 0.0
+
+    @classmethod
+    def of_counts(cls, y: np.ndarray, intercept: bool) -> Targets | None:
+        """Return a unit for counts, their mean; None if it is near 1, or without an intercept."""
+        mean = float(y.mean()) if y.size else 0.0
+        exponent = int(np.frexp(mean)[1])
+        return cls(exponent, 0.0, 0, mean) if intercept and abs(exponent) > USUAL else None
+
+    @property
+    def log(self) -> float:
+        """What is predicted of the logarithm of a count in this unit is less by this number."""
+        return 0.0 if self.degree else self.exponent * math.log(2.0)
 
     @classmethod
     def if_needed(cls, y: np.ndarray, degree: int, intercept: bool) -> Targets | None:
@@ -57,6 +72,8 @@ class Targets:
 
     def losses(self, values: np.ndarray) -> np.ndarray:
         """Return losses of targets as they came for those in this unit."""
+        if not self.degree:
+            return np.asarray(np.ldexp(values, self.exponent) - self.mean * self.log)
         return np.asarray(np.ldexp(values, self.degree * self.exponent))
 
 
@@ -140,17 +157,17 @@ class Units:
             made[-1] += (self.centres.astype(np.float64) @ x[:-1]).astype(x.dtype)
         if self.targets is not None:
             if intercept:
-                made[-1] -= x.dtype.type(self.targets.centre)
-            made = np.ldexp(made, -self.targets.exponent)
+                made[-1] -= x.dtype.type(self.targets.centre + self.targets.log)
+            made = np.ldexp(made, -self.targets.exponent if self.targets.degree else 0)
         return made
 
     def from_point(self, x: np.ndarray, intercept: bool) -> np.ndarray:
         """Undo `to_point`."""
         with np.errstate(over="ignore", invalid="ignore"):
             if self.targets is not None:
-                x = np.ldexp(x, self.targets.exponent)
+                x = np.ldexp(x, self.targets.exponent if self.targets.degree else 0)
                 if intercept:
-                    x[-1] += x.dtype.type(self.targets.centre)
+                    x[-1] += x.dtype.type(self.targets.centre + self.targets.log)
             made = self._scaled(x, intercept, -self.exponents)
             if self.centres is not None:
                 made[-1] -= (self.centres.astype(np.float64) @ made[:-1]).astype(x.dtype)
@@ -161,7 +178,8 @@ class Units:
         numbers = np.finfo(dtype)
         exponents = -power * self.exponents
         if self.targets is not None:
-            exponents = exponents + (power - self.targets.degree) * self.targets.exponent
+            power = (power - self.targets.degree) if self.targets.degree else -1
+            exponents = exponents + power * self.targets.exponent
         with np.errstate(over="ignore", under="ignore"):
             each = np.ldexp(float(strength), exponents)
         # Numbers of the dtype: the largest here are as good as infinite, the least as good as 0.

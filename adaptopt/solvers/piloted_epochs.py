@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +79,12 @@ class PilotedRun(EpochRun):
 
     def _rates_at_one(self) -> np.ndarray:
         """Return the effective rates if ``lr`` were 1: they do not depend on where a run began."""
-        optimizer = self.optimizer
+        optimizer, plan = self.optimizer, self.optimizer._plan()
+        if not plan.stored_rates:
+            # Of rows of few entries, two changes of the optimizer took most of an epoch.
+            t, scalars = optimizer._position()
+            method = replace(plan.method, lr=1.0)  # type: ignore[call-arg]  # each has one
+            return plan._replace(method=method).rates_after(t, plan.slots, scalars, plan.x.size)
         lr = optimizer.method.lr
         optimizer.set(lr=1.0)
         rates: np.ndarray = optimizer.learning_rates()
