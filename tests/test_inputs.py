@@ -109,7 +109,7 @@ def test_a_masked_array_is_refused(hand_over):
         np.zeros(2, ">i4"),
         np.zeros(4)[::2],
         np.array([False, False]),
-        np.asmatrix([0.0, 0.0]),
+        np.zeros((1, 2)).view(np.matrix),
         np.asfortranarray(np.zeros((2, 2))),
     ],
     ids=str,
