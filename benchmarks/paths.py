@@ -2,10 +2,16 @@
 
 ``python benchmarks/paths.py`` prints medians of interleaved runs, in milliseconds. Each case is
 4,000 rows of 20,000 columns with 40 entries each, or of 100 dense columns, three epochs, one row a
-batch. "Tracker" is online play, counted by an `adaptopt.regret.Tracker`.
+batch. "Tracker" is online play, counted by an `adaptopt.regret.Tracker`. "TF-IDF" is what
+scikit-learn's `TfidfVectorizer` makes of the sources of Python's standard library, cut in parts of
+20 lines. With words as arguments, as in ``python benchmarks/paths.py TF-IDF L1``, only those cases
+run whose names contain one of them.
 """
 
+import sys
+import sysconfig
 import time
+from pathlib import Path
 
 import numpy as np
 from scipy import sparse
@@ -46,6 +52,17 @@ def wide(A):
     return B
 
 
+def words():
+    """Return real text as a vectorizer gives it: the columns of a row are in no order."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    parts = []
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        lines = path.read_text(encoding="utf-8", errors="ignore").splitlines()
+        parts += ["\n".join(lines[k : k + 20]) for k in range(0, len(lines), 20)]
+    return TfidfVectorizer().fit_transform(parts)
+
+
 def main():
     """Print the table."""
     rng = np.random.default_rng(0)
@@ -54,7 +71,7 @@ def main():
     falls = ao.schedules.inverse_time
 
     def case(method, A=A, play=None, **keywords):
-        p = ao.problems.Logistic(A, y)
+        p = ao.problems.Logistic(A, np.resize(y, A.shape[0]))
         keywords = {"batch_size": 1, "epochs": 3, "rng": 0, **keywords}
 
         def run():
@@ -64,6 +81,10 @@ def main():
 
         return run
 
+    text = words()
+    ordered = text.copy()
+    ordered.sort_indices()
+    l1 = ao.L1(1e-4)
     box, dense = {"domain": ao.Box(-1, 1)}, rng.standard_normal((ROWS, 100))
 
     cases = {
@@ -73,6 +94,10 @@ def main():
         "int64": case(ao.AdaGrad(0.5), wide(A)),
         "csc": case(ao.AdaGrad(0.5), A.tocsc()),
         "float32 rows, float64 x0": case(ao.AdaGrad(0.5), A.astype(np.float32)),
+        "TF-IDF as it comes": case(ao.AdaGrad(0.5), text),
+        "TF-IDF in order": case(ao.AdaGrad(0.5), ordered),
+        "L1": case(ao.AdaGrad(0.5), prox=l1),
+        "L1, inverse_time": case(ao.AdaGrad(falls(0.5, 1e-3)), prox=l1),
         "history=1000": case(ao.AdaGrad(0.5), options={"history": 1000}),
         "history=True": case(ao.AdaGrad(0.5), options={"history": True}),
         "Tracker": case(ao.AdaGrad(0.5), play={}),
@@ -92,6 +117,8 @@ def main():
         "dense rows by 32": case(ao.AdaGrad(0.5), dense, batch_size=32),
         "dense rows by 32, Tracker": case(ao.AdaGrad(0.5), dense, batch_size=32, play=box),
     }
+    wanted = sys.argv[1:] or [""]
+    cases = {name: run for name, run in cases.items() if any(part in name for part in wanted)}
     for name, taken in medians(cases).items():
         print(f"{name:28} {taken:8.2f}")
 
