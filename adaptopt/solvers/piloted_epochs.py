@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .epochs import EpochRun
 from .pilot import FoundRate
+from .search import with_rate
 from .state import EpochState
 from .stopping import NONFINITE, Stop, non_finite
 
@@ -80,16 +80,13 @@ class PilotedRun(EpochRun):
     def _rates_at_one(self) -> np.ndarray:
         """Return the effective rates if ``lr`` were 1: they do not depend on where a run began."""
         optimizer, plan = self.optimizer, self.optimizer._plan()
-        if not plan.stored_rates:
-            # Of rows of few entries, two changes of the optimizer took most of an epoch.
-            t, scalars = optimizer._position()
-            method = replace(plan.method, lr=1.0)  # type: ignore[call-arg]  # each has one
-            return plan._replace(method=method).rates_after(t, plan.slots, scalars, plan.x.size)
-        lr = optimizer.method.lr
-        optimizer.set(lr=1.0)
-        rates: np.ndarray = optimizer.learning_rates()
-        optimizer.set(lr=lr)
-        return rates
+        if plan.stored_rates:  # of a rule that names no rate: those of the last step
+            stored: np.ndarray = optimizer.learning_rates()
+            return stored
+        # Not by changes of the optimizer: where rows are few they took most of an epoch.
+        t, scalars = optimizer._position()
+        at_one = plan._replace(method=with_rate(plan.method, 1.0))
+        return at_one.rates_after(t, plan.slots, scalars, plan.x.size)
 
     def _settle(self) -> None:
         if self._piloted is not None:
