@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import Any
 
@@ -50,10 +51,13 @@ class FiniteSum:
     def mean(self, x: Array, size: int, omit: bool) -> tuple[float, Array, int]:
         """Return mean loss and gradient over all rows in their order, and how many are left out.
 
-        Sums are in float64, of so many rows at a time. With ``omit``, rows whose loss or gradient
-        is not finite are left out.
+        Sums are in float64, of so many rows at a time, or of as many rows of a problem as have an
+        entry for each variable. With ``omit``, rows whose loss or gradient is not finite are left
+        out.
         """
         mean = self.objective.exchange.mean()
+        if isinstance(self.problem, Problem):
+            size = max(size, math.ceil(x.size / max(1.0, self.problem.entries_per_row)))
         # A stack of parts to evaluate, the first part on top.
         parts = [(start, min(start + size, self.n)) for start in range(0, self.n, size)][::-1]
         while parts:
