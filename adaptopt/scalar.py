@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any, TypeAlias
+
+from numba.extending import overload
 
 # A plain function of numbers from which kernels are built: a rule, a map, a loss, a decay.
 ScalarFunction: TypeAlias = Callable[..., Any]
@@ -21,6 +24,21 @@ def over(lr, root):
 def times(rate, g):
     """Return ``rate * g``, and 0 if ``g`` is 0: an infinite rate times 0 would be NaN."""
     return rate * g if g else g
+
+
+class _Root:
+    """The square root, in the type of the number also in Python.
+
+    There ``math.sqrt`` of a float32 is a float64, so that a quotient of two roots would be rounded
+    once where compiled code rounds thrice. An object, as kernels compile functions as they are.
+    """
+
+    def __call__(self, v):
+        return type(v)(sqrt(v))
+
+
+root = _Root()
+overload(root, target="generic")(lambda v: lambda v: sqrt(v))
 
 
 # Steps without a gradient that closed forms take at most; `geometric` takes fewer than 2**20.

@@ -7,7 +7,6 @@ comes to another result.
 """
 
 import contextvars
-import math
 import random
 import sys
 import threading
@@ -16,8 +15,6 @@ from types import FunctionType, SimpleNamespace
 
 import numpy as np
 from numba.cuda.simulator import kernel, kernelapi
-
-from adaptopt.methods import adagrad, adam, dual_averaging, nadam, rmsprop
 
 _running = SimpleNamespace(turn=None)
 _order = random.Random(0)
@@ -143,14 +140,3 @@ def install():
     kernel.BlockManager.run = run_block
     kernelapi.FakeCUDAShared.array = shared_array
     kernelapi.threading = SimpleNamespace(current_thread=lambda: _running.turn)
-    for family in (adagrad, adam, dual_averaging, nadam, rmsprop):
-        family.sqrt = root
-
-
-def root(v):
-    """Return a root of the type of the number, as compiled code does.
-
-    In Python, ``math.sqrt`` of a float32 is a float64, so that a quotient of two roots, AdaDelta's,
-    would be rounded once where the compiled rule rounds thrice.
-    """
-    return type(v)(math.sqrt(v))

@@ -9,6 +9,8 @@ import numpy as np
 
 import adaptopt as ao
 
+from ..kernels.early import at_once
+
 METHODS = (ao.SGD(), ao.Momentum(), ao.AdaGrad(), ao.RMSProp(), ao.Adam())
 DTYPES = ("float32", "float64")
 
@@ -23,7 +25,8 @@ def warm() -> int:
     start = time.perf_counter()
     for k, (name, job) in enumerate(jobs.items(), 1):
         before = time.perf_counter()
-        job()
+        with at_once():
+            job()
         seconds = time.perf_counter() - before
         print(f"[{k:2}/{len(jobs)}] {seconds:5.1f} s  {name}", flush=True)
     print(f"{len(jobs)} calls are ready, after {time.perf_counter() - start:.0f} s.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache, lru_cache, wraps
+from functools import cache, lru_cache
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -12,15 +12,15 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic, overload, register_jitable
-from numba.np.numpy_support import as_dtype, from_dtype
+from numba.np.numpy_support import from_dtype
 
 from ..scalar import ScalarFunction
 from .contents import digest, plain, references
-from .disk import enable_cache, say_why_it_takes_long
+from .disk import enable_cache, is_on_disk, say_why_it_takes_long
+from .early import EarlyKernel, interpreted
+from .early import Kernel as Kernel
+from .early import NumbaType as NumbaType
 
-# Numba has no types for its types, nor for compiled functions.
-NumbaType: TypeAlias = Any
-Kernel: TypeAlias = Callable[..., Any]
 # A function that returns the plain kernel for its parts: scalar functions and constants.
 Make: TypeAlias = Callable[..., Kernel]
 Parts: TypeAlias = tuple[ScalarFunction | int, ...]
@@ -78,6 +78,7 @@ def compile_kernel(
     signature: NumbaType,
     parallel: bool = False,
     counted: bool = True,
+    early: Callable[..., int] | None = None,
 ) -> Kernel:
     """Compile ``make(*parts)`` for one signature; a second process loads it from the disk cache.
 
@@ -94,6 +95,9 @@ def compile_kernel(
         Whether references to arrays are counted. Numba cannot remove the counting from loops with
         branches: an epoch over sparse rows was 1.2 to 4 times as fast without it. A kernel without
         counting must not make arrays.
+    early : callable, optional
+        Returns how many elements a call has to do with. With it, `EarlyKernel` has Python run the
+        first calls, unless there are functions of the user's in the kernel.
     """
     parts = tuple(plain(part) for part in parts)
     kernel = make(*[inlinable(part, True) if callable(part) else part for part in parts])
@@ -104,34 +108,28 @@ def compile_kernel(
         options["_nrt"] = False
     dispatcher: Any = njit(**options)(kernel)
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
-        return _interpreted(kernel, signature)
-    if not (cached and enable_cache(dispatcher)):
-        say_why_it_takes_long()
-    dispatcher.compile(signature)
-    dispatcher.disable_compile()
-    compiled: Kernel = dispatcher
-    return compiled
+        return interpreted(kernel, signature)
+    on_disk = cached and enable_cache(dispatcher)
+
+    def build() -> Kernel:
+        if not on_disk:
+            say_why_it_takes_long()
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return cast(Kernel, dispatcher)
+
+    def load() -> Kernel | None:
+        return build() if on_disk and is_on_disk(dispatcher, signature) else None
+
+    if early is None or parallel or not all(map(_is_ours, parts)):
+        return build()
+    return EarlyKernel(interpreted(kernel, signature), early, load, build)
 
 
-def _interpreted(kernel: Kernel, signature: NumbaType) -> Kernel:
-    """Return a kernel that Python runs, which casts numbers as the compiled one does."""
-    casts = [_cast(kind) for kind in signature.args]
-
-    @wraps(kernel)
-    def run(*arguments: Any) -> Any:
-        return kernel(*[cast(value) for cast, value in zip(casts, arguments, strict=True)])
-
-    return run
-
-
-def _cast(kind: NumbaType) -> Callable[[Any], Any]:
-    """Return what casts an argument to a type, if it is a number or a tuple of numbers."""
-    if isinstance(kind, types.Float):
-        return cast(Callable[[Any], Any], as_dtype(kind).type)
-    if isinstance(kind, types.BaseTuple):
-        casts = [_cast(one) for one in cast(Any, kind)]
-        return lambda values: tuple(one(v) for one, v in zip(casts, values, strict=True))
-    return lambda value: value
+def _is_ours(part: object) -> bool:
+    """Tell whether a part is a constant or a function of this package, which Python runs alike."""
+    module = str(getattr(part, "__module__", None))
+    return not callable(part) or module.split(".")[0] == __name__.split(".")[0]
 
 
 def name_by_content(

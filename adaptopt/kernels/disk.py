@@ -46,18 +46,32 @@ def enable_cache(dispatcher: Any) -> bool:
     return True
 
 
+def is_on_disk(dispatcher: Any, signature: Any) -> bool:
+    """Tell whether a kernel that `enable_cache` has been called for seems to be on the disk."""
+    return bool(dispatcher._cache.holds(signature, dispatcher.targetctx))
+
+
 class _Cache(NullCache):
     """A cache of Numba's that finds nothing, or keeps nothing, where it fails."""
 
     def __init__(self, cache: Any) -> None:
         files = cache._cache_file
         files.__class__ = _Files
+        # Numba's key has the pickled closure in it, whose bytes depend on whether Python read the
+        # module from its source or from bytecode: the second process compiled once more. The name
+        # of the file stands for all that a kernel is made of.
+        cache._index_key = lambda signature, codegen: (signature, codegen.magic_tuple())
         self._cache = cache
 
     @property
     def cache_path(self) -> Any:
         """The folder of the files, which Numba's statistics show."""
         return self._cache.cache_path
+
+    def holds(self, sig: Any, target_context: Any) -> bool:
+        """Tell whether the index names a file."""
+        key = self._cache._index_key(sig, target_context.codegen())
+        return key in self._cache._cache_file._load_index()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = None

@@ -69,7 +69,9 @@ def search_types(kinds: SearchKinds) -> tuple[Any, ...]:
 def search_kernel(functions: tuple[Any, ...], kinds: SearchKinds, threaded: bool) -> Any:
     """Compile the search of one method and proximal map; threads change no bit of it."""
     signature = types.int64(types.float64, *search_types(kinds))
-    return compile_kernel(make_search, functions, signature, parallel=threaded)
+    return compile_kernel(
+        make_search, functions, signature, parallel=threaded, early=lambda *given: given[5].size
+    )
 
 
 # Why a call of the loop has returned, besides what ends a search: all steps were taken, all

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
-from ..scalar import ScalarFunction, geometric, over, times
+from ..scalar import ScalarFunction, geometric, over, root, times
 from .base import Method
 from .momentum import heavy_ball, look_ahead, roll
 
@@ -305,7 +305,7 @@ def adadelta(x, g, E, D, lr, rho, one_minus_rho, eps):
     """Zeiler (2012), Algorithm 1: scale by the root mean square of past steps, in units of x."""
     E = second_moment(g, E, rho, one_minus_rho)
     # Two roots, because D / E can underflow in float32 when the quotient of the roots does not.
-    scale = sqrt(D + eps) / sqrt(E + eps)
+    scale = root(D + eps) / root(E + eps)
     u = times(scale, g)
     D = second_moment(u, D, rho, one_minus_rho)
     return x - lr * u, times(scale, lr), (E, D)
