@@ -22,8 +22,9 @@ Kernel: TypeAlias = Callable[..., Any]
 
 # Work is counted in elements, and a call as `CALL` more. With `LOADED` done, a kernel is loaded if
 # it is on the disk; with `COMPILED` done, it is compiled. They are counts and no times, so that a
-# program always does the same. An element takes 20 to 50 us.
-CALL, LOADED, COMPILED = 16, 2_000, 20_000
+# program always does the same. Python takes 20 us for one, 40 in long arrays: up to 0.3 s before
+# it loads a kernel, and 2.5 s before it compiles one.
+CALL, LOADED, COMPILED = 16, 8_000, 60_000
 
 
 @contextmanager

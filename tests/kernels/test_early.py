@@ -95,7 +95,7 @@ def kernel(log):
 def test_work_is_counted_in_elements_and_calls(where, first_python, then):
     log = [where]
     fill = kernel(log)
-    for _ in range(300):
+    for _ in range(700):
         fill(np.zeros(84), 1.0, -1)
     assert log.count("python") == first_python // (84 + early.CALL)
     assert set(log[1 + log.count("python") :]) == {then}
