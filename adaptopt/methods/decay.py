@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..scalar import geometric
+
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 # Scalar functions run on Python floats, in float32 kernels and in float64 kernels: they have no one
 # type. A bare literal in them would make Numba compute a float32 kernel in float64.
@@ -35,3 +37,13 @@ def no_decay_coefficients(lr, weight_decay):
 def no_decay(x, g):
     """Return the coordinate and its gradient unchanged."""
     return x, g
+
+
+def stays(x, rate, keep):
+    """Return the coordinate: what has a gradient has decayed before the rule."""
+    return x
+
+
+def decayed_repeatedly(k, x, rate, keep):
+    """Decay k times by the factor ``keep``."""
+    return x * geometric(keep, k)[0]

@@ -61,7 +61,7 @@ def why_not_exact(method: Method, prox: Proximal, with_sums: bool = False) -> st
     name = type(method).__name__
     if method.idle is None:
         return f"{name} has no closed form of steps without a gradient"
-    if method.weight_decay and not method.decoupled:
+    if method.weight_decay and not (method.decoupled or (with_sums and method.rule is sgd)):
         return (
             f"{name}.weight_decay is coupled: it is a gradient for every row in every step, which "
             "has no closed form (decoupled=True has one)"

@@ -75,6 +75,11 @@ class HogwildEpochs(SparseEpochs):
                 f"{what} and prox {prox!r}, expected bounds at most: each thread would apply the "
                 "penalty (the l1 and l2 of AdaGradDA are applied once)"
             )
+        if method.weight_decay and (method.decoupled or not method.slots):
+            raise ValueError(
+                f"{what} and weight_decay={method.weight_decay:g}, expected 0: each thread would "
+                "apply the decay (the l2 of AdaGradDA is applied once)"
+            )
         serial = SparseEpochs.of(optimizer, problem, prox)
         if isinstance(serial, str):
             raise ValueError(f"{what}, expected a method with steps on sparse rows: {serial}")

@@ -13,6 +13,7 @@ from ..kernels.rates import RateTable
 from ..kernels.records import FIELDS
 from ..kernels.rounds import GRADIENTS, NONE, POINTS
 from ..kernels.sparse_epoch import RATES, STEPS, SparseEpoch, make_sparse_epoch
+from ..methods import decay
 from ..methods.base import Method
 from ..methods.momentum import sgd_rate, stays
 from ..optimizer.optimizer import Optimizer
@@ -26,6 +27,11 @@ from .online import Online, PackedSums
 # Entries of the matrix in one call: some hundredths of a second, after which Ctrl-C and limits of
 # time are seen.
 ENTRIES = 2_000_000
+
+
+def _kept(method: Method, number: Any) -> tuple[Any, ...]:
+    """Return the factor of a coordinate that decays in a step."""
+    return (number.type(1.0 - method.lr_at(1) * method.weight_decay),)
 
 
 class SparseEpochs:
@@ -54,6 +60,10 @@ class SparseEpochs:
         number = plan.number
         hyper = plan.hyper
         arrays, scalars = prox.parameters(optimizer.params.shape, number)
+        mapped = prox.prox, prox.repeat
+        self._decays = bool(method.weight_decay) and not touched
+        if self._decays:
+            mapped, scalars = (decay.stays, decay.decayed_repeatedly), _kept(method, number)
         lazy = 0
         if misses_steps(method, prox) and not touched:
             lazy = RATES if not prox.is_projection and sums_rates(method, prox) else STEPS
@@ -71,7 +81,7 @@ class SparseEpochs:
                 *(method.carry, method.coefficients, method.decay_coefficients, method.decay),
                 *(method.rule, method.rate or sgd_rate, method.idle or stays),
             ),
-            (prox.prox, prox.repeat, penalty.residual),
+            (*mapped, penalty.residual),
             not penalty.is_zero,
             every > 0,
             lazy,
@@ -145,7 +155,8 @@ class SparseEpochs:
 
         There is one for sparse matrices, if what a coordinate misses while it has no gradient has a
         closed form (`optimizer.table.why_not_exact`): for SGD, Momentum, AdaGrad, RMSProp,
-        AdaGradDA and FTRL without weight decay. An average takes in a coordinate that stays where
+        AdaGradDA and FTRL. Weight decay has one at a constant rate and without a proximal map, if
+        it is decoupled or the method is SGD, for which both are the same. An average takes in a coordinate that stays where
         it is when that is touched next. With ``touched``, coordinates without a gradient are left
         alone, which every method allows.
         """
@@ -170,8 +181,10 @@ class SparseEpochs:
             return cls(optimizer, problem, prox, average, touched, every, online)
         if why := why_not_exact(method, prox, with_sums=True):
             return why
-        if method.weight_decay:
-            return f"{name} has weight_decay"
+        if method.weight_decay and type(prox) is not Proximal:
+            return f"{name} has weight_decay besides a proximal map"
+        if method.weight_decay and callable(method.lr):  # type: ignore[attr-defined]
+            return f"{name} has weight_decay at rates that change"
         if average is not None and moves_alone(method, prox):
             return "an average takes in coordinates that move without a gradient at every step"
         if online is not None and online.wants_points and moves_alone(method, prox):
@@ -181,6 +194,8 @@ class SparseEpochs:
     def follow(self, method: Method) -> None:
         """Take the learning rates of a method, which otherwise is as before."""
         self._method, self._rates = method, RateTable(method)
+        if self._decays:
+            self._prox_coefs = _kept(method, self._plan.number)
 
     def begin(self) -> None:
         """Begin at the optimizer's step, with all coordinates brought up to it."""

@@ -57,6 +57,8 @@ METHODS = {
     "adagrad-inside": ao.AdaGrad(0.3, eps=1e-2, eps_inside=True, initial_accumulator=0.1),
     "adagrad-schedule": ao.AdaGrad(ao.schedules.inverse_time(0.3, 0.01)),
     "sgd-schedule": ao.SGD(ao.schedules.cosine(0.1, 20)),  # it ends in rates of 0
+    "sgd-decay": ao.SGD(0.1, weight_decay=0.3),
+    "adagrad-decoupled": ao.AdaGrad(0.3, weight_decay=0.3, decoupled=True),
     "rmsprop": ao.RMSProp(0.05, eps=1e-3),
     "rmsprop-centered": ao.RMSProp(0.05, eps=1e-3, centered=True),
     "rmsprop-momentum": ao.RMSProp(0.05, eps=1e-3, momentum=0.8),
@@ -147,6 +149,8 @@ def test_l1_dual_averaging_leaves_exact_zeros():
         (ao.RMSProp(), ao.L1(0.1)),
         (ao.AdaGrad(ao.schedules.cosine(0.1, 9)), ao.L2(0.1)),
         (ao.AdaGrad(weight_decay=0.1), None),
+        (ao.SGD(weight_decay=0.1), ao.L1(0.1)),
+        (ao.SGD(ao.schedules.cosine(0.1, 9), weight_decay=0.1), None),
         (ao.FTRL(ao.schedules.cosine(0.1, 9), l1=0.1), None),
         (ao.AdaGrad(), ao.L2Ball(1.0)),
         (ao.RMSProp(momentum=0.9), ao.L1(0.1)),

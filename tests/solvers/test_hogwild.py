@@ -148,6 +148,7 @@ def test_a_value_that_is_not_finite_ends_the_run():
         ({"method": ao.Adam()}, "does not add up"),
         ({"prox": ao.L1(0.1)}, "apply the penalty"),
         ({"method": ao.AdaGrad(weight_decay=0.1)}, "weight_decay is coupled"),
+        ({"method": ao.SGD(weight_decay=0.1)}, "each thread would apply the decay"),
         ({"average": "uniform"}, "with average"),
         ({"options": {"history": True}}, "history"),
         ({"options": {"nan_policy": "omit"}}, "omit"),
