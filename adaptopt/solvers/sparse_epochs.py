@@ -156,9 +156,9 @@ class SparseEpochs:
         There is one for sparse matrices, if what a coordinate misses while it has no gradient has a
         closed form (`optimizer.table.why_not_exact`): for SGD, Momentum, AdaGrad, RMSProp,
         AdaGradDA and FTRL. Weight decay has one at a constant rate and without a proximal map, if
-        it is decoupled or the method is SGD, for which both are the same. An average takes in a coordinate that stays where
-        it is when that is touched next. With ``touched``, coordinates without a gradient are left
-        alone, which every method allows.
+        it is decoupled or the method is SGD, for which both are the same. An average takes in a
+        coordinate that stays where it is when that is touched next. With ``touched``, coordinates
+        without a gradient are left alone, which every method allows.
         """
         if not isinstance(problem, Problem) or not problem.is_sparse:
             return "fun is no problem over a sparse matrix"
