@@ -90,7 +90,8 @@ class Cluster:
                     raise ConnectionError(
                         f"workers of the Dask cluster of fun were lost in {tries} attempts, one "
                         f"after the other ({type(error).__name__}: {error}). Have they enough "
-                        "memory for a block and for the state?"
+                        "memory for a block and for the state? Is what a Delayed was made of "
+                        "persisted, and no longer held here?"
                     ) from error
                 self.redone += 1
             except Exception:
@@ -202,9 +203,9 @@ class Cluster:
         status = self._client.status
         what = "has no workers" if status == "running" else f"is lost (its client is {status})"
         raise ConnectionError(
-            f"the Dask cluster of fun {what}: {type(error).__name__}: {error}. The "
-            "state of the last round is kept: make a new client and a new Sum, and pass it as "
-            "state="
+            f"the Dask cluster of fun {what}: {type(error).__name__}: {error}. Make a new "
+            "client and a new Sum; a run goes on from the state of its last round, which is kept: "
+            "pass it as state="
         ) from error
 
     def _has_workers(self) -> bool:

@@ -135,6 +135,7 @@ class Sum:
                     check_loader(block)
             self._engine = Cluster(client, self._blocks, keep is not False)
         self._calls = 0
+        self._given: Any = sources if client is not None else None
 
     @classmethod
     def from_dask(
@@ -185,6 +186,8 @@ class Sum:
         blocks, names, rows, weights = parts_of(kind, X, y, sample_weight, client, options)
         made = cls(blocks, client, weights=weights, keep=keep)
         vars(made)["_described"] = [(n, None) for n in rows]
+        if client is not None:
+            made._given = X, y, sample_weight  # a cluster forgets persisted data that nobody holds
         made._blocks[:] = [
             replace(block, name=name) for block, name in zip(made._blocks, names, strict=True)
         ]
@@ -320,7 +323,7 @@ def _read_weights(weights: ArrayLike | None, count: int) -> np.ndarray | None:
     """Return the weights of the blocks."""
     if weights is None:
         return None
-    given = np.asarray(weights, np.float64)
+    given = np.array(weights, np.float64)
     if given.shape != (count,):
         raise ValueError(f"weights has shape {given.shape}, expected ({count},): one for a block")
     if not (np.isfinite(given) & (given > 0)).all():

@@ -60,8 +60,7 @@ class Block:
         """Return a loaded problem, after checking that it is one."""
         if not (callable(getattr(loaded, "batch", None)) and hasattr(loaded, "__len__")):
             raise TypeError(f"it is {loaded!r:.60}, expected a problem such as Logistic(A, y)")
-        weights = getattr(loaded, "weights", None)
-        if not self.weighted and weights is not None and np.any(weights != 1):
+        if not self.weighted and getattr(loaded, "is_weighted", False):
             raise ValueError(
                 "its rows have a sample_weight, expected Sum(blocks, weights=...) with the sum of "
                 "the weights of each block: a problem knows only how its own rows compare"
@@ -189,10 +188,15 @@ def make_problem(kind: Any, X: Any, y: Any, weight: Any, options: dict[str, Any]
     X, y = as_array("X", X), np.require(as_array("y", y), requirements=["C", "ALIGNED"])
     if isinstance(X, np.ndarray):
         X = np.require(X, requirements=["C", "ALIGNED"])
-    y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
     if weight is not None:
-        options = {**options, "sample_weight": np.asarray(as_array("sample_weight", weight))}
-    return kind(X, y, **options)
+        weight = one_column(np.asarray(as_array("sample_weight", weight)))
+        options = {**options, "sample_weight": weight}
+    return kind(X, one_column(y), **options)
+
+
+def one_column(part: np.ndarray) -> np.ndarray:
+    """Return a column of a data frame as a flat array."""
+    return part.reshape(-1) if part.ndim == 2 and part.shape[1] == 1 else part
 
 
 def as_array(name: str, part: Any) -> Any:
@@ -210,14 +214,18 @@ def rows_and_weight(X: Any, weight: Any) -> tuple[int, float]:
     rows = int(X.shape[0])
     if weight is None:
         return rows, float(rows)
-    weight = np.asarray(as_array("sample_weight", weight), np.float64)
+    weight = one_column(np.asarray(as_array("sample_weight", weight), np.float64))
     if weight.shape != (rows,):
         raise ValueError(f"sample_weight has {weight.shape} for {rows} rows of X, expected as many")
     wrong = ~(np.isfinite(weight) & (weight >= 0))
     if wrong.any():
         value = weight[np.argmax(wrong)]
         raise ValueError(f"sample_weight holds {value}, expected finite numbers >= 0")
-    return rows, float(weight.sum())
+    with np.errstate(over="ignore"):
+        total = float(weight.sum())
+    if total == np.inf:
+        raise ValueError("sample_weight adds up to infinity, expected it divided by its maximum")
+    return rows, total
 
 
 def short(source: Any) -> str:

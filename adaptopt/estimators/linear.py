@@ -100,6 +100,10 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         return l2
 
     def _read_matrix(self, X: Any, **more: Any) -> Any:
+        if hasattr(type(X), "over_blocks"):
+            raise TypeError(
+                f"X is {X!r:.60}, expected a matrix: ao.minimize(X, x0, prox=...) minimises a sum"
+            )
         return validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", **more
         )

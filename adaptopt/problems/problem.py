@@ -40,6 +40,8 @@ class Problem:
     ----------
     A : ndarray or CSR
         The given matrix.
+    is_weighted : bool
+        Whether a ``sample_weight`` other than ones was given.
     targets, weights : ndarray
         One entry per row, of the dtype of ``A``. The weights are the given ones divided by their
         mean, or ones if none are given.
@@ -67,6 +69,9 @@ class Problem:
         self.intercept = bool(intercept)
         self.n_features = int(A.shape[1]) + self.intercept
         self.weights = read_weights(sample_weight, A)
+        # Divided by their mean, weights that are all alike are ones again.
+        given = 1.0 if sample_weight is None else np.asarray(sample_weight)
+        self.is_weighted = bool(np.any(given != 1.0))
 
     def __call__(self, x: ArrayLike) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient, which has the dtype of ``x``."""

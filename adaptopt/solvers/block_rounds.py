@@ -208,9 +208,11 @@ class BlockRounds:
         if passed.failed is not None:
             where = f"In round {now.position.epoch + 1}, {passed.failed}"
             return stopping.non_finite(where, self.options.nan_policy)
-        if now.rows not in (0, passed.rows):
+        expected = now.rows or sum(self._blocks.sizes())
+        if passed.rows != expected:
             raise ValueError(
-                f"the blocks of fun have {passed.rows} rows, expected {now.rows} as before"
+                f"the blocks of fun have {passed.rows} rows, expected {expected}, "
+                + ("as before" if now.rows else "their sizes (those of Dask's chunks, if it says)")
             )
         taken = self._mean(passed, method)
         flat = _point(taken)
@@ -241,6 +243,8 @@ class BlockRounds:
                 what = f"The validation returned the value {validation} after step {self.t}."
                 stop = stopping.non_finite(what, self.options.nan_policy)
             self.validation_losses.append(validation)
+        if self.options.patience is not None and validation is None:
+            loss = self._evaluate(flat)[0]  # each block's loss is that along its own way
         self.judged = loss + self._gauge.penalty(flat)
         position, verdict = stopping.judge(
             *(after.position, self.judged, validation, flat.copy(), self.options),
@@ -250,7 +254,7 @@ class BlockRounds:
         self._passed, self._within = None, False
         self.nit += steps
         self.epochs += 1
-        self.epoch_losses.append(loss)
+        self.epoch_losses.append(figures[0])
         for name, value in zip(self.rounds, figures, strict=True):
             self.rounds[name].append(value)
         return stop or verdict
@@ -302,24 +306,26 @@ class BlockRounds:
     # -- a rate that is found ---------------------------------------------------------------------
 
     def _pilot(self) -> Stop | None:
-        """Run the pilot on rows of the first block, and start where it ends."""
-        now = self._now
+        """Run the pilot on rows of three blocks, and start where the middle distance is found.
+
+        Blocks may differ: of one alone, whose targets were tiny, the rate was too small for all.
+        """
+        now, last = self._now, self._blocks.count - 1
         rng, seed = self._drawn(now.rng)
         how = replace(self._how, method=with_rate(self._method, 1.0))
         (entry,) = now.optimizer["parameters"].values()
-        found = self._blocks.on_block(0, find_distance, how, entry["params"], seed)
-        if found is None:
-            what = "The objective or its gradient is not finite at the start, over rows of block 0."
-            return stopping.non_finite(what, self.options.nan_policy) or Stop(
-                stopping.NONFINITE, what
-            )
-        better, distance = found
+        pilots = []
+        for k in sorted({0, (last + 1) // 2, last}):
+            found = self._blocks.on_block(k, find_distance, how, entry["params"], seed)
+            if found is None:
+                what = f"The objective or its gradient is not finite at the start, in block {k}."
+                stop = stopping.non_finite(what, self.options.nan_policy)
+                return stop or Stop(stopping.NONFINITE, what)
+            pilots.append(found)
+        better, distance = sorted(pilots, key=lambda pilot: pilot[1])[len(pilots) // 2]
         entry = {**entry, "params": better.reshape(entry["params"].shape)}
-        self._now = now._replace(
-            optimizer={**now.optimizer, "parameters": {"": entry}},
-            rng=rng,
-            distance=distance,
-        )
+        optimizer = {**now.optimizer, "parameters": {"": entry}}
+        self._now = now._replace(optimizer=optimizer, rng=rng, distance=distance)
         return None
 
     def _travelled(self, taken: dict[str, Any]) -> float:

@@ -226,6 +226,12 @@ def test_a_future_that_is_lost_is_named(client, loaders):
         p(X0)
 
 
+def test_persisted_data_are_held_by_the_sum(client):
+    X = da.ones((40, 2), chunks=(10, 2))
+    p = Sum.from_dask(ao.problems.LeastSquares, X.persist(), np.ones(40), client=client)
+    assert p.value(np.zeros(2)) == 0.5
+
+
 def test_dask_arrays_give_a_block_for_each_chunk_of_rows(client, loaders, here):
     A, y = (np.concatenate(part) for part in zip(*map(block_files.rows_of, range(6)), strict=True))
     X = da.from_array(A, chunks=(block_files.ROWS, 2))

@@ -112,3 +112,25 @@ def test_errors_name_the_rows_of_a_block():
         BlockError, match=r"^block 2 \(rows 4 to 5 of X\): ValueError: b\[0\] is nan"
     ):
         p.value(np.zeros(2))
+
+
+def test_chunk_sizes_that_are_wrong_end_the_round():
+    A = np.ones((8, 2))
+    A[:3, 1] = 0  # three rows are left out
+    X, y = (
+        da.from_array(A, chunks=(4, 2)).map_blocks(
+            lambda part, take: part[part[:, 1] == 1][:, take], take, dtype=float, **chunks
+        )
+        for take, chunks in (([0], {"chunks": (4, 1)}), (0, {"chunks": (4,), "drop_axis": 1}))
+    )
+    p = Sum.from_dask(LeastSquares, X, y)
+    with pytest.raises(ValueError, match=r"have 5 rows, expected 8, .*Dask's chunks"):
+        ao.minimize_finite_sum(p, np.zeros(1), None, method=ao.SGD(0.1), rng=0)
+
+
+def test_weights_in_a_column_and_weights_too_large_to_add():
+    X, w = da.ones((4, 1), chunks=2), np.arange(1.0, 5.0)
+    p = Sum.from_dask(LeastSquares, X, w, w[:, None])
+    assert p(np.zeros(1)) == Sum.from_dask(LeastSquares, X, w, w)(np.zeros(1))
+    with pytest.raises(ValueError, match="sample_weight adds up to infinity"):
+        Sum.from_dask(LeastSquares, X, w, np.full(4, 1e308))

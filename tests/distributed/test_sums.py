@@ -114,10 +114,23 @@ def test_weights_count_across_blocks():
     np.testing.assert_allclose(p(x)[1], whole(x)[1], rtol=1e-12)
 
 
-def test_weights_of_rows_need_weights_of_blocks():
-    blocks = [problem(), problem(sample_weight=np.arange(8.0))]
+@pytest.mark.parametrize("weights", [np.arange(8.0), np.full(8, 9.0)], ids=["varied", "alike"])
+def test_weights_of_rows_need_weights_of_blocks(weights):
+    blocks = [problem(sample_weight=np.ones(8)), problem(sample_weight=weights)]
     with pytest.raises(BlockError, match=r"block 1 .*weights=\.\.\."):
         Sum(blocks)(np.zeros(3))
+
+
+def test_weights_are_those_of_when_the_sum_was_made():
+    weights = np.ones(2)
+    p = Sum([problem(), problem(seed=1)], weights=weights)
+    weights[0] = 9
+    assert p.value(np.zeros(3)) == Sum([problem(), problem(seed=1)]).value(np.zeros(3))
+
+
+def test_an_estimator_says_that_it_takes_no_sum():
+    with pytest.raises(TypeError, match=r"X is <Sum: 1 blocks.*ao\.minimize"):
+        ao.estimators.LinearRegressor().fit(Sum([problem()]), np.zeros(8))
 
 
 def test_a_damaged_file_is_named(loaders, tmp_path):

@@ -384,3 +384,25 @@ def test_a_state_is_read_in_the_callback_or_not_at_all():
     ao.minimize(block_files.whole(), np.zeros(block_files.FEATURES), callback=callback)
     with pytest.raises(AttributeError, match="read it in the callback"):
         told[0].state  # noqa: B018
+
+
+def unlike(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((300, 5))
+    return ao.problems.LeastSquares(A, scale * (A @ (5 * rng.standard_normal(5))))
+
+
+def test_patience_waits_for_the_objective_over_all_rows():
+    p = ao.distributed.Sum([unlike(k) for k in range(4)])
+    res = ao.minimize_finite_sum(
+        *(p, np.zeros(5), None), method=ao.AdaGrad(1.0), rng=0, epochs=60, options={"patience": 3}
+    )
+    assert min(res.epoch_losses) == res.epoch_losses[0]  # along the blocks' own ways they rise
+    assert res.fun - ao.minimize(p, np.zeros(5)).fun < 0.03
+
+
+def test_a_block_of_another_scale_does_not_set_the_rate_of_all():
+    p = ao.distributed.Sum([unlike(0, 1e-6), *[unlike(1)] * 3])
+    found = ao.minimize_finite_sum(p, np.zeros(5), None, rng=0).fun
+    best = ao.minimize(p, np.zeros(5)).fun
+    assert found - best < 1e-2 * (p.value(np.zeros(5)) - best)
