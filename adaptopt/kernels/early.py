@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -22,9 +22,10 @@ Kernel: TypeAlias = Callable[..., Any]
 
 # Work is counted in elements, and a call as `CALL` more. With `LOADED` done, a kernel is loaded if
 # it is on the disk; with `COMPILED` done, it is compiled. They are counts and no times, so that a
-# program always does the same. Python takes 20 us for one, 40 in long arrays: up to 0.3 s before
-# it loads a kernel, and 2.5 s before it compiles one.
-CALL, LOADED, COMPILED = 16, 8_000, 60_000
+# program always does the same. Python takes 20 us for one, 40 in long arrays: 0.2 s before it loads
+# a kernel, and 2 s before it compiles one. A call may pass over its elements twenty times: one of
+# more than `SHORT` is not for Python.
+CALL, LOADED, COMPILED, SHORT = 16, 8_000, 60_000, 1_000
 
 
 @contextmanager
@@ -69,17 +70,23 @@ class EarlyKernel:
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the kernel."""
-        kernel = self._kernel or self._chosen(CALL + self._size(*arguments))
+        kernel = self._kernel or self._chosen(self._size(*arguments))
         return kernel(*arguments)
 
-    def _chosen(self, work: int) -> Kernel:
-        with self._lock:
-            self._work += work
-            if self._kernel is None and self._work > self._loaded and not self._looked:
+    def _chosen(self, elements: int) -> Kernel:
+        long = elements > SHORT
+        # A short call does not wait for a thread that compiles, which a fork may have left behind.
+        if not self._lock.acquire(blocking=long):
+            return self._run
+        try:
+            self._work += CALL + elements
+            if self._kernel is None and not self._looked and (long or self._work > self._loaded):
                 self._kernel, self._looked = self._load(), True
-            if self._kernel is None and self._work > self._compiled:
+            if self._kernel is None and (long or self._work > self._compiled):
                 self._kernel = self._build()
             return self._kernel or self._run
+        finally:
+            self._lock.release()
 
     def _run(self, *arguments: Any) -> Any:
         """Run the kernel in Python: completely, or not at all if it is interrupted."""
@@ -88,8 +95,11 @@ class EarlyKernel:
             with np.errstate(all="ignore"):
                 return self._plain(*arguments)
         except BaseException:
-            for array, values in before:
-                array[...] = values
+            while before:  # a second interrupt, too, finds all of it as it was
+                with suppress(KeyboardInterrupt):
+                    for array, values in before:
+                        array[...] = values
+                    break
             raise
 
 

@@ -78,7 +78,15 @@ from .search_numbers import (
     T,
     X,
 )
-from .search_passes import SUMS, along, largest_of, largest_size, make_reach, make_turn
+from .search_passes import (
+    SUMS,
+    along,
+    has_several_units,
+    largest_of,
+    largest_size,
+    make_reach,
+    make_turn,
+)
 from .search_progress import (
     accept,
     accept_kept,
@@ -118,6 +126,7 @@ def make_search(
     decay_numbers = inlinable(decay_coefficients)
     compare = inlinable(compare_slopes)
     slope_at, size, top = inlinable(along), inlinable(largest_size), inlinable(largest_of)
+    in_units = inlinable(has_several_units)
     total, rate_after = inlinable(in_order), inlinable(next_rate)
     push, highest, free = inlinable(keep_value), inlinable(highest_value), inlinable(free_row)
     step, step_kept = inlinable(accept), inlinable(accept_kept)
@@ -213,7 +222,9 @@ def make_search(
             numbers[RISE], numbers[TRIED_MOVE], counts[ODD] = np.inf, 0.0, 0
             square = share * (0.0 if first else numbers[MOVED] * numbers[MOVED])
             numbers[RANGE] = (1.0 - share) * numbers[RANGE] + square
-            smallest = 1.0 if first else SMALLEST_RANGE * numbers[RANGE]
+            smallest = min(SMALLEST_RANGE, eps * eps) * numbers[RANGE]
+            if first:  # all coordinates by as much, or each by its own size
+                smallest = -1.0 if in_units(z) else 1.0
             narrow_share, keep_share, floor, scale = narrow(
                 (share, 1.0 - share, smallest, numbers[SCALE]), zero
             )

@@ -21,7 +21,9 @@ SHORT = 0.7  # the shorter quotient is taken if it is below so many times the lo
 ENOUGH = 1e-4  # share of the promised decrease that a trial must achieve
 DOWNHILL = 0.1  # a displacement with momentum must promise so much of what its length in D is worth
 FIRST_STEP = 1e-3  # the first step's length, relative to the largest coordinate
-SMALLEST_RANGE = 1e-20  # square of the smallest range of a coordinate, relative to the largest
+UNITS = 1e6  # if coordinates differ more in size at the start, the first step is relative to each
+# Square of the smallest range of a coordinate, relative to the largest: at most; eps**2 in float64.
+SMALLEST_RANGE = 1e-20
 MOST_TRIALS = 60  # of a step
 ROUNDING = 64.0  # units in the last place by which a value may rise by rounding alone
 CLEAR, MICRO = 1e3, 1e-6  # a promised decrease tells something if it is so many times that

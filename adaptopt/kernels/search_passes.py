@@ -9,6 +9,7 @@ from numba import types
 
 from .compile import inlinable
 from .reductions import BLOCK, from_bits, to_bits
+from .search_numbers import UNITS
 from .tuples import gather, scatter
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -52,7 +53,10 @@ def make_turn(decay, rule, ranged):
                     if ranged:
                         square = keep * ranges[i] + share * s * s
                         ranges[i] = square
-                        reach = sqrt(max(square, floor))
+                        least = floor
+                        if floor < zero:  # each by its own size
+                            least = z_i * z_i if z_i != zero else -floor
+                        reach = sqrt(max(square, least))
                         half, rate = half * reach, rate * reach
                     u[i], rates[i] = half, rate
                     k = uintp(i - start)
@@ -127,6 +131,17 @@ def largest_of(values):
     for value in values:
         largest = max(largest, value)
     return largest
+
+
+def has_several_units(x):
+    """Tell whether coordinates are so far apart in size that their units seem to differ."""
+    largest, least = 0.0, np.inf
+    for i in range(uintp(x.size)):
+        size = np.float64(abs(x[i]))
+        largest = max(largest, size)
+        if size > 0.0:
+            least = min(least, size)
+    return largest > UNITS * least
 
 
 def largest_size(x):

@@ -11,9 +11,19 @@ from ..prox.base import Box
 
 FD_METHODS = ("2-point", "3-point", "cs")
 
+# A variable that starts nearer to 0, but not there, may be one whose unit is large: 5e-9 m.
+SMALL = 1e-3
+# How many units in the last place of its value an objective must change by along a step.
+HEARD = 1e4
+
 
 class Differences:
-    """SciPy's finite differences over the coordinates that the bounds leave free."""
+    """SciPy's finite differences over the coordinates that the bounds leave free.
+
+    SciPy takes a variable below 1 for one of size 1: its step of 1.5e-8 is longer than a width of
+    8 nm. So the size of small ones is measured at the start: it is their own value or, until the
+    objective feels the step, a hundred times more, up to 1.
+    """
 
     def __init__(self, method: str, x: np.ndarray, box: Box | None) -> None:
         self.method = method
@@ -22,6 +32,8 @@ class Differences:
         self._free = np.flatnonzero(self._lo < self._hi)
         self.fixed = np.flatnonzero(self._lo == self._hi)
         self.cost = self._free.size * (2 if method == "3-point" else 1)
+        self._start = x.reshape(-1)[self._free].copy()
+        self._sizes: np.ndarray | None = None
 
     def __call__(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
         """Return the gradient at a flat point of this value."""
@@ -36,11 +48,43 @@ class Differences:
                 point[free] = part
                 return fun(point)
 
+            if self._sizes is None:
+                self._sizes = self._measured(fun_of_free, x[free], value)
             gradient[free] = approx_derivative(
                 fun_of_free,
                 x[free],
                 method=self.method,
                 f0=value,
+                abs_step=self._steps(x[free], self._sizes),
                 bounds=(self._lo[free], self._hi[free]),
             )
         return gradient
+
+    def _steps(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Return SciPy's steps for variables of at least these sizes."""
+        from scipy.optimize._numdiff import _eps_for_method
+
+        step = _eps_for_method(x.dtype, np.dtype(np.float64), self.method)
+        return np.asarray(step * np.where(x >= 0, 1.0, -1.0) * np.maximum(sizes, np.abs(x)))
+
+    def _measured(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
+        """Return the sizes of the variables: 1, or less of one that is small at the start.
+
+        The start is that of the run, so that one that goes on from a state finds the same.
+        """
+        start, sizes = self._start, np.ones(x.size)
+        small = np.flatnonzero((np.abs(start) < SMALL) & (start != 0))
+        if not small.size:
+            return sizes
+        value = value if np.array_equal(start, x) else float(np.real(fun(start)))
+        least = HEARD * float(np.finfo(start.dtype).eps) * abs(value)
+        low, high = self._lo[self._free], self._hi[self._free]
+        for i in small:
+            sizes[i] = abs(start[i])
+            while sizes[i] < 1.0:
+                step, moved = self._steps(start, sizes)[i], start.copy()
+                moved[i] += step if low[i] <= start[i] + step <= high[i] else -step
+                if abs(float(np.real(fun(moved))) - value) > least:
+                    break
+                sizes[i] = min(100.0 * sizes[i], 1.0)
+        return sizes

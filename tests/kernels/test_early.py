@@ -1,5 +1,7 @@
 """Python runs the first calls of a search, and a compiler begins when that is worth it."""
 
+import threading
+
 import numpy as np
 import pytest
 from numba import types
@@ -103,8 +105,27 @@ def test_work_is_counted_in_elements_and_calls(where, first_python, then):
 
 def test_a_call_of_more_elements_is_compiled_at_once():
     log = ["not on disk"]
-    kernel(log)(np.zeros(early.COMPILED), 1.0, -1)
+    kernel(log)(np.zeros(early.SHORT + 1), 1.0, -1)
     assert log[1:] == ["compiler"]
+
+
+def test_a_short_call_does_not_wait_for_a_compiler():
+    log, compiling, go_on = ["not on disk"], threading.Event(), threading.Event()
+    fill = kernel(log)
+
+    def build():
+        compiling.set()
+        assert go_on.wait(60)
+        return make_fill()
+
+    fill._build = build
+    thread = threading.Thread(target=fill, args=(np.zeros(early.SHORT + 1), 1.0, -1))
+    thread.start()
+    assert compiling.wait(60)
+    fill(np.zeros(2), 1.0, -1)
+    go_on.set()
+    thread.join()
+    assert log[1:] == ["python"]
 
 
 def test_an_interrupt_in_python_leaves_everything_as_it_was():

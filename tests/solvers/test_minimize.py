@@ -74,6 +74,34 @@ def test_finite_differences_come_near_the_gradient_and_warn_of_their_cost(jac):
     np.testing.assert_allclose(res.x, 3, atol=2e-2)
 
 
+@pytest.mark.parametrize("jac", ["2-point", "3-point"])
+@pytest.mark.parametrize("start", [[2e-6, 550e-9, 1e-8], [1e-9, -1e-10, 1e-12]])
+@pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
+def test_steps_of_differences_follow_the_size_of_small_variables(start, jac):
+    """Of a peak in metres, with a width below the usual step; and of others, not small at all."""
+    at = np.linspace(500e-9, 600e-9, 50)
+
+    def peak(p):
+        return p[0] * np.exp(-(((at - p[1]) / p[2]) ** 2) / 2)
+
+    true = [3e-6, 548e-9, 8e-9]
+    if start[0] == 1e-9:
+        true, peak = [1.0, 2.0, 3.0], np.array
+    res = ao.minimize(lambda p: float(((peak(p) - peak(true)) ** 2).sum()), start, jac=jac)
+    np.testing.assert_allclose(res.x, true, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
+def test_a_run_by_differences_of_small_variables_goes_on_exactly():
+    def bowl(x):
+        return float(((1e9 * x - [1, 2]) ** 4).sum() + 1e18 * x @ x)
+
+    def run(steps, state=None):
+        return ao.minimize(bowl, [3e-9, 1e-9], state=state, options={"maxiter": steps})
+
+    np.testing.assert_array_equal(run(3, run(3).state).x, run(6).x)
+
+
 def test_finite_differences_are_counted():
     with pytest.warns(RuntimeWarning, match="costs 4 evaluations"):
         res = solve(value, jac="2-point", options={"maxiter": 10})
