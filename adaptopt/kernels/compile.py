@@ -181,9 +181,7 @@ def _prefer(bits):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def prefetch(typing: NumbaType, array: NumbaType, i: NumbaType) -> tuple[NumbaType, Kernel]:
-    """Prefetch the cache line of ``array[i]``."""
-
+def _prefetch(typing: NumbaType, array: NumbaType, i: NumbaType) -> tuple[NumbaType, Kernel]:
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         view = context.make_array(array)(context, builder, arguments[0])
         address = builder.bitcast(builder.gep(view.data, [arguments[1]]), _POINTER)
@@ -196,9 +194,17 @@ def prefetch(typing: NumbaType, array: NumbaType, i: NumbaType) -> tuple[NumbaTy
     return types.void(array, i), code
 
 
-def _no_prefetch(array: np.ndarray, i: int) -> None:
-    """Do nothing: an intrinsic cannot be called from Python."""
+class _Prefetch:
+    """Prefetch the cache line of ``array[i]``; in Python, do nothing.
+
+    An object, as `inlinable` would have a function's Python body compiled.
+    """
+
+    def __call__(self, array: np.ndarray, i: int) -> None:
+        pass
 
 
-if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
-    prefetch = _no_prefetch  # type: ignore[assignment]
+prefetch = _Prefetch()
+overload(prefetch, inline="always")(
+    lambda array, i: lambda array, i: _prefetch(array, i)  # type: ignore[call-arg]
+)

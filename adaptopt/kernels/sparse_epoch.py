@@ -49,13 +49,13 @@ def prefetch_rows(data, indices, starts, order, r):
     the time. To prefetch the next row's coordinates too took 1.1.
     """
     if r + 2 < order.size:
-        prefetch(starts, uintp(order[r + 2]))  # type: ignore[call-arg]
+        prefetch(starts, uintp(order[r + 2]))
     if r + 1 < order.size:
         i = uintp(order[r + 1])
         k, stop = uintp(starts[i]), uintp(starts[i + uintp(1)])
         step = uintp(LINE // max(data.itemsize, indices.itemsize))
         while k < stop:
-            prefetch(data, k)  # type: ignore[call-arg]
+            prefetch(data, k)
             prefetch(indices, k)
             k += step
 

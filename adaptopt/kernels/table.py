@@ -57,7 +57,7 @@ def _fetch(arrays, first, stop):
         step = uintp(LINE // arrays[0].itemsize)
         last = uintp(min(stop, first + step * uintp(AHEAD)))
         for i in range(first, last, step):
-            prefetch(arrays[0], i)  # type: ignore[call-arg]
+            prefetch(arrays[0], i)
         fetch(arrays[1:], first, stop)
 
     return walk
