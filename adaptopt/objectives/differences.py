@@ -84,7 +84,8 @@ class Differences:
             while sizes[i] < 1.0:
                 step, moved = self._steps(start, sizes)[i], start.copy()
                 moved[i] += step if low[i] <= start[i] + step <= high[i] else -step
-                if abs(float(np.real(fun(moved))) - value) > least:
+                within = low[i] <= moved[i] <= high[i]
+                if not within or abs(float(np.real(fun(moved))) - value) > least:
                     break
                 sizes[i] = min(100.0 * sizes[i], 1.0)
         return sizes
