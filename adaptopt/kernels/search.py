@@ -224,7 +224,7 @@ def make_search(
             numbers[RANGE] = (1.0 - share) * numbers[RANGE] + square
             smallest = min(SMALLEST_RANGE, eps * eps) * numbers[RANGE]
             if first:  # all coordinates by as much, or each by its own size
-                smallest = -1.0 if in_units(z) else 1.0
+                smallest = 1.0 if isfinite(numbers[BEGUN_F]) or not in_units(z) else -1.0
             narrow_share, keep_share, floor, scale = narrow(
                 (share, 1.0 - share, smallest, numbers[SCALE]), zero
             )
@@ -293,12 +293,18 @@ def make_search(
             if counts[ODD] or counts[JUMPS]
             else AT_REST
         )
-        if first:
-            return stuck if counts[TRIALS] else ended
-        # State and rates may be of no use here: begin anew, unless that has brought nothing.
-        if not numbers[BEST_F] < numbers[BEGUN_F] - rounding:
-            return stuck
+        # State and rates may be of no use here: begin anew, unless that has brought nothing. Where
+        # units seem to differ, the first step is relative, then equal, in case that they do not,
+        # and at last relative again.
+        gained = numbers[BEST_F] < numbers[BEGUN_F] - rounding
+        last = not first and not gained
+        if first or last:
+            if not (isfinite(numbers[BEGUN_F]) and in_units(points[counts[BEST]])):
+                return stuck if last or counts[TRIALS] else ended
+            last = True
         begin(slots, ranges, scalar_places, counts, numbers)
+        if last:
+            numbers[BEGUN_F] = -np.inf
         best = points[counts[X]]
         numbers[PENALTY] = costs(best, prox_arrays, cost_coefs)
         numbers[NORM] = np.float64(

@@ -32,8 +32,7 @@ class Differences:
         self._free = np.flatnonzero(self._lo < self._hi)
         self.fixed = np.flatnonzero(self._lo == self._hi)
         self.cost = self._free.size * (2 if method == "3-point" else 1)
-        self._start = x.reshape(-1)[self._free].copy()
-        self._sizes: np.ndarray | None = None
+        self.sizes: np.ndarray | None = None
 
     def __call__(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
         """Return the gradient at a flat point of this value."""
@@ -48,14 +47,14 @@ class Differences:
                 point[free] = part
                 return fun(point)
 
-            if self._sizes is None:
-                self._sizes = self._measured(fun_of_free, x[free], value)
+            if self.sizes is None or self.sizes.shape != free.shape:
+                self.sizes = self._measured(fun_of_free, x[free], value)
             gradient[free] = approx_derivative(
                 fun_of_free,
                 x[free],
                 method=self.method,
                 f0=value,
-                abs_step=self._steps(x[free], self._sizes),
+                abs_step=self._steps(x[free], self.sizes),
                 bounds=(self._lo[free], self._hi[free]),
             )
         return gradient
@@ -70,20 +69,16 @@ class Differences:
     def _measured(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
         """Return the sizes of the variables: 1, or less of one that is small at the start.
 
-        The start is that of the run, so that one that goes on from a state finds the same.
+        A run that goes on from a state takes those that it has measured.
         """
-        start, sizes = self._start, np.ones(x.size)
-        small = np.flatnonzero((np.abs(start) < SMALL) & (start != 0))
-        if not small.size:
-            return sizes
-        value = value if np.array_equal(start, x) else float(np.real(fun(start)))
-        least = HEARD * float(np.finfo(start.dtype).eps) * abs(value)
+        sizes = np.ones(x.size)
+        least = HEARD * float(np.finfo(x.dtype).eps) * abs(value)
         low, high = self._lo[self._free], self._hi[self._free]
-        for i in small:
-            sizes[i] = abs(start[i])
+        for i in np.flatnonzero((np.abs(x) < SMALL) & (x != 0)):
+            sizes[i] = abs(x[i])
             while sizes[i] < 1.0:
-                step, moved = self._steps(start, sizes)[i], start.copy()
-                moved[i] += step if low[i] <= start[i] + step <= high[i] else -step
+                step, moved = self._steps(x, sizes)[i], x.copy()
+                moved[i] += step if low[i] <= x[i] + step <= high[i] else -step
                 within = low[i] <= moved[i] <= high[i]
                 if not within or abs(float(np.real(fun(moved))) - value) > least:
                     break

@@ -162,6 +162,17 @@ class Objective:
         taken = taken_for_gradient(self._fun, 1 + len(batch), self._args)
         raise TypeError(f"fun writes nothing to g_out, expected the gradient{taken}")
 
+    @property
+    def sizes(self) -> np.ndarray | None:
+        """The sizes of variables that finite differences have measured, for a run that goes on."""
+        differences: Differences | None = getattr(self, "_differences", None)
+        return None if differences is None else differences.sizes
+
+    @sizes.setter
+    def sizes(self, sizes: np.ndarray | None) -> None:
+        if (differences := getattr(self, "_differences", None)) is not None:
+            differences.sizes = sizes
+
     def shown_gradient(self, gradient: Array) -> Array:
         """Return a copy as the user is to see it.
 

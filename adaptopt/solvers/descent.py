@@ -233,6 +233,7 @@ class DescentRun:
             first=self._first,
             sums=None if self._sums is None else self._sums.copy(),
             added=self._added(),
+            sizes=self.objective.sizes,
             **self._average_so_far(),
         )
 
@@ -281,6 +282,7 @@ class DescentRun:
             self._backend.wait(self._flat)
             return
         self._restore_average(state)
+        self.objective.sizes = state.sizes
         if state.jac is not None:
             g = self._backend.from_host(state.jac.copy(), self._flat)
             self.at = Evaluated(self.t, state.fun, g)

@@ -388,6 +388,7 @@ class SearchRun(DescentRun):
             sums=None if self._sums is None else self._sums.copy(),
             added=self._added(),
             search=self._search.copy(),
+            sizes=self.objective.sizes,
             **self._average_so_far(),
         )
 
@@ -406,6 +407,7 @@ class SearchRun(DescentRun):
         same = state.added in (None, self._added())
         if same:
             self._search = state.search.copy()
+            self.objective.sizes = state.sizes
         else:  # of another objective: begin at the last iterate, with nothing known
             self.optimizer.reset()
             x = state.search.points[state.search.counts[kernel.X]]

@@ -151,6 +151,8 @@ class DescentState(RunState):
         The position of the search for the learning rate, with ``lr="auto"``.
     average, average_kind, average_count : ndarray or None, str or None, int
         The average of the iterates, if there is one.
+    sizes : ndarray or None
+        The sizes of the free variables that finite differences have measured, in float64.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -170,6 +172,7 @@ class DescentState(RunState):
     average: np.ndarray | None = None
     average_kind: str | None = None
     average_count: int = 0
+    sizes: np.ndarray | None = None
 
     parts: ClassVar[Mapping[str, type]] = {"sums": Sums, "search": SearchState}
 
@@ -178,6 +181,8 @@ class DescentState(RunState):
         for name in ("jac", "best_x", "best_jac", "previous_x"):
             if (array := getattr(self, name)) is not None:
                 _check_array(name, array, size, dtype)
+        if self.sizes is not None and not (np.isfinite(self.sizes) & (self.sizes > 0)).all():
+            raise ValueError("state.sizes are not all finite and positive, as measured ones are")
         if not -math.inf < self.best_fun:  # NaN too
             raise ValueError(f"state.best_fun is {self.best_fun}, expected a finite value, or inf")
         for name in ("best_x", "best_jac"):

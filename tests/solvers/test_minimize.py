@@ -91,15 +91,39 @@ def test_steps_of_differences_follow_the_size_of_small_variables(start, jac):
     np.testing.assert_allclose(res.x, true, rtol=1e-4)
 
 
+@pytest.mark.parametrize("guess", [[2000, 552e-9, 1e-8, 50], [2500, 545e-9, 9e-9, 80]])
+def test_variables_of_several_units(guess):
+    rng, at = np.random.default_rng(0), np.linspace(500e-9, 600e-9, 200)
+    counts = 3000 * np.exp(-(((at - 548e-9) / 8e-9) ** 2) / 2) + rng.normal(100, 50, 200)
+
+    def misfit(p):
+        z = (at - p[1]) / p[2]
+        bell = np.exp(-(z**2) / 2)
+        slopes = np.array([bell, p[0] * bell * z / p[2], p[0] * bell * z**2 / p[2], 0 * at + 1])
+        r = p[0] * bell + p[3] - counts
+        return r @ r / 2, slopes @ r
+
+    res = ao.minimize(misfit, guess, jac=True)
+    assert res.success
+    np.testing.assert_allclose(res.x, [2995.58, 547.973e-9, 8.03713e-9, 98.871], rtol=1e-5)
+
+
+@pytest.mark.parametrize("start", [[100, 1e-12, 1, 1], [1e4, 1e-9, 0, 0]])
+def test_one_small_variable_of_the_same_unit_does_not_stay_small(start):
+    A, b = np.array([1, 10, 100, 1e3]), np.array([1, 2, -3, 4e3])
+    res = ao.minimize(lambda x: (A @ (x * x) / 2 - b @ x, A * x - b), start, jac=True)
+    np.testing.assert_allclose(res.x, b / A, rtol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:no gradient was given:RuntimeWarning")
 def test_a_run_by_differences_of_small_variables_goes_on_exactly():
     def bowl(x):
         return float(((1e9 * x - [1, 2]) ** 4).sum() + 1e18 * x @ x)
 
-    def run(steps, state=None):
-        return ao.minimize(bowl, [3e-9, 1e-9], state=state, options={"maxiter": steps})
+    def run(steps, start=(3e-9, 1e-9), state=None):
+        return ao.minimize(bowl, start, state=state, options={"maxiter": steps})
 
-    np.testing.assert_array_equal(run(3, run(3).state).x, run(6).x)
+    np.testing.assert_array_equal(run(3, [0.0, 0.0], run(3).state).x, run(6).x)
 
 
 def test_finite_differences_are_counted():
