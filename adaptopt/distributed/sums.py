@@ -135,7 +135,7 @@ class Sum:
                     check_loader(block)
             self._engine = Cluster(client, self._blocks, keep is not False)
         self._calls = 0
-        self._given: Any = sources if client is not None else None
+        self._given: Any = None
 
     @classmethod
     def from_dask(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -115,6 +116,7 @@ def interpreted(kernel: Kernel, signature: NumbaType) -> Kernel:
     """Return a kernel that Python runs, which casts numbers as the compiled one does."""
     casts = [_cast(kind) for kind in signature.args]
 
+    @wraps(kernel)
     def run(*arguments: Any) -> Any:
         return kernel(*[cast(value) for cast, value in zip(casts, arguments, strict=True)])
 

@@ -75,14 +75,14 @@ class HogwildEpochs(SparseEpochs):
                 f"{what} and prox {prox!r}, expected bounds at most: each thread would apply the "
                 "penalty (the l1 and l2 of AdaGradDA are applied once)"
             )
-        if method.weight_decay and (method.decoupled or not method.slots):
+        serial = SparseEpochs.of(optimizer, problem, prox)
+        if isinstance(serial, str):
+            raise ValueError(f"{what}, expected a method with steps on sparse rows: {serial}")
+        if method.weight_decay:
             raise ValueError(
                 f"{what} and weight_decay={method.weight_decay:g}, expected 0: each thread would "
                 "apply the decay (the l2 of AdaGradDA is applied once)"
             )
-        serial = SparseEpochs.of(optimizer, problem, prox)
-        if isinstance(serial, str):
-            raise ValueError(f"{what}, expected a method with steps on sparse rows: {serial}")
         return cls(optimizer, problem, prox) if get_num_threads() > 1 else serial
 
     def run(self, rows: np.ndarray, batch: int) -> bool:

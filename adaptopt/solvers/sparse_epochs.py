@@ -31,7 +31,8 @@ ENTRIES = 2_000_000
 
 def _kept(method: Method, number: Any) -> tuple[Any, ...]:
     """Return the factor of a coordinate that decays in a step."""
-    return (number.type(1.0 - method.lr_at(1) * method.weight_decay),)
+    coefficients: Any = decay.decoupled_decay_coefficients
+    return tuple(map(number.type, coefficients(method.lr_at(1), method.weight_decay)))
 
 
 class SparseEpochs:
