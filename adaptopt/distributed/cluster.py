@@ -19,6 +19,7 @@ from .tree import FAN_IN, fold
 
 REDO = 5  # calls that are taken again, one after the other, before the run ends
 BACK = 60.0  # seconds to wait for a scheduler or workers that come back
+BLAMED = 0.1  # seconds in which a scheduler says of all tasks of dead workers that they failed
 LOST = ("cancelled", "lost", "error")  # states of a future that is of no use
 
 
@@ -59,6 +60,8 @@ class Cluster:
         """
         try:
             return self._run(numbers, scales, sent)
+        except _KilledError as killed:
+            raise self._killer(killed, scales, sent) from killed.__cause__
         finally:
             self._given.clear()
 
@@ -76,16 +79,13 @@ class Cluster:
             except BlockError:
                 raise
             except KilledWorker as error:
-                raise self._killed(error) from error
+                raise self._killed(made, error) from error
             except lost as error:
                 self._blame(NoValidWorkerError)
                 tries += 1
                 self._wait(error)
-                for future in (*made, *self._kept.values()):
-                    if future.status == "error" and isinstance(
-                        why := future.exception(), KilledWorker
-                    ):
-                        raise self._killed(why) from error
+                if (killed := self._killed(made)).deaths:
+                    raise killed from error
                 if tries > REDO:
                     raise ConnectionError(
                         f"workers of the Dask cluster of fun were lost in {tries} attempts, one "
@@ -180,15 +180,33 @@ class Cluster:
                     said = f"it failed with {type(why).__name__}: {why}"
                     raise BlockError(k, f"block {k} ({self._blocks[k].name}): {said}") from why
 
-    def _killed(self, error: Any) -> BlockError:
-        """Name the block whose task has killed workers."""
-        _, what, k, *_ = f"{error.task}---".split("-")
-        number = int(k) if what in ("load", "block") and k.isdigit() else -1
-        name = self._blocks[number].name if number >= 0 else error.task
+    def _killed(self, made: Sequence[Any], *errors: Any) -> _KilledError:
+        """Return which blocks the scheduler blames: all that the workers had when they died."""
+        from distributed.scheduler import KilledWorker
+
+        time.sleep(BLAMED)
+        found = [*errors]
+        for future in (*made, *self._kept.values()):
+            if future.status == "error" and isinstance(why := future.exception(), KilledWorker):
+                found.append(why)
+        deaths = max((error.allowed_failures + 1 for error in found), default=0)
+        return _KilledError(sorted({_block_of(error.task) for error in found}), deaths)
+
+    def _killer(self, killed: _KilledError, scales: Sequence[float], sent: Sent) -> BlockError:
+        """Return the error that names the block which kills workers: of several, try each alone."""
+        blocks = [k for k in killed.blocks if k >= 0]
+        for k in blocks if len(blocks) > 1 else ():
+            try:
+                self._run([k], scales, sent)
+            except _KilledError:
+                blocks = [k]
+                break
+        names = " or ".join(f"{k} ({self._blocks[k].name})" for k in blocks) or "-1 (unknown)"
+        alone = "; alone, each works" if len(blocks) > 1 else ""
         return BlockError(
-            number,
-            f"block {number} ({name}): {error.allowed_failures + 1} workers died while they had "
-            "it, one after the other. Has a worker enough memory for the block and for the state?",
+            blocks[0] if len(blocks) == 1 else -1,
+            f"block {names}: {killed.deaths} workers died while they had it, one after the other"
+            f"{alone}. Has a worker enough memory for the block and for the state?",
         )
 
     def _wait(self, error: BaseException) -> None:
@@ -213,6 +231,20 @@ class Cluster:
             return bool(self._client.nthreads())
         except (OSError, CancelledError, RuntimeError):
             return False
+
+
+class _KilledError(Exception):
+    """Workers died, one after the other, while they had these blocks."""
+
+    def __init__(self, blocks: list[int], deaths: int) -> None:
+        super().__init__(blocks, deaths)
+        self.blocks, self.deaths = blocks, deaths
+
+
+def _block_of(task: Any) -> int:
+    """Return the number of the block whose task this is, or -1."""
+    _, what, k, *_ = f"{task}---".split("-")
+    return int(k) if what in ("load", "block") and k.isdigit() else -1
 
 
 def _to_workers(client: Any) -> bool | None:

@@ -23,7 +23,7 @@ class BlockError(RuntimeError):
     Attributes
     ----------
     block : int
-        Its number.
+        Its number; -1 if Dask does not tell which of several it is.
     """
 
     def __init__(self, block: int, message: str) -> None:
