@@ -250,9 +250,17 @@ def compile_loop(
     kinds: DescentKinds,
     threaded: bool = False,
 ) -> Kernel:
-    """Compile a loop, without reference counts if nothing in it makes arrays."""
+    """Compile the loop of a method for one form of objective."""
     parts = (*functions[:-1], reason, functions[-1], int(kinds.memory > 0))
-    if not (kinds.counted or threaded or functions[-1]):
+    counted = kinds.counted or bool(functions[-1])
+    return compile_quickly(make, parts, signature, threaded, counted)
+
+
+def compile_quickly(
+    make: Make, parts: Parts, signature: NumbaType, threaded: bool, counted: bool
+) -> Kernel:
+    """Compile a loop, without reference counts if nothing in it makes arrays."""
+    if not (counted or threaded):
         try:
             return compile_kernel(make, parts, signature, counted=False)
         except NumbaError:

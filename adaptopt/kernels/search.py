@@ -50,6 +50,7 @@ from .search_numbers import (
     MOST_GROWTH,
     MOST_TRIALS,
     MOVED,
+    MOVES,
     NORM,
     NOT_FINITE,
     ODD,
@@ -69,6 +70,7 @@ from .search_numbers import (
     START,
     STEEPEST,
     STEPS,
+    STILL_MOVE,
     TRIAL,
     TRIAL_PENALTY,
     TRIALS,
@@ -116,10 +118,10 @@ def make_search(
     begin = inlinable(make_begin(initial, initial_scalars))
     scale_for, note = inlinable(power_of_two_below), inlinable(note_rise)
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
-    turn = inlinable(make_turn(decay, rule, ranged))
-    reach = inlinable(make_reach(prox))
-    distance = inlinable(make_norm(residual, unchanged, unchanged))
-    costs = inlinable(make_costs(cost, unchanged))
+    turn = inlinable(make_turn(decay, rule, ranged), True)
+    reach = inlinable(make_reach(prox), True)
+    distance = inlinable(make_norm(residual, unchanged, unchanged), True)
+    costs = inlinable(make_costs(cost, unchanged), True)
     empty = inlinable(make_empty(momentum, initial))
     has_momentum = any(momentum)
     decayed, measured = inlinable(decay), inlinable(make_measure(measures))
@@ -253,13 +255,14 @@ def make_search(
         while ended < 0:
             tried = free(row, counts[BEST])
             z = points[tried]
-            (alpha,) = narrow((numbers[ALPHA],), zero)
+            alpha, still = narrow((numbers[ALPHA], STILL_MOVE * eps), zero)
             for c in prange(chunks):
                 reach(
-                    x, g, z, u, rates, prox_arrays, alpha, narrow_coefs, zero, terms[c], sums,
-                    c * blocks // chunks, (c + 1) * blocks // chunks,
+                    x, g, z, u, rates, prox_arrays, alpha, narrow_coefs, still, zero, terms[c],
+                    sums, c * blocks // chunks, (c + 1) * blocks // chunks,
                 )  # fmt: skip
             numbers[SLOPE], numbers[MOVED] = total(sums[0]), top(sums[SUMS - 1])
+            counts[MOVES] = total(sums[2]) > 0.0
             numbers[TRIAL_PENALTY] = costs(z, prox_arrays, cost_coefs)
             numbers[PROMISED] = numbers[SLOPE] + numbers[TRIAL_PENALTY] - numbers[PENALTY]
             least = 0.0

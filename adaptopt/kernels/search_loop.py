@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from numba import types
 
 from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
-from .descent import DescentKinds, row_of
+from .descent import DescentKinds, compile_quickly, row_of
 from .search import make_search
 from .search_numbers import (
     ACCEPTED,
@@ -74,6 +74,11 @@ def search_kernel(functions: tuple[Any, ...], kinds: SearchKinds, threaded: bool
     )
 
 
+def measures(parts: list[Any]) -> bool:
+    """Tell whether a search, made of these, measures the gradient, which makes arrays."""
+    return bool(parts[8])
+
+
 # Why a call of the loop has returned, besides what ends a search: all steps were taken, all
 # evaluations made; a test is met; the gradient has another shape.
 DONE, LOOK, MISFIT = range(-1, -4, -1)
@@ -81,7 +86,7 @@ DONE, LOOK, MISFIT = range(-1, -4, -1)
 
 def make_search_loop(evaluate, stopped, *parts):
     """Compose the loop that evaluates and searches, as often as is asked for."""
-    search, done_by = inlinable(make_search(*parts)), inlinable(has_converged)
+    search, done_by = inlinable(make_search(*parts), True), inlinable(has_converged)
     row_of_trial = inlinable(row_to_evaluate)
 
     def loop(
@@ -137,15 +142,14 @@ def search_loop(
         *(shaped[1], shaped[1], shaped[0]),
         *search_types(kinds),
     )
-    evaluate, *parts = functions
-    return compile_kernel(
-        make_search_loop, (evaluate, reason, *parts), signature, parallel=threaded
-    )
+    evaluate, *search = functions
+    parts, counted = (evaluate, reason, *search), objective.counted or measures(search)
+    return compile_quickly(make_search_loop, parts, signature, threaded, counted)
 
 
 def make_many_searches(*parts):
     """Compose at most ``most`` steps of each row ``lo <= r < hi`` that has not ended."""
-    loop = inlinable(make_search_loop(*parts))
+    loop = inlinable(make_search_loop(*parts), True)
 
     def many(
         fun, jac, args, row_args, spare, tests, rtol, most, most_calls, done, points, gradients,
@@ -198,5 +202,6 @@ def many_searches(
         *(whole, floats, types.float64, types.float64, number, number),
         *(types.int64, types.int64[::1], types.boolean[::1], types.int64, types.int64),
     )
-    evaluate, *parts = functions
-    return compile_kernel(make_many_searches, (evaluate, reason, *parts), signature)
+    evaluate, *search = functions
+    parts, counted = (evaluate, reason, *search), objective.counted or measures(search)
+    return compile_quickly(make_many_searches, parts, signature, False, counted)

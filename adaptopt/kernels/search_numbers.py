@@ -29,6 +29,7 @@ ROUNDING = 64.0  # units in the last place by which a value may rise by rounding
 CLEAR, MICRO = 1e3, 1e-6  # a promised decrease tells something if it is so many times that
 SHORT_MOVE = 1e-3  # steps to end with, relative to the longest
 MOST_GROWTH = 20  # powers of ten by which a first step is longer if it promises less than rounding
+STILL_MOVE = 4.0  # units in the last place of a coordinate by which rounding alone moves it
 OF_VALUE = 100.0  # times rtol: decreases to end with, relative to the size of the objective
 
 
@@ -53,12 +54,14 @@ class SearchCounts(NamedTuple):
     since: int = 0  # steps accepted since the search began, or began anew
     jumps: int = 0  # for how many steps more f is known not to follow its gradient
     odd: int = 0  # whether the last trial changed f otherwise than the slopes at its ends say
+    moves: int = 1  # whether the last trial moves a coordinate by more than rounding
+    still: int = 0  # accepted steps in a row that moved none
 
 
 (
     T, PHASE, STEPS, TRIALS, X, PREVIOUS, TRIED, BEST, BEST_T, KNOWN_QUOTIENTS, KNOWN_VALUES,
-    SHRINKING, KEPT, STEEPEST, FINITE, SINCE, JUMPS, ODD,
-) = range(18)  # fmt: skip
+    SHRINKING, KEPT, STEEPEST, FINITE, SINCE, JUMPS, ODD, MOVES, STILL,
+) = range(20)  # fmt: skip
 
 # Other numbers of a search. `F`, `NORM` and `PENALTY` are those of the accepted point, `SLOPE` and
 # `PROMISED` what the gradient and the objective's model say of the step, `ASKED` what they said of

@@ -29,7 +29,7 @@ def make_turn(decay, rule, ranged):
     Its sums are ``s y``, ``s D s``, ``y y / D``, of the step and the change of gradient that led
     there, and the largest ``abs(u)``. Before the first step, the point before is the same.
     """
-    add = inlinable(add_terms)
+    add = inlinable(add_terms, True)
 
     def turn(
         x, z, g, gz, slots, ranges, u, rates, decay_coefs, coefs, share, keep, floor, scale, zero,
@@ -70,10 +70,16 @@ def make_turn(decay, rule, ranged):
 
 
 def make_reach(prox):
-    """Compose the pass that writes a trial point; its sums are ``g s``, ``s D s`` and the move."""
-    add = inlinable(add_terms)
+    """Compose the pass that writes a trial point.
 
-    def reach(x, g, z, u, rates, prox_arrays, alpha, prox_coefs, zero, terms, sums, lo, hi):
+    Its sums are ``g s``, ``s D s``, how many coordinates move by more than rounding (the share
+    ``still`` of their size), and the largest move.
+    """
+    add = inlinable(add_terms, True)
+
+    def reach(
+        x, g, z, u, rates, prox_arrays, alpha, prox_coefs, still, zero, terms, sums, lo, hi,
+    ):  # fmt: skip
         for block in range(uintp(lo), uintp(hi)):
             sums[:, block] = 0.0
             end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
@@ -88,7 +94,7 @@ def make_reach(prox):
                     k = uintp(i - start)
                     terms[0, k] = np.float64(g[i]) * np.float64(s)
                     terms[1, k] = np.float64(s * s / rates[i] if rates[i] > zero else zero)
-                    terms[2, k] = 0.0
+                    terms[2, k] = 1.0 if abs(s) > still * abs(z_i) else 0.0
                     terms[3, k] = np.float64(abs(s))
                 add(terms, uintp(stop - start), sums, block)
 

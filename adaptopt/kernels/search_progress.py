@@ -30,6 +30,7 @@ from .search_numbers import (
     KNOWN_VALUES,
     LONGEST_MOVE,
     MOVED,
+    MOVES,
     NORM,
     ODD,
     OF_VALUE,
@@ -47,6 +48,7 @@ from .search_numbers import (
     SLOPE,
     START,
     STEPS,
+    STILL,
     TRIAL_PENALTY,
     TRIED,
     TRIED_MOVE,
@@ -90,6 +92,12 @@ def promise_left(numbers, counts):
     return largest / fallen if fallen > 0.0 else np.inf
 
 
+def falls_on(numbers, counts, rtol):
+    """Tell whether the last step is enough to say that what is promised is not small."""
+    newest = numbers[FIRST_PROMISE + (counts[STEPS] - 1) % PROMISES]
+    return newest > rtol * (numbers[FIRST_F] - numbers[BEST_F])
+
+
 def largest_decrease(numbers, counts):
     """Return the largest decrease of the last steps, promised or made; infinity before them."""
     if counts[SINCE] < PROMISES:
@@ -105,10 +113,15 @@ def has_converged(numbers, counts, rtol):
 
     A start with a huge value makes any later decrease small: it must be small beside the objective
     too, and to begin anew must have brought little, as steps become short where the gradient jumps.
-    Or the objective goes to 0, and decrease and steps are small since the search began anew.
+    Or the objective goes to 0, and decrease and steps are small since the search began anew, or
+    the last steps moved no coordinate by more than rounding.
     """
-    if not promise_left(numbers, counts) <= rtol or numbers[BEGUN_F] == np.inf:
+    if falls_on(numbers, counts, rtol) or numbers[BEGUN_F] == np.inf:
         return False
+    if not promise_left(numbers, counts) <= rtol:
+        return False
+    if counts[STILL] >= PROMISES:
+        return True
     largest, longest = largest_decrease(numbers, counts), 0.0
     small = OF_VALUE * rtol * abs(numbers[BEST_F])
     if largest <= small and numbers[BEGUN_F] - numbers[BEST_F] <= OF_VALUE * small:
@@ -121,6 +134,8 @@ def has_converged(numbers, counts, rtol):
 
 def seems_to_converge(numbers, counts, rtol):
     """Tell whether a search should begin anew, to see whether it has converged."""
+    if falls_on(numbers, counts, rtol):
+        return False
     if not promise_left(numbers, counts) <= rtol:
         return False
     since, largest = numbers[BEGUN_F] - numbers[BEST_F], largest_decrease(numbers, counts)
@@ -171,6 +186,7 @@ def accept(numbers, counts, row, f, norm, penalty):
     numbers[LONGEST_MOVE] = max(numbers[LONGEST_MOVE], numbers[MOVED])
     counts[STEPS] += 1
     counts[SINCE] += 1
+    counts[STILL] = 0 if counts[MOVES] else counts[STILL] + 1
     counts[JUMPS] = max(counts[JUMPS] - 1, 0)
     counts[PHASE], counts[KEPT] = GO, 0
     numbers[PREVIOUS_F], numbers[F], numbers[NORM] = numbers[F], f, norm
@@ -181,7 +197,7 @@ def accept(numbers, counts, row, f, norm, penalty):
 def accept_kept(numbers, counts, penalty):
     """Step to the best of the first step's trials."""
     numbers[ALPHA], numbers[MOVED] = numbers[KEPT_ALPHA], numbers[KEPT_MOVED]
-    counts[BEST_T] = counts[STEPS] + 1
+    counts[BEST_T], counts[MOVES] = counts[STEPS] + 1, 1
     accept(numbers, counts, counts[BEST], numbers[BEST_F], numbers[KEPT_NORM], penalty)
 
 
@@ -225,7 +241,9 @@ def make_begin(initial, initial_scalars):
                 scalar_places[k][0] = initial_scalars[k]
         ranges.fill(0)
         counts[X] = counts[BEST]
-        counts[T] = counts[SINCE] = counts[KNOWN_QUOTIENTS] = counts[KNOWN_VALUES] = 0
+        counts[T] = counts[STILL] = counts[SINCE] = counts[KNOWN_QUOTIENTS] = counts[
+            KNOWN_VALUES
+        ] = 0
         numbers[F] = numbers[BEGUN_F] = numbers[BEST_F]
         numbers[RANGE] = numbers[LONGEST_MOVE] = 0.0
         counts[PHASE] = GO

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..scalar import ScalarFunction
-from . import decay
+from . import decay, hyperparameters
 from .hyperparameters import SignatureOfInit, as_float, read_hyperparameter, without_defaults
 
 if TYPE_CHECKING:
@@ -301,8 +301,7 @@ class Method:
 
     def own_fields(self) -> list[str]:
         """Return the names of the subclass's fields, in their order."""
-        inherited = {f.name for f in dataclasses.fields(Method)}
-        return [f.name for f in dataclasses.fields(self) if f.name not in inherited]
+        return [*hyperparameters.fields_beyond(type(self), Method)]  # type: ignore[arg-type]
 
     @property
     def numbers_after_lr(self) -> tuple[bool | float, ...] | None:

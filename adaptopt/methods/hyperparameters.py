@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -30,6 +31,13 @@ _EXPECTED: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> Any:
     """Return the checked value of a method's field, with numbers as floats."""
+    if (
+        type(value) is float
+        and value < math.inf
+        and name in _EXPECTED
+        and _EXPECTED[name][1](value)
+    ):
+        return value  # at once: the text below takes as long as all other checks
     where = f"{owner}.{name} is {value!r}, expected"
     if name == "lr" and isinstance(value, str):
         if value != "auto":
@@ -49,6 +57,13 @@ def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> A
         raise ValueError(f"{where} a finite number {expected}{also}")
     # A float32 scalar would make the coefficients float32.
     return float(value)
+
+
+@lru_cache(maxsize=256)
+def fields_beyond(kind: Any, base: Any) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields that a class above it does not have."""
+    inherited = {f.name for f in dataclasses.fields(base)}
+    return tuple(f.name for f in dataclasses.fields(kind) if f.name not in inherited)
 
 
 def as_float(value: Any) -> float | None:

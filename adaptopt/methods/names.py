@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from typing import Any
 
 from .adagrad import AdaGrad, AdaGradNorm, RowWiseAdaGrad
@@ -22,6 +23,11 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
+@cache
+def _by_name(name: str) -> Method:
+    return METHODS[name]()
+
+
 def read_named(what: str, method: object) -> Any:
     """Return the method for a name or a class, and any other object unchanged."""
     if isinstance(method, type) and hasattr(method, "coefficients_at"):
@@ -33,4 +39,4 @@ def read_named(what: str, method: object) -> Any:
         close = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{what} is {method!r}, expected one of {', '.join(METHODS)}{hint}")
-    return METHODS[name]()
+    return _by_name(name)

@@ -38,6 +38,7 @@ counts: a call took 8 ns without them and 64 ns with them.
 from __future__ import annotations
 
 import inspect
+from functools import lru_cache
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ from numba import typeof, types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 
-from ..kernels.compile import NumbaType, what_numba_says
+from ..kernels.compile import REMEMBERED, NumbaType, what_numba_says
 from ..kernels.evaluate import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, copied
 from ..kernels.pointers import Pointer, address
 from ..scalar import ScalarFunction
@@ -123,7 +124,7 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
     If defaults leave both open, the name of the argument decides: one of `GRADIENT_NAMES`.
     """
     fun = getattr(fun, "py_func", fun)
-    signature = inspect.signature(fun)
+    signature = _signature_of(fun)
     fewer, more = (_binds(signature, leading + count + k) for k in (0, 1))
     if fewer and more:
         return [*signature.parameters, ""][leading] in GRADIENT_NAMES
@@ -207,6 +208,11 @@ def read_compiled(
     return CompiledFunction(form, functions, args, (*function_kinds, types.Tuple(kinds)), guarded)  # type: ignore[arg-type]
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _signature_of(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 def _binds(signature: inspect.Signature, count: int) -> bool:
     try:
         signature.bind(*[None] * count)
@@ -217,7 +223,7 @@ def _binds(signature: inspect.Signature, count: int) -> bool:
 
 def _with_defaults(fun: Any, args: tuple[Any, ...], before: int) -> tuple[Any, ...]:
     """Return the arguments with the defaults that follow them."""
-    bound = inspect.signature(fun.py_func).bind(*[None] * before, *args)
+    bound = _signature_of(fun.py_func).bind(*[None] * before, *args)
     bound.apply_defaults()
     return tuple(bound.args[before:])
 
@@ -226,11 +232,11 @@ def _takes_all(functions: tuple[Any, ...], args: tuple[Any, ...], batch: tuple[A
     """Tell whether the functions have as many arguments, each with a name of its own."""
     for function in functions:
         if function is not None:
-            parameters = inspect.signature(function.py_func).parameters.values()
+            parameters = _signature_of(function.py_func).parameters.values()
             if any(p.kind is not p.POSITIONAL_OR_KEYWORD for p in parameters):
                 return False
     jac = functions[1]
-    return jac is None or _binds(inspect.signature(jac.py_func), 1 + len(batch) + len(args))
+    return jac is None or _binds(_signature_of(jac.py_func), 1 + len(batch) + len(args))
 
 
 def _kind_of(name: str, k: int, value: object) -> NumbaType:
@@ -271,7 +277,8 @@ def _is_plain(kind: NumbaType) -> bool:
 def _signature(function: Any, takes: tuple[NumbaType, ...]) -> NumbaType:
     """Compile a function for these types; return its signature."""
     if function._can_compile:
-        function.compile(takes)
+        if takes not in function.overloads:  # asking Numba takes 0.1 ms
+            function.compile(takes)
         return function.overloads[takes].signature
 
     # Compiled for explicit signatures only: one that these types convert to.

@@ -26,7 +26,7 @@ from .history import History
 from .local_pass import Blocks, Pass, find_distance, pass_over
 from .options import EpochOptions
 from .pilot import SHARE, FoundRate
-from .search import with_rate
+from .searchable import with_rate
 from .state import EpochState, added_to
 from .stopping import Position, Stop, Timer
 

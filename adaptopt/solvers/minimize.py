@@ -22,7 +22,8 @@ from .descent import FIXED, DescentRun
 from .history import History
 from .options import Options, read_domain, read_options, warn_of_eps, with_tol
 from .reporting import call_back, display, progress_bar, read_callback, state_on_error
-from .search import SearchRun, check_search, why_no_search, with_rate
+from .search import SearchRun
+from .searchable import check_search, why_no_search, with_rate
 from .state import DescentState
 from .stopping import CALLED_BACK, Monitor
 
@@ -302,7 +303,8 @@ def read_or_search(
     given_rate = options.get("lr") is not None or options.get("check_every") not in (None, 1)
     if isinstance(method, Method) or given_rate:
         return read
-    chosen = replace(read, **{f.name: options[f.name] for f in fields(read) if f.name in options})
+    given_fields = {f.name: options[f.name] for f in fields(read) if f.name in options}
+    chosen = replace(read, **given_fields) if given_fields else read
     return read if why_not(chosen, prox, x0) else with_rate(read, "auto")
 
 

@@ -236,7 +236,7 @@ def _split(
     if rest:
         names = [f.name for f in (*fields(kind), *fields(method))]
         _warn_unknown(rest, type(method).__name__, names, _ARGUMENTS[kind], stacklevel)
-    return replace(method, **hyper), kind(**known)
+    return replace(method, **hyper) if hyper else method, kind(**known)
 
 
 def warn_of_eps(method: Method, stacklevel: int) -> None:

@@ -22,7 +22,7 @@ from ..objectives.finite_sum import FiniteSum
 from ..prox.base import Proximal
 from .gauge import is_finite
 from .minimize import descend
-from .search import refuse_auto, why_no_search, with_rate
+from .searchable import refuse_auto, why_no_search, with_rate
 
 SHARE = 0.7  # of the distance: the bound on the regret is least at 1 / sqrt(2)
 STEPS = 5  # of the pilot

@@ -9,7 +9,7 @@ import numpy as np
 
 from .epochs import EpochRun
 from .pilot import FoundRate
-from .search import with_rate
+from .searchable import with_rate
 from .state import EpochState
 from .stopping import NONFINITE, Stop, non_finite
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,18 +15,16 @@ from ..kernels.reductions import BLOCK
 from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
 from ..kernels.search_passes import LANES, SUMS, TILE
 from ..kernels.search_progress import has_converged, promise_left, row_to_evaluate
-from ..methods.base import Method
 from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
-from ..placement import HOST, backend_of
-from ..prox.base import Domain, Proximal
+from ..prox.base import Domain
 from ..regret.certificate import Sums
 from .compiled_descent import loop_parts
 from .descent import DescentRun, Evaluated
 from .gauge import is_finite
 from .pace import Pace
-from .search_state import SearchState
+from .search_state import EndedSearch, SearchState
 from .state import DescentState
 from .stopping import CONVERGED, LINE_SEARCH, NONFINITE, Monitor, Stop
 
@@ -38,63 +35,7 @@ if TYPE_CHECKING:
 _ENDLESS = 2**62
 
 
-def with_rate(method: Method, lr: float | str) -> Method:
-    """Return a method with another learning rate."""
-    return replace(method, lr=lr)  # type: ignore[call-arg]
-
-
-def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
-    """Say with what there is no search for the learning rate; None if there is one."""
-    if not method.has_objective:
-        return f"{method!r}: decoupled weight decay is the gradient of no function"
-    if method.from_sums:
-        return f"{method!r}, which computes each point anew from sums"
-    if method.rowwise:
-        return f"{method!r}: the rows of a table share a rate, which the search does not know"
-    if method.numbers_after_lr is None:
-        return f"{method!r}, whose fields are not lr, then numbers"
-    if not _shifts_alike(method):
-        return f"{method!r}, whose steps depend on x itself"
-    if isinstance(prox, Proximal) and not (
-        prox.is_separable and type(prox).penalty is Proximal.penalty
-    ):
-        return f"prox {prox!r}, a map that ties coordinates together"
-    if backend_of(x) is not HOST:
-        return "x0 a CUDA array"
-    return None
-
-
-def _shifts_alike(method: Method) -> bool:
-    """Tell whether a rule moves every point alike: the search asks it for displacements from 0."""
-    plain = with_rate(replace(method, weight_decay=0.0), 1.0)
-    initial = plain.initial_state()
-    slots = tuple(initial.get(name, 0.0) for name in plain.slots)
-    coefs = plain.coefficients_at(1)[1]
-    try:
-        with np.errstate(all="ignore"):
-            moves = [
-                float(plain.rule(np.float64(x), np.float64(0.7), *slots, *coefs)[0]) - x
-                for x in (0.0, 1.0, -2.0)
-            ]
-    except (ArithmeticError, ValueError):
-        return True  # a kernel computes on
-    return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
-
-
-def check_search(method: Method, prox: Proximal, x: Any) -> None:
-    """Raise if there is no search for the rate of a method under a map, where an array lies."""
-    if (why := why_no_search(method, prox, x)) is not None:
-        refuse_auto(why)
-
-
-def refuse_auto(why: str) -> None:
-    """Raise, because there is no rate to be found."""
-    raise ValueError(
-        f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
-    )
-
-
-def follow(monitor: Monitor, search: SearchState) -> None:
+def follow(monitor: Monitor, search: SearchState | EndedSearch) -> None:
     """Let a monitor know the best point of a search and the value before."""
     counts, numbers = search.counts, search.numbers
     best = float(numbers[kernel.BEST_F])
@@ -105,7 +46,9 @@ def follow(monitor: Monitor, search: SearchState) -> None:
     monitor.previous_fun = float(numbers[kernel.PREVIOUS_F])
 
 
-def judge(monitor: Monitor, search: SearchState, task: int, rtol: float) -> Stop | None:
+def judge(
+    monitor: Monitor, search: SearchState | EndedSearch, task: int, rtol: float
+) -> Stop | None:
     """Return why a search has ended that a call has left with a task, if it has."""
     counts, numbers = search.counts, search.numbers
     t, x = int(counts[kernel.STEPS]), search.points[counts[kernel.X]]
@@ -250,7 +193,9 @@ class SearchRun(DescentRun):
         """Evaluate the objective at the start, if that is still to do, and test the iterate."""
         if self._search.counts[kernel.PHASE] == kernel.START:
             if self._compiled is not None:
+                start = time.perf_counter()
                 self._run_loop(0, 1)
+                self._pace.measure(time.perf_counter() - start, 1)
             else:
                 self._advance_search()
         self._follow()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,3 +67,12 @@ class SearchState:
         rows = (counts.x, counts.previous, counts.trial, counts.best)
         if not (all(0 <= row < 3 for row in rows) and min(counts) >= 0 and counts.phase <= 2):
             raise ValueError(f"state.search.counts is {counts}, expected rows 0 to 2")
+
+
+class EndedSearch(NamedTuple):
+    """What tells of a search why it has ended; see `SearchState`."""
+
+    points: np.ndarray
+    gradients: np.ndarray
+    counts: list[int]
+    numbers: list[float]

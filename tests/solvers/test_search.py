@@ -456,6 +456,12 @@ def test_a_wrong_gradient_is_no_success(dtype, gradient):
     assert not res.success
 
 
+def test_a_run_to_zero_ends_once_steps_are_those_of_rounding():
+    res = ao.minimize(rosenbrock, [0.4265431, 0.91798624], jac=True)
+    assert res.success
+    assert res.nfev < 200  # 2,750 evaluations, each of which lowered f a little
+
+
 def test_an_objective_that_levels_off_far_away_is_solved_in_any_units():
     """A decaying oscillation over microseconds: steps of the size of the largest coordinate."""
     t, truth = np.linspace(0, 20e-6, 200), np.array([2.0, 6e-6, 2e6, 0.3])
