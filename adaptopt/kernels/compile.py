@@ -57,17 +57,22 @@ def tuple_of(kind: NumbaType, count: int) -> NumbaType:
 
 
 @cache
-def inlinable(function: ScalarFunction, always: bool = False) -> ScalarFunction:
+def inlinable(
+    function: ScalarFunction, always: bool = False, parallel: bool = False
+) -> ScalarFunction:
     """Let kernels call a plain function, and the plain functions it calls.
 
     Not njit: a kernel that closes over a dispatcher never hits the disk cache, because a
     dispatcher pickles to other bytes in every process. With ``always``, LLVM inlines them whatever
-    their size: a loop with a call in it takes no SIMD.
+    their size: a loop with a call in it takes no SIMD. A `prange` in a function that a
+    kernel calls is one of threads with ``parallel``, whatever the kernel is compiled with.
     """
     for _, value in references(function):
         if isinstance(plain(value), FunctionType):
             inlinable(plain(value), always)
-    register = register_jitable(forceinline=True) if always else register_jitable
+    options = {"forceinline": always, "parallel": parallel}
+    options = {name: True for name, given in options.items() if given}
+    register = register_jitable(**options) if options else register_jitable
     registered: ScalarFunction = register(function)
     return registered
 

@@ -84,9 +84,9 @@ def measures(parts: list[Any]) -> bool:
 DONE, LOOK, MISFIT = range(-1, -4, -1)
 
 
-def make_search_loop(evaluate, stopped, *parts):
+def make_search_loop(evaluate, stopped, threaded, *parts):
     """Compose the loop that evaluates and searches, as often as is asked for."""
-    search, done_by = inlinable(make_search(*parts), True), inlinable(has_converged)
+    search, done_by = inlinable(make_search(*parts), True, bool(threaded)), inlinable(has_converged)
     row_of_trial = inlinable(row_to_evaluate)
 
     def loop(
@@ -143,8 +143,9 @@ def search_loop(
         *search_types(kinds),
     )
     evaluate, *search = functions
-    parts, counted = (evaluate, reason, *search), objective.counted or measures(search)
-    return compile_quickly(make_search_loop, parts, signature, threaded, counted)
+    parts = (evaluate, reason, int(threaded), *search)
+    counted = objective.counted or measures(search) or threaded
+    return compile_quickly(make_search_loop, parts, signature, False, counted)
 
 
 def make_many_searches(*parts):
@@ -203,5 +204,6 @@ def many_searches(
         *(types.int64, types.int64[::1], types.boolean[::1], types.int64, types.int64),
     )
     evaluate, *search = functions
-    parts, counted = (evaluate, reason, *search), objective.counted or measures(search)
+    parts = (evaluate, reason, 0, *search)
+    counted = objective.counted or measures(search)
     return compile_quickly(make_many_searches, parts, signature, False, counted)

@@ -8,9 +8,12 @@ import pytest
 import scipy.optimize
 
 import adaptopt as ao
+from adaptopt.kernels import descent
 from adaptopt.kernels import search_numbers as search
+from adaptopt.kernels.compile import compile_kernel
+from adaptopt.kernels.parallel import THREADED_FROM
 from adaptopt.kernels.reductions import BLOCK
-from adaptopt.kernels.search_loop import search_kernel
+from adaptopt.kernels.search_loop import search_kernel, search_loop
 from adaptopt.solvers.search import SearchParts, work_arrays
 from adaptopt.solvers.search_state import SearchState
 
@@ -454,6 +457,26 @@ def test_a_wrong_gradient_is_no_success(dtype, gradient):
         lambda x: (float((x - 1) @ (x - 1)), gradient(x)), np.zeros(2, dtype), jac=True
     )
     assert not res.success
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_compiled_search_of_many_variables_is_spread_over_threads(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        descent, "compile_kernel", lambda *a, **k: made.append(compile_kernel(*a, **k)) or made[-1]
+    )
+    search_loop.cache_clear()
+    before, results = numba.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            numba.set_num_threads(min(threads, before))
+            x0 = np.linspace(-1, 1, THREADED_FROM + BLOCK)
+            results.append(ao.minimize(compiled_rosenbrock, x0, options={"maxfev": 5}))
+    finally:
+        numba.set_num_threads(before)
+    same(*results)
+    in_threads = [bool(next(iter(kernel.overloads.values())).reload_init) for kernel in made]
+    assert in_threads == [False, True][: len(made)]
 
 
 def test_a_run_to_zero_ends_once_steps_are_those_of_rounding():
