@@ -1,10 +1,14 @@
-"""How far solvers get with no option given: data profiles, as More & Wild (2009) draw them.
+"""How far solvers get with no option given: data and performance profiles.
 
 Run ``python benchmarks/untuned.py [PICTURE]`` (some minutes; needs the extra "demo"). Every problem
 is solved as it stands and with each coordinate multiplied by 10**U(-3, 3). A problem is solved when
 the gap to the best value known has fallen to 1e-3 or 1e-6 of that at the start. All evaluations
 count, each of value and gradient. The best value known is the least that two of the solvers find in
 5,000 evaluations.
+
+The picture's data profiles (More & Wild 2009) show the share of problems solved over evaluations,
+its performance profiles (Dolan & More 2002) that over the quotient of evaluations and those of the
+solver that needs fewest, problem by problem.
 """
 
 from __future__ import annotations
@@ -291,23 +295,30 @@ def measure():
 
 
 def draw(taken, path):
-    """Draw the share of problems solved over evaluations."""
+    """Draw data profiles above, and performance profiles below."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6.6), sharey=True, sharex="row")
     evaluations = np.unique(np.geomspace(1, MOST, 200).astype(int))
-    for axis, kind in zip(axes, ("plain", "rescaled"), strict=True):
+    times = np.geomspace(1, 100, 200)
+    for column, kind in enumerate(("plain", "rescaled")):
+        data, performance = axes[:, column]
+        fewest = np.min([taken[kind, 1e-6, name] for name in SOLVERS], axis=0)
         for name in SOLVERS:
-            counts = taken[kind, 1e-6, name]
+            counts, width = taken[kind, 1e-6, name], 2 if "no option" in name else 1
             share = [100 * np.mean(counts <= k) for k in evaluations]
-            axis.plot(evaluations, share, label=name, lw=2 if "no option" in name else 1)
-        axis.set(xscale="log", xlabel="evaluations of f and its gradient", ylim=(0, 100))
-        axis.set_title({"plain": "as they stand", "rescaled": "coordinates rescaled"}[kind])
-    axes[0].set_ylabel("problems solved to 1e-6 (%)")
-    axes[0].legend(fontsize=8)
+            data.plot(evaluations, share, label=name, lw=width)
+            share = [100 * np.mean(np.isfinite(counts) & (counts <= k * fewest)) for k in times]
+            performance.plot(times, share, lw=width)
+        data.set(xscale="log", xlabel="evaluations of f and its gradient", ylim=(0, 100))
+        data.set_title({"plain": "as they stand", "rescaled": "coordinates rescaled"}[kind])
+        performance.set(xscale="log", xlabel="evaluations over those of the quickest solver")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("problems solved to 1e-6 (%)")
+    axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
