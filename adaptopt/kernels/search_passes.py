@@ -36,7 +36,8 @@ def make_turn(decay, rule, ranged):
         terms, sums, lo, hi,
     ):  # fmt: skip
         for block in range(uintp(lo), uintp(hi)):
-            sums[:, block] = 0.0
+            for k in range(uintp(SUMS)):
+                sums[k, block] = 0.0
             end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
             for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
                 stop = uintp(min(start + uintp(TILE), end))
@@ -81,7 +82,8 @@ def make_reach(prox):
         x, g, z, u, rates, prox_arrays, alpha, prox_coefs, still, zero, terms, sums, lo, hi,
     ):  # fmt: skip
         for block in range(uintp(lo), uintp(hi)):
-            sums[:, block] = 0.0
+            for k in range(uintp(SUMS)):
+                sums[k, block] = 0.0
             end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
             for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
                 stop = uintp(min(start + uintp(TILE), end))
@@ -106,14 +108,15 @@ def add_terms(terms, count, sums, block):
     full = uintp(count // uintp(LANES) * uintp(LANES))
     lanes = terms[:, TILE:]
     for k in range(uintp(SUMS - 1)):
-        for lane in range(uintp(LANES)):
-            lanes[k, lane] = 0.0
-        for first in range(uintp(0), full, uintp(LANES)):
-            for lane in range(uintp(LANES)):
-                lanes[k, lane] += terms[k, first + lane]
         total = 0.0
-        for lane in range(uintp(LANES)):
-            total += lanes[k, lane]
+        if full > uintp(0):
+            for lane in range(uintp(LANES)):
+                lanes[k, lane] = 0.0
+            for first in range(uintp(0), full, uintp(LANES)):
+                for lane in range(uintp(LANES)):
+                    lanes[k, lane] += terms[k, first + lane]
+            for lane in range(uintp(LANES)):
+                total += lanes[k, lane]
         for i in range(full, count):
             total += terms[k, i]
         sums[k, block] += total
