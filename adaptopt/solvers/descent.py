@@ -13,10 +13,11 @@ from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from ..regret.certificate import Sums, gap
+from .added import added_to
 from .averaging import Average
 from .gauge import Gauge, gauge_of, is_finite
 from .history import dying_rate, never_lower, short_steps
-from .state import DescentState, added_to
+from .state import DescentState
 from .stopping import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class DescentRun:
         self._flat, self._backend = objective.flat, objective.backend
         self._domain = domain
         self._sums = None if domain is None else Sums.before(self._flat)
-        self._start = self._backend.duplicate(self._flat)  # of this call
+        self.start = self._backend.duplicate(self._flat)  # of this call
         self.can_search = False
         self.norm = math.nan
         self.at = Evaluated()
@@ -275,7 +276,7 @@ class DescentRun:
         if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
             state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
-        self._backend.copy(self._start, self._flat)
+        self._backend.copy(self.start, self._flat)
         if state.added not in (None, self._added()):
             self._averaged_t = self.t
             self._begin_anew()
@@ -350,7 +351,7 @@ class DescentRun:
             return math.nan
         x, start, g, rates = (
             self._backend.to_host(array).astype(np.float64).reshape(-1)
-            for array in (self._flat, self._start, self.g, self.learning_rates())
+            for array in (self._flat, self.start, self.g, self.learning_rates())
         )
         way = x - start
         with np.errstate(all="ignore"):

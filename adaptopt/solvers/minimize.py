@@ -16,15 +16,17 @@ from ..objectives.function import Objective
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
+from .added import added_to
 from .averaging import read_average
 from .compiled_descent import start_run, why_python
 from .descent import FIXED, DescentRun
 from .history import History
+from .noise import DistanceRun, after_search
 from .options import Options, read_domain, read_options, warn_of_eps, with_tol
 from .reporting import call_back, display, progress_bar, read_callback, state_on_error
 from .search import SearchRun, check_search, why_no_search, with_rate
 from .state import DescentState
-from .stopping import CALLED_BACK, Monitor
+from .stopping import CALLED_BACK, LINE_SEARCH, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -383,15 +385,16 @@ def descend(
         run = start_run(optimizer, objective, monitor, domain, opts, every, average)
         run.can_search = why_no_search(method, prox, exchange.x) is None
     if state is not None:
+        state = DescentState.read(state)
+        if searches and state.noise is not None and state.added == added_to(method, prox):
+            run = DistanceRun.before(method, prox, objective, monitor, average, state)
         run.restore(state)
     callback = read_callback(callback)
     history = History(opts.history, opts.history_rates)
     allvecs = [run.iterate()]
 
-    with (
-        progress_bar(progress, opts.maxiter, type(method).__name__) as bar,
-        state_on_error(run, "minimize"),
-    ):
+    def steps(run: DescentRun, bar: Callable[..., None]) -> Stop:
+        """Take steps until the run has ended; return why."""
         stop = run.evaluate()
         if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
             stop = FIXED
@@ -409,8 +412,18 @@ def descend(
                 told = {"x": run.iterate(), "fun": run.f, "nit": run.nit}
                 if call_back(callback, run, nfev=run.objective.nfev, **told):
                     stop = CALLED_BACK
-        history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
-        result = run.result(stop)
+        return stop
+
+    with progress_bar(progress, opts.maxiter, type(method).__name__) as bar:
+        ended: Stop | None = None
+        while ended is None:
+            with state_on_error(run, "minimize"):
+                ended = steps(run, bar)
+                if ended.status == LINE_SEARCH and isinstance(run, SearchRun):
+                    run, ended = after_search(run, ended, method, prox, average)
+                if ended is not None:
+                    history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
+                    result = run.result(ended)
     result.history = history.arrays()
     result.path = run.path
     if opts.return_all:

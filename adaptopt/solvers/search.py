@@ -15,7 +15,7 @@ from ..kernels.plan import Plan
 from ..kernels.reductions import BLOCK
 from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
 from ..kernels.search_passes import LANES, SUMS, TILE
-from ..kernels.search_progress import has_converged, promise_left, row_to_evaluate
+from ..kernels.search_progress import row_to_evaluate
 from ..methods.base import Method
 from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
@@ -27,9 +27,10 @@ from .compiled_descent import loop_parts
 from .descent import DescentRun, Evaluated
 from .gauge import is_finite
 from .pace import Pace
+from .search_end import follow, judge
 from .search_state import SearchState
 from .state import DescentState
-from .stopping import CONVERGED, LINE_SEARCH, NONFINITE, Monitor, Stop
+from .stopping import LINE_SEARCH, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -91,60 +92,6 @@ def refuse_auto(why: str) -> None:
     """Raise, because there is no rate to be found."""
     raise ValueError(
         f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
-    )
-
-
-def follow(monitor: Monitor, search: SearchState) -> None:
-    """Let a monitor know the best point of a search and the value before."""
-    counts, numbers = search.counts, search.numbers
-    best = float(numbers[kernel.BEST_F])
-    monitor.best_fun = best if math.isfinite(best) else math.inf
-    monitor.best_t = int(counts[kernel.BEST_T])
-    monitor.best_x = search.points[counts[kernel.BEST]]
-    monitor.best_jac = search.gradients[counts[kernel.BEST]]
-    monitor.previous_fun = float(numbers[kernel.PREVIOUS_F])
-
-
-def judge(monitor: Monitor, search: SearchState, task: int, rtol: float) -> Stop | None:
-    """Return why a search has ended that a call has left with a task, if it has."""
-    counts, numbers = search.counts, search.numbers
-    t, x = int(counts[kernel.STEPS]), search.points[counts[kernel.X]]
-    f, norm, promised = (float(numbers[k]) for k in (kernel.F, kernel.NORM, kernel.ASKED))
-    if task == kernel.NOT_FINITE:
-        return Stop(
-            NONFINITE,
-            f"None of the {counts[kernel.TRIALS]} trial points of step {t + 1} has a finite "
-            "objective: it is undefined there, or unbounded below. x is the best finite iterate.",
-        )
-    if task not in (kernel.FAILED, kernel.AT_REST):
-        stop = monitor.judge(t, x, f, norm, float(numbers[kernel.MOVED]) if t else math.nan)
-        if stop is None and has_converged(numbers, counts, rtol):  # type: ignore[no-untyped-call]
-            if counts[kernel.JUMPS]:
-                return Stop(
-                    LINE_SEARCH,
-                    "Stalled: steps lower f no further, but near x it does not change as the "
-                    "gradient says. The gradient jumps, is noisy, or is not that of fun.",
-                )
-            left = float(promise_left(numbers, counts))  # type: ignore[no-untyped-call]
-            return Stop(
-                CONVERGED,
-                f"Converged: none of the last {kernel.PROMISES} steps promised to lower f, or "
-                f"lowered it, by more than {left:.1g} of its fall so far, <= rtol = {rtol:g}.",
-            )
-        return stop
-    if norm == 0.0:
-        return Stop(CONVERGED, "Converged: the gradient is zero.", True)
-    if task == kernel.AT_REST:
-        return Stop(
-            CONVERGED,
-            "Converged to rounding: no step along the search direction changes f by more than "
-            f"rounding does; the gradient norm is {norm:.2g}.",
-        )
-    return Stop(
-        LINE_SEARCH,
-        f"The line search failed at step {t}: the gradient promises that f falls by "
-        f"{-promised:.2g}, and at {counts[kernel.TRIALS]} trial points it does not. Values are "
-        "noisy, or jac is not the gradient of fun. x is the best iterate.",
     )
 
 
@@ -229,6 +176,7 @@ class SearchRun(DescentRun):
         self._pace = Pace()
         self._done = np.zeros(1, np.int64)
         self._steps_before = 0
+        self.failed: str | None = None
         self._follow()
 
     # -- what the loop in front asks for -----------------------------------------------------------
@@ -255,6 +203,8 @@ class SearchRun(DescentRun):
                 self._advance_search()
         self._follow()
         self._check_written()
+        if self.failed is not None:
+            return Stop(LINE_SEARCH, self.failed)
         return self._after(kernel.ACCEPTED)
 
     def advance(self, most: int | None) -> Stop | None:
@@ -345,7 +295,18 @@ class SearchRun(DescentRun):
     def _after(self, task: int) -> Stop | None:
         """Test the iterate that the search has come to; say why the run has ended, if it has."""
         self._follow()
-        return judge(self.monitor, self._search, task, self._rtol)
+        stop = judge(self.monitor, self._search, task, self._rtol)
+        if stop is not None and stop.status == LINE_SEARCH:
+            self.failed = stop.message  # unless values are noisy, which is still to be seen
+        return stop
+
+    def again(self) -> tuple[float, np.ndarray]:
+        """Evaluate the objective once more at the iterate; finite differences only its value."""
+        x, penalty = self._flat, float(self._search.numbers[kernel.PENALTY])
+        if self.objective.cost > 1:
+            return self.objective.value(x) + penalty, self.g
+        value, g = self.objective(x)
+        return value + penalty, g
 
     def _follow(self) -> None:
         """Take over where the search stands."""
@@ -389,12 +350,19 @@ class SearchRun(DescentRun):
             added=self._added(),
             search=self._search.copy(),
             sizes=self.objective.sizes,
+            start=self.start.copy(),
+            failed=self.failed,
             **self._average_so_far(),
         )
 
     def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit; then nothing has been modified."""
         state = DescentState.read(state)
+        if state.noise is not None:  # its bounds or penalties are others
+            x = state.x.reshape(-1)
+            state.check(self._flat.size, self._flat.dtype)
+            self._restart(x)
+            return
         if state.search is None:
             raise ValueError(
                 "state is of a run with a learning rate, expected that of one with lr='auto'"
@@ -407,17 +375,23 @@ class SearchRun(DescentRun):
         same = state.added in (None, self._added())
         if same:
             self._search = state.search.copy()
-            self.objective.sizes = state.sizes
+            self.objective.sizes, self.failed = state.sizes, state.failed
         else:  # of another objective: begin at the last iterate, with nothing known
-            self.optimizer.reset()
-            x = state.search.points[state.search.counts[kernel.X]]
-            feasible = self._plan.prox.feasible(x.reshape(self._plan.shape)).reshape(-1)
-            self._search = SearchState.before(feasible.astype(self._flat.dtype))
+            self._restart(state.search.points[state.search.counts[kernel.X]])
         if self._sums is not None:
             self._sums = Sums.before(self._flat) if state.sums is None else state.sums.copy()
         self._steps_before = self._averaged_t = self.t
         if same:
             self._restore_average(state)
+            self.start = self._flat.copy() if state.start is None else state.start.copy()
+        self._follow()
+
+    def _restart(self, x: np.ndarray) -> None:
+        """Begin at a point, with nothing known."""
+        self.optimizer.reset()
+        feasible = self._plan.prox.feasible(x.reshape(self._plan.shape)).reshape(-1)
+        self.start = feasible.astype(self._flat.dtype)
+        self._search = SearchState.before(self.start)
         self._follow()
 
     def _certified(self, fun: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
@@ -14,12 +13,11 @@ from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type
 import numpy as np
 
 from ..arrays import Array, DType
-from ..methods.base import Method
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
-from ..prox.base import Proximal
 from ..regret.certificate import Sums
 from .averaging import AVERAGES
+from .noise_state import NoiseState
 from .search_state import SearchState
 from .stopping import Position
 
@@ -153,6 +151,12 @@ class DescentState(RunState):
         The average of the iterates, if there is one.
     sizes : ndarray or None
         The sizes of the free variables that finite differences have measured, in float64.
+    start : ndarray or None
+        With ``lr="auto"``, the starting point of the first run.
+    failed : str or None
+        Why the search has ended, until it is known whether values are noisy.
+    noise : NoiseState or None
+        What a run goes on with whose values are noisy.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -173,12 +177,19 @@ class DescentState(RunState):
     average_kind: str | None = None
     average_count: int = 0
     sizes: np.ndarray | None = None
+    start: np.ndarray | None = None
+    failed: str | None = None
+    noise: NoiseState | None = None
 
-    parts: ClassVar[Mapping[str, type]] = {"sums": Sums, "search": SearchState}
+    parts: ClassVar[Mapping[str, type]] = {
+        "sums": Sums,
+        "search": SearchState,
+        "noise": NoiseState,
+    }
 
     def check(self, size: int, dtype: DType) -> None:
         """Raise if a field is not one of a run over so many variables of a dtype."""
-        for name in ("jac", "best_x", "best_jac", "previous_x"):
+        for name in ("jac", "best_x", "best_jac", "previous_x", "start"):
             if (array := getattr(self, name)) is not None:
                 _check_array(name, array, size, dtype)
         if self.sizes is not None and not (np.isfinite(self.sizes) & (self.sizes > 0)).all():
@@ -191,6 +202,9 @@ class DescentState(RunState):
         if self.search is not None:
             self.search.check(size, dtype)
         steps = self.t if self.search is None else self.search.steps
+        if self.noise is not None:
+            self.noise.check(size, dtype)
+            steps += self.noise.steps
         if self.average is not None:
             _check_array("average", self.average, size, np.dtype(np.float64))
         kinds = (None,) if self.average is None else (*AVERAGES,)
@@ -359,35 +373,6 @@ class EpochState(RunState):
             text = repr(getattr(self, name))
             shown = text if len(text) <= 60 else f"{text[:57]}..."
             raise ValueError(f"state.{name} is {shown}, expected {expected}")
-
-
-def added_to(method: Method, prox: Proximal) -> str:
-    """Return a digest of what a run adds to its function: bounds and penalties.
-
-    A value found under others says nothing about the objective.
-    """
-    parts = [*method.penalty, method.has_objective, prox]
-    return hashlib.sha256(repr(_content(parts)).encode()).hexdigest()[:16]
-
-
-def _content(value: object) -> object:
-    """Return what tells a parameter of a map from others, the same in every process.
-
-    An array of one number everywhere is that number. Of what is not known only the type counts.
-    """
-    if isinstance(value, Proximal):
-        return type(value).__qualname__, [(k, _content(v)) for k, v in sorted(vars(value).items())]
-    if isinstance(value, tuple | list):
-        return [_content(part) for part in value]
-    if isinstance(value, str):
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        return type(value).__qualname__
-    array = array.astype(np.float64) + 0.0  # without -0
-    if array.size and (array == array.flat[0]).all():
-        return float(array.flat[0])
-    return array.shape, hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _made(kind: Any, values: dict[str, Any], source: str) -> Any:
