@@ -17,7 +17,7 @@ import numpy as np
 
 from ..methods.base import Method
 from ..optimizer.optimizer import Optimizer
-from .search import with_rate
+from .searchable import with_rate
 
 SHARE = 0.7  # of the distance: the bound on the regret is least at 1 / sqrt(2)
 LEAST = 1e-3  # of the largest coordinate: the distance if nothing has moved
@@ -111,6 +111,8 @@ class DistanceRate:
     ----------
     method : Method
         With any learning rate.
+    follows_way : bool
+        Whether the way travelled corrects the distance.
 
     Attributes
     ----------
@@ -120,8 +122,8 @@ class DistanceRate:
         The rate found last.
     """
 
-    def __init__(self, method: Method) -> None:
-        self._method = with_rate(method, 1.0)
+    def __init__(self, method: Method, follows_way: bool) -> None:
+        self._method, self._follows_way = with_rate(method, 1.0), follows_way
         self._rates: list[float] = []
         self.distance = self.lr = math.nan
 
@@ -140,14 +142,9 @@ class DistanceRate:
         """Whether all coordinates share a rate."""
         return not self._method.slots or self.is_proportional
 
-    @property
-    def _follows_way(self) -> bool:
-        """Whether the way travelled corrects the distance: of rates that only fall."""
-        return self._method.rates_only_fall
-
     def _rate_at(self, t: float) -> float:
         """Return the method's rate at ``lr = 1`` after ``t`` gradients of 1, times sqrt(t)."""
-        if self._follows_way:
+        if self._method.rates_only_fall:
             return 1.0
         if not self._rates:
             self._rates = play(self._method, 1.0, PLAYED).rates
@@ -175,7 +172,7 @@ class DistanceRate:
     def measure(
         self, x: np.ndarray, start: np.ndarray, rates: np.ndarray, units: np.ndarray | None = None
     ) -> None:
-        """Take in how far the run has travelled, in units, if its rates only fall."""
+        """Take in how far the run has travelled, in units, if that corrects the distance."""
         if self._follows_way:
             way = self._weighed(x, start, rates, units)
             self.distance = max(self.distance, way) if math.isfinite(way) else self.distance

@@ -28,7 +28,7 @@ from .over_blocks import minimize_blocks
 from .pilot import FoundRate, check_pilot, why_no_pilot
 from .piloted_epochs import PilotedRun
 from .reporting import read_callback, warn_of_slowness
-from .search import with_rate
+from .searchable import with_rate
 from .state import EpochState
 
 if TYPE_CHECKING:

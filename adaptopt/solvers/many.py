@@ -19,7 +19,7 @@ from .many_descents import Problems
 from .many_searches import ProblemSearches
 from .minimize import read_or_search
 from .options import read_options
-from .search import check_search, with_rate
+from .searchable import check_search, with_rate
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

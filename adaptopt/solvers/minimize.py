@@ -1,4 +1,4 @@
-"""minimize: a front end with SciPy's interface, and its loop: evaluate, check, step."""
+"""minimize: a front end with SciPy's interface."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from dataclasses import fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..methods.base import Method, minimise_by
 from ..methods.names import read_named
 from ..objectives.function import Objective
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
-from .added import added_to
 from .averaging import read_average
 from .compiled_descent import start_run, why_python
-from .descent import FIXED, DescentRun
-from .history import History
+from .descent import DescentRun
+from .loop import Loop
 from .noise import DistanceRun, after_search
-from .options import Options, read_domain, read_options, warn_of_eps, with_tol
-from .reporting import call_back, display, progress_bar, read_callback, state_on_error
-from .search import SearchRun, check_search, why_no_search, with_rate
-from .state import DescentState
-from .stopping import CALLED_BACK, LINE_SEARCH, Monitor, Stop
+from .options import read_domain, read_options, warn_of_eps, with_tol
+from .reporting import display, progress_bar, read_callback, state_on_error
+from .search import SearchRun
+from .searchable import check_search, why_no_search, with_rate
+from .state import DescentState, added_to
+from .stopping import LINE_SEARCH, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -389,62 +387,22 @@ def descend(
         if searches and state.noise is not None and state.added == added_to(method, prox):
             run = DistanceRun.before(method, prox, objective, monitor, average, state)
         run.restore(state)
-    callback = read_callback(callback)
-    history = History(opts.history, opts.history_rates)
-    allvecs = [run.iterate()]
-
-    def steps(run: DescentRun, bar: Callable[..., None]) -> Stop:
-        """Take steps until the run has ended; return why."""
-        stop = run.evaluate()
-        if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
-            stop = FIXED
-        history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
-        while stop is None and not (stop := run.limit()):
-            before = run.nit
-            stop = run.advance(_most(opts, run, every, callback is not None))
-            bar(run.f, run.nit - before)
-            if opts.return_all and run.nit > before:
-                allvecs.append(run.iterate())
-            history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
-            turns = run.nit // opts.callback_every - before // opts.callback_every
-            if callback is not None and turns:
-                run.keep_gradient()
-                told = {"x": run.iterate(), "fun": run.f, "nit": run.nit}
-                if call_back(callback, run, nfev=run.objective.nfev, **told):
-                    stop = CALLED_BACK
-        return stop
-
+    loop = Loop(opts, every, read_callback(callback), run.iterate())
+    is_fixed = box is not None and not box.leaves_free()
     with progress_bar(progress, opts.maxiter, type(method).__name__) as bar:
-        ended: Stop | None = None
-        while ended is None:
+        stop: Stop | None = None
+        while stop is None:
             with state_on_error(run, "minimize"):
-                ended = steps(run, bar)
-                if ended.status == LINE_SEARCH and isinstance(run, SearchRun):
-                    run, ended = after_search(run, ended, method, prox, average)
-                if ended is not None:
-                    history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
-                    result = run.result(ended)
-    result.history = history.arrays()
+                stop = loop.take(run, bar, is_fixed)
+                if stop.status == LINE_SEARCH and isinstance(run, SearchRun):
+                    run, stop = after_search(run, stop, method, prox, average)
+                if stop is not None:
+                    loop.record(run, last=True)
+                    result = run.result(stop)
+    result.history = loop.history.arrays()
     result.path = run.path
     if opts.return_all:
-        result.allvecs = allvecs
+        result.allvecs = loop.allvecs
     if opts.disp:
         display(result)
     return result
-
-
-def _most(opts: Options, run: DescentRun, every: int, calls_back: bool) -> int | None:
-    """Return for how many steps nobody wants to look, or None; the budget allows at least one.
-
-    If not every step is checked, callbacks and the history come with the next that is.
-    """
-    limits = []
-    if opts.maxiter is not None:
-        limits.append(opts.maxiter - run.nit)
-    if opts.maxfev is not None:
-        limits.append((opts.maxfev - run.objective.nfev) // run.objective.cost)
-    if calls_back and every == 1:
-        limits.append(opts.callback_every - run.nit % opts.callback_every)
-    if opts.history and every == 1:
-        limits.append(opts.history - run.t % opts.history)
-    return min(limits, default=None)

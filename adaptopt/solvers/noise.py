@@ -21,7 +21,8 @@ from ..prox.base import Proximal
 from .descent import DescentRun, Evaluated
 from .distance import LEAST, DistanceRate, Segment, least_distance, rates_at_one
 from .noise_state import NoiseState
-from .search import SearchRun, with_rate
+from .search import SearchRun
+from .searchable import with_rate
 from .state import DescentState
 from .stopping import ROUNDING, SUCCESS, Monitor, Stop
 
@@ -113,7 +114,7 @@ class DistanceRun(DescentRun):
         self._has_units = method.range_decay is not None
         if self._has_units:
             at_one = in_units(at_one)
-        self._noise, self._rate = noise, DistanceRate(method)
+        self._noise, self._rate = noise, DistanceRate(method, follows_way=True)
         self._rate.distance = noise.distance
         # Sums of squares begin with the gradient at the start of the run: from empty ones, the
         # first step would be as long as all that has been travelled.
@@ -226,6 +227,10 @@ class DistanceRun(DescentRun):
     def _choose_rate(self) -> None:
         """Give the method the rate of its next step."""
         noise, rate, t = self._noise, self._rate, self.optimizer.t
+        segment = Segment.without_epochs(t)
+        if segment.first == t:
+            self._measure_way()
+            noise = self._noise
         if rate.is_proportional:
             if noise.squares_t < t and self.g is not None:
                 g = self.g.astype(np.float64, copy=False)
@@ -233,9 +238,6 @@ class DistanceRun(DescentRun):
                 self._noise = noise = replace(noise, squares=squares, squares_t=t)
             lr = rate.over_squares(noise.squares)
         else:
-            segment = Segment.without_epochs(t)
-            if segment.first == t:
-                self._measure_way()
             lr = rate.of(segment)
         lr /= self._noise.scale
         if lr != self._given:
@@ -272,7 +274,7 @@ class DistanceRun(DescentRun):
         assert average is not None
         if average.count and np.isfinite(average.mean).all():
             x, f, g = super()._answer(stop)
-            if f <= noise.again + abs(noise.again - noise.first):
+            if f <= noise.again + 3.0 * abs(noise.again - noise.first):
                 self._averaged = True
                 return x, f, g
         return noise.end, noise.again, noise.end_jac

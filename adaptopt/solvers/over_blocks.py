@@ -21,7 +21,7 @@ from .minimize import read_or_search
 from .options import EpochOptions, read_epoch_options
 from .pilot import check_pilot, why_no_pilot
 from .reporting import read_callback
-from .search import with_rate
+from .searchable import with_rate
 from .state import EpochState
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ..prox.base import Proximal
 from .distance import PIECES, DistanceRate, Segment, is_proportional, least_distance
 from .gauge import is_finite
 from .minimize import descend
-from .search import refuse_auto, why_no_search
+from .searchable import refuse_auto, why_no_search
 
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
@@ -78,7 +78,7 @@ class FoundRate(DistanceRate):
         falls: bool,
         stream: bool = False,
     ) -> None:
-        super().__init__(method)
+        super().__init__(method, follows_way=method.rates_only_fall)
         self._total, self._batches, self._prox = total, batches, prox
         self._falls, self._stream = falls and not stream, stream
         self.last_step = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,22 +14,19 @@ from ..kernels.plan import Plan
 from ..kernels.reductions import BLOCK
 from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
 from ..kernels.search_passes import LANES, SUMS, TILE
-from ..kernels.search_progress import row_to_evaluate
-from ..methods.base import Method
+from ..kernels.search_progress import has_converged, promise_left, row_to_evaluate
 from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
-from ..placement import HOST, backend_of
-from ..prox.base import Domain, Proximal
+from ..prox.base import Domain
 from ..regret.certificate import Sums
 from .compiled_descent import loop_parts
 from .descent import DescentRun, Evaluated
 from .gauge import is_finite
 from .pace import Pace
-from .search_end import follow, judge
 from .search_state import SearchState
 from .state import DescentState
-from .stopping import LINE_SEARCH, Monitor, Stop
+from .stopping import CONVERGED, LINE_SEARCH, NONFINITE, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -39,59 +35,57 @@ if TYPE_CHECKING:
 _ENDLESS = 2**62
 
 
-def with_rate(method: Method, lr: float | str) -> Method:
-    """Return a method with another learning rate."""
-    return replace(method, lr=lr)  # type: ignore[call-arg]
+def follow(monitor: Monitor, search: SearchState) -> None:
+    """Let a monitor know the best point of a search and the value before."""
+    counts, numbers = search.counts, search.numbers
+    best = float(numbers[kernel.BEST_F])
+    monitor.best_fun = best if math.isfinite(best) else math.inf
+    monitor.best_t = int(counts[kernel.BEST_T])
+    monitor.best_x = search.points[counts[kernel.BEST]]
+    monitor.best_jac = search.gradients[counts[kernel.BEST]]
+    monitor.previous_fun = float(numbers[kernel.PREVIOUS_F])
 
 
-def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
-    """Say with what there is no search for the learning rate; None if there is one."""
-    if not method.has_objective:
-        return f"{method!r}: decoupled weight decay is the gradient of no function"
-    if method.from_sums:
-        return f"{method!r}, which computes each point anew from sums"
-    if method.rowwise:
-        return f"{method!r}: the rows of a table share a rate, which the search does not know"
-    if method.numbers_after_lr is None:
-        return f"{method!r}, whose fields are not lr, then numbers"
-    if not _shifts_alike(method):
-        return f"{method!r}, whose steps depend on x itself"
-    if isinstance(prox, Proximal) and not (
-        prox.is_separable and type(prox).penalty is Proximal.penalty
-    ):
-        return f"prox {prox!r}, a map that ties coordinates together"
-    if backend_of(x) is not HOST:
-        return "x0 a CUDA array"
-    return None
-
-
-def _shifts_alike(method: Method) -> bool:
-    """Tell whether a rule moves every point alike: the search asks it for displacements from 0."""
-    plain = with_rate(replace(method, weight_decay=0.0), 1.0)
-    initial = plain.initial_state()
-    slots = tuple(initial.get(name, 0.0) for name in plain.slots)
-    coefs = plain.coefficients_at(1)[1]
-    try:
-        with np.errstate(all="ignore"):
-            moves = [
-                float(plain.rule(np.float64(x), np.float64(0.7), *slots, *coefs)[0]) - x
-                for x in (0.0, 1.0, -2.0)
-            ]
-    except (ArithmeticError, ValueError):
-        return True  # a kernel computes on
-    return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
-
-
-def check_search(method: Method, prox: Proximal, x: Any) -> None:
-    """Raise if there is no search for the rate of a method under a map, where an array lies."""
-    if (why := why_no_search(method, prox, x)) is not None:
-        refuse_auto(why)
-
-
-def refuse_auto(why: str) -> None:
-    """Raise, because there is no rate to be found."""
-    raise ValueError(
-        f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
+def judge(monitor: Monitor, search: SearchState, task: int, rtol: float) -> Stop | None:
+    """Return why a search has ended that a call has left with a task, if it has."""
+    counts, numbers = search.counts, search.numbers
+    t, x = int(counts[kernel.STEPS]), search.points[counts[kernel.X]]
+    f, norm, promised = (float(numbers[k]) for k in (kernel.F, kernel.NORM, kernel.ASKED))
+    if task == kernel.NOT_FINITE:
+        return Stop(
+            NONFINITE,
+            f"None of the {counts[kernel.TRIALS]} trial points of step {t + 1} has a finite "
+            "objective: it is undefined there, or unbounded below. x is the best finite iterate.",
+        )
+    if task not in (kernel.FAILED, kernel.AT_REST):
+        stop = monitor.judge(t, x, f, norm, float(numbers[kernel.MOVED]) if t else math.nan)
+        if stop is None and has_converged(numbers, counts, rtol):  # type: ignore[no-untyped-call]
+            if counts[kernel.JUMPS]:
+                return Stop(
+                    LINE_SEARCH,
+                    "Stalled: steps lower f no further, but near x it does not change as the "
+                    "gradient says. The gradient jumps, is noisy, or is not that of fun.",
+                )
+            left = float(promise_left(numbers, counts))  # type: ignore[no-untyped-call]
+            return Stop(
+                CONVERGED,
+                f"Converged: none of the last {kernel.PROMISES} steps promised to lower f, or "
+                f"lowered it, by more than {left:.1g} of its fall so far, <= rtol = {rtol:g}.",
+            )
+        return stop
+    if norm == 0.0:
+        return Stop(CONVERGED, "Converged: the gradient is zero.", True)
+    if task == kernel.AT_REST:
+        return Stop(
+            CONVERGED,
+            "Converged to rounding: no step along the search direction changes f by more than "
+            f"rounding does; the gradient norm is {norm:.2g}.",
+        )
+    return Stop(
+        LINE_SEARCH,
+        f"The line search failed at step {t}: the gradient promises that f falls by "
+        f"{-promised:.2g}, and at {counts[kernel.TRIALS]} trial points it does not. Values are "
+        "noisy, or jac is not the gradient of fun. x is the best iterate.",
     )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
-from types import UnionType
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
 from ..arrays import Array, DType
+from ..methods.base import Method
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
+from ..prox.base import Proximal
 from ..regret.certificate import Sums
+from .annotations import in_words, is_a
 from .averaging import AVERAGES
 from .noise_state import NoiseState
 from .search_state import SearchState
@@ -375,6 +378,35 @@ class EpochState(RunState):
             raise ValueError(f"state.{name} is {shown}, expected {expected}")
 
 
+def added_to(method: Method, prox: Proximal) -> str:
+    """Return a digest of what a run adds to its function: bounds and penalties.
+
+    A value found under others says nothing about the objective.
+    """
+    parts = [*method.penalty, method.has_objective, prox]
+    return hashlib.sha256(repr(_content(parts)).encode()).hexdigest()[:16]
+
+
+def _content(value: object) -> object:
+    """Return what tells a parameter of a map from others, the same in every process.
+
+    An array of one number everywhere is that number. Of what is not known only the type counts.
+    """
+    if isinstance(value, Proximal):
+        return type(value).__qualname__, [(k, _content(v)) for k, v in sorted(vars(value).items())]
+    if isinstance(value, tuple | list):
+        return [_content(part) for part in value]
+    if isinstance(value, str):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        return type(value).__qualname__
+    array = array.astype(np.float64) + 0.0  # without -0
+    if array.size and (array == array.flat[0]).all():
+        return float(array.flat[0])
+    return array.shape, hashlib.sha256(array.tobytes()).hexdigest()
+
+
 def _made(kind: Any, values: dict[str, Any], source: str) -> Any:
     """Make a dataclass of what a file holds, if it holds all of its fields and nothing else."""
     known = {field.name for field in fields(kind)}
@@ -391,27 +423,8 @@ def _check_fields(kind: type, values: Mapping[str, object], source: str) -> None
     """Raise if a value is of another type than the annotation of its field."""
     hints = get_type_hints(kind)
     for name, value in values.items():
-        if name in hints and not _is_a(value, hints[name]):
-            raise TypeError(f"{source}: {name} is {value!r:.60}, expected {_words(hints[name])}")
-
-
-def _is_a(value: object, hint: Any) -> bool:
-    """Tell whether a value is of an annotated type, which JSON or a file can hold."""
-    kinds, of = get_args(hint), get_origin(hint)
-    if of in (UnionType, Union):
-        return any(_is_a(value, kind) for kind in kinds)
-    if of is tuple:
-        return (
-            isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
-        )
-    if hint in (int, float):
-        number = Integral if hint is int else Real
-        return isinstance(value, number) and not isinstance(value, bool | np.bool)
-    return hint is Any or isinstance(value, of or hint)
-
-
-def _words(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+        if name in hints and not is_a(value, hints[name]):
+            raise TypeError(f"{source}: {name} is {value!r:.60}, expected {in_words(hints[name])}")
 
 
 def _single(optimizer: dict[str, Any], source: str) -> None:

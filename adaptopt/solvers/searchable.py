@@ -1,0 +1,68 @@
+"""Which methods and maps a search for the learning rate takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..methods.base import Method
+from ..placement import HOST, backend_of
+from ..prox.base import Proximal
+
+
+def with_rate(method: Method, lr: float | str) -> Method:
+    """Return a method with another learning rate."""
+    return replace(method, lr=lr)  # type: ignore[call-arg]
+
+
+def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
+    """Say with what there is no search for the learning rate; None if there is one."""
+    if not method.has_objective:
+        return f"{method!r}: decoupled weight decay is the gradient of no function"
+    if method.from_sums:
+        return f"{method!r}, which computes each point anew from sums"
+    if method.rowwise:
+        return f"{method!r}: the rows of a table share a rate, which the search does not know"
+    if method.numbers_after_lr is None:
+        return f"{method!r}, whose fields are not lr, then numbers"
+    if not _shifts_alike(method):
+        return f"{method!r}, whose steps depend on x itself"
+    if isinstance(prox, Proximal) and not (
+        prox.is_separable and type(prox).penalty is Proximal.penalty
+    ):
+        return f"prox {prox!r}, a map that ties coordinates together"
+    if backend_of(x) is not HOST:
+        return "x0 a CUDA array"
+    return None
+
+
+def _shifts_alike(method: Method) -> bool:
+    """Tell whether a rule moves every point alike: the search asks it for displacements from 0."""
+    plain = with_rate(replace(method, weight_decay=0.0), 1.0)
+    initial = plain.initial_state()
+    slots = tuple(initial.get(name, 0.0) for name in plain.slots)
+    coefs = plain.coefficients_at(1)[1]
+    try:
+        with np.errstate(all="ignore"):
+            moves = [
+                float(plain.rule(np.float64(x), np.float64(0.7), *slots, *coefs)[0]) - x
+                for x in (0.0, 1.0, -2.0)
+            ]
+    except (ArithmeticError, ValueError):
+        return True  # a kernel computes on
+    return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
+
+
+def check_search(method: Method, prox: Proximal, x: Any) -> None:
+    """Raise if there is no search for the rate of a method under a map, where an array lies."""
+    if (why := why_no_search(method, prox, x)) is not None:
+        refuse_auto(why)
+
+
+def refuse_auto(why: str) -> None:
+    """Raise, because there is no rate to be found."""
+    raise ValueError(
+        f"lr is 'auto' with {why}, expected a learning rate, such as options={{'lr': 0.1}}"
+    )
