@@ -172,14 +172,16 @@ def minimize(
         with weights that grow like the cube of the step, as `minimize_finite_sum` does. The tests
         are those of the iterates, and a run that one of them ends with success returns its iterate.
         Otherwise ``fun`` and ``jac`` of the result are evaluated once more, at the average. Each
-        step then passes through Python. None and "last" return no average.
+        step then passes through Python. None and "last" return no average, unless noise ends a
+        search: see Notes.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
             The iterate that met the test if ``success``, otherwise the best finite iterate. Only
-            iterates that were checked count. With ``average`` and no success, the average.
+            iterates that were checked count. With ``average`` and no success, or after a search
+            that noise has ended, the average.
         fun, jac : float, ndarray
             The objective at ``x``, with penalties (see Notes), and the gradient of ``fun``, without
             penalties. Finite differences give NaN for variables that the bounds fix.
@@ -191,7 +193,8 @@ def minimize(
             6 patience, 7 stalled above the best, 8 no step of the search lowers the objective, 99
             the callback raised StopIteration. 0 and 5 are successes: ``x`` meets the test that the
             message names, or no step changes the objective by more than rounding. Status 8 means
-            that values are noisy, or that ``jac`` is not the gradient of ``fun``. Status 7 means
+            that ``jac`` jumps, or is not the gradient of ``fun``; or that values are noisy, and
+            the run cannot go on as described in Notes, which the message says. Status 7 means
             that the iterate meets ``gtol``, ``ftol`` or ``xtol``, but its value exceeds the best
             one by more than rounding and its gradient explain, for example in a flat region far
             away. If a run of AdaGrad ends with maxiter and its effective rates have died, the
@@ -202,7 +205,8 @@ def minimize(
             learning rate was searched for.
         lr : float
             With a search: the rate of all coordinates in the step taken or tried last, or NaN if
-            none was taken. ``learning_rates`` are it times the rates of the method.
+            none was taken. ``learning_rates`` are it times the rates of the method. After a search
+            that noise has ended, each coordinate counts in units of what it has travelled.
         learning_rates : ndarray
             The effective rates of the last step, or NaN if there was none.
         state : DescentState
@@ -247,6 +251,16 @@ def minimize(
     ``eps``. A run that continues under other bounds or penalties begins its search anew. If a trial
     point has a value or gradient that is not finite, the search shortens the step, whatever
     ``nan_policy``.
+
+    If no step of a search lowers the objective, ``fun`` is evaluated once more at the same point.
+    If value or gradient differ by more than rounding, they are noisy. The run then goes on in
+    Python, with an empty state of the method and a rate from the distance travelled (the manual has
+    the formula), until a test or its budget ends it. ``x`` is the polynomial average of the
+    iterates since, or the one that ``average`` names, with ``fun`` and ``jac`` evaluated there. If
+    its value exceeds that where the search ended by more than the two values there differ, ``x`` is
+    that point. The message says which. There is no certificate, as it needs exact gradients. With
+    finite differences, and for AdaDelta, the status is 8. A run that ends by its budget during the
+    search returns the best value seen, which noise flatters.
 
     If ``x0`` lies on a CUDA device, ``fun`` gets the iterate as an array of the same library
     (CuPy, torch, otherwise Numba). It is not a copy: ``fun`` must not write to it, and must copy

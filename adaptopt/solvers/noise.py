@@ -213,12 +213,13 @@ class DistanceRun(DescentRun):
         """
         units = np.abs(np.subtract(self._noise.end, self.start, dtype=np.float64))
         moved = units > 0.0
-        if not moved.any():
-            return np.full(units.size, least_distance(self.start))
-        usual = LEAST * float((units * size)[moved].mean())
-        with np.errstate(all="ignore"):
-            others = np.where(size > 0.0, usual / size, least_distance(self.start))
-        return np.where(moved | ~(others > 0.0), units, others)
+        others = np.full(units.size, least_distance(self.start))
+        if moved.any():
+            usual = LEAST * float((units * size)[moved].mean())
+            with np.errstate(all="ignore"):
+                found = usual / size
+            others = np.where(np.isfinite(found) & (found > 0.0), found, others)
+        return np.where(moved, units, others)
 
     def _step(self, checked: bool = True) -> None:
         self._choose_rate()
@@ -232,7 +233,7 @@ class DistanceRun(DescentRun):
             self._measure_way()
             noise = self._noise
         if rate.is_proportional:
-            if noise.squares_t < t and self.g is not None:
+            if noise.squares_t < t and math.isfinite(self.norm):
                 g = self.g.astype(np.float64, copy=False)
                 squares = noise.squares + float(np.dot(g, g))
                 self._noise = noise = replace(noise, squares=squares, squares_t=t)
@@ -245,7 +246,10 @@ class DistanceRun(DescentRun):
             self._given = lr
 
     def _measure_way(self) -> None:
-        units = self._plan.slots[0] / self._noise.scale if self._has_units else None
+        units = None
+        if self._has_units:
+            units = self._plan.slots[0].astype(np.float64) / self._noise.scale
+            units[units == 0.0] = 1.0  # too small for its dtype: that coordinate stays
         self._rate.measure(self._flat, self.start, rates_at_one(self.optimizer), units)
         self._noise = replace(self._noise, distance=self._rate.distance)
 
@@ -283,7 +287,7 @@ class DistanceRun(DescentRun):
         """Return the result of a run that has ended."""
         found, noise = super().result(stop), self._noise
         found.lr = self._rate.lr
-        found.message += (
+        found.message = found.message.partition(" x is the best finite iterate")[0] + (
             f" Values are noisy: evaluated twice where the search ended, after {noise.steps} "
             f"steps, f was {noise.first:.6g} and {noise.again:.6g}. From then on the rate came "
             "from the distance travelled."
