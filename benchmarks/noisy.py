@@ -12,6 +12,7 @@ from its end by more than 0.001 of the gap.
 
 import sys
 import warnings
+from functools import cache
 
 import numpy as np
 import scipy.optimize
@@ -44,14 +45,17 @@ def run(problem, method, most, seed):
     return solve(problem, noisy, problem.x0, method, most)
 
 
+@cache
+def minima():
+    """Return the best value known of each problem."""
+    solvers = (SOLVERS["adaptopt, no option"], lbfgsb_without_tolerances)
+    return [min(min(solve(problem, 5 * MOST)) for solve in solvers) for problem in problems()]
+
+
 def measure(method, most, kind):
     """Return the gaps where searches and runs ended, relative to the start; and false successes."""
     rng, gaps, false = np.random.default_rng(0), [], 0
-    for problem in problems():
-        best = min(
-            min(solver(problem, 5 * MOST), default=np.inf)
-            for solver in (SOLVERS["adaptopt, no option"], lbfgsb_without_tolerances)
-        )
+    for problem, best in zip(problems(), minima(), strict=True):
         scale = 10 ** rng.uniform(-3, 3, problem.x0.size)
         if kind == "rescaled":
             problem = problem.scaled(scale)

@@ -257,8 +257,8 @@ def minimize(
     Python, with an empty state of the method and a rate from the distance travelled (the manual has
     the formula), until a test or its budget ends it. ``x`` is the polynomial average of the
     iterates since, or the one that ``average`` names, with ``fun`` and ``jac`` evaluated there. If
-    its value exceeds that where the search ended by more than the two values there differ, ``x`` is
-    that point. The message says which. There is no certificate, as it needs exact gradients. With
+    its value exceeds that where the search ended by more than three times the difference of two
+    values there, ``x`` is that point. The message says which. There is no certificate, as it needs exact gradients. With
     finite differences, and for AdaDelta, the status is 8. A run that ends by its budget during the
     search returns the best value seen, which noise flatters.
 

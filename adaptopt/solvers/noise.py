@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 PATH = "Python loop: values are noisy"
+MUCH = 3.0  # times the difference of two values at one point: more is no noise
 
 
 def why_no_rate(method: Method, objective: Objective) -> str | None:
@@ -278,7 +279,7 @@ class DistanceRun(DescentRun):
         assert average is not None
         if average.count and np.isfinite(average.mean).all():
             x, f, g = super()._answer(stop)
-            if f <= noise.again + 3.0 * abs(noise.again - noise.first):
+            if f <= noise.again + MUCH * abs(noise.again - noise.first):
                 self._averaged = True
                 return x, f, g
         return noise.end, noise.again, noise.end_jac

@@ -115,8 +115,8 @@ def test_a_method_that_finds_its_unit_is_refused():
 )
 def test_every_method_comes_nearer_than_the_search(method):
     search, whole = [], []
-    for seed in range(5):
-        res = solve(Noisy(seed), method=method, options={"maxfev": 2000})
+    for seed in (0, 4, 5):  # the last one ends near the start
+        res = solve(Noisy(seed), method=method, options={"maxfev": 1000})
         assert res.state.noise is not None
         search.append(away_from_the_minimum(res.state.noise.end))
         whole.append(away_from_the_minimum(res.x))
