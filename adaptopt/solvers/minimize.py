@@ -258,9 +258,9 @@ def minimize(
     the formula), until a test or its budget ends it. ``x`` is the polynomial average of the
     iterates since, or the one that ``average`` names, with ``fun`` and ``jac`` evaluated there. If
     its value exceeds that where the search ended by more than three times the difference of two
-    values there, ``x`` is that point. The message says which. There is no certificate, as it needs exact gradients. With
-    finite differences, and for AdaDelta, the status is 8. A run that ends by its budget during the
-    search returns the best value seen, which noise flatters.
+    values there, ``x`` is that point. The message says which. There is no certificate, as it needs
+    exact gradients. With finite differences, and for AdaDelta, the status is 8. A run that ends by
+    its budget during the search returns the best value seen, which noise flatters.
 
     If ``x0`` lies on a CUDA device, ``fun`` gets the iterate as an array of the same library
     (CuPy, torch, otherwise Numba). It is not a copy: ``fun`` must not write to it, and must copy
