@@ -36,8 +36,8 @@ def make_turn(decay, rule, ranged):
         terms, sums, lo, hi,
     ):  # fmt: skip
         for block in range(uintp(lo), uintp(hi)):
-            for k in range(uintp(SUMS)):
-                sums[k, block] = 0.0
+            for row in range(uintp(SUMS)):
+                sums[row, block] = 0.0
             end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
             for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
                 stop = uintp(min(start + uintp(TILE), end))
@@ -82,8 +82,8 @@ def make_reach(prox):
         x, g, z, u, rates, prox_arrays, alpha, prox_coefs, still, zero, terms, sums, lo, hi,
     ):  # fmt: skip
         for block in range(uintp(lo), uintp(hi)):
-            for k in range(uintp(SUMS)):
-                sums[k, block] = 0.0
+            for row in range(uintp(SUMS)):
+                sums[row, block] = 0.0
             end = uintp(min((block + uintp(1)) * uintp(BLOCK), uintp(z.size)))
             for start in range(uintp(block * uintp(BLOCK)), end, uintp(TILE)):
                 stop = uintp(min(start + uintp(TILE), end))

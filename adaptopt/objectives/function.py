@@ -143,6 +143,10 @@ class Objective:
         self.njev += 1
         return self._evaluate(self, x, *batch)
 
+    def value(self, x: Array) -> float:
+        """Return the value alone, of a ``fun`` that returns nothing else."""
+        return float(self._count(x))
+
     @property
     def kind(self) -> str:
         """What is evaluated, in words."""

@@ -21,11 +21,12 @@ from ..objectives.batches import Draws, rng_state
 from ..objectives.exchange import Exchange
 from ..optimizer.optimizer import Optimizer
 from . import stopping
+from .distance import SHARE
 from .gauge import HostGauge
 from .history import History
 from .local_pass import Blocks, Pass, find_distance, pass_over
 from .options import EpochOptions
-from .pilot import SHARE, FoundRate
+from .pilot import FoundRate
 from .searchable import with_rate
 from .state import EpochState, added_to
 from .stopping import Position, Stop, Timer

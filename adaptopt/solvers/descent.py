@@ -96,7 +96,7 @@ class DescentRun:
         self._flat, self._backend = objective.flat, objective.backend
         self._domain = domain
         self._sums = None if domain is None else Sums.before(self._flat)
-        self._start = self._backend.duplicate(self._flat)  # of this call
+        self.start = self._backend.duplicate(self._flat)  # of this call
         self.can_search = False
         self.norm = math.nan
         self.at = Evaluated()
@@ -275,7 +275,7 @@ class DescentRun:
         if state.x.size == self._flat.size and state.x.dtype == self._flat.dtype:
             state.check(self._flat.size, self._flat.dtype)
         self.optimizer.load_state_dict(state.optimizer)
-        self._backend.copy(self._start, self._flat)
+        self._backend.copy(self.start, self._flat)
         if state.added not in (None, self._added()):
             self._averaged_t = self.t
             self._begin_anew()
@@ -350,7 +350,7 @@ class DescentRun:
             return math.nan
         x, start, g, rates = (
             self._backend.to_host(array).astype(np.float64).reshape(-1)
-            for array in (self._flat, self._start, self.g, self.learning_rates())
+            for array in (self._flat, self.start, self.g, self.learning_rates())
         )
         way = x - start
         with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""minimize: a front end with SciPy's interface, and its loop: evaluate, check, step."""
+"""minimize: a front end with SciPy's interface."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..methods.base import Method, minimise_by
 from ..methods.names import read_named
 from ..objectives.function import Objective
@@ -18,14 +16,15 @@ from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
 from .averaging import read_average
 from .compiled_descent import start_run, why_python
-from .descent import FIXED, DescentRun
-from .history import History
-from .options import Options, read_domain, read_options, warn_of_eps, with_tol
-from .reporting import call_back, display, progress_bar, read_callback, state_on_error
+from .descent import DescentRun
+from .loop import Loop
+from .noise import DistanceRun, after_search
+from .options import read_domain, read_options, warn_of_eps, with_tol
+from .reporting import display, progress_bar, read_callback, state_on_error
 from .search import SearchRun
 from .searchable import check_search, why_no_search, with_rate
-from .state import DescentState
-from .stopping import CALLED_BACK, Monitor
+from .state import DescentState, added_to
+from .stopping import LINE_SEARCH, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -173,14 +172,16 @@ def minimize(
         with weights that grow like the cube of the step, as `minimize_finite_sum` does. The tests
         are those of the iterates, and a run that one of them ends with success returns its iterate.
         Otherwise ``fun`` and ``jac`` of the result are evaluated once more, at the average. Each
-        step then passes through Python. None and "last" return no average.
+        step then passes through Python. None and "last" return no average, unless noise ends a
+        search: see Notes.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         x : ndarray
             The iterate that met the test if ``success``, otherwise the best finite iterate. Only
-            iterates that were checked count. With ``average`` and no success, the average.
+            iterates that were checked count. With ``average`` and no success, or after a search
+            that noise has ended, the average.
         fun, jac : float, ndarray
             The objective at ``x``, with penalties (see Notes), and the gradient of ``fun``, without
             penalties. Finite differences give NaN for variables that the bounds fix.
@@ -192,7 +193,8 @@ def minimize(
             6 patience, 7 stalled above the best, 8 no step of the search lowers the objective, 99
             the callback raised StopIteration. 0 and 5 are successes: ``x`` meets the test that the
             message names, or no step changes the objective by more than rounding. Status 8 means
-            that values are noisy, or that ``jac`` is not the gradient of ``fun``. Status 7 means
+            that ``jac`` jumps, or is not the gradient of ``fun``; or that values are noisy, and
+            the run cannot go on as described in Notes, which the message says. Status 7 means
             that the iterate meets ``gtol``, ``ftol`` or ``xtol``, but its value exceeds the best
             one by more than rounding and its gradient explain, for example in a flat region far
             away. If a run of AdaGrad ends with maxiter and its effective rates have died, the
@@ -203,7 +205,8 @@ def minimize(
             learning rate was searched for.
         lr : float
             With a search: the rate of all coordinates in the step taken or tried last, or NaN if
-            none was taken. ``learning_rates`` are it times the rates of the method.
+            none was taken. ``learning_rates`` are it times the rates of the method. After a search
+            that noise has ended, each coordinate counts in units of what it has travelled.
         learning_rates : ndarray
             The effective rates of the last step, or NaN if there was none.
         state : DescentState
@@ -248,6 +251,16 @@ def minimize(
     ``eps``. A run that continues under other bounds or penalties begins its search anew. If a trial
     point has a value or gradient that is not finite, the search shortens the step, whatever
     ``nan_policy``.
+
+    If no step of a search lowers the objective, ``fun`` is evaluated once more at the same point.
+    If value or gradient differ by more than rounding, they are noisy. The run then goes on in
+    Python, with an empty state of the method and a rate from the distance travelled (the manual has
+    the formula), until a test or its budget ends it. ``x`` is the polynomial average of the
+    iterates since, or the one that ``average`` names, with ``fun`` and ``jac`` evaluated there. If
+    its value exceeds that where the search ended by more than three times the difference of two
+    values there, ``x`` is that point. The message says which. There is no certificate, as it needs
+    exact gradients. With finite differences, and for AdaDelta, the status is 8. A run that ends by
+    its budget during the search returns the best value seen, which noise flatters.
 
     If ``x0`` lies on a CUDA device, ``fun`` gets the iterate as an array of the same library
     (CuPy, torch, otherwise Numba). It is not a copy: ``fun`` must not write to it, and must copy
@@ -385,55 +398,26 @@ def descend(
         run = start_run(optimizer, objective, monitor, domain, opts, every, average)
         run.can_search = why_no_search(method, prox, exchange.x) is None
     if state is not None:
+        state = DescentState.read(state)
+        if searches and state.noise is not None and state.added == added_to(method, prox):
+            run = DistanceRun.before(method, prox, objective, monitor, average, state)
         run.restore(state)
-    callback = read_callback(callback)
-    history = History(opts.history, opts.history_rates)
-    allvecs = [run.iterate()]
-
-    with (
-        progress_bar(progress, opts.maxiter, type(method).__name__) as bar,
-        state_on_error(run, "minimize"),
-    ):
-        stop = run.evaluate()
-        if box is not None and not box.leaves_free() and np.isfinite(run.monitor.best_fun):
-            stop = FIXED
-        history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
-        while stop is None and not (stop := run.limit()):
-            before = run.nit
-            stop = run.advance(_most(opts, run, every, callback is not None))
-            bar(run.f, run.nit - before)
-            if opts.return_all and run.nit > before:
-                allvecs.append(run.iterate())
-            history.record(run.t, run.f, run.norm, run.learning_rates, last=stop is not None)
-            turns = run.nit // opts.callback_every - before // opts.callback_every
-            if callback is not None and turns:
-                run.keep_gradient()
-                told = {"x": run.iterate(), "fun": run.f, "nit": run.nit}
-                if call_back(callback, run, nfev=run.objective.nfev, **told):
-                    stop = CALLED_BACK
-        history.record(run.t, run.f, run.norm, run.learning_rates, last=True)
-        result = run.result(stop)
-    result.history = history.arrays()
+    loop = Loop(opts, every, read_callback(callback), run.iterate())
+    is_fixed = box is not None and not box.leaves_free()
+    with progress_bar(progress, opts.maxiter, type(method).__name__) as bar:
+        stop: Stop | None = None
+        while stop is None:
+            with state_on_error(run, "minimize"):
+                stop = loop.take(run, bar, is_fixed)
+                if stop.status == LINE_SEARCH and isinstance(run, SearchRun):
+                    run, stop = after_search(run, stop, method, prox, average)
+                if stop is not None:
+                    loop.record(run, last=True)
+                    result = run.result(stop)
+    result.history = loop.history.arrays()
     result.path = run.path
     if opts.return_all:
-        result.allvecs = allvecs
+        result.allvecs = loop.allvecs
     if opts.disp:
         display(result)
     return result
-
-
-def _most(opts: Options, run: DescentRun, every: int, calls_back: bool) -> int | None:
-    """Return for how many steps nobody wants to look, or None; the budget allows at least one.
-
-    If not every step is checked, callbacks and the history come with the next that is.
-    """
-    limits = []
-    if opts.maxiter is not None:
-        limits.append(opts.maxiter - run.nit)
-    if opts.maxfev is not None:
-        limits.append((opts.maxfev - run.objective.nfev) // run.objective.cost)
-    if calls_back and every == 1:
-        limits.append(opts.callback_every - run.nit % opts.callback_every)
-    if opts.history and every == 1:
-        limits.append(opts.history - run.t % opts.history)
-    return min(limits, default=None)

@@ -1,17 +1,13 @@
 """The learning rate of a finite sum, if it is not given: found by a pilot and the way travelled.
 
-AdaGrad's regret is least if its rate is the distance to the minimum over the root of 2, with the
-coordinates weighted by the roots of their sums of squares (Duchi, Hazan & Singer 2011, theorem 5;
-McMahan & Streeter 2010). A pilot on few rows estimates this distance, and the run corrects it: what
-has been travelled since the start bounds it from below (Ivgi, Hinder & Carmon 2023).
+A pilot on few rows estimates the distance to the minimum, from which the rate follows, and the run
+corrects it by what it has travelled since the start.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +16,14 @@ from ..methods.base import Method
 from ..objectives.batches import Batches
 from ..objectives.finite_sum import FiniteSum
 from ..prox.base import Proximal
+from .distance import PIECES, DistanceRate, Segment, is_proportional, least_distance
 from .gauge import is_finite
 from .minimize import descend
-from .searchable import refuse_auto, why_no_search, with_rate
+from .searchable import refuse_auto, why_no_search
 
-SHARE = 0.7  # of the distance: the bound on the regret is least at 1 / sqrt(2)
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
 BACK = 16  # times that the pilot's way is halved at most
-LEAST = 1e-3  # of the largest coordinate: the distance if the pilot does not move
-PIECES = 8  # of an epoch; in each the rate is constant
-PLAYED = 4096  # steps after which a rate under gradients of 1 is taken for settled
 
 
 def why_no_pilot(method: Method, prox: Any, x: Any, parallel: str | None) -> str | None:
@@ -39,7 +32,7 @@ def why_no_pilot(method: Method, prox: Any, x: Any, parallel: str | None) -> str
         return why
     if method.search_keeps_eps:
         return f"{method!r}, which finds the unit of its steps itself (its lr is 1)"
-    if _is_proportional(method):
+    if is_proportional(method):
         return (
             f"{method!r}, whose steps grow with the gradients: AdaGradNorm is SGD with a rate that "
             "is found"
@@ -49,52 +42,7 @@ def why_no_pilot(method: Method, prox: Any, x: Any, parallel: str | None) -> str
     return None
 
 
-def _is_proportional(method: Method) -> bool:
-    """Tell whether steps are in proportion to gradients."""
-    return _play(method, 1000.0, 1)[0] > 30.0 * _play(method, 1.0, 1)[0]
-
-
-def _play(method: Method, g: float, steps: int) -> tuple[float, list[float]]:
-    """Return the first displacement and the rates at ``lr = 1`` of steps along one gradient."""
-    method = with_rate(replace(method, weight_decay=0.0), 1.0)
-    initial = method.initial_state()
-    slots = tuple(np.float64(initial.get(name, 0.0)) for name in method.slots)
-    scalars, x, first = method.initial_scalars(), np.float64(0.0), math.nan
-    rates = list[float]()
-    with np.errstate(all="ignore"):
-        for t in range(1, steps + 1):
-            scalars = method.carried(t, scalars, (g * g,) * len(method.measures))
-            coefs = method.coefficients_at(t, scalars)[1]
-            x, rate, slots = method.rule(x, np.float64(g), *slots, *coefs)
-            first = abs(float(x)) if t == 1 else first
-            rates.append(float(rate))
-    return first, rates
-
-
-class Segment(NamedTuple):
-    """Steps that share a rate: those after ``first``, up to ``last``."""
-
-    first: int
-    last: int
-
-    @classmethod
-    def around(cls, t: int, step: int, steps: int, pieces: int) -> Segment:
-        """Return that of the step after ``t``, which is the step after ``step`` of an epoch.
-
-        Segments end at powers of two, and at so many places of an epoch of ``steps``.
-        """
-        piece = -(-steps // pieces)
-        power = 1 << t.bit_length() if t else 1
-        last = min(power, t + min(piece - step % piece, steps - step))
-        return cls(t - min(step % piece, t - power // 2), last)
-
-    @property
-    def middle(self) -> float:
-        """The middle of its steps."""
-        return 0.5 * (self.first + 1 + self.last)
-
-
-class FoundRate:
+class FoundRate(DistanceRate):
     """The rate of a run, found.
 
     Parameters
@@ -130,12 +78,10 @@ class FoundRate:
         falls: bool,
         stream: bool = False,
     ) -> None:
-        self._method, self._total, self._batches = with_rate(method, 1.0), total, batches
-        self._prox = prox
+        super().__init__(method, follows_way=method.rates_only_fall)
+        self._total, self._batches, self._prox = total, batches, prox
         self._falls, self._stream = falls and not stream, stream
-        self._rates: list[float] = []
-        self.distance, self.last_step = math.nan, 0
-        self.lr = math.nan
+        self.last_step = 0
 
     @cached_property
     def pieces(self) -> int:
@@ -145,26 +91,12 @@ class FoundRate:
         entries = int(getattr(matrix, "nnz", self._batches.n * size))
         return max(1, min(PIECES, entries // (2 * size)))
 
-    @property
-    def _follows_way(self) -> bool:
-        """Whether the way travelled corrects the distance: of rates that only fall."""
-        return self._method.rates_only_fall
-
-    def _rate_at(self, t: float) -> float:
-        """Return the method's rate at ``lr = 1`` after ``t`` gradients of 1, times sqrt(t)."""
-        if self._follows_way:
-            return 1.0
-        if not self._rates:
-            self._rates = _play(self._method, 1.0, PLAYED)[1]
-        return math.sqrt(t) * self._rates[min(int(t), len(self._rates)) - 1]
-
     def of(self, segment: Segment) -> float:
         """Return the learning rate of a segment's steps."""
-        t = segment.middle
-        lr = SHARE * self.distance / self._rate_at(t)
+        lr = super().of(segment)
         if self._falls:
-            lr *= max(1.0 - (t - 1.0) / max(self.last_step, segment.last), 0.0)
-        self.lr = lr
+            left = 1.0 - (segment.middle - 1.0) / max(self.last_step, segment.last)
+            self.lr = lr = lr * max(left, 0.0)
         return lr
 
     # -- the pilot ---------------------------------------------------------------------------------
@@ -209,9 +141,9 @@ class FoundRate:
         better, stretch = self._checked(better, x, first - found.fun, order)
         squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
         weights = np.sqrt(squares, dtype=np.float64)
-        distance = stretch * self._distance(better, start, weights)
+        distance = stretch * self.between(better, start, weights)
         if not distance > 0.0:
-            distance = self._least(x)
+            distance = least_distance(x)
         return better, distance
 
     def _checked(
@@ -250,11 +182,6 @@ class FoundRate:
             return rows[1::2] if skip else rows[::2]
         return rows[count:] if skip else rows[:count]
 
-    @staticmethod
-    def _least(x: np.ndarray) -> float:
-        """Return a distance for runs that have not moved."""
-        return LEAST * (float(np.abs(x).max(initial=0.0)) or 1.0)
-
     def _value_if_finite(self, x: np.ndarray, rows: np.ndarray) -> float | None:
         """Return the objective over rows; None if it or its gradient is not finite."""
         value, g = self._total.over(x, rows, 0, rows.size)
@@ -267,15 +194,6 @@ class FoundRate:
 
     # -- the way travelled -------------------------------------------------------------------------
 
-    def _distance(self, x: np.ndarray, start: np.ndarray, weights: np.ndarray) -> float:
-        """Return how far a point is from another, with weights of coordinates."""
-        away = np.subtract(x, start, dtype=np.float64)
-        away *= away
-        if not self._method.slots:  # all coordinates share a rate
-            return math.sqrt(float(away.sum()))
-        total = float(weights.sum())
-        return math.sqrt(float((weights * away).sum()) / total) if total > 0.0 else 0.0
-
     def segment(self, t: int, step: int, steps: int) -> Segment:
         """Return that of the step after ``t``, which is the step after ``step`` of an epoch."""
         if self._stream:
@@ -286,19 +204,6 @@ class FoundRate:
         """Tell whether a segment ends at the step ``t``, the step ``step`` of an epoch."""
         ends = step == steps and not self._stream
         return ends or self.segment(t, step, steps).first == t
-
-    def measure(self, x: np.ndarray, start: np.ndarray, rates: np.ndarray) -> None:
-        """Take in how far the run has travelled, if its rates only fall."""
-        if self._follows_way:
-            way = self._weighed(x, start, rates)
-            self.distance = max(self.distance, way) if math.isfinite(way) else self.distance
-
-    def _weighed(self, x: np.ndarray, start: np.ndarray, rates: np.ndarray) -> float:
-        """Return how far a point is from another, weighed by the effective rates' inverses."""
-        with np.errstate(all="ignore"):
-            weights = 1.0 / rates.reshape(-1).astype(np.float64)
-        weights[~np.isfinite(weights)] = 0.0
-        return self._distance(x, start, weights)
 
 
 def check_pilot(method: Method, prox: Proximal, x: Any, parallel: str | None) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .distance import rates_at_one
 from .epochs import EpochRun
 from .pilot import FoundRate
-from .searchable import with_rate
 from .state import EpochState
 from .stopping import NONFINITE, Stop, non_finite
 
@@ -65,7 +65,7 @@ class PilotedRun(EpochRun):
         left, steps = super()._next_steps(), self.batches.left(0)
         found, step = self._found, steps - left
         if self._measured_at < self.t and found.ends_at(self.t, step, steps):
-            found.measure(self._flat, self._start, self._rates_at_one())
+            found.measure(self._flat, self._start, rates_at_one(self.optimizer))
             self._measured_at = self.t
         if not left:
             return 0
@@ -76,17 +76,6 @@ class PilotedRun(EpochRun):
             if self._calls is not None:
                 self._calls.follow(self.optimizer.method)
         return min(segment.last - self.t, left)
-
-    def _rates_at_one(self) -> np.ndarray:
-        """Return the effective rates if ``lr`` were 1: they do not depend on where a run began."""
-        optimizer, plan = self.optimizer, self.optimizer._plan()
-        if plan.stored_rates:  # of a rule that names no rate: those of the last step
-            stored: np.ndarray = optimizer.learning_rates()
-            return stored
-        # Not by changes of the optimizer: where rows are few they took most of an epoch.
-        t, scalars = optimizer._position()
-        at_one = plan._replace(method=with_rate(plan.method, 1.0))
-        return at_one.rates_after(t, plan.slots, scalars, plan.x.size)
 
     def _settle(self) -> None:
         if self._piloted is not None:

@@ -172,6 +172,7 @@ class SearchRun(DescentRun):
         self._pace = Pace()
         self._done = np.zeros(1, np.int64)
         self._steps_before = 0
+        self.failed: str | None = None
         self._follow()
 
     # -- what the loop in front asks for -----------------------------------------------------------
@@ -200,6 +201,8 @@ class SearchRun(DescentRun):
                 self._advance_search()
         self._follow()
         self._check_written()
+        if self.failed is not None:
+            return Stop(LINE_SEARCH, self.failed)
         return self._after(kernel.ACCEPTED)
 
     def advance(self, most: int | None) -> Stop | None:
@@ -290,7 +293,18 @@ class SearchRun(DescentRun):
     def _after(self, task: int) -> Stop | None:
         """Test the iterate that the search has come to; say why the run has ended, if it has."""
         self._follow()
-        return judge(self.monitor, self._search, task, self._rtol)
+        stop = judge(self.monitor, self._search, task, self._rtol)
+        if stop is not None and stop.status == LINE_SEARCH:
+            self.failed = stop.message  # unless values are noisy, which is still to be seen
+        return stop
+
+    def again(self) -> tuple[float, np.ndarray]:
+        """Evaluate the objective once more at the iterate; finite differences only its value."""
+        x, penalty = self._flat, float(self._search.numbers[kernel.PENALTY])
+        if self.objective.cost > 1:
+            return self.objective.value(x) + penalty, self.g
+        value, g = self.objective(x)
+        return value + penalty, g
 
     def _follow(self) -> None:
         """Take over where the search stands."""
@@ -334,12 +348,19 @@ class SearchRun(DescentRun):
             added=self._added(),
             search=self._search.copy(),
             sizes=self.objective.sizes,
+            start=self.start.copy(),
+            failed=self.failed,
             **self._average_so_far(),
         )
 
     def restore(self, state: Any) -> None:
         """Go on from a state, or say why it does not fit; then nothing has been modified."""
         state = DescentState.read(state)
+        if state.noise is not None:  # its bounds or penalties are others
+            x = state.x.reshape(-1)
+            state.check(self._flat.size, self._flat.dtype)
+            self._restart(x)
+            return
         if state.search is None:
             raise ValueError(
                 "state is of a run with a learning rate, expected that of one with lr='auto'"
@@ -352,17 +373,23 @@ class SearchRun(DescentRun):
         same = state.added in (None, self._added())
         if same:
             self._search = state.search.copy()
-            self.objective.sizes = state.sizes
+            self.objective.sizes, self.failed = state.sizes, state.failed
         else:  # of another objective: begin at the last iterate, with nothing known
-            self.optimizer.reset()
-            x = state.search.points[state.search.counts[kernel.X]]
-            feasible = self._plan.prox.feasible(x.reshape(self._plan.shape)).reshape(-1)
-            self._search = SearchState.before(feasible.astype(self._flat.dtype))
+            self._restart(state.search.points[state.search.counts[kernel.X]])
         if self._sums is not None:
             self._sums = Sums.before(self._flat) if state.sums is None else state.sums.copy()
         self._steps_before = self._averaged_t = self.t
         if same:
             self._restore_average(state)
+            self.start = self._flat.copy() if state.start is None else state.start.copy()
+        self._follow()
+
+    def _restart(self, x: np.ndarray) -> None:
+        """Begin at a point, with nothing known."""
+        self.optimizer.reset()
+        feasible = self._plan.prox.feasible(x.reshape(self._plan.shape)).reshape(-1)
+        self.start = feasible.astype(self._flat.dtype)
+        self._search = SearchState.before(self.start)
         self._follow()
 
     def _certified(self, fun: float) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from numbers import Integral, Real
+from numbers import Integral
 from os import PathLike
-from types import UnionType
-from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -19,7 +18,9 @@ from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
 from ..prox.base import Proximal
 from ..regret.certificate import Sums
+from .annotations import in_words, is_a
 from .averaging import AVERAGES
+from .noise_state import NoiseState
 from .search_state import SearchState
 from .stopping import Position
 
@@ -153,6 +154,12 @@ class DescentState(RunState):
         The average of the iterates, if there is one.
     sizes : ndarray or None
         The sizes of the free variables that finite differences have measured, in float64.
+    start : ndarray or None
+        With ``lr="auto"``, the starting point of the first run.
+    failed : str or None
+        Why the search has ended, until it is known whether values are noisy.
+    noise : NoiseState or None
+        What a run goes on with whose values are noisy.
     """
 
     kind: ClassVar[str] = "minimize state"
@@ -173,12 +180,19 @@ class DescentState(RunState):
     average_kind: str | None = None
     average_count: int = 0
     sizes: np.ndarray | None = None
+    start: np.ndarray | None = None
+    failed: str | None = None
+    noise: NoiseState | None = None
 
-    parts: ClassVar[Mapping[str, type]] = {"sums": Sums, "search": SearchState}
+    parts: ClassVar[Mapping[str, type]] = {
+        "sums": Sums,
+        "search": SearchState,
+        "noise": NoiseState,
+    }
 
     def check(self, size: int, dtype: DType) -> None:
         """Raise if a field is not one of a run over so many variables of a dtype."""
-        for name in ("jac", "best_x", "best_jac", "previous_x"):
+        for name in ("jac", "best_x", "best_jac", "previous_x", "start"):
             if (array := getattr(self, name)) is not None:
                 _check_array(name, array, size, dtype)
         if self.sizes is not None and not (np.isfinite(self.sizes) & (self.sizes > 0)).all():
@@ -191,6 +205,9 @@ class DescentState(RunState):
         if self.search is not None:
             self.search.check(size, dtype)
         steps = self.t if self.search is None else self.search.steps
+        if self.noise is not None:
+            self.noise.check(size, dtype)
+            steps += self.noise.steps
         if self.average is not None:
             _check_array("average", self.average, size, np.dtype(np.float64))
         kinds = (None,) if self.average is None else (*AVERAGES,)
@@ -406,27 +423,8 @@ def _check_fields(kind: type, values: Mapping[str, object], source: str) -> None
     """Raise if a value is of another type than the annotation of its field."""
     hints = get_type_hints(kind)
     for name, value in values.items():
-        if name in hints and not _is_a(value, hints[name]):
-            raise TypeError(f"{source}: {name} is {value!r:.60}, expected {_words(hints[name])}")
-
-
-def _is_a(value: object, hint: Any) -> bool:
-    """Tell whether a value is of an annotated type, which JSON or a file can hold."""
-    kinds, of = get_args(hint), get_origin(hint)
-    if of in (UnionType, Union):
-        return any(_is_a(value, kind) for kind in kinds)
-    if of is tuple:
-        return (
-            isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
-        )
-    if hint in (int, float):
-        number = Integral if hint is int else Real
-        return isinstance(value, number) and not isinstance(value, bool | np.bool)
-    return hint is Any or isinstance(value, of or hint)
-
-
-def _words(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+        if name in hints and not is_a(value, hints[name]):
+            raise TypeError(f"{source}: {name} is {value!r:.60}, expected {in_words(hints[name])}")
 
 
 def _single(optimizer: dict[str, Any], source: str) -> None:

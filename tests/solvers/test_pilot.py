@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 import adaptopt as ao
-from adaptopt.solvers.pilot import Segment, _play
+from adaptopt.solvers.distance import Segment, play
 
 N, D = 400, 4
 RNG = np.random.default_rng(0)
@@ -206,9 +206,9 @@ def test_segments_follow_one_another():
 
 
 def test_rates_under_gradients_of_one():
-    np.testing.assert_allclose(_play(ao.Adam(), 1.0, 50)[1], 1.0, rtol=1e-7)
+    np.testing.assert_allclose(play(ao.Adam(), 1.0, 50).rates, 1.0, rtol=1e-7)
     expected = 1 / np.sqrt(1 - 0.99 ** np.arange(1, 51))
-    np.testing.assert_allclose(_play(ao.RMSProp(rho=0.99), 1.0, 50)[1], expected, rtol=1e-6)
+    np.testing.assert_allclose(play(ao.RMSProp(rho=0.99), 1.0, 50).rates, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("distance", [0.0, -1.0, np.inf, np.nan])
