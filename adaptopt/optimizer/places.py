@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from operator import attrgetter, is_
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Places:
     """
 
     def __init__(self, flat: Array, shapes: Sequence[tuple[int, ...]], backend: Backend) -> None:
-        ends = np.cumsum([0, *[int(np.prod(shape)) for shape in shapes]])
+        ends = np.cumsum([0, *map(prod, shapes)])
         self.spans = list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
         self.shapes, self._starts = list(shapes), ends
         self._parameters, self._dtype, self._backend = flat, flat.dtype, backend
