@@ -253,6 +253,8 @@ def minimize(
     ``nan_policy``.
 
     If no step of a search lowers the objective, ``fun`` is evaluated once more at the same point.
+    If it gives the same, it is evaluated in up to 16 pairs of points on both sides of the best one:
+    if it rises there as around a smooth minimum, the run has converged, otherwise it has status 8.
     If value or gradient differ by more than rounding, they are noisy. The run then goes on in
     Python, with an empty state of the method and a rate from the distance travelled (the manual has
     the formula), until a test or its budget ends it. ``x`` is the polynomial average of the

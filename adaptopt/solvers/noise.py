@@ -21,10 +21,11 @@ from ..prox.base import Proximal
 from .descent import DescentRun, Evaluated
 from .distance import LEAST, DistanceRate, Segment, least_distance, rates_at_one
 from .noise_state import NoiseState
+from .rise import rises_around
 from .search import SearchRun
 from .searchable import with_rate
 from .state import DescentState
-from .stopping import ROUNDING, SUCCESS, Monitor, Stop
+from .stopping import CONVERGED, ROUNDING, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -45,9 +46,9 @@ def why_no_rate(method: Method, objective: Objective) -> str | None:
 def after_search(
     run: SearchRun, stop: Stop, method: Method, prox: Proximal, average: str | None
 ) -> tuple[DescentRun, Stop | None]:
-    """See whether values are noisy where no step lowers the objective.
+    """See why no step lowers the objective: because of noise, or because it is least there.
 
-    Return the run that goes on if they are, else the same run and why it has ended.
+    Return the run that goes on if values are noisy, else the same run and why it has ended.
     """
     left = run.monitor.evaluations_left(run.objective.nfev)
     if left is None or left > 0:
@@ -66,6 +67,13 @@ def after_search(
             stop = stop._replace(
                 message=f"{stop.message} They are noisy: evaluated twice at one point, f was "
                 f"{first:.6g} and {again:.6g}. No rate follows from distances with {why}."
+            )
+        elif rises_around(run):
+            norm = float(np.abs(run.monitor.best_jac).max(initial=0.0))
+            stop = Stop(
+                CONVERGED,
+                "Converged to rounding: no step lowers f, and it rises on both sides of x as at "
+                f"a smooth minimum; the largest entry of the gradient is {norm:.2g}.",
             )
     run.failed = None
     return run, stop

@@ -175,6 +175,16 @@ class SearchRun(DescentRun):
         self.failed: str | None = None
         self._follow()
 
+    @property
+    def plan(self) -> Plan:
+        """The method and the map, as kernels take them."""
+        return self._plan
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """The displacement of the last direction, flat."""
+        return self._search.displacement
+
     # -- what the loop in front asks for -----------------------------------------------------------
 
     @property
