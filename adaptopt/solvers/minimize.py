@@ -24,7 +24,7 @@ from .reporting import display, progress_bar, read_callback, state_on_error
 from .search import SearchRun
 from .searchable import check_search, why_no_search, with_rate
 from .state import DescentState, added_to
-from .stopping import LINE_SEARCH, Monitor, Stop
+from .stopping import CONVERGED, LINE_SEARCH, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -255,6 +255,8 @@ def minimize(
     If no step of a search lowers the objective, ``fun`` is evaluated once more at the same point.
     If it gives the same, it is evaluated in up to 16 pairs of points on both sides of the best one:
     if it rises there as around a smooth minimum, the run has converged, otherwise it has status 8.
+    Likewise, a search that has converged with a gradient above 1e-4 of the first is believed only
+    if the objective changes around the point as the gradient says.
     If value or gradient differ by more than rounding, they are noisy. The run then goes on in
     Python, with an empty state of the method and a rate from the distance travelled (the manual has
     the formula), until a test or its budget ends it. ``x`` is the polynomial average of the
@@ -411,7 +413,7 @@ def descend(
         while stop is None:
             with state_on_error(run, "minimize"):
                 stop = loop.take(run, bar, is_fixed)
-                if stop.status == LINE_SEARCH and isinstance(run, SearchRun):
+                if stop.status in (CONVERGED, LINE_SEARCH) and isinstance(run, SearchRun):
                     run, stop = after_search(run, stop, method, prox, average)
                 if stop is not None:
                     loop.record(run, last=True)

@@ -21,11 +21,11 @@ from ..prox.base import Proximal
 from .descent import DescentRun, Evaluated
 from .distance import LEAST, DistanceRate, Segment, least_distance, rates_at_one
 from .noise_state import NoiseState
-from .rise import rises_around
+from .rise import follows_gradient, rises_around
 from .search import SearchRun
 from .searchable import with_rate
 from .state import DescentState
-from .stopping import CONVERGED, ROUNDING, SUCCESS, Monitor, Stop
+from .stopping import CONVERGED, LINE_SEARCH, ROUNDING, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -48,8 +48,20 @@ def after_search(
 ) -> tuple[DescentRun, Stop | None]:
     """See why no step lowers the objective: because of noise, or because it is least there.
 
-    Return the run that goes on if values are noisy, else the same run and why it has ended.
+    Return the run that goes on if values are noisy, else the same run and why it has ended. A
+    search that says that it has converged is believed if its last gradient is that of the
+    objective.
     """
+    if stop.status == CONVERGED:
+        if stop.here or follows_gradient(run):
+            return run, stop
+        stop = Stop(
+            LINE_SEARCH,
+            "Stalled: steps lower f no further, but around x it does not change as its gradient "
+            f"says, whose largest entry is {np.abs(run.monitor.best_jac).max():.2g}. The gradient "
+            "jumps, is noisy, or is not that of fun.",
+        )
+        run.failed = stop.message
     left = run.monitor.evaluations_left(run.objective.nfev)
     if left is None or left > 0:
         first, g = run.f, run.g

@@ -173,6 +173,7 @@ class SearchRun(DescentRun):
         self._done = np.zeros(1, np.int64)
         self._steps_before = 0
         self.failed: str | None = None
+        self.first_norm = 0.0  # of a run that goes on it is not known
         self._follow()
 
     @property
@@ -184,6 +185,11 @@ class SearchRun(DescentRun):
     def displacement(self) -> np.ndarray:
         """The displacement of the last direction, flat."""
         return self._search.displacement
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The rates of the last direction, flat, without the one that is searched for."""
+        return self._search.rates
 
     # -- what the loop in front asks for -----------------------------------------------------------
 
@@ -209,6 +215,7 @@ class SearchRun(DescentRun):
                 self._pace.measure(time.perf_counter() - start, 1)
             else:
                 self._advance_search()
+            self.first_norm = float(self._search.numbers[kernel.NORM])
         self._follow()
         self._check_written()
         if self.failed is not None:

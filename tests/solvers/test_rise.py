@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 import adaptopt as ao
 
@@ -31,6 +32,34 @@ def test_a_flat_minimum_is_one(bounds):
     assert res.success
     np.testing.assert_allclose(SCALE * res.x, 1.0, atol=1e-6)
     assert "rises on both sides" in res.message
+
+
+def swapped(x):
+    """Rosenbrock's function with the components of its gradient in the wrong order."""
+    a, b = x[1] - x[0] ** 2, 1 - x[0]
+    return 100 * a**2 + b**2, np.array([200 * a, -400 * x[0] * a - 2 * b])
+
+
+def farthest(x):
+    """Chebyshev's distance, where the gradient shows one of two edges."""
+    r = x - np.array([1.0, 2.0])
+    k = np.argmax(abs(r))
+    return abs(r[k]), np.sign(r[k]) * np.eye(2)[k]
+
+
+@pytest.mark.parametrize("fun", [swapped, farthest])
+def test_no_success_is_believed_where_the_gradient_is_not_that_of_the_objective(fun):
+    res = ao.minimize(fun, np.zeros(2), jac=True)
+    assert not res.success
+    assert "not that of fun" in res.message
+
+
+@pytest.mark.parametrize("kind", ["2-point", "3-point"])
+@pytest.mark.filterwarnings("ignore:no gradient was given")
+def test_differences_are_accurate_enough_for_a_success(kind):
+    res = ao.minimize(scipy.optimize.rosen, [-1.2, 1.0], jac=kind)
+    assert res.success
+    np.testing.assert_allclose(res.x, 1.0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("fun", "start"), [(with_kinks, [0.0, 10.1]), (flipped, [0.0, 0.0])])
