@@ -62,12 +62,13 @@ def inlinable(function: ScalarFunction, always: bool = False) -> ScalarFunction:
 
     Not njit: a kernel that closes over a dispatcher never hits the disk cache, because a
     dispatcher pickles to other bytes in every process. With ``always``, LLVM inlines them whatever
-    their size: a loop with a call in it takes no SIMD.
+    their size: a loop with a call in it takes no SIMD. C calls none of them: to compile a wrapper
+    for C took a tenth of the time.
     """
     for _, value in references(function):
         if isinstance(plain(value), FunctionType):
             inlinable(plain(value), always)
-    register = register_jitable(forceinline=True) if always else register_jitable
+    register = register_jitable(forceinline=always, no_cfunc_wrapper=True)
     registered: ScalarFunction = register(function)
     return registered
 
@@ -103,7 +104,12 @@ def compile_kernel(
     kernel = make(*[inlinable(part, True) if callable(part) else part for part in parts])
     cached = name_by_content(kernel, make, parts, signature, parallel)
     # error_model="numpy": the default tests every division for zero, which prevents SIMD.
-    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "parallel": parallel}
+    options: dict[str, Any] = {
+        "error_model": "numpy",
+        "nogil": True,
+        "parallel": parallel,
+        "no_cfunc_wrapper": True,
+    }
     if not counted:
         options["_nrt"] = False
     dispatcher: Any = njit(**options)(kernel)
