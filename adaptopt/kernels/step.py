@@ -150,10 +150,12 @@ def make_packed_step(*parts):
     `make_step` once more, as a call of it took a fifth of the time to compile.
     """
     (
-        *functions, read_x, read_g, write_x, write_copy, draw, after_x,
+        transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x,
         bits, after_slots, after_prox, after_rates, after_transform, after_decay, after_rule,
     ) = parts  # fmt: skip
-    coordinate = inlinable(make_coordinate(*functions, write_x, write_copy, after_x), True)
+    coordinate = inlinable(
+        make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
+    )
 
     def packed_step(x, g, arrays, numbers, noise, lo, hi):
         prefer_vectors(bits)
