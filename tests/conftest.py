@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from types import SimpleNamespace
 
 # Before numba loads OpenMP: threads that spin after a kernel would slow the other workers' tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -42,6 +43,17 @@ def no_cache(monkeypatch):
 
 
 @pytest.fixture
+def new_process(tmp_path, monkeypatch):
+    """Return what makes this process look for its kernels as a new one would, in a new folder."""
+    from numba import config
+
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    forget_kernels()
+    yield forget_kernels
+    forget_kernels()
+
+
+@pytest.fixture
 def in_python(monkeypatch):
     """Have Python run the kernels, as it runs the first calls of a search, to the same numbers.
 
@@ -49,9 +61,10 @@ def in_python(monkeypatch):
     compiling takes; that a compiler makes the same of it, with one kernel of each shape.
     """
     import numpy as np
-    from numba import config
 
-    monkeypatch.setattr(config, "DISABLE_JIT", True)
+    from adaptopt.kernels import compile as build
+
+    monkeypatch.setattr(build, "config", SimpleNamespace(DISABLE_JIT=True))
     forget_kernels()
     with np.errstate(all="ignore"):
         yield

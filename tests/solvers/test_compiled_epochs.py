@@ -103,11 +103,11 @@ PAIRS = [
     *[("sgd", "elastic-array"), ("adagrad-schedule", "box"), ("rmsprop-momentum-schedule", "box")],
     *[("sgd-schedule", "l1"), ("adagrad-schedule", "l1"), ("adagrad-schedule", "l1-in-box")],
 ]
-# Coordinates that stay, or move alone by steps or by rates; no slot to three; arrays of a map; decay.
+# Coordinates that stay, or move alone by steps or by rates; no slot to three; a map of arrays; decay.
 COMPILED = [
-    *[("sgd", "box"), ("rmsprop", "none"), ("adagrad-schedule", "none"), ("sgd-decay", "none")],
-    *[("rmsprop-all", "box"), ("adagrad", "elastic-array"), ("ftrl-l1-l2", "none")],
-]
+    ("sgd", "box"), ("rmsprop", "none"), ("adagrad-schedule", "none"), ("sgd-decay", "none"),
+    ("rmsprop-all", "box"), ("adagrad", "elastic-array"), ("ftrl-l1-l2", "none"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "name"), dict.fromkeys(PAIRS))

@@ -104,12 +104,12 @@ def test_row_args_come_before_args(threads):
     rng = np.random.default_rng(1)
     weights, centres = rng.random((40, 5)), np.arange(40)
     many = ao.minimize_many(
-        bowl, STARTS, (0.5,), "adagrad", options={"maxiter": 99}, row_args=(weights, centres)
+        bowl, STARTS, (0.5,), ao.AdaGrad(), options={"maxiter": 99}, row_args=(weights, centres)
     )
     assert_rows_are_runs(
         many,
         lambda i: ao.minimize(
-            bowl, STARTS[i], (weights[i], centres[i], 0.5), options={"maxiter": 99}
+            bowl, STARTS[i], (weights[i], centres[i], 0.5), ao.AdaGrad(), options={"maxiter": 99}
         ),
     )
 
@@ -145,7 +145,7 @@ def test_nan_policy_raise():
         return np.nan
 
     with pytest.raises(FloatingPointError, match="at step 0"):
-        ao.minimize_many(bad, STARTS, options={"nan_policy": "raise"})
+        ao.minimize_many(bad, STARTS, options={"nan_policy": "raise", "lr": 0.1})
 
 
 def test_an_exception_arrives_as_itself(threads):
@@ -157,7 +157,7 @@ def test_an_exception_arrives_as_itself(threads):
         return 0.0
 
     with pytest.raises(ZeroDivisionError) as caught:
-        ao.minimize_many(failing, STARTS, row_args=(np.arange(40),))
+        ao.minimize_many(failing, STARTS, method=ao.AdaGrad(), row_args=(np.arange(40),))
     assert caught.value.args == ("in problem", 17)
 
 
@@ -262,7 +262,7 @@ ERRORS = {
         "expected a method of numbers and a separable map",
     ),
     "gradient": (
-        lambda: ao.minimize_many(njit(lambda x: (0.0, x[1:])), STARTS),
+        lambda: ao.minimize_many(njit(lambda x: (0.0, x[1:])), STARTS, method=ao.AdaGrad()),
         ValueError,
         r"the gradient has shape \(4,\), expected \(5,\)",
     ),
