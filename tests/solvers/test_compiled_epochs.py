@@ -103,7 +103,7 @@ PAIRS = [
     *[("sgd", "elastic-array"), ("adagrad-schedule", "box"), ("rmsprop-momentum-schedule", "box")],
     *[("sgd-schedule", "l1"), ("adagrad-schedule", "l1"), ("adagrad-schedule", "l1-in-box")],
 ]
-# Coordinates that stay, or move alone by steps or by rates; no slot to three; a map of arrays; decay.
+# Coordinates that stay, or move alone by steps or rates; no slot to three; a map of arrays; decay.
 COMPILED = [
     ("sgd", "box"), ("rmsprop", "none"), ("adagrad-schedule", "none"), ("sgd-decay", "none"),
     ("rmsprop-all", "box"), ("adagrad", "elastic-array"), ("ftrl-l1-l2", "none"),
