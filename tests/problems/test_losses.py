@@ -143,7 +143,7 @@ def test_a_loss_of_float32_is_computed_in_float32(name):
     ],
 )
 def test_rows_and_batches_are_what_numpy_says(name, kind, dtype, request):
-    if name != "own":
+    if name not in ("own", "epsilon-insensitive"):
         request.getfixturevalue("in_python")
     _, b, naive, naive_slope = CASES[name]
     p = problem_of(name, kind, dtype, intercept=True, sample_weight=WEIGHTS)

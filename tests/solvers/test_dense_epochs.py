@@ -92,7 +92,7 @@ COMPILED += ("rmsprop-centered-momentum",)
 def test_every_method_takes_the_steps_of_the_loop_in_python(name, prox, dtype, calls, request):
     p = problem(dtype=dtype)
     kernel = KERNEL_OF.get(name, name)
-    compiled = kernel in COMPILED and prox == CHOICES[kernel][0]
+    compiled = kernel in COMPILED and prox == CHOICES.get(kernel, ("elastic",))[0]
     if not compiled:
         request.getfixturevalue("in_python")
     for batch_size in (1, 7) if compiled else (7,):

@@ -277,7 +277,7 @@ def test_errors_say_what_was_expected(call, error, words):
         call()
 
 
-def test_problems_whose_bounds_fix_all_variables_take_one_evaluation_each():
+def test_problems_whose_bounds_fix_all_variables_take_one_evaluation_each(in_python):
     res = ao.minimize_many(fixed_bowl, np.ones((3, 2)), bounds=[(1, 1)] * 2, options={"gtol": None})
     assert res.success.all()
     assert (res.nit.max(), res.nfev.max()) == (0, 1)
