@@ -107,6 +107,7 @@ PAIRS = [
 COMPILED = [
     ("sgd", "box"), ("rmsprop", "none"), ("adagrad-schedule", "none"), ("sgd-decay", "none"),
     ("rmsprop-all", "box"), ("adagrad", "elastic-array"), ("ftrl-l1-l2", "none"),
+    ("adagrad-schedule", "l1-in-box"),
 ]  # fmt: skip
 
 
