@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
 from .averages import fold
 from .compile import inlinable
@@ -30,7 +29,7 @@ def make_classes_epoch(
     The arguments are those of `make_sparse_epoch`'s kernel, except that ``touched`` lists first
     coordinates, and ``row_x`` holds the predictions. It records no history.
     """
-    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
+    touch = inlinable(make_touch(rate, idle, repeat, lazy), True)
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     predict, add = (inlinable(part) for part in CLASSES["sparse"])
     ahead, bring = inlinable(prefetch_rows), inlinable(fold)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
 
 from ..scalar import ScalarFunction
 from .averages import fold
@@ -88,7 +87,7 @@ def make_sparse_epoch(
     residual, penalised, records_steps, lazy, plays,
 ):  # fmt: skip
     """Compose the steps over batches of rows, from ``order[0]`` on."""
-    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
+    touch = inlinable(make_touch(rate, idle, repeat, lazy), True)
     record = inlinable(make_record(residual, touch, penalised))
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
     dot, sparse_product = inlinable(short_dot), inlinable(sparse_dot)
@@ -248,7 +247,7 @@ def make_sparse_epoch(
 
 def make_catch_up(coefficients, rate, idle, repeat, lazy):
     """Return the kernel that applies missed steps to all coordinates, up to step t."""
-    touch = register_jitable(inline="always")(make_touch(rate, idle, repeat, lazy))
+    touch = inlinable(make_touch(rate, idle, repeat, lazy), True)
 
     def catch_up(lr, hyper, prox_coefs, x, slots, prox_arrays, last, t, scalars, sums, base, like):
         before = narrow(coefficients(max(t, 1), lr, *hyper, *gather(scalars, 0)), like)

@@ -100,7 +100,7 @@ def make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x):
 
 
 def make_element(transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x):
-    """Compose the scalar functions into the step of one coordinate, on any device."""
+    """Compose the scalar functions into the step of one coordinate in arrays of a device."""
     coordinate = inlinable(
         make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
     )
@@ -117,10 +117,13 @@ def make_element(transform, decay, rule, prox, read_x, read_g, write_x, write_co
     return element
 
 
-def make_step(*parts):
+def make_step(
+    transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x, bits
+):  # fmt: skip
     """Step over the coordinates lo <= i < hi. The last part is the requested vector width."""
-    element = inlinable(make_element(*parts[:-1]), True)
-    bits = parts[-1]
+    coordinate = inlinable(
+        make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
+    )
 
     # Unsigned bounds: with signed ones the test for negative indices prevents SIMD (20x slower).
     def step(
@@ -130,9 +133,9 @@ def make_step(*parts):
         prefer_vectors(bits)
         place = np.uint32(lo)
         for i in range(uintp(lo), uintp(hi)):
-            element(
-                i, place, x, g, slots, prox_arrays, rates, copies, noise,
-                transform_coefs, decay_coefs, coefs, prox_coefs,
+            coordinate(
+                i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, prox_arrays, rates,
+                copies, draw(place, *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
             )  # fmt: skip
             place = np.uint32(place + np.uint32(1))
 
@@ -142,19 +145,33 @@ def make_step(*parts):
 def make_packed_step(*parts):
     """Take all arrays in one tuple and all numbers in another. The last parts split the tuples.
 
-    Numba takes 30 to 60 ns to unpack a tuple, and eight of them took a third of a short step.
+    Numba takes 30 to 60 ns to unpack a tuple, and eight of them took a third of a short step. The
+    tuples are split before the loop: within, that prevents SIMD (8x slower). The loop is that of
+    `make_step` once more, as a call of it took a fifth of the time to compile.
     """
-    *step_parts, prox_arrays, rates, copies, decay, rule, prox = parts
-    step = inlinable(make_step(*step_parts), True)
-    bits = step_parts[-1]
+    (
+        transform, decay, rule, prox, read_x, read_g, write_x, write_copy, draw, after_x,
+        bits, after_slots, after_prox, after_rates, after_transform, after_decay, after_rule,
+    ) = parts  # fmt: skip
+    coordinate = inlinable(
+        make_coordinate(transform, decay, rule, prox, write_x, write_copy, after_x), True
+    )
 
     def packed_step(x, g, arrays, numbers, noise, lo, hi):
-        prefer_vectors(bits)  # the function that is inlined loses what it asked for
-        step(
-            x, g, arrays[:prox_arrays], arrays[prox_arrays:rates], arrays[rates:copies],
-            arrays[copies:], noise,
-            numbers[:decay], numbers[decay:rule], numbers[rule:prox], numbers[prox:], lo, hi,
+        prefer_vectors(bits)
+        slots, prox_arrays = arrays[:after_slots], arrays[after_slots:after_prox]
+        rates, copies = arrays[after_prox:after_rates], arrays[after_rates:]
+        transform_coefs, decay_coefs = (
+            numbers[:after_transform], numbers[after_transform:after_decay]
         )  # fmt: skip
+        coefs, prox_coefs = numbers[after_decay:after_rule], numbers[after_rule:]
+        place = np.uint32(lo)
+        for i in range(uintp(lo), uintp(hi)):
+            coordinate(
+                i, read_x(x[i]), read_g(g[i]), gather(slots, i), x, slots, prox_arrays, rates,
+                copies, draw(place, *noise), transform_coefs, decay_coefs, coefs, prox_coefs,
+            )  # fmt: skip
+            place = np.uint32(place + np.uint32(1))
 
     return packed_step
 
@@ -235,7 +252,7 @@ class DenseStep(Loop):
         self.layout = layout
         kinds, cuts = packed(layout, step_types(layout))
         parts = (*step_parts(functions, layout), *cuts)
-        super().__init__(make_packed_step, make_threaded_step, parts, kinds)
+        super().__init__(make_packed_step, make_threaded_step, parts, kinds, counted=False)
 
     def __call__(
         self, x: Any, g: Any, arrays: Any, numbers: tuple[float, ...], noise: tuple[int, ...]

@@ -75,8 +75,8 @@ def assert_same_result(device, host):
 @pytest.mark.parametrize("dtype", KINDS, ids=lambda t: t.__name__)
 def test_the_result_is_the_hosts(dtype, values, every):
     fun, x = host_bowl(dtype), np.zeros(N, dtype)
-    host = run(fun, x, check_every=every or 10)
-    assert_same_result(run(values(fun), there(x), check_every=every), host)
+    host = run(fun, x, check_every=every or 10, maxiter=15)
+    assert_same_result(run(values(fun), there(x), check_every=every, maxiter=15), host)
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop-momentum", "adagrad-da", "nadam", "adadelta"])
@@ -124,7 +124,7 @@ MAPS = {
 @pytest.mark.parametrize("name", MAPS)
 def test_bounds_and_penalties(name, every):
     fun, x = host_bowl(np.float32), np.full(N, 2, np.float32)
-    tests = {"ftol": 1e-3, "check_every": every}
+    tests = {"ftol": 1e-3, "check_every": every, "maxiter": 15}
     host = run(fun, x, **tests, **MAPS[name])
     device = run(device_values(fun), there(x), **tests, **MAPS[name])
     # Penalties are summed in another order.

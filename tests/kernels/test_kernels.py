@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 from host_code import dense_step, functions, multiplies_vectors
-from methods_table import METHODS, RATED_KERNELS, FiveSlots
+from methods_table import KERNELS, METHODS, RATED_KERNELS, FiveSlots
 
 import adaptopt as ao
 from adaptopt import scalar
@@ -27,11 +27,23 @@ def layout(method, dtype, prox=None):
 
 
 @pytest.mark.usefixtures("no_cache")
-def test_float32_steps_compute_in_float32(kernel):
+def test_float32_steps_compute_in_float32_and_in_vectors(kernel):
     step = dense_step(kernel, FLOAT32)
     code = "\n".join(functions(step.serial))
     assert "float" in code
     assert "double" not in code
+    assert multiplies_vectors(step.serial, FLOAT32)
+
+
+@pytest.mark.parametrize("name", [name for name in KERNELS if METHODS[name].idle])
+def test_closed_forms_compile_to_what_python_computes(name):
+    plan = ao.Optimizer(np.zeros(1), METHODS[name])._plan()
+    method = plan.method
+    coefs = method.coefficients(3.0, method.lr_at(3), *plan.hyper, *method.scalars.values())
+    numbers = [5.0, 0.7, *[0.3 + 0.1 * k for k in range(len(method.slots))], *map(float, coefs)]
+    x, slots = numba.njit(error_model="numpy")(build.inlinable(method.idle))(*numbers)
+    expected, kept = method.idle(*numbers)
+    np.testing.assert_allclose([x, *slots], [expected, *kept], rtol=1e-14)
 
 
 @pytest.mark.usefixtures("no_cache")
@@ -65,9 +77,8 @@ def test_a_bare_literal_in_a_rule_would_be_seen():
 
 
 @pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
-def test_serial_steps_use_vector_instructions(kernel, dtype):
-    assert multiplies_vectors(dense_step(kernel, dtype).serial, dtype)
+def test_float64_steps_use_vector_instructions(kernel):
+    assert multiplies_vectors(dense_step(kernel, FLOAT64).serial, FLOAT64)
 
 
 @pytest.mark.usefixtures("no_cache")

@@ -106,7 +106,10 @@ def test_threaded_equals_serial_in_every_dtype(make, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_groups_decay_bounds_and_checkpoints(make, dtype, tmp_path):
+def test_groups_decay_bounds_and_checkpoints(make, dtype, tmp_path, request):
+    if dtype != np.float32:
+        request.getfixturevalue("in_python")
+
     def optimizer():
         params = {"a": np.ones(4, dtype), "b": np.ones((2, 3), dtype), "c": np.ones(3, dtype)}
         methods = {

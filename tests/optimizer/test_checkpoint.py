@@ -68,7 +68,7 @@ LAYOUTS = ["single", "named"]
 
 
 @pytest.mark.parametrize(("name", "dtype", "layout"), in_turn(METHODS, DTYPES, LAYOUTS))
-def test_every_method_goes_on_exactly(name, dtype, layout, tmp_path):
+def test_every_method_goes_on_exactly(name, dtype, layout, tmp_path, in_python):
     params, *gs = problem(dtype, layout)
     go_on_is_to_go(lambda x: ao.Optimizer(x, METHODS[name]), params, gs, tmp_path / "run.npz")
 
@@ -84,7 +84,7 @@ def test_every_method_goes_on_exactly(name, dtype, layout, tmp_path):
     ],
 )
 @pytest.mark.parametrize("layout", ["single", "named"])
-def test_every_precision_goes_on_exactly(dtype, options, layout, tmp_path):
+def test_every_precision_goes_on_exactly(dtype, options, layout, tmp_path, in_python):
     params, *gs = problem(dtype, layout)
     go_on_is_to_go(
         lambda x: ao.Optimizer(x, ao.AdaGrad(0.1), **options), params, gs, tmp_path / "run.npz"
@@ -145,7 +145,7 @@ def bowl(x):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, {"xtol": 1e-12, "ftol": 1e-15, "patience": 99}])
-def test_a_run_of_minimize_goes_on_from_its_file(method, dtype, options, tmp_path):
+def test_a_run_of_minimize_goes_on_from_its_file(method, dtype, options, tmp_path, in_python):
     def go(n, **others):
         return ao.minimize(
             bowl, np.zeros(3, dtype), jac=True, method=method,

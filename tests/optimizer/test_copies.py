@@ -255,7 +255,7 @@ def test_to_set_one_name_leaves_the_random_numbers_of_the_others():
 
 @pytest.mark.parametrize("change", [{"lr": 0.5}, {"weight_decay": 0.5, "decoupled": True}])
 @pytest.mark.parametrize("method", [ao.RMSProp(0.1), ao.AdaGrad(0.1), ao.SGD(0.1)])
-def test_rows_that_wait_are_brought_up_with_the_old_values(method, change):
+def test_rows_that_wait_are_brought_up_with_the_old_values(method, change, in_python):
     method = dataclasses.replace(method, weight_decay=0.1, decoupled=True)
     lazy, whole = (ao.Optimizer(np.ones((4, 2)), method) for _ in range(2))
     for step in range(6):

@@ -68,12 +68,20 @@ CLOSED_FORMS = (
     *("rmsprop-nesterov", "momentum-schedule", "dual-averaging", "adagrad-norm"),
     *("row-wise-decoupled", "row-wise-l1"),
 )
+# No other test compiles these, and the parts that make their kernels are in kernels of others.
+IN_PYTHON = (
+    *("sgd-decoupled", "adagrad-l2", "adagrad-elastic", "adagrad-box", "adagrad-norm-decoupled"),
+    *("rmsprop-decoupled", "rmsprop-box", "rmsprop-centered", "nesterov", "ftrl", "ftrl-schedule"),
+    *("row-wise-l1", "row-wise-l2"),
+)
 
 
-@pytest.fixture(params=EXACT.values(), ids=EXACT.keys())
+@pytest.fixture(params=EXACT)
 def exact(request):
     """Every method and prox whose idle rows have a closed form."""
-    return request.param
+    if request.param in IN_PYTHON:
+        request.getfixturevalue("in_python")
+    return EXACT[request.param]
 
 
 def fails(error, *words):
@@ -106,11 +114,12 @@ def assert_near(a, b, rtol=1e-12):
 # -- exactly the whole gradient's ------------------------------------------------------------------
 
 
-def test_a_thousand_steps_on_rows_are_those_of_whole_gradients(exact):
+def test_a_thousand_steps_on_rows_are_those_of_whole_gradients(exact, request):
     method, prox = exact
+    steps = 200 if "in_python" in request.fixturenames else 1000
     x, y = start(), start()
     rows, dense = ao.Optimizer(x, method, prox), ao.Optimizer(y, method, prox)
-    for places, g in batches(1000):
+    for places, g in batches(steps):
         rows.step_rows(places, g)
         dense.step(whole(places, g, x.shape))
     rows.flush()
@@ -118,7 +127,7 @@ def test_a_thousand_steps_on_rows_are_those_of_whole_gradients(exact):
     for slot, array in dense.state.items():
         assert_near(rows.state[slot], array)
     assert_near(rows.learning_rates(), dense.learning_rates())
-    assert rows.t == dense.t == 1000
+    assert rows.t == dense.t == steps
 
 
 def test_rows_and_whole_gradients_in_turn(exact):
@@ -157,7 +166,9 @@ def test_a_table_may_have_any_number_of_dimensions(shape):
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
-def test_float32_rows_are_near_whole_gradients(name):
+def test_float32_rows_are_near_whole_gradients(name, request):
+    if name != "rmsprop-momentum":
+        request.getfixturevalue("in_python")
     method, prox = EXACT[name]
     x, y = start(np.float32), start(np.float32)
     rows, dense = ao.Optimizer(x, method, prox), ao.Optimizer(y, method, prox)
@@ -169,7 +180,7 @@ def test_float32_rows_are_near_whole_gradients(name):
 
 
 @pytest.mark.parametrize("name", ["rmsprop", "momentum", "adagrad-l2", "adagrad-decoupled"])
-def test_gaps_beyond_the_longest_are_cut(name, monkeypatch):
+def test_gaps_beyond_the_longest_are_cut(name, monkeypatch, in_python):
     method, prox = EXACT[name]
     x, y = start(), start()
     rows, dense = ao.Optimizer(x, method, prox), ao.Optimizer(y, method, prox)
@@ -250,7 +261,7 @@ def test_coalescing_is_a_stable_sort(limit, size, seed):
     np.testing.assert_array_equal(starts, np.searchsorted(places[order], [*rows, limit]))
 
 
-@pytest.mark.parametrize("method", [ao.AdaGrad(0.1), ao.RMSProp(0.1), ao.RowWiseAdaGrad(0.1)])
+@pytest.mark.parametrize("method", [ao.RMSProp(0.1), ao.RowWiseAdaGrad(0.1)])
 def test_the_bits_are_the_same_for_any_number_of_threads(method, monkeypatch):
     from adaptopt.kernels import parallel
 
@@ -355,8 +366,10 @@ def test_after_steps_by_name_a_step_of_all_goes_on_from_each_count():
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 @pytest.mark.parametrize("wide", [None, np.float32, np.float64])
-def test_gradients_of_16_bits(name, wide):
+def test_gradients_of_16_bits(name, wide, request):
     ml_dtypes = pytest.importorskip("ml_dtypes")
+    if (name, wide) not in [("float16", np.float32), ("bfloat16", None)]:
+        request.getfixturevalue("in_python")
     dtype = np.dtype(getattr(ml_dtypes, name, name))
     x = start(wide or dtype)
     y = start(wide or dtype)
@@ -368,8 +381,10 @@ def test_gradients_of_16_bits(name, wide):
 
 
 @pytest.mark.parametrize("options", [{"master": True}, {"rounding": "stochastic"}, {}])
-def test_low_precision_tables_step_as_with_whole_gradients(options):
+def test_low_precision_tables_step_as_with_whole_gradients(options, request):
     pytest.importorskip("ml_dtypes")
+    if "rounding" not in options:
+        request.getfixturevalue("in_python")
     x, y = start(np.float16), start(np.float16)
     options = {**options, "state_dtype": "bfloat16"}
     a = ao.Optimizer(x, ao.AdaGrad(0.1), **options)
@@ -386,7 +401,9 @@ def test_low_precision_tables_step_as_with_whole_gradients(options):
 
 
 @pytest.mark.parametrize("options", [{"clip_norm": 0.5}, {"loss_scale": 8.0}, {"clip_value": 0.3}])
-def test_transformations_see_the_summed_rows(options):
+def test_transformations_see_the_summed_rows(options, request):
+    if "clip_value" in options:
+        request.getfixturevalue("in_python")
     x, y = start(), start()
     a = ao.Optimizer(x, ao.AdaGrad(0.1), **options)
     b = ao.Optimizer(y, ao.AdaGrad(0.1), **options)
@@ -427,7 +444,9 @@ def test_touched_leaves_idle_rows_alone():
 @pytest.mark.parametrize(
     "method", [ao.Adam(0.1), ao.FTRL(0.1), ao.AdaDelta(), ao.AdaGrad(weight_decay=0.1)]
 )
-def test_touched_is_there_for_every_method(method):
+def test_touched_is_there_for_every_method(method, request):
+    if not isinstance(method, ao.Adam):
+        request.getfixturevalue("in_python")
     x, y = start(), start()[[4, 6]]
     a, b = ao.Optimizer(x, method, lazy="touched"), ao.Optimizer(y, method)
     for k in range(4):
@@ -613,7 +632,9 @@ def test_a_checkpoint_without_waiting_rows_ends_the_waiting():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_row_wise_adagrad_is_fbgemms_formula(dtype, decay):
+def test_row_wise_adagrad_is_fbgemms_formula(dtype, decay, request):
+    if decay and dtype == np.float64:
+        request.getfixturevalue("in_python")
     x = start(dtype, width=37)
     expected, s = x.astype(np.float64), np.zeros(ROWS)
     opt = ao.Optimizer(x, ao.RowWiseAdaGrad(0.1, weight_decay=decay))
@@ -893,8 +914,10 @@ def test_a_mean_of_squares_may_fit_where_their_sum_does_not():
 
 @pytest.mark.parametrize("prox", [None, ao.L1(0.0), ao.ElasticNet(0.0, 0.0)], ids=str)
 @pytest.mark.parametrize("method", [ao.AdaGrad, ao.RowWiseAdaGrad])
-def test_an_infinite_rate_leaves_idle_rows(method, prox):
+def test_an_infinite_rate_leaves_idle_rows(method, prox, request):
     """lr / eps overflows float32."""
+    if prox is not None:
+        request.getfixturevalue("in_python")
     table = np.ones((3, 2), np.float32)
     opt = ao.Optimizer(table, method(lr=5.0, eps=1.2e-38), prox)
     opt.step_rows([0], np.zeros((1, 2), np.float32))

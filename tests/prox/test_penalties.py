@@ -103,7 +103,7 @@ PAIRS = dict.fromkeys(
 
 
 @pytest.mark.parametrize(("method", "name", "dtype"), PAIRS)
-def test_every_method_applies_it_in_its_own_metric(method, name, dtype):
+def test_every_method_applies_it_in_its_own_metric(method, name, dtype, in_python):
     """The map takes the rate that the step itself reports."""
     method, prox, rng = METHODS[method], SEPARABLE[name], np.random.default_rng(0)
     x, g = rng.standard_normal((2, 50)).astype(dtype)
@@ -145,7 +145,7 @@ def test_threaded_equals_serial(name):
         ),
     ],
 )
-def test_an_array_of_weights_is_a_weight_for_each_coordinate(prox, scalar):
+def test_an_array_of_weights_is_a_weight_for_each_coordinate(prox, scalar, in_python):
     weights = np.array([0.0, 0.2, 0.7])
     x, g = np.array([1.0, -0.3, 0.6]), np.array([0.5, -0.5, 1.0])
     together = x.copy()

@@ -541,7 +541,7 @@ def test_a_finite_sum_in_a_bounded_domain_is_as_near_to_its_minimum_as_its_gradi
 @pytest.mark.parametrize(
     "method", [ao.SGD(0.1, weight_decay=0.5), ao.AdaGradDA(1.0, l1=0.1, l2=0.3)]
 )
-def test_the_certificate_of_a_finite_sum_has_the_methods_own_penalty(method):
+def test_the_certificate_of_a_finite_sum_has_the_methods_own_penalty(method, in_python):
     rng = np.random.default_rng(0)
     p = ao.problems.LeastSquares(rng.standard_normal((100, 3)), rng.standard_normal(100))
     res = ao.minimize_finite_sum(

@@ -826,7 +826,9 @@ def test_a_state_is_not_modified_by_going_on():
 
 
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array])
-def test_a_state_under_other_bounds_forgets_what_was_best_the_average_and_the_start(form):
+def test_a_state_under_other_bounds_forgets_what_was_best_the_average_and_the_start(
+    form, in_python
+):
     p = ao.problems.LeastSquares(form(A), B)
     keywords = {"validation": lambda x: p(x)[0], "average": "uniform"}
     first = solve(p, data=None, epochs=6, prox=ao.L1(0.1), **keywords)
@@ -1240,7 +1242,7 @@ def test_compiled_epochs_look_at_every_batch():
         (scipy.sparse.csr_array, {"parallel": "hogwild"}, {}),
     ],
 )
-def test_batches_weigh_rows_by_the_weights_of_all(form, others, options):
+def test_batches_weigh_rows_by_the_weights_of_all(form, others, options, in_python):
     """All margins are below 1, so that the slopes of the hinge do not depend on the point."""
     n, rng = 1024, np.random.default_rng(0)
     rows, y = rng.standard_normal((n, D)), np.where(rng.random(n) < 0.5, -1.0, 1.0)

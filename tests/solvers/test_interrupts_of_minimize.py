@@ -115,7 +115,7 @@ def test_the_state_of_an_interrupt_goes_on_as_if_nothing_had_been(others):
     steps = others.pop("steps", STEPS)
     whole = run(steps, **others)
     found = with_state(lambda: run(steps, **others))
-    wrong = []
+    wrong, expected = [], flat(whole.state)
     states = [(where, state) for where, state in found if state is not None]
     assert len({state.t for _, state in states}) > STEPS
     for where, state in states:
@@ -124,6 +124,6 @@ def test_the_state_of_an_interrupt_goes_on_as_if_nothing_had_been(others):
             if not np.array_equal(rest[name], whole[name]):
                 wrong.append(f"{where} in step {state.t}: {name} {rest[name]} not {whole[name]}")
         for name, value in flat(rest.state).items():
-            if not np.array_equal(value, flat(whole.state)[name], equal_nan=True):
+            if not np.array_equal(value, expected[name], equal_nan=True):
                 wrong.append(f"{where} in step {state.t}: {name} {value}")
     assert not wrong, f"{len(wrong)} of {len(states)}: " + "\n".join(wrong[:20])

@@ -1,5 +1,7 @@
 """Where no step lowers the objective, a smooth minimum is told from a kink or a wrong gradient."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -51,7 +53,7 @@ def farthest(x):
 def test_no_success_is_believed_where_the_gradient_is_not_that_of_the_objective(fun):
     res = ao.minimize(fun, np.zeros(2), jac=True)
     assert not res.success
-    assert "not that of fun" in res.message
+    assert re.search("not (that|the gradient) of fun", res.message)
 
 
 @pytest.mark.parametrize("kind", ["2-point", "3-point"])
