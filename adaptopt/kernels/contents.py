@@ -24,6 +24,8 @@ from numba import types
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
+from .. import scalar
+
 # Libraries whose modules, functions and types are identified by name and version.
 _LIBRARIES = {"builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator", "_operator"}
 
@@ -76,7 +78,10 @@ def _is_library(module: object) -> bool:
 
 
 def _is_own(module: object) -> bool:
-    return isinstance(module, str) and module.startswith(f"{__package__}.")
+    """Tell whether a module is one whose files all digests cover; see `_surroundings`."""
+    return isinstance(module, str) and (
+        module.startswith(f"{__package__}.") or module == scalar.__name__
+    )
 
 
 def _names(code: CodeType) -> set[str]:
@@ -120,7 +125,8 @@ def _surroundings() -> bytes:
     options = [(name, getattr(numba.config, name, None)) for name in _OPTIONS]
     sha = hashlib.sha256(f"{sys.version} {numba.__version__} {np.__version__} {options}".encode())
     here = Path(__file__).parent
-    for path in [here.parent / "__init__.py", *sorted(here.glob("*.py"))]:
+    above = [here.parent / name for name in ("__init__.py", "scalar.py")]
+    for path in [*above, *sorted(here.glob("*.py"))]:
         sha.update(path.read_bytes())
     return sha.digest()
 

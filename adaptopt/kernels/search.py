@@ -118,7 +118,7 @@ def make_search(
     begin = inlinable(make_begin(initial, initial_scalars))
     scale_for, note = inlinable(power_of_two_below), inlinable(note_rise)
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
-    turn = inlinable(make_turn(decay, rule, ranged), True)
+    turn = inlinable(make_turn(decay, rule, residual, ranged), True)
     reach = inlinable(make_reach(prox), True)
     distance = inlinable(make_norm(residual, unchanged, unchanged), True)
     costs = inlinable(make_costs(cost, unchanged), True)
@@ -180,6 +180,11 @@ def make_search(
                     rise = numbers[TRIAL_PENALTY] - numbers[PENALTY]
                     enough = counts[SHRINKING] != 0 or slope_at(x, z, gz) + rise >= 0.0
                     numbers[ALPHA] *= 10.0
+                elif finite and f == numbers[F] and not counts[SHRINKING] | counts[KEPT]:
+                    # Nothing at all has changed, as in a function that rounds: the step is short.
+                    enough = False
+                    numbers[ALPHA] *= 10.0
+                    counts[SHRINKING] = counts[TRIALS] == MOST_GROWTH
                 else:
                     enough = counts[KEPT] != 0
                     counts[SHRINKING] = 1
@@ -232,9 +237,9 @@ def make_search(
             )
             for c in prange(chunks):
                 turn(
-                    x, z, g, gz, slots, ranges, u, rates, decay_coefs, coefs, narrow_share,
-                    keep_share, floor, scale, zero, terms[c], sums, c * blocks // chunks,
-                    (c + 1) * blocks // chunks,
+                    x, z, g, gz, slots, ranges, u, rates, prox_arrays, decay_coefs, coefs, slopes,
+                    narrow_share, keep_share, floor, scale, zero, terms[c], sums,
+                    c * blocks // chunks, (c + 1) * blocks // chunks,
                 )  # fmt: skip
             largest = top(sums[SUMS - 1])
             if largest == 0.0:

@@ -23,8 +23,11 @@ TILE = 512
 LANES = 16
 
 
-def make_turn(decay, rule, ranged):
+def make_turn(decay, rule, residual, ranged):
     """Compose the pass at a new point: state, displacement and rates.
+
+    A coordinate that has seen no gradient stays, unless a penalty moves it: its rate is then the
+    one of a gradient as large as the penalty's, and the largest move counts how far that goes.
 
     Its sums are ``s y``, ``s D s``, ``y y / D``, of the step and the change of gradient that led
     there, and the largest ``abs(u)``. Before the first step, the point before is the same.
@@ -32,8 +35,8 @@ def make_turn(decay, rule, ranged):
     add = inlinable(add_terms, True)
 
     def turn(
-        x, z, g, gz, slots, ranges, u, rates, decay_coefs, coefs, share, keep, floor, scale, zero,
-        terms, sums, lo, hi,
+        x, z, g, gz, slots, ranges, u, rates, prox_arrays, decay_coefs, coefs, slopes, share, keep,
+        floor, scale, zero, terms, sums, lo, hi,
     ):  # fmt: skip
         for block in range(uintp(lo), uintp(hi)):
             for row in range(uintp(SUMS)):
@@ -43,12 +46,20 @@ def make_turn(decay, rule, ranged):
                 stop = uintp(min(start + uintp(TILE), end))
                 for i in range(start, stop):
                     z_i, q = decay(z[i], gz[i], *decay_coefs)
-                    half, rate, new = rule(zero, scale * q, *gather(slots, i), *coefs)
+                    old = gather(slots, i)
+                    half, rate, new = rule(zero, scale * q, *old, *coefs)
                     rate = scale * rate
                     scatter(slots, i, new, np.uint32(0))
-                    # A coordinate that has seen no gradient has no finite rate: it stays.
+                    # A coordinate that has seen no gradient has no finite rate.
                     known = half - half == zero and rate - rate == zero and rate > zero
-                    half, rate = half if known else zero, rate if known else zero
+                    pull = zero
+                    if not known:
+                        half = rate = zero
+                        pull = abs(residual(z_i, zero, *gather(prox_arrays, i), *slopes))
+                        if pull > zero and pull - pull == zero:
+                            rate = scale * rule(zero, scale * pull, *old, *coefs)[1]
+                            rate = rate if rate - rate == zero and rate > zero else zero
+                    moved = max(abs(half), pull * rate)
                     s = z_i - x[i]
                     y = q - decay(x[i], g[i], *decay_coefs)[1]
                     if ranged:
@@ -58,13 +69,13 @@ def make_turn(decay, rule, ranged):
                         if floor < zero:  # each by its own size
                             least = z_i * z_i if z_i != zero else -floor
                         reach = sqrt(max(square, least))
-                        half, rate = half * reach, rate * reach
+                        half, rate, moved = half * reach, rate * reach, moved * reach
                     u[i], rates[i] = half, rate
                     k = uintp(i - start)
                     terms[0, k] = np.float64(s) * np.float64(y)
                     terms[1, k] = np.float64(s * s / rate if rate > zero else zero)
                     terms[2, k] = np.float64(y * y * rate)
-                    terms[3, k] = np.float64(abs(half))
+                    terms[3, k] = np.float64(moved)
                 add(terms, uintp(stop - start), sums, block)
 
     return turn

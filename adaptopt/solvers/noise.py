@@ -77,8 +77,8 @@ def after_search(
                 other.begin(run.nit)
                 return other, None
             stop = stop._replace(
-                message=f"{stop.message} They are noisy: evaluated twice at one point, f was "
-                f"{first:.6g} and {again:.6g}. No rate follows from distances with {why}."
+                message=f"{stop.message} They are noisy: evaluated twice at one point, "
+                f"{_both(first, again)}. No rate follows from distances with {why}."
             )
         elif rises_around(run):
             norm = float(np.abs(run.monitor.best_jac).max(initial=0.0))
@@ -97,6 +97,13 @@ def is_noisy(first: tuple[float, np.ndarray], again: tuple[float, np.ndarray]) -
     most = ROUNDING * float(np.finfo(g.dtype).eps)
     near = abs(other_f - f) <= most * abs(f)
     return not (near and bool((np.abs(other_g - g) <= most * np.abs(g).max(initial=0.0)).all()))
+
+
+def _both(first: float, again: float) -> str:
+    """Say how two evaluations at one point differ."""
+    if first == again:
+        return f"f was {first:.6g}, and its gradient two different ones"
+    return f"f was {first:.6g} and {again:.6g}"
 
 
 class DistanceRun(DescentRun):
@@ -310,8 +317,8 @@ class DistanceRun(DescentRun):
         found.lr = self._rate.lr
         found.message = found.message.partition(" x is the best finite iterate")[0] + (
             f" Values are noisy: evaluated twice where the search ended, after {noise.steps} "
-            f"steps, f was {noise.first:.6g} and {noise.again:.6g}. From then on the rate came "
-            "from the distance travelled."
+            f"steps, {_both(noise.first, noise.again)}. From then on the rate came from the "
+            "distance travelled."
         )
         if not found.success:
             found.message += (

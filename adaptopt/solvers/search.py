@@ -31,6 +31,7 @@ from .stopping import CONVERGED, LINE_SEARCH, NONFINITE, Monitor, Stop
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
+MANY = 8.0  # trials a step, on average, with a gradient that is in doubt
 # Evaluations of a compiled call when there is no limit.
 _ENDLESS = 2**62
 
@@ -76,12 +77,18 @@ def judge(
             )
         return stop
     if norm == 0.0:
-        return Stop(CONVERGED, "Converged: the gradient is zero.", True)
+        return Stop(CONVERGED, "Converged: the gradient, with bounds and penalties, is zero.", True)
     if task == kernel.AT_REST:
         return Stop(
             CONVERGED,
             "Converged to rounding: no step along the search direction changes f by more than "
             f"rounding does; the gradient norm is {norm:.2g}.",
+        )
+    if not counts[kernel.TRIALS]:
+        return Stop(
+            LINE_SEARCH,
+            f"The line search failed at step {t}: no step promises to lower f. The gradient jumps, "
+            "or is not that of fun. x is the best iterate.",
         )
     return Stop(
         LINE_SEARCH,
@@ -430,7 +437,14 @@ class SearchRun(DescentRun):
         return found
 
     def _diagnosis(self) -> str:
-        return ""
+        """Say if steps took so many trials that the gradient is in doubt."""
+        each = self.objective.njev / max(self.nit, 1)
+        if each < MANY:
+            return ""
+        return (
+            f" A step took {each:.0f} evaluations of the gradient on average: is it that of "
+            "fun? adaptopt.check_gradient tells."
+        )
 
     def keep_gradient(self) -> None:
         """Leave the gradient: it lies in the search's own array."""

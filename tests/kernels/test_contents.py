@@ -131,3 +131,8 @@ def test_the_versions_and_options_count(monkeypatch):
         patch.setattr(sys, "version", "4.0")
         assert again() != before
     assert again() == before
+
+
+def test_every_function_of_a_method_has_one(kernel):
+    parts = (kernel.rule, kernel.rate, kernel.idle, kernel.coefficients, kernel.carry)
+    assert all(digest(part) is not None for part in parts if part is not None)

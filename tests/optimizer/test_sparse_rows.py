@@ -114,12 +114,11 @@ def assert_near(a, b, rtol=1e-12):
 # -- exactly the whole gradient's ------------------------------------------------------------------
 
 
-def test_a_thousand_steps_on_rows_are_those_of_whole_gradients(exact, request):
+def test_a_thousand_steps_on_rows_are_those_of_whole_gradients(exact):
     method, prox = exact
-    steps = 200 if "in_python" in request.fixturenames else 1000
     x, y = start(), start()
     rows, dense = ao.Optimizer(x, method, prox), ao.Optimizer(y, method, prox)
-    for places, g in batches(steps):
+    for places, g in batches(1000):
         rows.step_rows(places, g)
         dense.step(whole(places, g, x.shape))
     rows.flush()
@@ -127,7 +126,7 @@ def test_a_thousand_steps_on_rows_are_those_of_whole_gradients(exact, request):
     for slot, array in dense.state.items():
         assert_near(rows.state[slot], array)
     assert_near(rows.learning_rates(), dense.learning_rates())
-    assert rows.t == dense.t == steps
+    assert rows.t == dense.t == 1000
 
 
 def test_rows_and_whole_gradients_in_turn(exact):

@@ -255,7 +255,7 @@ def test_a_point_of_two_dimensions_is_passed_in_its_shape(shape, spy):
     assert res.x.shape == res.jac.shape == shape
 
 
-@pytest.mark.parametrize(("name", "threads"), [("adagrad-norm", 2), ("adagrad", 1)])
+@pytest.mark.parametrize(("name", "threads"), [("adam", 2), ("adagrad-norm", 2), ("adagrad", 1)])
 def test_threads_change_no_bit(name, threads, spy):
     n = max(THREADED_FROM, 200_000) + 5
     method = {**METHODS, "adagrad-norm": ao.AdaGradNorm(0.1)}[name]

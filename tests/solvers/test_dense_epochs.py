@@ -95,7 +95,7 @@ def test_every_method_takes_the_steps_of_the_loop_in_python(name, prox, dtype, c
     compiled = kernel in COMPILED and prox == CHOICES.get(kernel, ("elastic",))[0]
     if not compiled:
         request.getfixturevalue("in_python")
-    for batch_size in (1, 7) if compiled else (7,):
+    for batch_size in (1, 7):
         for average in AVERAGES:
             before = len(calls)
             assert_same(*both(p, TABLE[name], MAPS[prox], batch_size=batch_size, average=average))

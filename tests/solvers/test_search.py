@@ -481,6 +481,26 @@ def test_a_compiled_search_of_many_variables_is_spread_over_threads(monkeypatch)
     assert in_threads == [False, True][: len(made)]
 
 
+@pytest.mark.parametrize("method", ["adagrad", "adam"])
+@pytest.mark.parametrize("start", [[3.0, 5.0], [1.0, 5.0]])  # the gradient is 0 in one, or in both
+def test_a_penalty_moves_variables_without_a_gradient(start, method):
+    def fun(x):
+        return (x[0] - 1) ** 2, np.array([2 * (x[0] - 1), 0.0])
+
+    res = ao.minimize(fun, start, jac=True, method=method, prox=ao.L1(1.0))
+    assert res.success
+    np.testing.assert_allclose(res.x, [0.5, 0.0], atol=1e-4)
+
+
+def test_a_first_step_that_changes_nothing_is_too_short():
+    def fun(x):
+        r = x - np.array([3.0, 40.0])
+        return float(round(r @ r)), 2 * r
+
+    res = ao.minimize(fun, [1.0, 1.0], jac=True)
+    assert res.fun == 0.0
+
+
 def test_a_run_to_zero_ends_once_steps_are_those_of_rounding():
     res = ao.minimize(rosenbrock, [0.4265431, 0.91798624], jac=True)
     assert res.success
