@@ -257,6 +257,7 @@ def minimize(
     if it rises there as around a smooth minimum, the run has converged, otherwise it has status 8.
     Likewise, a search that has converged with a gradient above 1e-4 of the first is believed only
     if the objective changes around the point as the gradient says.
+
     If value or gradient differ by more than rounding, they are noisy. The run then goes on in
     Python, with an empty state of the method and a rate from the distance travelled (the manual has
     the formula), until a test or its budget ends it. ``x`` is the polynomial average of the
