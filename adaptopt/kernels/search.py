@@ -112,13 +112,13 @@ uintp = types.uintp
 
 def make_search(
     carry, coefficients, decay_coefficients, decay, rule, prox, residual, cost, measures, ranged,
-    momentum, initial, initial_scalars,
+    momentum, initial, initial_scalars, penalised,
 ):  # fmt: skip
     """Compose the search for one method and map."""
     begin = inlinable(make_begin(initial, initial_scalars))
     scale_for, note = inlinable(power_of_two_below), inlinable(note_rise)
     prepare = inlinable(make_prepare(carry, coefficients, decay_coefficients))
-    turn = inlinable(make_turn(decay, rule, residual, ranged), True)
+    turn = inlinable(make_turn(decay, rule, residual, ranged, penalised), True)
     reach = inlinable(make_reach(prox), True)
     distance = inlinable(make_norm(residual, unchanged, unchanged), True)
     costs = inlinable(make_costs(cost, unchanged), True)
@@ -165,7 +165,7 @@ def make_search(
             counts[TRIALS] += 1
             counts[FINITE] = finite
             if finite:
-                compare(numbers, counts, f, slope_at(x, z, gz), rounding)
+                compare(numbers, counts, f, slope_at(x, z, gz, terms[0, 0]), rounding)
             again = counts[TRIALS] < MOST_TRIALS
             if finite and -numbers[PROMISED] > clear:
                 steps = EVER if first else PROMISES  # it tells about the point, or about a step
@@ -178,7 +178,7 @@ def make_search(
                     numbers[KEPT_ALPHA], numbers[KEPT_MOVED] = numbers[ALPHA], numbers[MOVED]
                     numbers[KEPT_NORM] = norm
                     rise = numbers[TRIAL_PENALTY] - numbers[PENALTY]
-                    enough = counts[SHRINKING] != 0 or slope_at(x, z, gz) + rise >= 0.0
+                    enough = counts[SHRINKING] != 0 or slope_at(x, z, gz, terms[0, 0]) + rise >= 0.0
                     numbers[ALPHA] *= 10.0
                 elif finite and f == numbers[F] and not counts[SHRINKING] | counts[KEPT]:
                     # Nothing at all has changed, as in a function that rounds: the step is short.
@@ -201,7 +201,7 @@ def make_search(
                     step(numbers, counts, tried, f, norm, numbers[TRIAL_PENALTY])
                     return ACCEPTED
                 if finite:
-                    a, b = numbers[SLOPE], slope_at(x, z, gz)
+                    a, b = numbers[SLOPE], slope_at(x, z, gz, terms[0, 0])
                     numbers[ALPHA] *= min(max(-a / (b - a), 0.1), 0.5) if b > a else 0.5
                 else:
                     numbers[ALPHA] /= 10.0

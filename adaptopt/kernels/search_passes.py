@@ -23,7 +23,7 @@ TILE = 512
 LANES = 16
 
 
-def make_turn(decay, rule, residual, ranged):
+def make_turn(decay, rule, residual, ranged, penalised):
     """Compose the pass at a new point: state, displacement and rates.
 
     A coordinate that has seen no gradient stays, unless a penalty moves it: its rate is then the
@@ -55,10 +55,11 @@ def make_turn(decay, rule, residual, ranged):
                     pull = zero
                     if not known:
                         half = rate = zero
-                        pull = abs(residual(z_i, zero, *gather(prox_arrays, i), *slopes))
-                        if pull > zero and pull - pull == zero:
-                            rate = scale * rule(zero, scale * pull, *old, *coefs)[1]
-                            rate = rate if rate - rate == zero and rate > zero else zero
+                        if penalised:
+                            pull = abs(residual(z_i, zero, *gather(prox_arrays, i), *slopes))
+                            if pull > zero and pull - pull == zero:
+                                rate = scale * rule(zero, scale * pull, *old, *coefs)[1]
+                                rate = rate if rate - rate == zero and rate > zero else zero
                     moved = max(abs(half), pull * rate)
                     s = z_i - x[i]
                     y = q - decay(x[i], g[i], *decay_coefs)[1]
@@ -115,33 +116,40 @@ def make_reach(prox):
 
 
 def add_terms(terms, count, sums, block):
-    """Add the terms of a tile to the sums of its block, in lanes."""
-    full = uintp(count // uintp(LANES) * uintp(LANES))
-    lanes = terms[:, TILE:]
+    """Add the terms of a tile to the sums of its block; see `in_lanes`."""
     for k in range(uintp(SUMS - 1)):
-        total = 0.0
-        if full > uintp(0):
-            for lane in range(uintp(LANES)):
-                lanes[k, lane] = 0.0
-            for first in range(uintp(0), full, uintp(LANES)):
-                for lane in range(uintp(LANES)):
-                    lanes[k, lane] += terms[k, first + lane]
-            for lane in range(uintp(LANES)):
-                total += lanes[k, lane]
-        for i in range(full, count):
-            total += terms[k, i]
-        sums[k, block] += total
+        sums[k, block] += in_lanes(terms[k], count)
     largest = to_bits(sums[SUMS - 1, block])
     for i in range(count):
         largest = max(largest, to_bits(terms[SUMS - 1, i]))
     sums[SUMS - 1, block] = from_bits(largest, sums[SUMS - 1, block])
 
 
-def along(x, z, gz):
+def in_lanes(terms, count):
+    """Return the sum of the first terms, every 16th in one number, so that SIMD can add them."""
+    total, full = 0.0, uintp(count // uintp(LANES) * uintp(LANES))
+    if full > uintp(0):
+        a = b = c = d = e = f = g = h = 0.0
+        p = q = r = s = t = u = v = w = 0.0
+        for i in range(uintp(0), full, uintp(LANES)):
+            a, b, c, d = a + terms[i], b + terms[i + 1], c + terms[i + 2], d + terms[i + 3]
+            e, f, g, h = e + terms[i + 4], f + terms[i + 5], g + terms[i + 6], h + terms[i + 7]
+            p, q, r, s = p + terms[i + 8], q + terms[i + 9], r + terms[i + 10], s + terms[i + 11]
+            t, u, v, w = t + terms[i + 12], u + terms[i + 13], v + terms[i + 14], w + terms[i + 15]
+        total = total + a + b + c + d + e + f + g + h + p + q + r + s + t + u + v + w
+    for i in range(full, count):
+        total += terms[i]
+    return total
+
+
+def along(x, z, gz, terms):
     """Return the slope at the trial point along the step."""
     total = 0.0
-    for i in range(uintp(x.size)):
-        total += np.float64(gz[i]) * (np.float64(z[i]) - np.float64(x[i]))
+    for start in range(uintp(0), uintp(x.size), uintp(TILE)):
+        stop = uintp(min(start + uintp(TILE), uintp(x.size)))
+        for i in range(start, stop):
+            terms[i - start] = np.float64(gz[i]) * (np.float64(z[i]) - np.float64(x[i]))
+        total += in_lanes(terms, uintp(stop - start))
     return total
 
 

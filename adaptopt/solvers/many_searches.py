@@ -14,7 +14,8 @@ from ..kernels.search_loop import many_searches
 from .descent import FIXED
 from .many_descents import Problems
 from .pace import MOST, Pace
-from .search import SearchParts, follow, judge, work_arrays
+from .search import SearchParts, work_arrays
+from .search_end import follow, judge
 from .search_state import EndedSearch, SearchState
 from .stopping import SUCCESS, Stop
 
