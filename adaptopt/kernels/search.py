@@ -206,7 +206,9 @@ def make_search(
                 else:
                     numbers[ALPHA] /= 10.0
             if not again or (first and -numbers[PROMISED] <= rounding):
-                ended = FAILED if finite else NOT_FINITE
+                # A step that promises no more than rounding was tried to see whether f follows it.
+                counts[FINITE] = finite or (first and -numbers[PROMISED] <= rounding)
+                ended = FAILED if finite else AT_REST if counts[FINITE] else NOT_FINITE
         elif numbers[NORM] == 0.0:
             return AT_REST
         elif seems(numbers, counts, rtol):

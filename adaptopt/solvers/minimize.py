@@ -255,8 +255,9 @@ def minimize(
     If no step of a search lowers the objective, ``fun`` is evaluated once more at the same point.
     If it gives the same, it is evaluated in up to 16 pairs of points on both sides of the best one:
     if it rises there as around a smooth minimum, the run has converged, otherwise it has status 8.
-    Likewise, a search that has converged with a gradient above 1e-4 of the first is believed only
-    if the objective changes around the point as the gradient says.
+    Likewise, a search that has converged is believed only if the objective does not fall at two
+    pairs of points nearby, and, with a gradient above 1e-4 of the first, if it changes around the
+    point as the gradient says. A test that you ask for, such as ``gtol``, is met whatever it does.
 
     If value or gradient differ by more than rounding, they are noisy. The run then goes on in
     Python, with an empty state of the method and a rate from the distance travelled (the manual has

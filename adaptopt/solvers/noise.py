@@ -21,7 +21,7 @@ from ..prox.base import Proximal
 from .descent import DescentRun, Evaluated
 from .distance import LEAST, DistanceRate, Segment, least_distance, rates_at_one
 from .noise_state import NoiseState
-from .rise import follows_gradient, rises_around
+from .rise import falls_nearby, follows_gradient, rises_around
 from .search import SearchRun
 from .searchable import with_rate
 from .state import DescentState
@@ -43,6 +43,27 @@ def why_no_rate(method: Method, objective: Objective) -> str | None:
     return None
 
 
+def why_not_converged(run: SearchRun, stop: Stop) -> str | None:
+    """Say why a search is not believed that says that it has converged; None if it is.
+
+    A test that the user has asked for is met, whatever the objective does nearby.
+    """
+    gradient = f"whose largest entry is {np.abs(run.monitor.best_jac).max(initial=0.0):.2g}"
+    if stop.here and run.norm > 0.0:
+        return None
+    if not (stop.here or follows_gradient(run)):
+        return (
+            "Stalled: steps lower f no further, but around x it does not change as its gradient "
+            f"says, {gradient}. The gradient jumps, is noisy, or is not that of fun."
+        )
+    if falls_nearby(run):
+        return (
+            f"Stalled: steps lower f no further, but it falls near x. The gradient, {gradient}, is "
+            "not that of fun, or x is a saddle."
+        )
+    return None
+
+
 def after_search(
     run: SearchRun, stop: Stop, method: Method, prox: Proximal, average: str | None
 ) -> tuple[DescentRun, Stop | None]:
@@ -52,16 +73,12 @@ def after_search(
     search that says that it has converged is believed if its last gradient is that of the
     objective.
     """
-    if stop.status == CONVERGED:
-        if stop.here or follows_gradient(run):
+    failed = stop.status == LINE_SEARCH
+    if not failed:
+        wrong = why_not_converged(run, stop)
+        if wrong is None:
             return run, stop
-        stop = Stop(
-            LINE_SEARCH,
-            "Stalled: steps lower f no further, but around x it does not change as its gradient "
-            f"says, whose largest entry is {np.abs(run.monitor.best_jac).max():.2g}. The gradient "
-            "jumps, is noisy, or is not that of fun.",
-        )
-        run.failed = stop.message
+        run.failed, stop = wrong, Stop(LINE_SEARCH, wrong)
     left = run.monitor.evaluations_left(run.objective.nfev)
     if left is None or left > 0:
         first, g = run.f, run.g
@@ -80,12 +97,11 @@ def after_search(
                 message=f"{stop.message} They are noisy: evaluated twice at one point, "
                 f"{_both(first, again)}. No rate follows from distances with {why}."
             )
-        elif rises_around(run):
-            norm = float(np.abs(run.monitor.best_jac).max(initial=0.0))
+        elif failed and rises_around(run) and not falls_nearby(run):
             stop = Stop(
                 CONVERGED,
                 "Converged to rounding: no step lowers f, and it rises on both sides of x as at "
-                f"a smooth minimum; the largest entry of the gradient is {norm:.2g}.",
+                f"a smooth minimum; the gradient norm is {run.norm:.2g}.",
             )
     run.failed = None
     return run, stop

@@ -20,6 +20,8 @@ CLEAR = 1e4  # times rounding: a change that tells something
 FLAT = 2e-3  # of the rise: what the gradient may say of one side more than of the other
 EVEN = 0.5  # of the rise: by how much both sides may differ
 GROWTH = 30.0  # times the rise: that at the next distance, 100 for a parabola, and 10 at a kink
+NEARBY = 1e-4  # of the size of each coordinate
+LEFT = 1e-6  # of the fall of the objective: so much less nearby is more than a search leaves
 STEEP = 1e-4  # of the first gradient: a smaller one needs no proof that it is that of fun
 LIKE = 0.3  # of slope and rise: by how much the objective may change otherwise than the slope says
 SCALES = (1.0, 1e2, 1e4)  # distances, of which one has to agree
@@ -132,6 +134,27 @@ def rises_around(run: SearchRun) -> bool:
                 return False
             before = pair.rise
         distance *= FARTHER
+    return False
+
+
+def falls_nearby(run: SearchRun) -> bool:
+    """Tell whether the objective falls at points near the best one, by more than is left to gain.
+
+    Each coordinate moves by a small share of its size, all to one side or in turns. What the
+    gradient leaves out, so that it is 0 at a wrong point, shows there, and so does a saddle.
+    """
+    m = run.monitor
+    size = np.abs(m.best_x, dtype=np.float64)
+    size[size == 0.0] = float(size.max(initial=0.0)) or 1.0
+    number = np.arange(size.size)
+    size *= 0.5 + 0.5 * (number % 3)  # along equal moves the slopes of a saddle may cancel
+    turns = np.where(number % 2, -size, size)
+    fallen = max(run.first_fun - m.best_fun, 0.0)
+    for along in (size, turns) if size.size > 1 else (size,):
+        sides = Sides(run, along)
+        pair = sides.at(NEARBY) if sides.length else None
+        if pair is not None and pair.least < -max(sides.rounding, LEFT * fallen):
+            return True
     return False
 
 

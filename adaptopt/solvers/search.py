@@ -129,6 +129,11 @@ class SearchRun(DescentRun):
         return self._plan
 
     @property
+    def first_fun(self) -> float:
+        """The objective at the start of the search, over all runs."""
+        return float(self._search.numbers[kernel.FIRST_F])
+
+    @property
     def displacement(self) -> np.ndarray:
         """The displacement of the last direction, flat."""
         return self._search.displacement

@@ -56,6 +56,38 @@ def test_no_success_is_believed_where_the_gradient_is_not_that_of_the_objective(
     assert re.search("not (that|the gradient) of fun", res.message)
 
 
+def test_a_component_that_is_always_0_is_no_success():
+    def fun(x):
+        return (x[0] - 3) ** 2 + (x[1] - 3) ** 2, np.array([2 * (x[0] - 3), 0.0])
+
+    res = ao.minimize(fun, np.zeros(2), jac=True)
+    assert (res.status, res.success) == (8, False)
+    assert "falls near x" in res.message
+
+
+def test_a_saddle_is_no_success():
+    def fun(x):
+        return x[0] ** 2 - x[1] ** 2, np.array([2, -2]) * x
+
+    res = ao.minimize(fun, [0.0, 0.0], jac=True)
+    assert (res.status, res.nit) == (8, 0)
+
+
+def test_trials_that_overflow_in_float32_are_no_failure():
+    """Poisson regression: the last trials go far, as no near one promises more than rounding."""
+    rng = np.random.default_rng(0)
+    A = np.column_stack([np.ones(80), rng.standard_normal((80, 2))])
+    counts = rng.poisson(np.exp(A @ [0.5, 0.3, -0.2])).astype(float)
+
+    def fun(w):
+        mean = np.exp(A @ w.astype(float))
+        return float((mean - counts * (A @ w)).sum()), (A.T @ (mean - counts)).astype(w.dtype)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        res = ao.minimize(fun, np.zeros(3, np.float32), jac=True)
+    assert res.success
+
+
 @pytest.mark.parametrize("kind", ["2-point", "3-point"])
 @pytest.mark.filterwarnings("ignore:no gradient was given")
 def test_differences_are_accurate_enough_for_a_success(kind):
