@@ -4,7 +4,7 @@
 
 The smooth problems of `untuned.py` are given eight wrong gradients each. A success is false if a
 run with the right gradient falls from its end by more than 0.01 of the gap at the start. The same
-is counted without the looks at points nearby of the end.
+is counted without the looks at points nearby.
 """
 
 import warnings
@@ -64,13 +64,10 @@ def main():
     """Print both counts."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        print("{} runs, {} successes, of which {} false".format(*count()))
+        shown = "{} runs, {} successes, of which {} false"
+        print(shown.format(*count()))
         with mock.patch.object(noise, "why_not_converged", return_value=None):
-            print(
-                "without the looks at points nearby: {} runs, {} successes, {} false".format(
-                    *count()
-                )
-            )
+            print("without the looks at points nearby:", shown.format(*count()))
 
 
 if __name__ == "__main__":

@@ -207,7 +207,8 @@ def make_search(
                     numbers[ALPHA] /= 10.0
             if not again or (first and -numbers[PROMISED] <= rounding):
                 # A step that promises no more than rounding was tried to see whether f follows it.
-                counts[FINITE] = finite or (first and -numbers[PROMISED] <= rounding)
+                vague = first and -numbers[PROMISED] <= rounding and isfinite(numbers[BEGUN_F])
+                counts[FINITE] = finite or vague
                 ended = FAILED if finite else AT_REST if counts[FINITE] else NOT_FINITE
         elif numbers[NORM] == 0.0:
             return AT_REST

@@ -62,8 +62,8 @@ def minimize_many(
     scipy.optimize.OptimizeResult
         ``x, fun, jac, nit, nfev, njev, status, success, message, learning_rates`` as in `minimize`,
         stacked along axis 0. Each row has the bits of a separate run, for any number of threads
-        (`numba.set_num_threads`). But where no step of a search lowers the objective, its status is
-        8: `minimize` then sees whether values are noisy, or rise around the point.
+        (`numba.set_num_threads`). But where a search ends, `minimize` looks at the objective
+        nearby, which may change the status and takes some evaluations; this does not.
 
     Raises
     ------

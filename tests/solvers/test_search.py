@@ -94,7 +94,8 @@ def test_many_problems_give_the_bits_of_one():
     many = ao.minimize_many(compiled_rosenbrock, X, method="adagrad")
     for k, x in enumerate(X):
         one = ao.minimize(compiled_rosenbrock, x)
-        assert (one.nit, one.nfev, one.message) == (many.nit[k], many.nfev[k], many.message[k])
+        assert (one.nit, one.message) == (many.nit[k], many.message[k])
+        assert 0 <= one.nfev - many.nfev[k] <= 4  # that look nearby, once it has ended
         assert (one.x == many.x[k]).all()
         assert one.lr == many.lr[k]
         assert (one.learning_rates == many.learning_rates[k]).all()
@@ -198,7 +199,7 @@ def test_nothing_finite_near_the_start_ends_with_status_3():
 
 def test_a_minimum_at_the_start_is_seen():
     res = ao.minimize(lambda x: (1.0, 0 * x), [1.0, 2.0], jac=True)
-    assert (res.status, res.nit, res.nfev) == (0, 0, 1)
+    assert (res.status, res.nit, res.nfev) == (0, 0, 5)  # two pairs of points are nearby
 
 
 def test_an_absolute_test_holds_where_it_is_given():
