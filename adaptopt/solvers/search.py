@@ -13,7 +13,7 @@ from ..kernels.parallel import hands
 from ..kernels.plan import Plan
 from ..kernels.reductions import BLOCK
 from ..kernels.search_loop import MISFIT, SearchKinds, search_kernel, search_loop
-from ..kernels.search_passes import LANES, SUMS, TILE
+from ..kernels.search_passes import SUMS, TILE
 from ..kernels.search_progress import row_to_evaluate
 from ..objectives.compiled import CompiledFunction
 from ..objectives.function import Objective
@@ -85,7 +85,7 @@ class SearchParts(NamedTuple):
 def work_arrays(n: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what the sums of a search over so many variables are made in."""
     blocks = -(-n // BLOCK)
-    terms = np.empty((threads, SUMS, TILE + LANES))
+    terms = np.empty((threads, SUMS, TILE))
     return np.empty(blocks), terms, np.empty((SUMS, blocks))
 
 
