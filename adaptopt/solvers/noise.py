@@ -78,7 +78,7 @@ def after_search(
         wrong = why_not_converged(run, stop)
         if wrong is None:
             return run, stop
-        run.failed, stop = wrong, Stop(LINE_SEARCH, wrong)
+        stop = Stop(LINE_SEARCH, wrong)
     left = run.monitor.evaluations_left(run.objective.nfev)
     if left is None or left > 0:
         first, g = run.f, run.g
