@@ -54,16 +54,3 @@ def reason(
 def relative_change(f: float, previous_f: float) -> float:
     """Return the change of f, relative to its size if that is above 1."""
     return abs(previous_f - f) / max(abs(previous_f), abs(f), 1.0)
-
-
-def read_tests(
-    f_target: float | None,
-    gtol: float | None,
-    ftol: float | None,
-    xtol: float | None,
-    patience: int | None,
-) -> tuple[float, float, float, float, int]:
-    """Return the last arguments of `reason`: for None, numbers that never stop a run."""
-    target = -math.inf if f_target is None else f_target
-    gtol, ftol, xtol = (-1.0 if tol is None else tol for tol in (gtol, ftol, xtol))
-    return target, gtol, ftol, xtol, 2**62 if patience is None else patience

@@ -46,7 +46,9 @@ import numpy as np
 from numba import typeof, types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
+from numba.np.numpy_support import from_dtype
 
+from ..arrays import DType
 from ..kernels.compile import REMEMBERED, NumbaType, what_numba_says
 from ..kernels.evaluate import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, copied
 from ..kernels.pointers import Pointer, address
@@ -92,6 +94,18 @@ class CompiledFunction(NamedTuple):
         """Whether evaluating needs reference counts, as returned arrays do."""
         return self.form != IN_PLACE
 
+    @property
+    def is_current(self) -> bool:
+        """Whether no function has been compiled anew since, which may change what it returns."""
+        return all(
+            function is None
+            or (
+                function.overloads.get(kind.signature.args) is not None
+                and function.overloads[kind.signature.args].signature is kind.signature
+            )
+            for function, kind in zip(self.functions, self.kinds[:2], strict=True)
+        )
+
     def passed(self) -> tuple[Any, Any]:
         """Return what a kernel is passed as ``fun`` and ``jac``."""
         fun, jac = (
@@ -123,7 +137,11 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
     -----
     If defaults leave both open, the name of the argument decides: one of `GRADIENT_NAMES`.
     """
-    fun = getattr(fun, "py_func", fun)
+    return _takes_gradient(getattr(fun, "py_func", fun), leading, count)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _takes_gradient(fun: Any, leading: int, count: int) -> bool:
     signature = _signature_of(fun)
     fewer, more = (_binds(signature, leading + count + k) for k in (0, 1))
     if fewer and more:
@@ -163,6 +181,21 @@ def read_compiled(
     """
     if not is_compiled(fun):
         return None
+    if not args and not batch and (jac is None or isinstance(jac, bool) or is_compiled(jac)):
+        read = _read_alone(fun, jac, x.dtype, x.ndim)
+        if read is None or read.is_current:
+            return read
+    return _read(fun, jac, x.dtype, x.ndim, batch, args)
+
+
+@lru_cache(maxsize=REMEMBERED)  # it takes a third of a short run
+def _read_alone(fun: Any, jac: Any, dtype: DType, ndim: int) -> CompiledFunction | None:
+    return _read(fun, jac, dtype, ndim, (), ())
+
+
+def _read(
+    fun: Any, jac: Any, dtype: DType, ndim: int, batch: tuple[Any, ...], args: tuple[Any, ...]
+) -> CompiledFunction | None:
     writes = takes_gradient(fun, 1 + len(batch), len(args))
     if writes and not (jac is None or isinstance(jac, bool)):
         raise ValueError(f"jac is {jac!r}, expected None or True: fun writes its gradient to g_out")
@@ -172,15 +205,15 @@ def read_compiled(
     args = _with_defaults(fun, args, 1 + len(batch) + writes)
     kinds = [_kind_of("args", k, value) for k, value in enumerate(args)]
     batch_kinds = [_kind_of("batch", k, value) for k, value in enumerate(batch)]
-    number = typeof(x).dtype
-    g = types.Array(number, x.ndim, "C")
+    number = from_dtype(dtype)
+    g = types.Array(number, ndim, "C")
     written = [g] if writes else []
     functions = (fun, jac if form == SEPARATE else None)
     if not _takes_all(functions, args, batch):
         return None
     # A function that compiles for a read-only point needs no copy of it.
     for readonly in (True, False):
-        point = types.Array(number, x.ndim, "C", readonly=readonly)
+        point = types.Array(number, ndim, "C", readonly=readonly)
         takes = (point, *batch_kinds, *written, *kinds)
         try:
             signatures: list[NumbaType] = [
@@ -192,7 +225,7 @@ def read_compiled(
             if not readonly:
                 taken = taken_for_gradient(fun, 1 + len(batch), args) if writes else ""
                 raise TypeError(_refusal(takes, error) + taken) from None
-    if not _returns(form, signatures, x.ndim):
+    if not _returns(form, signatures, ndim):
         if writes:
             raise TypeError(
                 f"fun returns {signatures[0].return_type}, expected a real number: it takes g_out, "

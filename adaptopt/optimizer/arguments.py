@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 from ..arrays import Array
 from ..methods.base import Method
 from ..methods.names import read_named
+from ..placement import Backend
 from ..prox.base import Proximal
 from .buffers import ALONE, for_each, label, read_params
 from .clipping import Transformation
@@ -36,6 +37,8 @@ class Arguments(NamedTuple):
     """Names of the parameters that lie in files."""
     files: StateFiles | None
     """The files with the state of these parameters, if it lies in files."""
+    backend: Backend
+    """The backend of all arrays."""
 
 
 def read_arguments(
@@ -51,7 +54,7 @@ def read_arguments(
     resume: bool,
 ) -> Arguments:
     """Check what `Optimizer` documents under these names, before anything is made."""
-    given = read_params(params)
+    given, backend = read_params(params)
     if isinstance(method, Mapping):
         method = {n: read_named(label("method", n), value) for n, value in method.items()}
     else:
@@ -95,7 +98,16 @@ def read_arguments(
         lazy,
         kept,
         None if state_dir is None else StateFiles(state_dir, bool(resume), kept),
+        backend,
     )
+
+
+def arguments_of_run(x: Array, method: Method, prox: Proximal, backend: Backend) -> Arguments:
+    """Return the arguments of an optimizer whose array, method and map a run has checked."""
+    x = backend.view("params", x, writable=True)
+    precision = read_precision(None, "nearest", False, [x.dtype], [method])
+    alone = {ALONE: x}, False, {ALONE: method}, {ALONE: prox}, method
+    return Arguments(*alone, precision, LAZY[0], set(), None, backend)
 
 
 def read_seed(seed: object) -> int:

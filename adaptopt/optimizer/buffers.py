@@ -52,10 +52,11 @@ def label(what: str, name: str) -> str:
     return f"{what}[{name!r}]" if name != ALONE else what
 
 
-def read_params(params: object) -> dict[str, np.ndarray]:
-    """Return the arrays by name, checked."""
+def read_params(params: object) -> tuple[dict[str, np.ndarray], Backend]:
+    """Return the arrays by name, checked, and their backend."""
     if not isinstance(params, Mapping):
-        return {ALONE: backend_of(params).view("params", params, writable=True)}
+        backend = backend_of(params)
+        return {ALONE: backend.view("params", params, writable=True)}, backend
     if not params:
         raise ValueError("params is empty, expected at least one array")
     for name in params:
@@ -67,6 +68,7 @@ def read_params(params: object) -> dict[str, np.ndarray]:
     }
     _refuse_overlaps(given)
     first, *others = given
+    backend = backend_of(given[first])
     for name in others:
         where = [backend_of(given[key]).place(given[key]) for key in (first, name)]
         if where[0] != where[1]:
@@ -74,7 +76,7 @@ def read_params(params: object) -> dict[str, np.ndarray]:
                 f"params[{first!r}] lies on {where[0]} and params[{name!r}] on {where[1]}, "
                 "expected one place: make an Optimizer for each"
             )
-    return given
+    return given, backend
 
 
 def _refuse_overlaps(given: Mapping[str, Array]) -> None:

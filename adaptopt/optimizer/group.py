@@ -21,7 +21,7 @@ from .clipping import Transformation, total
 from .compatible import check_method, parameters_of_map
 from .memory import Memory, owner_of
 from .places import Places
-from .precision import Precision
+from .precision import Precision, bfloat16_bits
 from .table import RowGradient, Table
 
 # The rows, places and starts of a gradient of all rows.
@@ -77,14 +77,17 @@ class Group:
     ) -> None:
         backend.check_map(prox)
         self.flat, self.backend = flat, backend
+        self._penalty: Penalty | None = None
         self.checks_gradients = False  # whether steps check gradients for nonfinite entries
         self.number = compute_dtype(flat.dtype)
         self.places = Places(flat, shapes, backend)
         self.method, self.prox = method, prox
         self.scalars: tuple[float, ...] = method.initial_scalars()
+        self._slot_forms = precision.slot_forms(method, self.number)
         decay_coefs, self.coefs = check_method(method, prox, self.number)
         for name, limit in zip(("clip_value",), transformation.limits, strict=False):
             check_fits(name, limit, self.number)
+        given, self.prox_coefs = parameters_of_map(prox, shapes, flat.dtype)
 
         narrow = flat.dtype.itemsize == 2
         n, x, copies = flat.size, storage(flat), tuple[Array, ...]()
@@ -95,7 +98,6 @@ class Group:
             if not resumed:
                 backend.widen(x, flat)
         self._allocate = allocate or (lambda name, n, dtype: backend.empty(n, dtype, x))
-        self._slot_forms = precision.slot_forms(method, self.number)
         # With one accumulator per row, each parameter has its own group.
         kept = (shapes[0] or (1,))[0] if method.rowwise else n
         slots = tuple(
@@ -105,7 +107,6 @@ class Group:
         # Steps store their rates if there is no formula for them, or if a map needs them.
         stores = not method.rate or not prox.is_separable
         stored_rates = tuple(self._allocate("rates", n, self.number) for _ in range(stores))
-        given, self.prox_coefs = parameters_of_map(prox, shapes, flat.dtype)
         prox_arrays = tuple(backend.from_host(array, flat) for array in given)
         self.whole = Part.of(x, slots, prox_arrays, stored_rates, copies, 0)
         self._parts = {(0, n): self.whole}
@@ -131,7 +132,6 @@ class Group:
             coefs=counts,
         )
         self._make_kernels()
-        self.remember(Memory(backend))
         self._is_plain = owner_of(flat) is not None and not (
             len(shapes) > 1
             or narrow
@@ -142,16 +142,22 @@ class Group:
             or self.draws
         )
 
+    @property
+    def penalty(self) -> Penalty:
+        """What the objective has beside the user's function: of the map, and the method's own."""
+        if self._penalty is None:
+            prox, penalty = self.prox, self.method.penalty
+            residual, cost, coefs = prox.residual, prox.cost, self.prox_coefs
+            if any(penalty):
+                residual, cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
+                coefs = (*coefs, *penalty)
+            layout = self.layout._replace(coefs=(*self.layout.coefs[:3], len(coefs)))
+            is_zero = not any(penalty) and prox.cost is Proximal.cost
+            self._penalty = Penalty(cost, residual, layout, coefs, is_zero)
+        return self._penalty
+
     def _make_kernels(self) -> None:
-        prox, penalty = self.prox, self.method.penalty
-        residual, cost, coefs = prox.residual, prox.cost, self.prox_coefs
-        # The objective includes the method's own penalty.
-        if any(penalty):
-            residual, cost = with_penalty(prox.residual), cost_with_penalty(prox.cost)
-            coefs = (*coefs, *penalty)
-        layout = self.layout._replace(coefs=(*self.layout.coefs[:3], len(coefs)))
-        is_zero = not any(penalty) and prox.cost is Proximal.cost
-        self.penalty = Penalty(cost, residual, layout, coefs, is_zero)
+        self._penalty = None
         # By the dtype of the gradient, because getting its name takes 2 us.
         self._norms: dict[DType, Callable[..., float]] = {}
         self._steps: dict[DType, Kernel] = {}
@@ -167,7 +173,7 @@ class Group:
         ):
             value = initial.get(name, 0.0)
             if value or not keep_zeros:
-                fill(slot, _bfloat16_bits(value) if form == "bfloat16" else value)
+                fill(slot, bfloat16_bits(value) if form == "bfloat16" else value)
         for array in self.whole.stored_rates:
             fill(array, np.nan)
 
@@ -442,7 +448,3 @@ class Group:
             layout = self.penalty.layout._replace(gradient=dtype.name)
             kernel = self._norms[dtype] = self.backend.norm_kernel(self.penalty.residual, layout)
         return kernel
-
-
-def _bfloat16_bits(value: float) -> int:
-    return int(np.array([value]).astype("bfloat16").view(np.uint16)[0])

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..arrays import Array
 from ..methods.base import Method
-from ..placement import HOST
+from ..placement import HOST, Backend
 from ..prox.base import Proximal
 from . import state as snapshot
-from .arguments import MethodLike, read_arguments, read_seed
+from .arguments import Arguments, MethodLike, arguments_of_run, read_arguments, read_seed
 from .buffers import ALONE, Views, label
 from .clipping import Transformation
 from .compatible import replaced
@@ -164,19 +164,38 @@ class Optimizer(Stateful):
             *(params, method, prox, transformation, state_dtype, rounding, master, lazy),
             *(state_dir, resume),
         )
-        seed = read_seed(seed)
-        self._files, self._lies_in_files = arguments.files, bool(arguments.in_files)
-        self._parameters = Parameters(arguments, transformation)
-        self._steps = Steps(self._parameters, transformation, seed, nan_policy)
-        self._backend, self._counts = self._parameters.backend, self._steps.counts
+        self._build(params, arguments, transformation, read_seed(seed), nan_policy)
         # What makes another one like it.
         self._made_with = {**options, "method": arguments.method}
         if isinstance(prox, Mapping):
             self._made_with["prox"] = dict(prox)
-        self._show(params, arguments.method)
-        self._follow_groups()
         if resume:
             self._resume()
+
+    @classmethod
+    def _of_run(cls, x: Array, method: Method, prox: Proximal, backend: Backend) -> Optimizer:
+        """Return the optimizer of a run, which has checked its array, method and map."""
+        optimizer = cls.__new__(cls)
+        transformation = Transformation(None, None, None)
+        optimizer._build(x, arguments_of_run(x, method, prox, backend), transformation, 0, None)
+        optimizer._made_with = {"method": method, "prox": prox}
+        return optimizer
+
+    def _build(
+        self,
+        params: Array | Mapping[str, Array],
+        arguments: Arguments,
+        transformation: Transformation,
+        seed: int,
+        nan_policy: str | None,
+    ) -> None:
+        """Make everything from checked arguments."""
+        self._files, self._lies_in_files = arguments.files, bool(arguments.in_files)
+        self._parameters = Parameters(arguments, transformation)
+        self._steps = Steps(self._parameters, transformation, seed, nan_policy)
+        self._backend, self._counts = self._parameters.backend, self._steps.counts
+        self._show(params, arguments.method)
+        self._follow_groups()
 
     def _show(self, params: Array, method: Method | dict[str, Method]) -> None:
         """Set the attributes that a user sees."""
@@ -377,23 +396,6 @@ class Optimizer(Stateful):
         several = isinstance(self.method, Mapping) or any(method != first for method in others)
         self._put(method=self._methods_view(methods) if several else first)
         self._steps.follow_groups()
-
-    def reset(self) -> None:
-        """Forget all steps: the state becomes that of a new optimizer, and ``t`` becomes 0.
-
-        Parameters, hyperparameters and the loss scale stay unchanged. Deferred updates of rows are
-        applied first.
-        """
-        self._steps.put_back()
-        self._steps.settle()
-        self._bring_up()
-        if self._files is not None:
-            self._files.unseal()
-        for counted in self._parameters.groups:
-            counted.reset()
-        self._counts.t = self._counts.skipped = 0
-        self._steps.tell_device()
-        self._backend.wait(self._parameters.near)
 
     # -- copies ------------------------------------------------------------------------------------
 

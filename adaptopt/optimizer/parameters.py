@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from ..arrays import Array, compute_dtype
 from ..methods.base import Method
-from ..placement import backend_of
 from .arguments import Arguments
 from .buffers import ALONE, group_names, label, pack
 from .clipping import Transformation
@@ -41,7 +40,7 @@ class Parameters:
     def __init__(self, arguments: Arguments, transformation: Transformation) -> None:
         given, files = arguments.given, arguments.files
         self.names, self.is_named = list(given), arguments.is_named
-        self.backend = backend = backend_of(given[self.names[0]])
+        self.backend = backend = arguments.backend
         self.members = group_names(given, arguments.methods, arguments.proxes)
         for array in given.values():
             backend.wait(array)

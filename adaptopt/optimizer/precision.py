@@ -69,3 +69,8 @@ def read_precision(
                 f"{', '.join(map(str, dict.fromkeys(dtypes)))}, expected float16 or bfloat16 ones"
             )
     return Precision(state_dtype, rounding, bool(master))
+
+
+def bfloat16_bits(value: float) -> int:
+    """Return the bits of a number in bfloat16, as a whole number."""
+    return int(np.array([value]).astype("bfloat16").view(np.uint16)[0])

@@ -268,6 +268,23 @@ class Stateful:
         with snapshot.opened(path) as taken:
             self._go_on(taken, str(path))
 
+    def reset(self) -> None:
+        """Forget all steps: the state becomes that of a new optimizer, and ``t`` becomes 0.
+
+        Parameters, hyperparameters and the loss scale stay unchanged. Deferred updates of rows are
+        applied first.
+        """
+        self._steps.put_back()
+        self._steps.settle()
+        self._bring_up()
+        if self._files is not None:
+            self._files.unseal()
+        for counted in self._parameters.groups:
+            counted.reset()
+        self._counts.t = self._counts.skipped = 0
+        self._steps.tell_device()
+        self._backend.wait(self._parameters.near)
+
     def _numbers(self) -> dict[str, object]:
         return {
             "t": self.t,

@@ -21,6 +21,7 @@ from ..objectives.batches import Draws, rng_state
 from ..objectives.exchange import Exchange
 from ..optimizer.optimizer import Optimizer
 from . import stopping
+from .added import added_to
 from .distance import SHARE
 from .gauge import HostGauge
 from .history import History
@@ -28,7 +29,7 @@ from .local_pass import Blocks, Pass, find_distance, pass_over
 from .options import EpochOptions
 from .pilot import FoundRate
 from .searchable import with_rate
-from .state import EpochState, added_to
+from .state import EpochState
 from .stopping import Position, Stop, Timer
 
 if TYPE_CHECKING:
@@ -139,9 +140,8 @@ class BlockRounds:
         self.validation, self.options = validation, options
         self._start = exchange.flat.copy()
         plain = with_rate(method, 1.0) if method.searches else method
-        self.optimizer = Optimizer(
-            exchange.x, scaled(plain, getattr(plain, "lr", 1.0), blocks.count), how.prox
-        )
+        stepped = scaled(plain, getattr(plain, "lr", 1.0), blocks.count)
+        self.optimizer = Optimizer._of_run(exchange.x, stepped, how.prox, exchange.backend)
         self._gauge = HostGauge(self.optimizer, penalised=False)
         total = cast(Any, None)  # the driver has no rows
         self._found = FoundRate(plain, total, total, how.prox, falls=True)

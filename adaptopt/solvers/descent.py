@@ -13,10 +13,11 @@ from ..objectives.function import Objective
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Domain
 from ..regret.certificate import Sums, gap
+from .added import added_to
 from .averaging import Average
 from .gauge import Gauge, gauge_of, is_finite
 from .history import dying_rate, never_lower, short_steps
-from .state import DescentState, added_to
+from .state import DescentState
 from .stopping import CONVERGED, MAXITER, SUCCESS, Monitor, Stop
 
 if TYPE_CHECKING:

@@ -16,13 +16,14 @@ from ..problems.problem import is_convex
 from ..prox.base import Proximal
 from ..regret.certificate import gap
 from . import stopping
+from .added import added_to
 from .averaging import Average
 from .epoch_calls import EpochCalls, choose_calls
 from .gauge import Gauge, gauge_of
 from .history import History
 from .online import NoPlay, Online, Round
 from .options import EpochOptions, read_domain
-from .state import EpochState, added_to
+from .state import EpochState
 from .stopping import Position, Stop, Timer
 
 if TYPE_CHECKING:

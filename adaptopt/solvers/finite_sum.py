@@ -408,10 +408,12 @@ def minimize_finite_sum(
     )
     if method.searches:
         found = FoundRate(method, total, batches, prox, average is None, opts.stream)
-        optimizer = Optimizer(exchange.x, with_rate(method, 1.0), prox)
+        stepped = with_rate(method, 1.0)
+        optimizer = Optimizer._of_run(exchange.x, stepped, prox, exchange.backend)
         run: EpochRun = PilotedRun(found, optimizer, *arguments)
     else:
-        run = EpochRun(Optimizer(exchange.x, method, prox), *arguments)
+        optimizer = Optimizer._of_run(exchange.x, method, prox, exchange.backend)
+        run = EpochRun(optimizer, *arguments)
     if state is not None:
         run.restore(EpochState.read(state))
     steps = run.batches.left(run.position.done) + (epochs - 1) * run.batches.left(0)

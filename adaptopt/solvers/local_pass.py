@@ -102,7 +102,8 @@ class Pass:
         exchange, _, prox = read_start(x, None, self.prox)
         total = read_sum(problem, None, (), exchange, self.parallel == "deterministic")
         batches = Batches(total.n, self.batch_size, self.shuffle, self.drop_last)
-        return total, batches, Optimizer(exchange.x, self.method, prox)
+        optimizer = Optimizer._of_run(exchange.x, self.method, prox, exchange.backend)
+        return total, batches, optimizer
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def minimize_many(
     fixed = box is not None and not box.leaves_free()
     searches = chosen.searches
     if searches:
-        check_search(chosen, both, exchange.x)
+        check_search(chosen, both)
         chosen = with_rate(chosen, 1.0)
     kind = ProblemSearches if searches else Problems
     problems = kind(fun, both.feasible(X), rows, args, chosen, both, opts, exchange, fixed)

@@ -76,7 +76,7 @@ class Problems:
         self._fun, self._rows, self._args, self._opts = fun, rows, args, opts
         start = exchange.x
         self._exchange, self._x, self._fixed = exchange, start, fixed
-        self._plan = plan = Optimizer(start, method, prox)._plan()
+        self._plan = plan = Optimizer._of_run(start, method, prox, exchange.backend)._plan()
         if not plan.is_compilable:
             raise ValueError(
                 f"method is {method!r} and prox {prox!r}, expected a method of numbers and a "

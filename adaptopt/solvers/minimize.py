@@ -14,6 +14,7 @@ from ..objectives.function import Objective
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
 from ..prox.base import Proximal
+from .added import added_to
 from .averaging import read_average
 from .compiled_descent import start_run, why_python
 from .descent import DescentRun
@@ -22,8 +23,8 @@ from .noise import DistanceRun, after_search
 from .options import read_domain, read_options, warn_of_eps, with_tol
 from .reporting import display, progress_bar, read_callback, state_on_error
 from .search import SearchRun
-from .searchable import check_search, why_no_search, with_rate
-from .state import DescentState, added_to
+from .searchable import ON_DEVICE, check_search, refuse_auto, why_no_search, with_rate
+from .state import DescentState
 from .stopping import CONVERGED, LINE_SEARCH, Monitor, Stop
 
 if TYPE_CHECKING:
@@ -376,11 +377,14 @@ def descend(
         warn_of_eps(method, stacklevel=5)
     average = read_average(average)
     method, opts = read_options(method, options)
-    exchange, box, prox = read_start(x0, bounds, prox)
     searches = method.searches
+    stepped = with_rate(method, 1.0) if searches else method
     if searches:
-        check_search(method, prox, exchange.x)
-    optimizer = Optimizer(exchange.x, with_rate(method, 1.0) if searches else method, prox)
+        check_search(method, prox)
+    exchange, box, prox = read_start(x0, bounds, prox)
+    if searches and exchange.on_device:
+        refuse_auto(ON_DEVICE)
+    optimizer = Optimizer._of_run(exchange.x, stepped, prox, exchange.backend)
     objective = Objective(fun, jac, args, exchange, opts.fd_method, box, batch=())
     every = opts.checks_every(objective.on_device)
     if searches and every > 1:

@@ -155,15 +155,16 @@ class DistanceRun(DescentRun):
         path: str = PATH,
     ) -> None:
         at_one = with_rate(method, 1.0)
+        self._noise, self._rate = noise, DistanceRate(method, follows_way=True)
+        self._rate.distance = noise.distance
         self._has_units = method.range_decay is not None
         if self._has_units:
             at_one = in_units(at_one)
-        self._noise, self._rate = noise, DistanceRate(method, follows_way=True)
-        self._rate.distance = noise.distance
         # Sums of squares begin with the gradient at the start of the run: from empty ones, the
         # first step would be as long as all that has been travelled.
         self._opens = method.rates_only_fall
-        optimizer = Optimizer(objective.exchange.x, at_one, prox)
+        exchange = objective.exchange
+        optimizer = Optimizer._of_run(exchange.x, at_one, prox, exchange.backend)
         super().__init__(
             optimizer, objective, monitor, None, average=average or "polynomial", path=path
         )

@@ -13,6 +13,8 @@ from ..methods.base import Method
 from ..placement import HOST, backend_of
 from ..prox.base import Proximal
 
+ON_DEVICE = "x0 a CUDA array"
+
 
 def with_rate(method: Method, lr: float | str) -> Method:
     """Return a method with another learning rate."""
@@ -39,6 +41,11 @@ def is_hashable(method: Method) -> bool:
 
 def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
     """Say with what there is no search for the learning rate; None if there is one."""
+    why = _why_no_search(method, prox)
+    return ON_DEVICE if why is None and backend_of(x) is not HOST else why
+
+
+def _why_no_search(method: Method, prox: Any) -> str | None:
     if not method.has_objective:
         return f"{method!r}: decoupled weight decay is the gradient of no function"
     if method.from_sums:
@@ -54,8 +61,6 @@ def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
         prox.is_separable and type(prox).penalty is Proximal.penalty
     ):
         return f"prox {prox!r}, a map that ties coordinates together"
-    if backend_of(x) is not HOST:
-        return "x0 a CUDA array"
     return None
 
 
@@ -77,9 +82,9 @@ def _shifts_alike(method: Method) -> bool:
     return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
 
 
-def check_search(method: Method, prox: Proximal, x: Any) -> None:
-    """Raise if there is no search for the rate of a method under a map, where an array lies."""
-    if (why := why_no_search(method, prox, x)) is not None:
+def check_search(method: Method, prox: Proximal | None) -> None:
+    """Raise if there is no search for the rate of a method under a map."""
+    if (why := _why_no_search(method, prox)) is not None:
         refuse_auto(why)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
@@ -13,10 +12,8 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 import numpy as np
 
 from ..arrays import Array, DType
-from ..methods.base import Method
 from ..optimizer import checkpoint
 from ..optimizer import state as snapshot
-from ..prox.base import Proximal
 from ..regret.certificate import Sums
 from .annotations import in_words, is_a
 from .averaging import AVERAGES
@@ -376,35 +373,6 @@ class EpochState(RunState):
             text = repr(getattr(self, name))
             shown = text if len(text) <= 60 else f"{text[:57]}..."
             raise ValueError(f"state.{name} is {shown}, expected {expected}")
-
-
-def added_to(method: Method, prox: Proximal) -> str:
-    """Return a digest of what a run adds to its function: bounds and penalties.
-
-    A value found under others says nothing about the objective.
-    """
-    parts = [*method.penalty, method.has_objective, prox]
-    return hashlib.sha256(repr(_content(parts)).encode()).hexdigest()[:16]
-
-
-def _content(value: object) -> object:
-    """Return what tells a parameter of a map from others, the same in every process.
-
-    An array of one number everywhere is that number. Of what is not known only the type counts.
-    """
-    if isinstance(value, Proximal):
-        return type(value).__qualname__, [(k, _content(v)) for k, v in sorted(vars(value).items())]
-    if isinstance(value, tuple | list):
-        return [_content(part) for part in value]
-    if isinstance(value, str):
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        return type(value).__qualname__
-    array = array.astype(np.float64) + 0.0  # without -0
-    if array.size and (array == array.flat[0]).all():
-        return float(array.flat[0])
-    return array.shape, hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def _made(kind: Any, values: dict[str, Any], source: str) -> Any:

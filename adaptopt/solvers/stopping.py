@@ -73,14 +73,14 @@ class Monitor:
     best_x, best_jac, best_fun, best_t
         The best finite iterate so far, its gradient, value and step.
     tests : tuple
-        What `stopping.reason` takes last.
+        What `reason` takes last.
     """
 
     def __init__(self, options: Options, x: Array, has_objective: bool = True) -> None:
         self._options, self._has_objective = options, has_objective
         self._backend = backend_of(x)
         gtol = options.gtol if has_objective else None
-        self.tests = stopping.read_tests(
+        self.tests = read_tests(
             options.f_target, gtol, options.ftol, options.xtol, options.patience
         )
         self._timer = Timer(options.maxtime)
@@ -220,6 +220,19 @@ class Monitor:
         x, best_x = (self._backend.to_host(a).astype(np.float64) for a in (x, self.best_x))
         with np.errstate(over="ignore"):
             return not above <= slack + norm * float(np.abs(x - best_x).sum())
+
+
+def read_tests(
+    f_target: float | None,
+    gtol: float | None,
+    ftol: float | None,
+    xtol: float | None,
+    patience: int | None,
+) -> tuple[float, float, float, float, int]:
+    """Return the last arguments of `reason`: for None, numbers that never stop a run."""
+    target = -math.inf if f_target is None else f_target
+    gtol, ftol, xtol = (-1.0 if tol is None else tol for tol in (gtol, ftol, xtol))
+    return target, gtol, ftol, xtol, 2**62 if patience is None else patience
 
 
 def _unknown(like: Array) -> Array:

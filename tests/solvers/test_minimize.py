@@ -9,7 +9,7 @@ from numba import njit
 from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning, rosen, rosen_der
 
 import adaptopt as ao
-from adaptopt.solvers.state import added_to
+from adaptopt.solvers.added import added_to
 
 SCALE = np.array([100.0, 1.0, 0.01])
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from adaptopt.kernels.stopping import FTOL, GTOL, PATIENCE, TARGET, XTOL, read_tests, reason
+from adaptopt.kernels.stopping import FTOL, GTOL, PATIENCE, TARGET, XTOL, reason
+from adaptopt.solvers.stopping import read_tests
 
 pytestmark = pytest.mark.quick
 
