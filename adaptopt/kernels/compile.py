@@ -24,7 +24,7 @@ from .early import NumbaType as NumbaType
 
 # A function that returns the plain kernel for its parts: scalar functions and constants.
 Make: TypeAlias = Callable[..., Kernel]
-Parts: TypeAlias = tuple[ScalarFunction | int, ...]
+Parts: TypeAlias = tuple[ScalarFunction | int | tuple[float, ...], ...]
 
 Maker = TypeVar("Maker", bound=Callable[..., object])
 

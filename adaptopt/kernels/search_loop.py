@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from numba import types
 
-from ..scalar import ScalarFunction
 from .compile import (
     Kernel,
     NumbaType,
@@ -86,7 +85,7 @@ def search_kernel(functions: Parts, kinds: SearchKinds, threaded: bool) -> Kerne
     )
 
 
-def measures(parts: Sequence[ScalarFunction | int]) -> bool:
+def measures(parts: Sequence[object]) -> bool:
     """Tell whether a search, made of these, measures the gradient, which makes arrays."""
     return bool(parts[8])
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, UserFunction
 from ..objectives.batches import Batches, Draws
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
@@ -70,7 +70,7 @@ class EpochRun:
         batches: Batches,
         draws: Draws,
         average: str | None,
-        validation: FiniteSum | Callable[..., Any] | None,
+        validation: FiniteSum | UserFunction | None,
         prox: Proximal,
         options: EpochOptions,
         parallel: str | None,

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..kernels.compile import REMEMBERED
 from ..methods.base import Method
 from ..placement import HOST, backend_of
 from ..prox.base import Proximal
 
 
-def with_rate(method: Method, lr: float | str) -> Method:
+def with_rate(method: Method, lr: float | str | Callable[[int], float]) -> Method:
     """Return a method with another learning rate."""
     make = _with_rate if is_hashable(method) else _with_rate.__wrapped__
     return make(method, lr)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _with_rate(method: Method, lr: float | str) -> Method:
+def _with_rate(method: Method, lr: float | str | Callable[[int], float]) -> Method:
     return replace(method, lr=lr)  # type: ignore[call-arg]
 
 
@@ -37,7 +38,7 @@ def is_hashable(method: Method) -> bool:
     return True
 
 
-def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
+def why_no_search(method: Method, prox: object, x: Array) -> str | None:
     """Say with what there is no search for the learning rate; None if there is one."""
     if not method.has_objective:
         return f"{method!r}: decoupled weight decay is the gradient of no function"
@@ -77,7 +78,7 @@ def _shifts_alike(method: Method) -> bool:
     return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
 
 
-def check_search(method: Method, prox: Proximal, x: Any) -> None:
+def check_search(method: Method, prox: Proximal, x: Array) -> None:
     """Raise if there is no search for the rate of a method under a map, where an array lies."""
     if (why := why_no_search(method, prox, x)) is not None:
         refuse_auto(why)
