@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,8 @@ Stream: TypeAlias = Any
 DType: TypeAlias = "np.dtype[Any]"
 # A two-dimensional array, or a sparse matrix of SciPy, which has no types to name.
 Matrix: TypeAlias = Any
+# A function of the user's that takes an array first: a number, an array or a pair is returned.
+UserFunction: TypeAlias = Callable[..., Any]
 
 # The dtypes of parameters, by name: bfloat16 is from ml_dtypes, which may not be installed.
 FORMATS = ("float16", "bfloat16", "float32", "float64")

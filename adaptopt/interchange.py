@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -49,9 +49,13 @@ _OF_METHOD: dict[str, dict[str, object]] = {
 }
 
 
+# What state_dict() of one of torch's optimizers returns.
+TorchState: TypeAlias = Mapping[str, Any]
+
+
 def from_torch(
     optimizer: Optimizer,
-    state_dict: Mapping[str, Any],
+    state_dict: TorchState,
     *,
     t: int | None = None,
     names: Sequence[str] | None = None,
@@ -144,7 +148,7 @@ def _methods(optimizer: Optimizer) -> dict[str, Method]:
 
 
 def _order(
-    optimizer: Optimizer, state_dict: Mapping[str, Any], names: Sequence[str] | None
+    optimizer: Optimizer, state_dict: TorchState, names: Sequence[str] | None
 ) -> dict[str, object]:
     """Return torch's number of each parameter by our name."""
     groups = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
@@ -174,7 +178,7 @@ def _order(
     return {name: found[name] for name in ours}
 
 
-def _state_of(state_dict: Mapping[str, Any], k: object) -> dict[str, np.ndarray]:
+def _state_of(state_dict: TorchState, k: object) -> dict[str, np.ndarray]:
     """Return torch's state of one parameter as arrays."""
     state = state_dict["state"].get(k, {})
     if not isinstance(state, Mapping):
@@ -212,7 +216,7 @@ def _number(key: str, value: np.ndarray) -> float:
 
 
 def to_torch(
-    optimizer: Optimizer, *, tensor: Callable[[np.ndarray], Any] | None = None
+    optimizer: Optimizer, *, tensor: Callable[[np.ndarray], object] | None = None
 ) -> dict[str, Any]:
     """Return the state in the form that ``load_state_dict`` of torch's optimizer takes.
 
@@ -248,7 +252,7 @@ def to_torch(
     optimizer.flush()
     entries = optimizer.state_dict()["parameters"]
     methods = _methods(optimizer)
-    state: dict[int, dict[str, Any]] = {}
+    state: dict[int, dict[str, object]] = {}
     for k, (name, method) in enumerate(methods.items()):
         _check(method)
         keys = _KEYS[type(method).__name__]
@@ -282,7 +286,7 @@ def _check(method: Method) -> None:
         raise ValueError(f"{name}.decoupled is True, expected False: torch's is coupled")
 
 
-def _options(method: Method, t: int) -> dict[str, Any]:
+def _options(method: Method, t: int) -> dict[str, object]:
     """Return the hyperparameters in the form of torch's groups."""
     name = type(method).__name__
     fixed = _FIXED.keys() | _OF_METHOD.get(name, {}).keys()

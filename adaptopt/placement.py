@@ -68,7 +68,7 @@ class Backend(Protocol):
         self,
         name: str,
         array: Array,
-        like: Any = None,
+        like: Array = None,
         writable: bool = False,
         stream: Stream = None,
         near: Array = None,
@@ -91,7 +91,7 @@ class Backend(Protocol):
             Require the device of this array. By default that of ``like``.
         """
 
-    def integers(self, name: str, array: Array, stream: Stream) -> Any:
+    def integers(self, name: str, array: Array, stream: Stream) -> Array:
         """Return integers on the host, after waiting for a device."""
 
     def read_stream(self, stream: Stream) -> Stream:
@@ -195,7 +195,7 @@ class Backend(Protocol):
         """
 
     def tying_map(
-        self, prox: Any, shape: tuple[int, ...], layout: Layout, near: Array
+        self, prox: Proximal, shape: tuple[int, ...], layout: Layout, near: Array
     ) -> Callable[..., None]:
         """Return a function that applies a map that ties the coordinates of a parameter together.
 
@@ -209,7 +209,7 @@ class Backend(Protocol):
     def rate_kernel(self, rate: ScalarFunction, layout: Layout) -> Callable[..., None]:
         """Return ``kernel(out, slots, coefs)``, which writes the effective rates."""
 
-    def norm_kernel(self, residual: ScalarFunction, layout: Layout) -> Any:
+    def norm_kernel(self, residual: ScalarFunction, layout: Layout) -> Callable[..., float]:
         """Return ``kernel(x, g, prox_arrays, coefs, 0.0, nan)``: the norm of the residual."""
 
     def row_step(
@@ -230,7 +230,7 @@ class Backend(Protocol):
     def row_sums(self, gradient: str, number: str) -> Kernel:
         """Return the kernel that sums gradients by row; see `kernels.batch_rows.RowSums`."""
 
-    def prepare(self, kernel: Any, near: Array) -> None:
+    def prepare(self, kernel: Kernel, near: Array) -> None:
         """Compile a kernel, so that errors of a device appear before the first step."""
 
 
@@ -249,7 +249,7 @@ class _Host:
         self,
         name: str,
         array: Array,
-        like: Any = None,
+        like: Array = None,
         writable: bool = False,
         stream: Stream = None,
         near: Array = None,
@@ -263,7 +263,7 @@ class _Host:
             raise ValueError(f"stream is {stream!r} with {name} on the host, expected None")
         return arrays.flat_view(name, array, like, writable)
 
-    def integers(self, name: str, array: Array, stream: Stream) -> Any:
+    def integers(self, name: str, array: Array, stream: Stream) -> Array:
         if is_on_device(array):
             raise TypeError(f"{name} are a CUDA array, expected integers on the host like params")
         return array
@@ -357,7 +357,7 @@ class _Host:
         return prox.feasible(flat.reshape(shape)).reshape(-1)
 
     def tying_map(
-        self, prox: Any, shape: tuple[int, ...], layout: Layout, near: Array
+        self, prox: Proximal, shape: tuple[int, ...], layout: Layout, near: Array
     ) -> Callable[..., None]:
         def apply(
             stream: Stream,
@@ -382,7 +382,7 @@ class _Host:
     catch_up = staticmethod(CatchUp)
     row_sums = staticmethod(RowSums)
 
-    def prepare(self, kernel: Any, near: Array) -> None:
+    def prepare(self, kernel: Kernel, near: Array) -> None:
         pass
 
 

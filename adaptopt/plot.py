@@ -14,7 +14,7 @@ __all__ = ["history", "rates", "regret"]
 POINTS = 200  # of the curve of one parameter's rates
 
 
-def history(res: Any, ax: Axes | None = None) -> Axes:
+def history(res: object, ax: Axes | None = None) -> Axes:
     """Plot the course of a run: its loss, and if they are known its gradients and its rates.
 
     Parameters

@@ -44,7 +44,7 @@ class Schedule:
     """
 
     formula: Callable[..., float]
-    parameters: tuple[Any, ...]
+    parameters: tuple[object, ...]
 
     def __call__(self, t: int) -> float:
         """Return the learning rate of step ``t``, counted from 1."""

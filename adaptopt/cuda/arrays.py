@@ -6,7 +6,6 @@ import importlib.util
 import math
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -194,11 +193,11 @@ def write(array: Array, values: Array) -> None:
     if array.size:
         with device_of(array):
             # As integers, because not every copying function knows bfloat16.
-            bits: Any = storage(array)
+            bits: Array = storage(array)
             bits.copy_to_device(storage(values))
 
 
-def rows_in_words(name: str, array: Array, near: Array) -> tuple[Any, int]:
+def rows_in_words(name: str, array: Array, near: Array) -> tuple[Array, int]:
     """Return an array as a flat array of the widest integers that divide its rows; and their count.
 
     Parameters

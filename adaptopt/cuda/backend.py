@@ -43,7 +43,7 @@ class _Device:
             )
         return arrays.flat_view(name, array, like, writable, stream, like if near is None else near)
 
-    def integers(self, name: str, array: Array, stream: Stream) -> Any:
+    def integers(self, name: str, array: Array, stream: Stream) -> Array:
         return arrays.read_integers(name, array, stream) if is_on_device(array) else array
 
     def read_stream(self, stream: Stream) -> Stream:

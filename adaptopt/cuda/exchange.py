@@ -70,7 +70,7 @@ class DeviceExchange:
         """Return a flat gradient with the shape of the iterate."""
         return g.reshape(*self.shape).bind(g.stream)
 
-    def value(self, name: str, returned: Any) -> Value:
+    def value(self, name: str, returned: Array) -> Value:
         """Read the value that the function ``name`` returned."""
         returned = detached(returned)
         if not is_on_device(returned):
@@ -83,7 +83,7 @@ class DeviceExchange:
         seen = flat_view(f"the value of {name}", returned).bind(self.flat.stream)
         return Value(storage(seen), seen.dtype.name)
 
-    def gradient(self, returned: Any) -> Array:
+    def gradient(self, returned: Array) -> Array:
         """Read a gradient, as a flat array."""
         returned = detached(returned)
         if not is_on_device(returned):
@@ -97,7 +97,7 @@ class DeviceExchange:
         """Return a value's text for error messages, without waiting for a CUDA array."""
         return f"a {type(returned).__name__}"
 
-    def array(self, name: str, given: Any) -> Rows:
+    def array(self, name: str, given: Array) -> Rows:
         """Read an array of rows of data."""
         given = detached(given)
         if not is_on_device(given):

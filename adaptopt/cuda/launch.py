@@ -17,8 +17,17 @@ from numba.core import config as numba_config
 from numba.np.numpy_support import as_dtype
 
 from ..arrays import Array, Stream
-from ..kernels.compile import inlinable, name_by_content
+from ..kernels.compile import (
+    Kernel,
+    Make,
+    NumbaFunction,
+    NumbaType,
+    Parts,
+    inlinable,
+    name_by_content,
+)
 from ..kernels.disk import enable_cache
+from ..kernels.early import Cast
 
 # Numba does not declare to type checkers the names that are used here.
 cuda: Any = numba_cuda
@@ -56,7 +65,7 @@ def rows_launch_size(count: int, width: int) -> tuple[int, tuple[int, int]]:
     return min(-(-count // rows), most), (team, rows)
 
 
-def _multiprocessors(device: Any) -> int:
+def _multiprocessors(device: object) -> int:
     # Not cached by device: Numba returns a weak proxy, which has no hash.
     return getattr(device, "MULTIPROCESSOR_COUNT", 1)  # the simulator's device has none
 
@@ -87,18 +96,16 @@ class DeviceKernel:
         The one signature.
     """
 
-    def __init__(
-        self, make: Callable[..., Any], parts: tuple[Any, ...], arguments: tuple[Any, ...]
-    ) -> None:
+    def __init__(self, make: Make, parts: Parts, arguments: tuple[NumbaType, ...]) -> None:
         parts = tuple(inlinable(part, True) if callable(part) else part for part in parts)
         self.function = make(*parts)
         self.signature = types.void(*arguments)
         self._cached = name_by_content(self.function, make, parts, self.signature, "cuda")
         self._casts = [_cast_to(kind) for kind in arguments]
-        self._ready: dict[Any, Any] = {}
+        self._ready: dict[tuple[object, ...], Kernel] = {}
 
     @cached_property
-    def compiled(self) -> Any:
+    def compiled(self) -> NumbaFunction:
         """The kernel, compiled at its first use."""
         if config.ENABLE_CUDASIM:
             return cuda.jit(self.signature)(self.function)
@@ -115,7 +122,7 @@ class DeviceKernel:
         self, threads: int, elements: int, count: int, *arguments: object
     ) -> Callable[[], object]:
         """Return a run as one call. The number of threads matters only on the host."""
-        run: Any = self.run  # type: ignore[attr-defined]
+        run: Kernel = self.run  # type: ignore[attr-defined]
         return partial(run, elements, count, *arguments)
 
     def over(self, stream: Stream, array: Array, *rest: object) -> None:
@@ -124,7 +131,9 @@ class DeviceKernel:
             with device_of(array):
                 self.launch(launch_size(array.size), stream, array, *rest)
 
-    def launch(self, size: tuple[int, Any], stream: Stream, *arguments: object) -> None:
+    def launch(
+        self, size: tuple[int, int | tuple[int, int]], stream: Stream, *arguments: object
+    ) -> None:
         """Run the kernel on a stream of the current device, without waiting."""
         # The simulator has no signatures: it computes with the given types.
         given = [cast(value) for cast, value in zip(self._casts, arguments, strict=True)]
@@ -137,19 +146,19 @@ class DeviceKernel:
             ready = self._configured(configuration)
         ready(*given)
 
-    def _configured(self, configuration: tuple[Any, ...]) -> Any:
+    def _configured(self, configuration: tuple[object, ...]) -> Kernel:
         """Return the kernel configured for a size and a stream, and keep it for later launches."""
         with warnings.catch_warnings():
             # Numba warns if a grid leaves a part of the device idle, as for short arrays.
             warnings.filterwarnings("ignore", ".*Grid size")
-            ready = self.compiled[configuration]
+            ready: Kernel = self.compiled[configuration]
         if len(self._ready) >= CONFIGURATIONS:
             self._ready.clear()
         self._ready[configuration] = ready
         return ready
 
 
-def _cast_to(kind: Any) -> Callable[[Any], Any]:
+def _cast_to(kind: NumbaType) -> Cast:
     """Return a function that casts a scalar, or the scalars of a tuple, to the signature's type."""
     if isinstance(kind, types.Number):
         return as_dtype(kind).type

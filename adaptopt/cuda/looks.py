@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import types
 
 from ..arrays import Array
-from ..kernels.compile import array_type, memoised, tuple_of
+from ..kernels.compile import NumbaType, array_type, memoised, tuple_of
 from ..kernels.reductions import BLOCK, LANES, to_bits
 from ..kernels.step import READ, Layout
 from ..kernels.tuples import gather
@@ -47,7 +46,7 @@ def first_of(read):
     return first
 
 
-def value_of(form: str | None, number: Any) -> tuple[ScalarFunction, Any]:
+def value_of(form: str | None, number: NumbaType) -> tuple[ScalarFunction, NumbaType]:
     """Return a reader for an objective's value, in an array or as a number, and its type."""
     if form is None:
         return given, number
@@ -78,7 +77,7 @@ def watch_kernel(form: str | None, gradient: str) -> DeviceKernel:
     return DeviceKernel(make_watch, (read, READ[gradient]), kinds)
 
 
-def watch(form: str | None, value: Any, g: Array, t: int, figures: Array) -> None:
+def watch(form: str | None, value: float | Array, g: Array, t: int, figures: Array) -> None:
     """Record ``t`` if a value or gradient is not finite, on the stream of ``g``."""
     if form is None and math.isfinite(value):
         value = 0.0  # whatever it is: that of the gradient may not hold it

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import types
 
@@ -209,7 +207,7 @@ def narrow_kernel(form: str) -> DeviceKernel:
     return DeviceKernel(make_widen, (READ["float64"],), (array_type(form), types.float64[::1]))
 
 
-def fill(out: Array, value: Any) -> None:
+def fill(out: Array, value: float) -> None:
     """Write one number to a flat array, on its stream. 16-bit numbers are given as uint16."""
     form = "bfloat16" if out.dtype.itemsize == 2 else out.dtype.name
     fill_kernel(form).over(out.stream, out, value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..arrays import Array, DType, Stream
@@ -14,7 +12,7 @@ from .launch import cuda, device_of
 UNDER_WAY = 4
 
 
-def _default_stream() -> Any:
+def _default_stream() -> Stream:
     """Return the default stream as an object, because Numba waits for copies on stream 0."""
     return cuda.default_stream() if hasattr(cuda, "default_stream") else 0  # the simulator's is 0
 
@@ -73,7 +71,7 @@ class Upload(_Sender):
             self._nothing = cuda.device_array(0, np.int64)
         self._room, self._buffer, self._views = -1, self._nothing, (self._nothing,) * 3
 
-    def __call__(self, pieces: tuple[np.ndarray, ...], stream: Stream) -> tuple[Any, ...]:
+    def __call__(self, pieces: tuple[np.ndarray, ...], stream: Stream) -> tuple[Array, ...]:
         """Return device arrays that start with the numbers of the pieces, at most three."""
         longest = max(piece.size for piece in pieces)
         if not longest:
@@ -101,7 +99,7 @@ class Mirror(_Sender):
         self._of: Array = None
         self._known = 0
 
-    def __call__(self, array: np.ndarray, known: int, stream: Stream) -> Any:
+    def __call__(self, array: np.ndarray, known: int, stream: Stream) -> Array:
         """Return the copy, whose first ``known`` numbers are those of the array."""
         with device_of(self._near):
             if self._there.size != array.size:

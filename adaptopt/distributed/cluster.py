@@ -11,11 +11,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .sizes import tell_sizes
-from .tasks import Block, BlockError, Sent, is_future, is_problem, load, run_on
+from .tasks import Block, BlockError, Sent, Source, Summand, is_future, is_problem, load, run_on
 from .tree import FAN_IN, fold
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+    from distributed.scheduler import KilledWorker
 
 REDO = 5  # calls that are taken again, one after the other, before the run ends
 BACK = 60.0  # seconds to wait for a scheduler or workers that come back
@@ -43,16 +47,16 @@ class Cluster:
         Calls that were taken again.
     """
 
-    def __init__(self, client: Any, blocks: Sequence[Block], keep: bool) -> None:
+    def __init__(self, client: Client, blocks: Sequence[Block], keep: bool) -> None:
         self._client, self._blocks, self._keep = client, blocks, keep
-        self._kept: dict[int, Any] = {}
+        self._kept: dict[int, Future] = {}
         # Futures of blocks in a call that are made by others' tasks, which do not name the block.
-        self._given: dict[int, Any] = {}
+        self._given: dict[int, Future] = {}
         self.moved = self.redone = 0
         self._direct = _to_workers(client)
         tell_sizes()
 
-    def run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Any:
+    def run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Summand:
         """Return the sum over blocks of what a function makes of them.
 
         What a lost worker or scheduler held is lost with it, and futures are cancelled. All of it
@@ -65,7 +69,7 @@ class Cluster:
         finally:
             self._given.clear()
 
-    def _run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Any:
+    def _run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Summand:
         from dask.sizeof import sizeof
         from distributed.scheduler import KilledWorker, NoValidWorkerError
 
@@ -103,9 +107,9 @@ class Cluster:
                 return result
 
     @contextmanager
-    def _futures(self) -> Iterator[list[Any]]:
+    def _futures(self) -> Iterator[list[Future]]:
         """Release the futures of a call when it ends, by Ctrl-C too."""
-        made: list[Any] = []
+        made: list[Future] = []
         try:
             yield made
         finally:
@@ -113,8 +117,8 @@ class Cluster:
                 future.release()
 
     def _submit(
-        self, numbers: Sequence[int], scales: Sequence[float], sent: Sent, made: list[Any]
-    ) -> Any:
+        self, numbers: Sequence[int], scales: Sequence[float], sent: Sent, made: list[Future]
+    ) -> Future:
         """Submit the tasks of a call; return the future of their sum."""
         if self._client.status != "running":
             raise ConnectionResetError(f"the client is {self._client.status}")
@@ -139,7 +143,7 @@ class Cluster:
             depth += 1
         return level[0]
 
-    def _on_worker(self, k: int, call: str) -> Any:
+    def _on_worker(self, k: int, call: str) -> Source:
         """Return what a task gets of a block: a loader, or the future of a problem."""
         block = self._blocks[k]
         kept = self._kept.get(k)
@@ -180,7 +184,7 @@ class Cluster:
                     said = f"it failed with {type(why).__name__}: {why}"
                     raise BlockError(k, f"block {k} ({self._blocks[k].name}): {said}") from why
 
-    def _killed(self, made: Sequence[Any], *errors: Any) -> _KilledError:
+    def _killed(self, made: Sequence[Future], *errors: KilledWorker) -> _KilledError:
         """Return which blocks the scheduler blames: all that the workers had when they died."""
         from distributed.scheduler import KilledWorker
 
@@ -241,13 +245,13 @@ class _KilledError(Exception):
         self.blocks, self.deaths = blocks, deaths
 
 
-def _block_of(task: Any) -> int:
+def _block_of(task: object) -> int:
     """Return the number of the block whose task this is, or -1."""
     _, what, k, *_ = f"{task}---".split("-")
     return int(k) if what in ("load", "block") and k.isdigit() else -1
 
 
-def _to_workers(client: Any) -> bool | None:
+def _to_workers(client: Client) -> bool | None:
     """Return whether data go to workers without a stop at the scheduler; None: as the client says.
 
     Workers of a scheduler on the loopback are reached for certain.
@@ -261,7 +265,7 @@ def _plain(block: Block) -> Block:
     return Block(block.k, None, block.name, block.weighted)
 
 
-def read_client(client: Any) -> None:
+def read_client(client: Client) -> None:
     """Raise if a client is not one that a run can wait for."""
     for name in ("submit", "scatter", "compute"):
         if not callable(getattr(client, name, None)):

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .sizes import tell_sizes
-from .tasks import as_array, holds_futures, is_problem, make_problem, rows_and_weight
+from .tasks import Problem, as_array, holds_futures, is_problem, make_problem, rows_and_weight
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
+    from distributed import Client
+
+# An array or data frame of Dask's, or an array of this process.
+Collection: TypeAlias = Any
+# The rows of each chunk; NaN where Dask does not know them.
+Chunks: TypeAlias = tuple[float, ...]
 
 
 def parts_of(
-    kind: Callable[..., Any],
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    client: Any,
-    options: dict[str, Any],
-) -> tuple[list[Any], list[str], list[int], np.ndarray | None]:
+    kind: Callable[..., Problem],
+    X: Collection,
+    y: Collection,
+    sample_weight: Collection | None,
+    client: Client | None,
+    options: dict[str, object],
+) -> tuple[list[Delayed], list[str], list[int], np.ndarray | None]:
     """Return a Delayed problem for each chunk with rows that count, its name, rows and weight."""
     import dask
     from dask.local import get_sync
@@ -38,7 +47,7 @@ def parts_of(
     x_parts = _row_parts("X", X, None)
     chunks = X.chunks[0] if hasattr(X, "chunks") else None
     y_parts = _row_parts("y", y, chunks, len(x_parts))
-    w_parts: list[Any] = [None] * len(x_parts)
+    w_parts: list[Delayed | None] = [None] * len(x_parts)
     if sample_weight is not None:
         w_parts = _row_parts("sample_weight", sample_weight, chunks, len(x_parts))
     if sample_weight is None and chunks is not None and not np.isnan(chunks).any():
@@ -60,7 +69,7 @@ def parts_of(
     return blocks, names, [counted[k][0] for k in used], weights
 
 
-def _check_kind(kind: Any, weighted: bool, options: dict[str, Any]) -> None:
+def _check_kind(kind: object, weighted: bool, options: dict[str, object]) -> None:
     """Raise if ``kind`` makes no problem, or does not take the options."""
     if not callable(kind) or is_problem(kind) is not isinstance(kind, type):
         raise TypeError(
@@ -78,7 +87,9 @@ def _check_kind(kind: Any, weighted: bool, options: dict[str, Any]) -> None:
         raise TypeError(f"options of {_name(kind)}: {error}, expected some of {known}") from None
 
 
-def _row_parts(name: str, array: Any, chunks: Any, count: int | None = None) -> list[Any]:
+def _row_parts(
+    name: str, array: Collection, chunks: Chunks | None, count: int | None = None
+) -> list[Delayed]:
     """Return the Delayed parts of an array along its rows, in chunks like those of X."""
     if hasattr(array, "partitions") and not hasattr(array, "chunks"):  # a data frame
         parts = list(array.to_delayed())
@@ -101,7 +112,7 @@ def _row_parts(name: str, array: Any, chunks: Any, count: int | None = None) -> 
     return parts
 
 
-def _as_dask(name: str, array: Any, chunks: Any) -> Any:
+def _as_dask(name: str, array: Collection, chunks: Chunks | None) -> Collection:
     """Return a Dask array as it is, and an array of this process in chunks."""
     if hasattr(array, "chunks"):
         return array
@@ -118,9 +129,9 @@ def _as_dask(name: str, array: Any, chunks: Any) -> Any:
     return dask.array.from_array(plain, (chunks, *((n,) for n in plain.shape[1:])))
 
 
-def _unknown(chunks: Any) -> bool:
+def _unknown(chunks: Chunks) -> bool:
     return bool(np.isnan(np.asarray(chunks, np.float64)).any())
 
 
-def _name(kind: Any) -> str:
+def _name(kind: object) -> str:
     return str(getattr(kind, "__name__", kind))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from .tasks import Block, Sent, holds_futures, load
+from .tasks import Block, Problem, Sent, Source, Summand, holds_futures, load
 from .tree import Tree
 
 
@@ -24,16 +23,16 @@ class Here:
 
     def __init__(self, blocks: Sequence[Block], keep: bool) -> None:
         self._blocks, self._keep = blocks, keep
-        self._kept: dict[int, Any] = {}
+        self._kept: dict[int, Problem] = {}
 
-    def run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Any:
+    def run(self, numbers: Sequence[int], scales: Sequence[float], sent: Sent) -> Summand:
         """Return the sum over blocks of what a function makes of them."""
         tree = Tree()
         for k in numbers:
             tree.add(self._run(self._blocks[k], scales[k], sent))
         return tree.total()
 
-    def _run(self, block: Block, scale: float, sent: Sent) -> Any:
+    def _run(self, block: Block, scale: float, sent: Sent) -> Summand:
         problem = self._kept.get(block.k)
         if problem is None:
             problem = load(block, self._made(block))
@@ -42,7 +41,7 @@ class Here:
         with block.named():
             return sent.function(problem, scale, block.k, *sent.arguments)
 
-    def _made(self, block: Block) -> Any:
+    def _made(self, block: Block) -> Source:
         """Return the loader or the problem of a block; one that Dask makes is made here."""
         if not hasattr(type(block.source), "__dask_graph__"):
             return block.source

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..arrays import Matrix
 
 
 def tell_sizes() -> None:
@@ -22,5 +25,5 @@ def _register() -> None:
         sizeof.register(kind, _of_compressed)
 
 
-def _of_compressed(array: Any) -> int:
+def _of_compressed(array: Matrix) -> int:
     return int(array.data.nbytes + array.indices.nbytes + array.indptr.nbytes)

@@ -7,15 +7,30 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .cluster import Cluster, check_loader, read_client
-from .from_dask import parts_of
+from .from_dask import Collection, parts_of
 from .here import Here
-from .tasks import Block, Evaluated, Sent, describe, evaluate, is_future, is_problem, short
+from .tasks import (
+    Block,
+    Evaluated,
+    Problem,
+    Sent,
+    Source,
+    Summand,
+    describe,
+    evaluate,
+    is_future,
+    is_problem,
+    short,
+)
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 QUICK = 1.0  # seconds of a call below which Dask's own time is a good part of it
 
@@ -108,8 +123,8 @@ class Sum:
 
     def __init__(
         self,
-        blocks: Iterable[Any],
-        client: Any = None,
+        blocks: Iterable[Source],
+        client: Client | None = None,
         *,
         weights: ArrayLike | None = None,
         keep: bool | None = None,
@@ -135,19 +150,19 @@ class Sum:
                     check_loader(block)
             self._engine = Cluster(client, self._blocks, keep is not False)
         self._calls = 0
-        self._given: Any = None
+        self._given: tuple[Collection, ...] | None = None
 
     @classmethod
     def from_dask(
         cls,
-        kind: Callable[..., Any],
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        client: Any = None,
+        kind: Callable[..., Problem],
+        X: Collection,
+        y: Collection,
+        sample_weight: Collection | None = None,
+        client: Client | None = None,
         *,
         keep: bool | None = None,
-        **options: Any,
+        **options: object,
     ) -> Sum:
         """Return the sum of a loss over Dask arrays or data frames, a block for each chunk of rows.
 
@@ -208,7 +223,7 @@ class Sum:
         """Return the number of rows of each block. It takes a pass, unless that is known."""
         return [rows for rows, _ in self._described]
 
-    def over_blocks(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def over_blocks(self, function: Callable[..., Summand], *arguments: object) -> Summand:
         """Return the sum of ``function(problem, scale, k, *arguments)`` over the blocks ``k``.
 
         The results are added by ``+``, over the tree. ``scale`` is how often the losses of a block
@@ -220,7 +235,7 @@ class Sum:
         self._warn_if_quick(time.perf_counter() - clock)
         return result
 
-    def on_block(self, k: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    def on_block(self, k: int, function: Callable[..., Summand], *arguments: object) -> Summand:
         """Return ``function(problem, scale, k, *arguments)`` of one block."""
         return self._engine.run([k], self._scales, Sent(function, arguments))
 
@@ -247,7 +262,7 @@ class Sum:
         """Return True, without a pass: a sum has at least one row."""
         return True
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return what is copied or pickled; a client belongs to its process."""
         if self.client is not None:
             raise TypeError(
@@ -289,7 +304,7 @@ class Sum:
         )
 
 
-def _read_blocks(blocks: Any) -> list[Any]:
+def _read_blocks(blocks: Iterable[Source]) -> list[Source]:
     """Return the blocks, each of which can be one."""
     if is_problem(blocks) or hasattr(type(blocks), "__dask_graph__") or callable(blocks):
         raise TypeError(f"blocks is {short(blocks)}, expected a sequence of such: [...]")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numba
 import numpy as np
@@ -15,6 +15,26 @@ from .sizes import tell_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike
+
+    from ..arrays import Array, Matrix
+
+
+# A block as it is given: a problem, a loader of one, or a Delayed or Future of Dask's.
+Source: TypeAlias = Any
+# What a function makes of a block: the sum over blocks adds them by ``+``.
+Summand: TypeAlias = Any
+
+
+class Problem(Protocol):
+    """What `minimize_finite_sum` takes as a problem, of `adaptopt.problems` or of the user."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def batch(self, x: np.ndarray, idx: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the mean loss over some rows, and its gradient."""
 
 
 class BlockError(RuntimeError):
@@ -30,7 +50,7 @@ class BlockError(RuntimeError):
         super().__init__(message)
         self.block = block
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return BlockError, (self.block, str(self))
 
 
@@ -39,7 +59,7 @@ class Block:
     """A block and what it is called: its number, and how it is made."""
 
     k: int
-    source: Any
+    source: Source
     """A loader, or what Dask makes of it; a problem stands for itself."""
     name: str
     weighted: bool
@@ -56,7 +76,7 @@ class Block:
             said = f"{type(error).__name__}: {error}"
             raise BlockError(self.k, f"block {self.k} ({self.name}): {said}") from error
 
-    def read(self, loaded: Any) -> Any:
+    def read(self, loaded: Problem) -> Problem:
         """Return a loaded problem, after checking that it is one."""
         if not (callable(getattr(loaded, "batch", None)) and hasattr(loaded, "__len__")):
             raise TypeError(f"it is {loaded!r:.60}, expected a problem such as Logistic(A, y)")
@@ -68,7 +88,7 @@ class Block:
         return loaded
 
 
-def load(block: Block, source: Any) -> Any:
+def load(block: Block, source: Source) -> Problem:
     """Return the problem of a block."""
     tell_sizes()
     with block.named():
@@ -90,7 +110,7 @@ def holds_futures(collection: Any) -> bool:
     return any(map(is_future, dict(collection.__dask_graph__()).values()))
 
 
-def run_on(block: Block, source: Any, scale: float, sent: Sent) -> Any:
+def run_on(block: Block, source: Source, scale: float, sent: Sent) -> Summand:
     """Return what a function makes of a block: of its loader, or of its problem."""
     problem = load(block, source)
     with block.named(), worker_threads():
@@ -101,8 +121,8 @@ def run_on(block: Block, source: Any, scale: float, sent: Sent) -> Any:
 class Sent:
     """What all blocks get: a function, and its arguments after the block."""
 
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    function: Callable[..., Summand]
+    arguments: tuple[object, ...]
 
     def __sizeof__(self) -> int:
         """Return the bytes of the arguments, which Dask asks for."""
@@ -158,7 +178,7 @@ class Evaluated:
         return object.__sizeof__(self) + int(self.gradient.nbytes)
 
 
-def evaluate(problem: Any, scale: float, k: int, x: np.ndarray) -> Evaluated:
+def evaluate(problem: Problem, scale: float, k: int, x: np.ndarray) -> Evaluated:
     """Return the loss and the gradient of a block, times its rows and its scale."""
     rows = scale * len(problem)
     if callable(problem):
@@ -173,16 +193,22 @@ class Kinds(tuple):  # type: ignore[type-arg]
 
     __slots__ = ()
 
-    def __add__(self, other: Any) -> Kinds:
+    def __add__(self, other: tuple[object, ...]) -> Kinds:
         return Kinds((*self, *other))
 
 
-def describe(problem: Any, scale: float, k: int) -> Kinds:
+def describe(problem: Problem, scale: float, k: int) -> Kinds:
     """Return the number of rows and of features of a block, in a list."""
     return Kinds([(len(problem), int(getattr(problem, "n_features", -1)))])
 
 
-def make_problem(kind: Any, X: Any, y: Any, weight: Any, options: dict[str, Any]) -> Any:
+def make_problem(
+    kind: Callable[..., Problem],
+    X: Matrix,
+    y: Array,
+    weight: ArrayLike | None,
+    options: dict[str, object],
+) -> Problem:
     """Return a problem over parts of Dask's arrays or data frames."""
     # What comes from another worker may lie at any address of its message.
     X, y = as_array("X", X), np.require(as_array("y", y), requirements=["C", "ALIGNED"])
@@ -199,7 +225,7 @@ def one_column(part: np.ndarray) -> np.ndarray:
     return part.reshape(-1) if part.ndim == 2 and part.shape[1] == 1 else part
 
 
-def as_array(name: str, part: Any) -> Any:
+def as_array(name: str, part: Matrix) -> Matrix:
     """Return a part of an array or data frame as an array, unless it has a mask."""
     if isinstance(part, np.ma.MaskedArray):
         raise TypeError(
@@ -209,7 +235,7 @@ def as_array(name: str, part: Any) -> Any:
     return part.to_numpy() if hasattr(part, "to_numpy") else part
 
 
-def rows_and_weight(X: Any, weight: Any) -> tuple[int, float]:
+def rows_and_weight(X: Matrix, weight: ArrayLike | None) -> tuple[int, float]:
     """Return the number of rows of a part, and the sum of their weights."""
     rows = int(X.shape[0])
     if weight is None:
@@ -228,7 +254,7 @@ def rows_and_weight(X: Any, weight: Any) -> tuple[int, float]:
     return rows, total
 
 
-def short(source: Any) -> str:
+def short(source: object) -> str:
     """Return what a block is called in errors."""
     if isinstance(source, partial):
         given = [repr(value) for value in source.args]

@@ -6,12 +6,12 @@ as it is.
 
 from __future__ import annotations
 
-from typing import Any
+from .tasks import Summand
 
 FAN_IN = 8  # results that a task adds: a power of two, so that all cut the same tree
 
 
-def fold(*results: Any) -> Any:
+def fold(*results: Summand) -> Summand:
     """Add neighbours until one is left."""
     level = list(results)
     while len(level) > 1:
@@ -25,9 +25,9 @@ class Tree:
 
     def __init__(self) -> None:
         # Sums of complete trees, each with half as many results as the one before, or fewer.
-        self._sums: list[tuple[int, Any]] = []
+        self._sums: list[tuple[int, Summand]] = []
 
-    def add(self, result: Any) -> None:
+    def add(self, result: Summand) -> None:
         """Take in the next result."""
         count = 1
         while self._sums and self._sums[-1][0] == count:
@@ -35,7 +35,7 @@ class Tree:
             count *= 2
         self._sums.append((count, result))
 
-    def total(self) -> Any:
+    def total(self) -> Summand:
         """Return the sum of all."""
         result = self._sums[-1][1]
         for _, before in self._sums[-2::-1]:

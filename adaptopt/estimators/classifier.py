@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
@@ -13,7 +13,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .. import problems
-from .linear import LinearModel
+from .linear import LinearModel, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import ArrayLike
+
+    from .. import Method
+    from ..arrays import Matrix
+    from .units import Targets
 
 # What "auto" of l2 is, as LogisticRegression counts it: of the powers of 4 that
 # benchmarks/penalty.py tries on 15 data sets, the one with the best mean score.
@@ -27,7 +36,7 @@ _PROBLEMS = {
 }
 
 
-def _has_probabilities(self: Any) -> bool:
+def _has_probabilities(self: LinearClassifier) -> bool:
     if self.loss not in ("logistic", "modified_huber"):
         raise AttributeError(f"loss={self.loss!r} gives no probabilities, expected 'logistic'")
     return True
@@ -116,12 +125,12 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
         loss: str = "logistic",
         *,
         multi_class: str = "auto",
-        method: Any = "adagrad",
-        lr: Any = "auto",
+        method: str | Method = "adagrad",
+        lr: float | str | Callable[[int], float] = "auto",
         l1: float = 0.0,
         l2: float | str = "auto",
         fit_intercept: bool = True,
-        class_weight: Any = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         max_iter: int | None = None,
         batch_size: int | str = "auto",
         tol: float = 1e-4,
@@ -131,7 +140,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
         n_iter_no_change: int = 5,
         average: str | None = None,
         warm_start: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -158,7 +167,9 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
 
     # -- fitting -----------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearClassifier:
+    def fit(
+        self, X: Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> LinearClassifier:
         """Fit the model to rows.
 
         Parameters
@@ -194,7 +205,11 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
         return self
 
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self,
+        X: Matrix,
+        y: ArrayLike,
+        classes: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> LinearClassifier:
         """Go on with one pass over more rows, in their order.
 
@@ -242,7 +257,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
             raise
         return self
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Any:
+    def _read(self, X: Matrix, y: Any, sample_weight: ArrayLike | None, reset: bool) -> Rows:
         if self.multi_class not in ("auto", "multinomial", "ovr"):
             raise ValueError(
                 f"multi_class is {self.multi_class!r}, expected 'auto', 'multinomial' or 'ovr'"
@@ -295,32 +310,37 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
         return 1.0 / (C[self.loss] * rows) if math.isfinite(rows) else 0.0
 
     def _problem(
-        self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Any = None
-    ) -> Any:
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        weights: Any,
+        raw: bool = False,
+        unit: Targets | None = None,
+    ) -> problems.Problem:
         options: dict[str, Any] = {"intercept": bool(self.fit_intercept)}
         if not raw:
             options["sample_weight"] = weights
         if self._is_multinomial:
-            made: Any = problems.Multinomial(X, y, self.classes_.size, **options)
+            made: problems.Problem = problems.Multinomial(X, y, self.classes_.size, **options)
         else:
             made = _PROBLEMS[self.loss](X, y, **options)
         return made.with_weights(weights) if raw else made
 
     # -- predicting --------------------------------------------------------------------------------
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Matrix) -> np.ndarray:
         """Return scores: of the second class, or one for each of more than two classes."""
         scores = self._scores(X)
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Matrix) -> np.ndarray:
         """Return the label of the highest score for each row."""
         scores = self.decision_function(X)
         codes = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
         return np.asarray(self.classes_[codes])
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Matrix) -> np.ndarray:
         """Return the probability of each class, for the losses "logistic" and "modified_huber".
 
         For one against the rest, the probabilities of the classes are divided by their sum. Those
@@ -343,7 +363,7 @@ class LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]  # w
         return np.asarray(np.where(none, 1 / p.shape[1], p / np.where(none, 1, total)))
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Matrix) -> np.ndarray:
         """Return the logarithms of `predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.predict_proba(X)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,13 @@ import adaptopt as _public
 
 from .. import L1, L2, ElasticNet, Method, minimize, minimize_finite_sum
 from .units import Units
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+    from ..problems import Problem
+    from ..prox.base import Proximal
+    from ..solvers.state import EpochState
 
 # Numbers that a pass multiplies, up to which a step takes all rows: a second for some 300 steps.
 WHOLE = 2_000_000
@@ -30,7 +38,7 @@ class Fit(NamedTuple):
     x: np.ndarray
     n_iter: int
     losses: np.ndarray
-    state: Any
+    state: EpochState | None
     converged: bool
 
 
@@ -38,7 +46,7 @@ class Settings(NamedTuple):
     """How to fit, read from an estimator."""
 
     method: str | Method
-    lr: Any
+    lr: float | str | Callable[[int], float]
     l1: float
     l2: float
     max_iter: int | None
@@ -65,7 +73,7 @@ class Settings(NamedTuple):
         return replace(self.method, lr=self.lr)  # type: ignore[call-arg]  # each has one
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """A learning rate for a method given by name."""
         given = isinstance(self.method, str) and self.lr != "auto"
         return {"lr": self.lr} if given else {}
@@ -76,19 +84,19 @@ class Settings(NamedTuple):
             return True
         return self.batch_size == "auto" and not validated and self.searches and entries <= WHOLE
 
-    def prox(self, problem: Any, units: Units | None) -> Any:
+    def prox(self, problem: Problem, units: Units | None) -> Proximal | None:
         """Return the map of the penalties, which leave the intercept alone."""
         l1, l2 = (self._strengths(power, problem, units) for power in (1, 2))
         if self.l1 and self.l2:
             return ElasticNet(l1, l2)
         return L1(l1) if self.l1 else (L2(l2) if self.l2 else None)
 
-    def _strengths(self, power: int, problem: Any, units: Units | None) -> Any:
+    def _strengths(self, power: int, problem: Problem, units: Units | None) -> float | np.ndarray:
         strength = self.l1 if power == 1 else self.l2
         if units is None and not problem.intercept:
             return strength
         shape = shape_of(problem)
-        each: Any = strength
+        each: float | np.ndarray = strength
         if units is not None:
             each = units.strengths(strength, power, problem.A.dtype)
         strengths = np.zeros(shape)
@@ -124,19 +132,19 @@ def order_for_a_rate(y: np.ndarray) -> np.ndarray:
     return rows
 
 
-def size_of(problem: Any) -> float:
+def size_of(problem: Problem) -> float:
     """Return how many numbers a pass over a problem multiplies."""
     return float(problem.entries_per_row * len(problem) * max(1, problem.loss.classes))
 
 
-def shape_of(problem: Any) -> tuple[int, ...]:
+def shape_of(problem: Problem) -> tuple[int, ...]:
     """Return the shape of a problem's point."""
     return getattr(problem, "shape", (problem.n_features,))
 
 
 def fit(
-    problem: Any, x0: np.ndarray | None, settings: Settings, rng: Any, validation: Any = None,
-    units: Units | None = None,
+    problem: Problem, x0: np.ndarray | None, settings: Settings, rng: int,
+    validation: Problem | None = None, units: Units | None = None,
 ) -> Fit:  # fmt: skip
     """Minimise a problem's mean loss with penalties; its rows and the validation's have units."""
     shape = shape_of(problem)
@@ -151,7 +159,7 @@ def fit(
     return _in_units(found, problem, units)
 
 
-def _in_units(found: Fit, problem: Any, units: Units | None) -> Fit:
+def _in_units(found: Fit, problem: Problem, units: Units | None) -> Fit:
     """Return what has been found for the rows as they came."""
     if units is None:
         return found
@@ -162,7 +170,12 @@ def _in_units(found: Fit, problem: Any, units: Units | None) -> Fit:
 
 
 def _epochs(
-    problem: Any, x0: np.ndarray, settings: Settings, prox: Any, rng: Any, validation: Any
+    problem: Problem,
+    x0: np.ndarray,
+    settings: Settings,
+    prox: Proximal | None,
+    rng: int,
+    validation: Problem | None,
 ) -> Fit:
     """Minimise in epochs of batches."""
     rows = len(problem)
@@ -182,7 +195,7 @@ def _epochs(
     return Fit(res.x, res.epochs, losses, res.state, done)
 
 
-def _whole(problem: Any, x0: np.ndarray, settings: Settings, prox: Any) -> Fit:
+def _whole(problem: Problem, x0: np.ndarray, settings: Settings, prox: Proximal | None) -> Fit:
     """Minimise with all rows in each step."""
     steps = settings.max_iter or STEPS
     options = {"maxiter": steps, "history": True, **settings.options}
@@ -201,7 +214,11 @@ def _whole(problem: Any, x0: np.ndarray, settings: Settings, prox: Any) -> Fit:
 
 
 def go_on(
-    problem: Any, state: Any, x0: np.ndarray | None, settings: Settings, units: Units | None
+    problem: Problem,
+    state: EpochState | None,
+    x0: np.ndarray | None,
+    settings: Settings,
+    units: Units | None,
 ) -> Fit:
     """Take one pass over the next rows of a stream, in their order; they have the units."""
     shape = shape_of(problem)
@@ -221,7 +238,7 @@ def go_on(
     return _in_units(Fit(res.x, 1, res.epoch_losses, res.state, True), problem, units)
 
 
-def check_finite(res: Any) -> None:
+def check_finite(res: OptimizeResult) -> None:
     """Raise an error if a run has met numbers that are not finite."""
     if res.status == 3:
         raise ValueError(f"{_OVERFLOW}: {res.message} {_ADVICE}")

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -32,6 +32,15 @@ from .fitting import (
 from .rows import merged
 from .units import Targets, Units
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..arrays import Matrix
+    from ..problems import Problem
+
+# A matrix, its targets and their weights.
+Rows: TypeAlias = "tuple[Matrix, np.ndarray, np.ndarray | None]"
+
 KINKED = ("hinge", "epsilon_insensitive", "quantile")
 KEPT = ("_states", "_collected", "_seen", "_units", "_found")
 
@@ -42,8 +51,13 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     LOSSES: ClassVar[tuple[str, ...]] = ()
 
     def _problem(
-        self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Any = None
-    ) -> Any:
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        raw: bool = False,
+        unit: Targets | None = None,
+    ) -> Problem:
         raise NotImplementedError
 
     def _columns(self, y: np.ndarray) -> list[np.ndarray]:
@@ -99,7 +113,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """Return the strength that is the usual one for targets in their unit."""
         return l2
 
-    def _read_matrix(self, X: Any, **more: Any) -> Any:
+    def _read_matrix(self, X: Matrix, **more: object) -> Any:
         if hasattr(type(X), "over_blocks"):
             raise TypeError(
                 f"X is {X!r:.60}, expected a matrix: ao.minimize(X, x0, prox=...) minimises a sum"
@@ -108,7 +122,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", **more
         )
 
-    def _read_weights(self, sample_weight: Any, X: Any) -> np.ndarray | None:
+    def _read_weights(self, sample_weight: ArrayLike | None, X: Matrix) -> np.ndarray | None:
         if sample_weight is None:
             return None
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
@@ -124,7 +138,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     # -- fitting -----------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def _fit(self, X: Matrix, y: np.ndarray, weights: np.ndarray | None) -> None:
         """Fit to rows; attributes change only when all is done."""
         if weights is not None and not weights.all():  # not even units may depend on these rows
             X, y, weights = (array[weights > 0] for array in (X, y, weights))
@@ -161,8 +175,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             )
 
     def _fit_one(
-        self, X: Any, y: np.ndarray, weights: Any, settings: Settings, start: Any, seed: int,
-        held: Any,
+        self, X: Matrix, y: np.ndarray, weights: np.ndarray | None, settings: Settings,
+        start: np.ndarray | None, seed: int, held: Rows | None,
     ) -> Fit:  # fmt: skip
         problem, units = self._problem(X, y, weights), None
         intercept = bool(self.fit_intercept)
@@ -186,7 +200,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         validation = None if held is None else self._in_units(held[0], held[1], held[2], units)
         return fit(problem, start, settings, seed, validation, units)
 
-    def _check_width(self, points: Sequence[np.ndarray], X: Any) -> None:
+    def _check_width(self, points: Sequence[np.ndarray], X: Matrix) -> None:
         """Raise an error if a run cannot go on from points."""
         width = X.shape[1] + bool(self.fit_intercept)
         if points[0].shape[0] != width:
@@ -201,15 +215,22 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         return None
 
     def _in_units(
-        self, X: Any, y: np.ndarray, weights: Any, units: Units | None, raw: bool = False
-    ) -> Any:
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        weights: np.ndarray | None,
+        units: Units | None,
+        raw: bool = False,
+    ) -> Problem:
         if units is None:
             return self._problem(X, y, weights, raw)
         targets = units.targets
         y = y if targets is None else targets.of(y)
         return self._problem(units.of_rows(X), y, weights, raw, targets)
 
-    def _split(self, X: Any, y: np.ndarray, weights: Any, rng: Any) -> Any:
+    def _split(
+        self, X: Matrix, y: np.ndarray, weights: np.ndarray | None, rng: np.random.RandomState
+    ) -> tuple[Matrix, np.ndarray, np.ndarray | None, Rows]:
         """Hold rows back for early stopping."""
         share = self.validation_fraction
         if not (isinstance(share, Real) and 0 < float(share) < 1):
@@ -225,7 +246,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     # -- a stream of rows --------------------------------------------------------------------------
 
-    def _go_on(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> None:
+    def _go_on(self, X: Matrix, y: np.ndarray, weights: np.ndarray | None) -> None:
         """Go on over the next rows.
 
         A rate that is found needs some rows. Until there are so many they are kept, and fitted from
@@ -277,7 +298,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self.loss_curve_ = np.append(before, _mean_curve([found.losses for found in fits])[-1:])
 
     def _pass(
-        self, X: Any, y: np.ndarray, weights: np.ndarray, states: Any, starts: Any,
+        self, X: Matrix, y: np.ndarray, weights: np.ndarray, states: Any,
+        starts: Sequence[np.ndarray] | None,
         settings: Settings, units: Units | None,
     ) -> list[Fit]:  # fmt: skip
         return [
@@ -313,7 +335,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def _starts(self) -> list[np.ndarray]:
         return list(self._points())
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def _scores(self, X: Matrix) -> np.ndarray:
         check_is_fitted(self)
         X = self._read_matrix(X, reset=False)
         coef = self.coef_ if scipy.sparse.issparse(self.coef_) else np.atleast_2d(self.coef_)
@@ -345,7 +367,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         return tags
 
 
-def _join(a: Any, b: Any) -> Any:
+def _join(a: Matrix, b: Matrix) -> Matrix:
     """Return rows one after the other."""
     if scipy.sparse.issparse(a) or scipy.sparse.issparse(b):
         return scipy.sparse.vstack([a, b], format="csr")

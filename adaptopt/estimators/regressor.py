@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from numbers import Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import column_or_1d
 
 from .. import problems
-from .linear import LinearModel
+from .linear import LinearModel, Rows
 from .units import Targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from .. import Method
+    from ..arrays import Matrix
+    from .fitting import Fit
 
 # As in LinearClassifier, of benchmarks/penalty.py on 7 data sets; smaller strengths score as well.
 C = 256.0
@@ -126,8 +135,8 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         self,
         loss: str = "squared",
         *,
-        method: Any = "adagrad",
-        lr: Any = "auto",
+        method: str | Method = "adagrad",
+        lr: float | str | Callable[[int], float] = "auto",
         l1: float = 0.0,
         l2: float | str = "auto",
         epsilon: float | None = None,
@@ -142,7 +151,7 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         n_iter_no_change: int = 5,
         average: str | None = None,
         warm_start: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
         self.loss = loss
@@ -165,7 +174,9 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegressor:
+    def fit(
+        self, X: Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> LinearRegressor:
         """Fit the model to rows.
 
         Parameters
@@ -188,7 +199,9 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         self._fit(X, y, weights)
         return self
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegressor:
+    def partial_fit(
+        self, X: Matrix, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> LinearRegressor:
         """Go on with one pass over more rows, in their order.
 
         Calls with parts of the rows do what one call with all of them does, to the last bit; up to
@@ -199,7 +212,7 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         self._go_on(X, y, weights)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Matrix) -> np.ndarray:
         """Return the predictions: the mean (or the quantile, or the median) for each row."""
         z = self._scores(X)[:, 0]
         if self.loss != "poisson":
@@ -207,7 +220,7 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(z))
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Any:
+    def _read(self, X: Matrix, y: Any, sample_weight: ArrayLike | None, reset: bool) -> Rows:
         X, y = self._read_matrix(X, y=y, reset=reset, y_numeric=True)
         y = column_or_1d(y, warn=True).astype(np.float64)
         size, strict = self._epsilon, self.loss == "huber"
@@ -243,14 +256,19 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
         return Targets.if_needed(y, degree, bool(self.fit_intercept))
 
     def _problem(
-        self, X: Any, y: np.ndarray, weights: Any, raw: bool = False, unit: Targets | None = None
-    ) -> Any:
+        self,
+        X: Matrix,
+        y: np.ndarray,
+        weights: Any,
+        raw: bool = False,
+        unit: Targets | None = None,
+    ) -> problems.Problem:
         options: dict[str, Any] = {"intercept": bool(self.fit_intercept)}
         size = unit.amount(self._epsilon) if unit else self._epsilon
         if not raw:
             options["sample_weight"] = weights
         if self.loss == "huber":
-            made: Any = problems.Huber(X, y, size, **options)
+            made: problems.Problem = problems.Huber(X, y, size, **options)
         elif self.loss == "epsilon_insensitive":
             made = problems.EpsilonInsensitive(X, y, size, **options)
         elif self.loss == "quantile":
@@ -261,7 +279,7 @@ class LinearRegressor(RegressorMixin, LinearModel):  # type: ignore[misc]  # wit
             made = problems.LeastSquares(X, y, **options)
         return made.with_weights(weights) if raw else made
 
-    def _take(self, fits: Any) -> None:
+    def _take(self, fits: list[Fit]) -> None:
         super()._take(fits)
         self.coef_ = self.coef_[0]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
 
+if TYPE_CHECKING:
+    from ..arrays import Matrix
 
-def merged(X: Any, y: np.ndarray, weights: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+
+def merged(X: Matrix, y: np.ndarray, weights: np.ndarray) -> tuple[Matrix, np.ndarray, np.ndarray]:
     """Return rows without duplicates, their targets, and the sums of their weights.
 
     Their order depends only on their contents, and rows of weight 0 are left out. So a weight k is
@@ -32,7 +35,7 @@ def merged(X: Any, y: np.ndarray, weights: np.ndarray) -> tuple[Any, np.ndarray,
     return X[starts], y[starts], np.add.reduceat(weights, starts)
 
 
-def _keys(X: Any) -> np.ndarray:
+def _keys(X: Matrix) -> np.ndarray:
     """Return two numbers for each row, the same for the same row wherever it is."""
     factors = np.random.default_rng(0).standard_normal((X.shape[1], 2))
     if scipy.sparse.issparse(X):

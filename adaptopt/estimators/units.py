@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
+
+if TYPE_CHECKING:
+    from ..arrays import DType, Matrix
 
 USUAL = 7  # columns between 2**-7 and 2**7 need no other unit
 FAR = 3  # times its spread that a column may lie from 0
@@ -97,7 +100,7 @@ class Units:
         return replace(units or Units(np.array(0)), targets=targets)
 
     @classmethod
-    def of_columns(cls, X: Any, weights: np.ndarray | None, intercept: bool) -> Units:
+    def of_columns(cls, X: Matrix, weights: np.ndarray | None, intercept: bool) -> Units:
         """Return units in which the root mean square of a dense column is near 1.
 
         They are centred if there is an intercept, which takes up the difference. Of a sparse column
@@ -115,7 +118,7 @@ class Units:
         return cls(np.where(constant, 0, _spread(centred, weights)), centres, constant)
 
     @classmethod
-    def if_needed(cls, X: Any, weights: np.ndarray | None, intercept: bool) -> Units | None:
+    def if_needed(cls, X: Matrix, weights: np.ndarray | None, intercept: bool) -> Units | None:
         """Return units of rows that are to be copied only if they lie far from 1, or from 0."""
         if scipy.sparse.issparse(X):
             return cls.of_all(X)
@@ -130,14 +133,14 @@ class Units:
         return cls.of_columns(X, weights, intercept) if needed else None
 
     @classmethod
-    def of_all(cls, X: Any) -> Units | None:
+    def of_all(cls, X: Matrix) -> Units | None:
         """Return a unit for all columns, the median of theirs; None if it is near 1."""
         largest = _largest(X)
         exponents = np.frexp(largest[largest > 0])[1]
         middle = int(np.sort(exponents)[exponents.size // 2]) if exponents.size else 0
         return cls(np.array(middle)) if abs(middle) > USUAL else None
 
-    def of_rows(self, X: Any) -> Any:
+    def of_rows(self, X: Matrix) -> Matrix:
         """Return rows in these units, in a copy if they differ."""
         if self.centres is None and not self.exponents.any():
             return X
@@ -173,7 +176,7 @@ class Units:
                 made[-1] -= (self.centres.astype(np.float64) @ made[:-1]).astype(x.dtype)
         return made
 
-    def strengths(self, strength: float, power: int, dtype: Any) -> np.ndarray:
+    def strengths(self, strength: float, power: int, dtype: DType) -> np.ndarray:
         """Return the strengths of a penalty of so many powers of coefficients, for each column."""
         numbers = np.finfo(dtype)
         exponents = -power * self.exponents
@@ -194,7 +197,7 @@ class Units:
         return made
 
 
-def _largest(X: Any) -> np.ndarray:
+def _largest(X: Matrix) -> np.ndarray:
     """Return the size of the largest entry of each column."""
     if not scipy.sparse.issparse(X):
         return np.asarray(np.maximum(X.max(axis=0), -X.min(axis=0)))

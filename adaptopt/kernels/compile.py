@@ -19,13 +19,14 @@ from .contents import digest, plain, references
 from .disk import enable_cache, is_on_disk, say_why_it_takes_long
 from .early import EarlyKernel, interpreted
 from .early import Kernel as Kernel
+from .early import NumbaFunction as NumbaFunction
 from .early import NumbaType as NumbaType
 
 # A function that returns the plain kernel for its parts: scalar functions and constants.
 Make: TypeAlias = Callable[..., Kernel]
-Parts: TypeAlias = tuple[ScalarFunction | int, ...]
+Parts: TypeAlias = tuple[ScalarFunction | int | tuple[float, ...], ...]
 
-Maker = TypeVar("Maker", bound=Callable[..., Any])
+Maker = TypeVar("Maker", bound=Callable[..., object])
 
 # Number of results that each maker of kernels keeps, for programs that make functions in a loop.
 REMEMBERED = 256
@@ -116,7 +117,7 @@ def compile_kernel(
     }
     if not counted:
         options["_nrt"] = False
-    dispatcher: Any = njit(**options)(kernel)
+    dispatcher: NumbaFunction = njit(**options)(kernel)
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
         return interpreted(kernel, signature)
     on_disk = cached and enable_cache(dispatcher)

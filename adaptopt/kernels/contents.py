@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -53,7 +53,7 @@ def plain(value: object) -> Any:
     return value.py_func if isinstance(value, Dispatcher) else value
 
 
-def references(function: Any) -> Iterator[tuple[str, Any]]:
+def references(function: Any) -> Iterator[tuple[str, object]]:
     """Yield the globals and captured variables that a function's code names, by name.
 
     Of a module, these are the attributes that it reads.
@@ -107,7 +107,7 @@ def _paths(code: CodeType, name: str) -> Iterator[tuple[str, ...]]:
         yield from _paths(inner, name)
 
 
-def _resolved(value: object, name: str, path: tuple[str, ...]) -> tuple[str, Any]:
+def _resolved(value: object, name: str, path: tuple[str, ...]) -> tuple[str, object]:
     """Return the first that is no module along a path of attributes, and its name."""
     for attribute in path:
         if not isinstance(value, ModuleType) or _is_library(value.__name__):
@@ -187,7 +187,7 @@ class _Reader:
         for value in values:
             self.read(value)
 
-    def _read_once(self, value: object, read: Any) -> None:
+    def _read_once(self, value: object, read: Callable[[Any], None]) -> None:
         """Read something, or write which of those read before it is."""
         if id(value) in self._seen:
             self._write("again", self._seen[id(value)][0])
@@ -240,7 +240,7 @@ class _Reader:
 def _known_name(value: object) -> str | None:
     """Return the name of what a library or this package holds, and no function of the latter."""
     module: Any = getattr(value, "__module__", None)
-    name: Any = getattr(value, "__qualname__", None)
+    name = getattr(value, "__qualname__", None)
     if isinstance(value, np.ufunc):
         module, name = "numpy", value.__name__
     if isinstance(value, BuiltinFunctionType) and module is None:

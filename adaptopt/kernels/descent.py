@@ -271,7 +271,7 @@ def compile_quickly(
 # -- many runs at once -----------------------------------------------------------------------------
 
 
-def row_of(arrays: tuple[np.ndarray, ...], r: Any) -> tuple[Any, ...]:
+def row_of(arrays: tuple[np.ndarray, ...], r: int | np.integer) -> tuple[Any, ...]:
     """Return the entry ``r`` of each array: an array, or a number."""
     return tuple(array[r] for array in arrays)
 

@@ -17,6 +17,8 @@ from typing import Any
 from numba.core.caching import IndexDataCacheFile, NullCache
 from numba.core.serialize import dumps
 
+from .early import NumbaFunction, NumbaType
+
 # mypy: disable-error-code="no-untyped-call"
 
 
@@ -36,7 +38,7 @@ def say_why_it_takes_long() -> None:
         )
 
 
-def enable_cache(dispatcher: Any) -> bool:
+def enable_cache(dispatcher: NumbaFunction) -> bool:
     """Cache what a dispatcher is going to compile, if there is a folder to write to."""
     try:
         dispatcher.enable_caching()
@@ -46,7 +48,7 @@ def enable_cache(dispatcher: Any) -> bool:
     return True
 
 
-def is_on_disk(dispatcher: Any, signature: Any) -> bool:
+def is_on_disk(dispatcher: NumbaFunction, signature: NumbaType) -> bool:
     """Tell whether a kernel that `enable_cache` has been called for seems to be on the disk."""
     return bool(dispatcher._cache.holds(signature, dispatcher.targetctx))
 
@@ -64,16 +66,16 @@ class _Cache(NullCache):
         self._cache = cache
 
     @property
-    def cache_path(self) -> Any:
+    def cache_path(self) -> object:
         """The folder of the files, which Numba's statistics show."""
         return self._cache.cache_path
 
-    def holds(self, sig: Any, target_context: Any) -> bool:
+    def holds(self, sig: NumbaType, target_context: Any) -> bool:
         """Tell whether the index names a file."""
         key = self._cache._index_key(sig, target_context.codegen())
         return key in self._cache._cache_file._load_index()
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
+    def load_overload(self, sig: NumbaType, target_context: Any) -> object:
         found = None
         with suppress(Exception):  # what pickles and LLVM raise of damaged files is anything
             found = self._cache.load_overload(sig, target_context)
@@ -81,7 +83,7 @@ class _Cache(NullCache):
             say_why_it_takes_long()
         return found
 
-    def save_overload(self, sig: Any, data: Any) -> None:
+    def save_overload(self, sig: NumbaType, data: object) -> None:
         library = getattr(data, "library", None)
         if getattr(library, "has_dynamic_globals", False):
             return  # large arrays among the globals, of which Numba warns
@@ -98,13 +100,13 @@ class _Files(IndexDataCacheFile):
         except Exception:
             return {}
 
-    def _save_index(self, overloads: Any) -> None:
+    def _save_index(self, overloads: object) -> None:
         self._write(self._index_path, overloads)
 
     def _load_data(self, name: str) -> Any:
         return self._read(self._data_path(name))
 
-    def _save_data(self, name: str, data: Any) -> None:
+    def _save_data(self, name: str, data: object) -> None:
         self._write(self._data_path(name), data)
 
     def _read(self, path: str) -> Any:
@@ -113,7 +115,7 @@ class _Files(IndexDataCacheFile):
             raise OSError(f"{path} is damaged")
         return pickle.loads(content[32:])
 
-    def _write(self, path: str, data: Any) -> None:
+    def _write(self, path: str, data: object) -> None:
         content = dumps(data)
         with self._open_for_write(path) as file:
             file.write(_checksum(path, content) + content)

@@ -20,6 +20,10 @@ from numba.np.numpy_support import as_dtype
 # Numba has no types for its types, nor for compiled functions.
 NumbaType: TypeAlias = Any
 Kernel: TypeAlias = Callable[..., Any]
+# What numba.njit or numba.cuda.jit returns: a kernel with attributes, few of which Numba declares.
+NumbaFunction: TypeAlias = Any
+# Casts an argument of a kernel, a number or a tuple, to the type that it has there.
+Cast: TypeAlias = Callable[[Any], object]
 
 # Work is counted in elements, and a call as `CALL` more. With `LOADED` done, a kernel is loaded if
 # it is on the disk; with `COMPILED` done, it is compiled. They are counts and no times, so that a
@@ -69,7 +73,7 @@ class EarlyKernel:
         self._loaded, self._compiled = _patience * LOADED, _patience * COMPILED
         self._lock = threading.RLock()
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         """Run the kernel."""
         kernel = self._kernel or self._chosen(self._size(*arguments))
         return kernel(*arguments)
@@ -89,7 +93,7 @@ class EarlyKernel:
         finally:
             self._lock.release()
 
-    def _run(self, *arguments: Any) -> Any:
+    def _run(self, *arguments: object) -> Any:
         """Run the kernel in Python: completely, or not at all if it is interrupted."""
         before = [(array, array.copy()) for array in _arrays(arguments)]
         try:
@@ -104,7 +108,7 @@ class EarlyKernel:
             raise
 
 
-def _arrays(arguments: tuple[Any, ...]) -> Iterator[np.ndarray]:
+def _arrays(arguments: tuple[object, ...]) -> Iterator[np.ndarray]:
     for argument in arguments:
         if isinstance(argument, tuple):
             yield from _arrays(argument)
@@ -117,17 +121,17 @@ def interpreted(kernel: Kernel, signature: NumbaType) -> Kernel:
     casts = [_cast(kind) for kind in signature.args]
 
     @wraps(kernel)
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: object) -> Any:
         return kernel(*[cast(value) for cast, value in zip(casts, arguments, strict=True)])
 
     return run
 
 
-def _cast(kind: NumbaType) -> Callable[[Any], Any]:
+def _cast(kind: NumbaType) -> Cast:
     """Return what casts an argument to a type, if it is a number or a tuple of numbers."""
     if isinstance(kind, types.Float):
-        return cast(Callable[[Any], Any], as_dtype(kind).type)
+        return cast(Cast, as_dtype(kind).type)
     if isinstance(kind, types.BaseTuple):
-        casts = [_cast(one) for one in cast(Any, kind)]
+        casts = [_cast(one) for one in cast(NumbaType, kind)]
         return lambda values: tuple(one(v) for one, v in zip(casts, values, strict=True))
     return lambda value: value

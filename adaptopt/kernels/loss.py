@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from types import FunctionType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numba import config, njit, types
 
 from ..scalar import ScalarFunction
-from .compile import inlinable, memoised, number_type, what_numba_says
+from .compile import NumbaFunction, inlinable, memoised, number_type, what_numba_says
 from .contents import plain
 
 
@@ -26,7 +26,7 @@ class Loss(NamedTuple):
     classes: int = 0
 
 
-def check_function(name: str, function: Any, params: int, form: str) -> None:
+def check_function(name: str, function: object, params: int, form: str) -> None:
     """Raise an error unless kernels can call a function of ``z``, ``y`` and so many parameters.
 
     Parameters
@@ -60,7 +60,7 @@ def check_function(name: str, function: Any, params: int, form: str) -> None:
 @memoised
 def _what_is_wrong(function: ScalarFunction, arguments: int, form: str) -> str:
     """Say why a function of numbers does not compile to one that returns a number, or nothing."""
-    dispatcher: Any = njit(error_model="numpy")(inlinable(function, True))
+    dispatcher: NumbaFunction = njit(error_model="numpy")(inlinable(function, True))
     try:
         dispatcher.compile((number_type(form),) * arguments)
     except Exception as error:  # Numba raises errors of many types

@@ -16,6 +16,7 @@ from numba.experimental.function_type import FunctionModel
 from numba.extending import NativeValue, register_model, unbox
 
 from .compile import (
+    NumbaFunction,
     NumbaType,
 )
 
@@ -25,7 +26,7 @@ from .compile import (
 class Pointer(types.FunctionType):
     """Numba's type of a compiled function that arrives as what `address` returns."""
 
-    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+    def can_convert_from(self, typingctx: object, other: NumbaType) -> Conversion | None:
         """Let a dispatcher hand an int to a kernel."""
         return Conversion.unsafe if isinstance(other, types.Integer) else None
 
@@ -34,14 +35,14 @@ register_model(Pointer)(FunctionModel)
 
 
 @unbox(Pointer)
-def _unbox(kind: NumbaType, number: NumbaType, c: Any) -> Any:
+def _unbox(kind: NumbaType, number: NumbaType, c: Any) -> NativeValue:
     function = cgutils.create_struct_proxy(kind)(c.context, c.builder)
     function.jit_addr = c.pyapi.long_as_voidptr(number)
     function.c_addr = function.py_addr = c.context.get_constant_null(types.voidptr)
     return NativeValue(function._getvalue())
 
 
-def address(function: Any, signature: NumbaType) -> int:
+def address(function: NumbaFunction, signature: NumbaType) -> int:
     """Return the address of an njit function, compiled for a signature; it has to be kept alive."""
     compiled = function.get_compile_result(signature)
     at: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

@@ -135,7 +135,7 @@ class RateTable:
         return int(table.size)
 
 
-def _composed(schedule: schedules.Schedule) -> tuple[ScalarFunction, tuple[Any, ...]] | None:
+def _composed(schedule: schedules.Schedule) -> tuple[ScalarFunction, tuple[object, ...]] | None:
     """Return a schedule as a function of ``t`` and parameters, or None if one is a user's."""
     if schedule.formula.__module__ != schedules.__name__:
         return None
@@ -153,14 +153,14 @@ def _composed(schedule: schedules.Schedule) -> tuple[ScalarFunction, tuple[Any, 
     return then(inner, schedule.formula), (parameter, *map(_as_numbers, rest))
 
 
-def _as_numbers(parameter: Any) -> Any:
+def _as_numbers(parameter: Any) -> object:
     """Return a parameter as float64: a number, or an array of those of a tuple."""
     if isinstance(parameter, tuple):
         return np.array(parameter, np.float64)
     return parameter if callable(parameter) else float(parameter)
 
 
-def _compiled(function: CPUDispatcher) -> Any:
+def _compiled(function: CPUDispatcher) -> NumbaType:
     """Return the signature of an njit function of t as Python calls it, or None."""
     try:
         function.compile((int64,))

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numba import types
 
-from .compile import array_type, compile_kernel, inlinable, memoised, number_type, tuple_of
+from .compile import (
+    Kernel,
+    NumbaType,
+    Parts,
+    array_type,
+    compile_kernel,
+    inlinable,
+    memoised,
+    number_type,
+    tuple_of,
+)
 from .descent import DescentKinds, compile_quickly, row_of
 from .search import make_search
 from .search_numbers import (
@@ -41,7 +52,7 @@ class SearchKinds(NamedTuple):
     scalars: int
 
 
-def search_types(kinds: SearchKinds) -> tuple[Any, ...]:
+def search_types(kinds: SearchKinds) -> tuple[NumbaType, ...]:
     """Return Numba's types of the arguments of a search, after the value."""
     number, array = number_type(kinds.form), array_type(kinds.form)
     hyper = [types.boolean if kind is bool else types.float64 for kind in kinds.hyper]
@@ -66,7 +77,7 @@ def search_types(kinds: SearchKinds) -> tuple[Any, ...]:
 
 
 @memoised
-def search_kernel(functions: tuple[Any, ...], kinds: SearchKinds, threaded: bool) -> Any:
+def search_kernel(functions: Parts, kinds: SearchKinds, threaded: bool) -> Kernel:
     """Compile the search of one method and proximal map; threads change no bit of it."""
     signature = types.int64(types.float64, *search_types(kinds))
     return compile_kernel(
@@ -74,7 +85,7 @@ def search_kernel(functions: tuple[Any, ...], kinds: SearchKinds, threaded: bool
     )
 
 
-def measures(parts: list[Any]) -> bool:
+def measures(parts: Sequence[object]) -> bool:
     """Tell whether a search, made of these, measures the gradient, which makes arrays."""
     return bool(parts[8])
 
@@ -130,8 +141,8 @@ def make_search_loop(evaluate, stopped, threaded, *parts):
 
 @memoised
 def search_loop(
-    functions: tuple[Any, ...], kinds: SearchKinds, objective: DescentKinds, threaded: bool
-) -> Any:
+    functions: Parts, kinds: SearchKinds, objective: DescentKinds, threaded: bool
+) -> Kernel:
     """Compile the loop of one search and one form of objective."""
     number = number_type(kinds.form)
     shaped = [types.Array(number, objective.dimensions + more, "C") for more in (0, 1)]
@@ -177,8 +188,8 @@ def make_many_searches(*parts):
 
 @memoised
 def many_searches(
-    functions: tuple[Any, ...], kinds: SearchKinds, objective: DescentKinds, row_args: Any
-) -> Any:
+    functions: Parts, kinds: SearchKinds, objective: DescentKinds, row_args: NumbaType
+) -> Kernel:
     """Compile the loop of searches for rows; see `many_kernel`."""
     number, array = number_type(kinds.form), array_type(kinds.form)
     rows, floats, whole = number[:, ::1], types.float64[:, ::1], types.int64[:, ::1]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange, types
 
+from ..arrays import Array
 from ..scalar import ScalarFunction
 from . import formats
 from .compile import (
@@ -255,7 +256,12 @@ class DenseStep(Loop):
         super().__init__(make_packed_step, make_threaded_step, parts, kinds, counted=False)
 
     def __call__(
-        self, x: Any, g: Any, arrays: Any, numbers: tuple[float, ...], noise: tuple[int, ...]
+        self,
+        x: Array,
+        g: Array,
+        arrays: tuple[Array, ...],
+        numbers: tuple[float, ...],
+        noise: tuple[int, ...],
     ) -> None:
         """Update ``x``, the slots, the rates and the copies in place.
 

@@ -15,7 +15,7 @@ from numba import types
 from numba.extending import overload
 
 from ..scalar import ScalarFunction
-from .compile import inlinable
+from .compile import NumbaType, inlinable
 from .formats import another, from_bfloat16, to_bfloat16_stochastic
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -49,7 +49,7 @@ def scatter(
 # The tuples are indexed, never unpacked: unpacking just before prange loses every write.
 
 
-def _is_narrow(arrays: Any) -> bool:
+def _is_narrow(arrays: NumbaType) -> bool:
     return isinstance(arrays[0].dtype, types.Integer)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays import UserFunction
 from ..scalar import ScalarFunction
 from . import decay, hyperparameters
 from .hyperparameters import SignatureOfInit, as_float, read_hyperparameter, without_defaults
@@ -360,7 +361,7 @@ class Method:
             raise TypeError(f"method is the class {cls.__name__}, expected {cls.__name__}(...)")
         return super().__new__(cls)
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         """Keep a class with its own rule from inheriting the properties of its parent's rule."""
         super().__init_subclass__(**options)
         own = vars(cls)
@@ -409,7 +410,7 @@ class Method:
 
     def __call__(
         self,
-        fun: Callable[..., Any],
+        fun: UserFunction,
         x0: ArrayLike,
         args: tuple[object, ...] = (),
         jac: object = None,

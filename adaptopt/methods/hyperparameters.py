@@ -60,7 +60,7 @@ def read_hyperparameter(owner: str, name: str, value: Any, default: object) -> A
 
 
 @lru_cache(maxsize=256)
-def fields_beyond(kind: Any, base: Any) -> tuple[str, ...]:
+def fields_beyond(kind: type, base: type) -> tuple[str, ...]:
     """Return the names of a dataclass's fields that a class above it does not have."""
     inherited = {f.name for f in dataclasses.fields(base)}
     return tuple(f.name for f in dataclasses.fields(kind) if f.name not in inherited)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+
+_Result = TypeVar("_Result")
+
+# The position of a generator, in what JSON holds.
+GeneratorState: TypeAlias = dict[str, Any]
 
 # What NumPy has. The state of another kind of generator needs one of its kind to be copied into.
 _BIT_GENERATORS = {
@@ -76,9 +81,11 @@ class Draws:
     def __init__(self, rng: object) -> None:
         self._is_shared = isinstance(rng, np.random.Generator)
         self.rng = read_rng(rng)
-        self._held: dict[str, Any] | None = None
+        self._held: GeneratorState | None = None
 
-    def during(self, call: Callable[..., Any], *arguments: Any, hold: bool = False) -> Any:
+    def during(
+        self, call: Callable[..., _Result], *arguments: object, hold: bool = False
+    ) -> _Result:
         """Call what may draw from the generator; if it fails, `state` is that of before."""
         before = self._held
         if before is None and (hold or self._is_shared):
@@ -87,15 +94,15 @@ class Draws:
         self._held = before
         return value
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> GeneratorState:
         """Return the position of the generator."""
         return self._held or rng_state(self.rng)
 
-    def hold(self, state: dict[str, Any]) -> None:
+    def hold(self, state: GeneratorState) -> None:
         """Keep a position as the state, whatever is drawn from now on."""
         self._held = state
 
-    def position(self, state: Mapping[str, Any]) -> np.random.BitGenerator:
+    def position(self, state: object) -> np.random.BitGenerator:
         """Return a bit generator at a position, or say why it does not fit; nothing is modified."""
         return position_of(state, self.rng if self._is_shared else None)
 
@@ -134,7 +141,7 @@ def read_rng(rng: object) -> np.random.Generator:
     return np.random.default_rng(None if rng is None else int(rng))
 
 
-def rng_state(rng: np.random.Generator) -> dict[str, Any]:
+def rng_state(rng: np.random.Generator) -> GeneratorState:
     """Return the position of a generator, in what JSON holds."""
     return _plain(rng.bit_generator.state)  # type: ignore[no-any-return]
 
@@ -165,7 +172,7 @@ def position_of(state: object, rng: np.random.Generator | None) -> np.random.Bit
     return bits
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -173,7 +180,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _arrays(value: Any) -> Any:
+def _arrays(value: object) -> Any:
     if not isinstance(value, Mapping):
         return value
     if value.keys() == {"dtype", "array"}:

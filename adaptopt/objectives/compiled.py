@@ -40,7 +40,7 @@ from __future__ import annotations
 import inspect
 from functools import lru_cache
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import typeof, types
@@ -48,8 +48,8 @@ from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.np.numpy_support import from_dtype
 
-from ..arrays import DType
-from ..kernels.compile import REMEMBERED, NumbaType, what_numba_says
+from ..arrays import DType, UserFunction
+from ..kernels.compile import REMEMBERED, NumbaFunction, NumbaType, what_numba_says
 from ..kernels.evaluate import EVALUATE, IN_PLACE, PAIR, SEPARATE, as_it_is, copied
 from ..kernels.pointers import Pointer, address
 from ..scalar import ScalarFunction
@@ -80,8 +80,8 @@ class CompiledFunction(NamedTuple):
     """
 
     form: str
-    functions: tuple[Any, Any]
-    args: tuple[Any, ...]
+    functions: tuple[NumbaFunction, NumbaFunction]
+    args: tuple[object, ...]
     kinds: tuple[NumbaType, NumbaType, NumbaType]
     guarded: bool
 
@@ -106,7 +106,7 @@ class CompiledFunction(NamedTuple):
             for function, kind in zip(self.functions, self.kinds[:2], strict=True)
         )
 
-    def passed(self) -> tuple[Any, Any]:
+    def passed(self) -> tuple[int | None, int | None]:
         """Return what a kernel is passed as ``fun`` and ``jac``."""
         fun, jac = (
             None if function is None else address(function, kind.signature)
@@ -120,7 +120,7 @@ def is_compiled(fun: object) -> bool:
     return isinstance(fun, CPUDispatcher)
 
 
-def takes_gradient(fun: Any, leading: int, count: int) -> bool:
+def takes_gradient(fun: NumbaFunction, leading: int, count: int) -> bool:
     """Tell whether a compiled function wants a gradient to write to, by how many it takes.
 
     Parameters
@@ -141,7 +141,7 @@ def takes_gradient(fun: Any, leading: int, count: int) -> bool:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _takes_gradient(fun: Any, leading: int, count: int) -> bool:
+def _takes_gradient(fun: UserFunction, leading: int, count: int) -> bool:
     signature = _signature_of(fun)
     fewer, more = (_binds(signature, leading + count + k) for k in (0, 1))
     if fewer and more:
@@ -157,7 +157,11 @@ def _takes_gradient(fun: Any, leading: int, count: int) -> bool:
 
 
 def read_compiled(
-    fun: Any, jac: Any, x: np.ndarray, batch: tuple[Any, ...], args: tuple[Any, ...]
+    fun: UserFunction,
+    jac: object,
+    x: np.ndarray,
+    batch: tuple[object, ...],
+    args: tuple[object, ...],
 ) -> CompiledFunction | None:
     """Read a compiled objective, or return None if it has to be called from Python.
 
@@ -189,12 +193,19 @@ def read_compiled(
 
 
 @lru_cache(maxsize=REMEMBERED)  # it takes a third of a short run
-def _read_alone(fun: Any, jac: Any, dtype: DType, ndim: int) -> CompiledFunction | None:
+def _read_alone(
+    fun: NumbaFunction, jac: object, dtype: DType, ndim: int
+) -> CompiledFunction | None:
     return _read(fun, jac, dtype, ndim, (), ())
 
 
 def _read(
-    fun: Any, jac: Any, dtype: DType, ndim: int, batch: tuple[Any, ...], args: tuple[Any, ...]
+    fun: NumbaFunction,
+    jac: object,
+    dtype: DType,
+    ndim: int,
+    batch: tuple[object, ...],
+    args: tuple[object, ...],
 ) -> CompiledFunction | None:
     writes = takes_gradient(fun, 1 + len(batch), len(args))
     if writes and not (jac is None or isinstance(jac, bool)):
@@ -242,7 +253,7 @@ def _read(
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _signature_of(function: Any) -> inspect.Signature:
+def _signature_of(function: UserFunction) -> inspect.Signature:
     return inspect.signature(function)
 
 
@@ -254,14 +265,16 @@ def _binds(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _with_defaults(fun: Any, args: tuple[Any, ...], before: int) -> tuple[Any, ...]:
+def _with_defaults(fun: NumbaFunction, args: tuple[object, ...], before: int) -> tuple[object, ...]:
     """Return the arguments with the defaults that follow them."""
     bound = _signature_of(fun.py_func).bind(*[None] * before, *args)
     bound.apply_defaults()
     return tuple(bound.args[before:])
 
 
-def _takes_all(functions: tuple[Any, ...], args: tuple[Any, ...], batch: tuple[Any, ...]) -> bool:
+def _takes_all(
+    functions: tuple[NumbaFunction, ...], args: tuple[object, ...], batch: tuple[object, ...]
+) -> bool:
     """Tell whether the functions have as many arguments, each with a name of its own."""
     for function in functions:
         if function is not None:
@@ -283,7 +296,7 @@ def _kind_of(name: str, k: int, value: object) -> NumbaType:
         ) from None
 
 
-def taken_for_gradient(fun: Any, leading: int, args: tuple[Any, ...]) -> str:
+def taken_for_gradient(fun: NumbaFunction, leading: int, args: tuple[object, ...]) -> str:
     """Say which argument was taken for ``g_out``, unless its name says that it is meant."""
     name = [*inspect.signature(fun.py_func).parameters][leading]
     if name in GRADIENT_NAMES:
@@ -307,7 +320,7 @@ def _is_plain(kind: NumbaType) -> bool:
     return isinstance(kind, types.Number | types.Boolean | types.Array | types.NoneType)
 
 
-def _signature(function: Any, takes: tuple[NumbaType, ...]) -> NumbaType:
+def _signature(function: NumbaFunction, takes: tuple[NumbaType, ...]) -> NumbaType:
     """Compile a function for these types; return its signature."""
     if function._can_compile:
         if takes not in function.overloads:  # asking Numba takes 0.1 ms

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
+from ..arrays import UserFunction
 from ..prox.base import Box
 
 FD_METHODS = ("2-point", "3-point", "cs")
@@ -34,7 +32,7 @@ class Differences:
         self.cost = self._free.size * (2 if method == "3-point" else 1)
         self.sizes: np.ndarray | None = None
 
-    def __call__(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
+    def __call__(self, fun: UserFunction, x: np.ndarray, value: float) -> np.ndarray:
         """Return the gradient at a flat point of this value."""
         from scipy.optimize._numdiff import approx_derivative
 
@@ -66,7 +64,7 @@ class Differences:
         step = _eps_for_method(x.dtype, np.dtype(np.float64), self.method)
         return np.asarray(step * np.where(x >= 0, 1.0, -1.0) * np.maximum(sizes, np.abs(x)))
 
-    def _measured(self, fun: Callable[..., Any], x: np.ndarray, value: float) -> np.ndarray:
+    def _measured(self, fun: UserFunction, x: np.ndarray, value: float) -> np.ndarray:
         """Return the sizes of the variables: 1, or less of one that is small at the start.
 
         A run that goes on from a state takes those that it has measured.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from ..arrays import Array, check_csr, read_array, read_real
+from ..arrays import Array, Matrix, check_csr, read_array, read_real
 from ..placement import HOST, Backend, demand_host
+
+# What a sum is over: the rows of an array or of several, their number, or None beside a problem.
+Data: TypeAlias = "Matrix | tuple[Matrix, ...] | int | None"
 
 UNASKED = "x0 lies there, and nothing is copied between host and device unasked"
 
@@ -72,16 +75,16 @@ class Exchange(Protocol):
     def shaped(self, g: Array) -> Array:
         """Return a flat gradient in the shape of the iterate."""
 
-    def value(self, name: str, returned: Any) -> Any:
+    def value(self, name: str, returned: object) -> Any:
         """Read the value that the function ``name`` returned."""
 
-    def gradient(self, returned: Any) -> Array:
+    def gradient(self, returned: Array) -> Array:
         """Read a gradient, as a flat array."""
 
     def words_for(self, returned: object) -> str:
         """Return how an error names what was returned."""
 
-    def array(self, name: str, given: Any) -> Any:
+    def array(self, name: str, given: Matrix) -> Array:
         """Read an array of rows of data."""
 
     def rows(
@@ -122,7 +125,7 @@ class HostExchange:
         """Read the value that the function ``name`` returned."""
         return read_value(name, returned)
 
-    def gradient(self, returned: Any) -> np.ndarray:
+    def gradient(self, returned: Array) -> np.ndarray:
         """Read a gradient, as a flat array of the dtype of the iterate."""
         array = returned
         if type(array) is not np.ndarray or array.dtype != self._dtype:
@@ -138,7 +141,7 @@ class HostExchange:
         """Return how an error names what was returned."""
         return shortened(returned)
 
-    def array(self, name: str, given: Any) -> Array:
+    def array(self, name: str, given: Matrix) -> Matrix:
         """Read an array of rows of data: a NumPy array, or a sparse one in CSR."""
         from scipy.sparse import issparse
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from ..arrays import Array, read_array
+from ..arrays import Array, UserFunction, read_array
 from ..placement import HOST, backend_of
 from ..problems.problem import Problem
 from .compiled import is_compiled
-from .exchange import Exchange, RowsOfData
+from .exchange import Data, Exchange, RowsOfData
 from .function import Objective
 
 
@@ -32,7 +32,7 @@ class FiniteSum:
     """
 
     def __init__(
-        self, objective: Objective, rows: RowsOfData, problem: Any = None, shared: bool = False
+        self, objective: Objective, rows: RowsOfData, problem: object = None, shared: bool = False
     ) -> None:
         self.objective, self.rows, self.n = objective, rows, rows.n
         self.problem, self.shared = problem, shared
@@ -78,7 +78,9 @@ def is_problem(fun: object) -> bool:
     return callable(getattr(fun, "batch", None)) and hasattr(fun, "__len__")
 
 
-def read_sum(fun: Any, data: Any, args: Any, exchange: Exchange, shared: bool = False) -> FiniteSum:
+def read_sum(
+    fun: UserFunction, data: Data, args: object, exchange: Exchange, shared: bool = False
+) -> FiniteSum:
     """Return ``fun`` over ``data`` as one sum, or say what does not fit."""
     if data is None:
         return _sum_of_problem("fun", fun, args, exchange, shared)
@@ -92,7 +94,12 @@ def read_sum(fun: Any, data: Any, args: Any, exchange: Exchange, shared: bool = 
 
 
 def read_validation(
-    validation: Any, total: FiniteSum, fun: Any, data: Any, args: Any, exchange: Exchange
+    validation: Data | UserFunction,
+    total: FiniteSum,
+    fun: Any,
+    data: Data,
+    args: object,
+    exchange: Exchange,
 ) -> Any:
     """Return the validation: a callable as it is, data as a sum, or None."""
     if validation is None:
@@ -130,7 +137,11 @@ def read_validation(
 
 
 def _sum_of_numbers(
-    fun: Any, args: Any, exchange: Exchange, n: int, numbers: np.ndarray | None = None
+    fun: UserFunction,
+    args: object,
+    exchange: Exchange,
+    n: int,
+    numbers: np.ndarray | None = None,
 ) -> FiniteSum:
     """Return the sum of what takes row numbers; compiled, it may take a gradient to write to."""
     objective = Objective(fun, True, args, exchange, batch=(np.zeros(1, np.intp),))
@@ -138,7 +149,7 @@ def _sum_of_numbers(
 
 
 def _sum_of_problem(
-    name: str, problem: Any, args: Any, exchange: Exchange, shared: bool = False
+    name: str, problem: Any, args: object, exchange: Exchange, shared: bool = False
 ) -> FiniteSum:
     if exchange.on_device:
         is_one = is_problem(problem)
@@ -167,7 +178,7 @@ def _sum_of_problem(
     return FiniteSum(objective, exchange.rows(n, None), problem, shared=shared)
 
 
-def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:
+def _sum_of_arrays(name: str, objective: Objective, data: Data) -> FiniteSum:
     """Return the sum over the rows of one array or of several."""
     if isinstance(data, list) and all(getattr(array, "ndim", 0) for array in data):
         data = tuple(data)
@@ -186,7 +197,7 @@ def _sum_of_arrays(name: str, objective: Objective, data: Any) -> FiniteSum:
     return FiniteSum(objective, exchange.rows(int(lengths[0]), arrays))
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import config
 
-from ..arrays import Array
+from ..arrays import Array, UserFunction
 from ..problems.problem import Problem, is_convex
 from ..prox.base import Box
 from .compiled import (
@@ -68,13 +68,13 @@ class Objective:
 
     def __init__(
         self,
-        fun: Callable[..., Any],
-        jac: Any,
-        args: Any,
+        fun: UserFunction,
+        jac: object,
+        args: object,
         exchange: Exchange,
         fd_method: str | None = None,
         box: Box | None = None,
-        batch: tuple[Any, ...] | None = None,
+        batch: tuple[object, ...] | None = None,
     ) -> None:
         x, self.exchange = exchange.x, exchange
         self.backend, self.on_device = exchange.backend, exchange.on_device
@@ -135,7 +135,7 @@ class Objective:
                 f"jac is {jac!r}, expected a callable, True, None or one of {', '.join(FD_METHODS)}"
             )
 
-    def __call__(self, x: Array, *batch: Any) -> tuple[Any, Array]:
+    def __call__(self, x: Array, *batch: object) -> tuple[Any, Array]:
         """Return the value and the flat gradient at the flat point ``x``.
 
         If ``jac`` is True, ``fun`` gets the ``batch`` before ``args``.
@@ -154,7 +154,7 @@ class Objective:
             return "a problem, whose evaluation is compiled"
         return "compiled, but jac is not" if is_compiled(self._fun) else "a Python function"
 
-    def check_written(self, x: np.ndarray, *batch: Any) -> None:
+    def check_written(self, x: np.ndarray, *batch: object) -> None:
         """Refuse a compiled function that writes nothing to what was taken for its gradient."""
         if self._evaluate is not Objective._in_place:
             return
@@ -191,7 +191,7 @@ class Objective:
         # Kernels call what was compiled for a read-only point: let it be compiled only once.
         return self.exchange.point(x, self.compiled is None or self.compiled.guarded)
 
-    def _pair(self, x: Array, *batch: Any) -> tuple[Any, Array]:
+    def _pair(self, x: Array, *batch: object) -> tuple[Any, Array]:
         self.nfev += 1
         pair = self._fun(self._point(x), *batch, *self._args)
         try:
@@ -206,7 +206,7 @@ class Objective:
             ) from None
         return self.exchange.value("fun", value), self.exchange.gradient(gradient)
 
-    def _in_place(self, x: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
+    def _in_place(self, x: np.ndarray, *batch: object) -> tuple[float, np.ndarray]:
         self.nfev += 1
         gradient = np.full(self.shape, np.nan, self._dtype)
         value = self._fun(self._point(x), *batch, gradient, *self._args)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import new_point
+from ..arrays import UserFunction, new_point
 from ..placement import HOST, backend_of
 from ..problems.problem import Problem
 from .exchange import HostExchange
@@ -74,10 +73,10 @@ class GradientCheck:
 
 
 def check_gradient(
-    fun: Callable[..., Any],
+    fun: UserFunction,
     x: ArrayLike,
-    args: Any = (),
-    jac: Any = True,
+    args: object = (),
+    jac: object = True,
     *,
     tolerance: float | None = None,
     every: bool = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import Array, new_point, read_array, read_real
 from ..placement import HOST, backend_of
@@ -16,7 +17,7 @@ _WRONG_COUNT = "The number of bounds is not compatible with the length of `x0`."
 
 
 def read_start(
-    x0: Any, bounds: object, prox: Proximal | None
+    x0: ArrayLike, bounds: object, prox: Proximal | None
 ) -> tuple[Exchange, Box | None, Proximal]:
     """Return the exchange of a run from a feasible copy of ``x0``, the bounds, and both maps.
 
@@ -48,7 +49,7 @@ def _read_maps(bounds: object, prox: Proximal | None, x: Array) -> tuple[Box | N
     return box, (prox or Proximal()) if box is None else box if prox is None else prox.within(box)
 
 
-def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
+def _read_bounds(bounds: object, x: np.ndarray) -> Box | None:
     """Return SciPy's bounds, a Bounds object or pairs, as a box of the shape of ``x``."""
     if bounds is None:
         return None
@@ -77,7 +78,7 @@ def _read_bounds(bounds: Any, x: np.ndarray) -> Box | None:
     return Box(np.broadcast_to(lo, x.shape), np.broadcast_to(hi, x.shape))
 
 
-def _read_pairs(bounds: Any) -> list[tuple[Any, ...]]:
+def _read_pairs(bounds: Any) -> list[tuple[Any, Any]]:
     """Return SciPy's pairs (lower, upper); None stands for one without either."""
     expected = "expected Bounds, or a pair (lower, upper) for each element of x0"
     if isinstance(bounds, np.ma.MaskedArray):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
 
-from ..arrays import Array, DType, storage
+from ..arrays import Array, DType, Stream, storage
 from ..cuda.arrays import join
 from ..cuda.backend import DEVICE
 from ..cuda.launch import DeviceKernel, device_of
@@ -106,7 +106,7 @@ class Deferral:
         for kernel in kernels:
             DEVICE.prepare(kernel, near)
 
-    def step(self, gs: Sequence[Sequence[Any]], seed: int) -> None:
+    def step(self, gs: Sequence[Sequence[Array]], seed: int) -> None:
         """Launch a step along the flat gradients of each group."""
         for deferred in self._groups:
             if not deferred.knows_rate(self._counted.t + self.pending + 1):
@@ -142,11 +142,11 @@ class Deferral:
 
     def _sum_up(
         self,
-        flat: Sequence[Any],
+        flat: Sequence[Array],
         factor: int,
         into: int,
         wanted: int,
-        stream: Any = None,
+        stream: Stream = None,
         places: slice = slice(None),
     ) -> None:
         """Sum the squares of gradients, each on its own stream or all on one stream."""
@@ -193,7 +193,7 @@ class _Deferred:
         self.numbers = DEVICE.from_host(np.zeros(1 + sum(self._counts), group.number), near)
         self._scalars = DEVICE.from_host(np.array([*group.scalars, 0.0]), near)
         self._rates = RateTable(method)
-        self._table: Any = None
+        self._table: Array = None
         self._start = 0
 
     def knows_rate(self, t: int) -> bool:
@@ -211,7 +211,9 @@ class _Deferred:
         self._table, self._start = DEVICE.from_host(table, self.group.flat), t
         DEVICE.wait(self.group.flat)  # a copy may continue after the call: see `Optimizer._go_on`
 
-    def launch(self, stream: Any, sums: Any, ends: Any, counts: Any, factors: Any) -> None:
+    def launch(
+        self, stream: Stream, sums: Array, ends: Array, counts: Array, factors: Array
+    ) -> None:
         """Have the device compute the coefficients."""
         method = self.group.method
         self.kernel.launch(

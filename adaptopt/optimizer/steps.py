@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..arrays import Array
 from ..kernels.formats import step_key
@@ -31,7 +31,7 @@ class Counts:
     undoing: list[Call] = dataclasses.field(default_factory=list)
 
 
-_call: Any = partial.__call__
+_call: Callable[..., object] = partial.__call__
 
 
 def _run_all(calls: list[Call]) -> None:
@@ -115,7 +115,7 @@ class Steps:
         else:
             self._take_together(gs)
 
-    def _take_together(self, gs: list[list[Any]]) -> None:
+    def _take_together(self, gs: list[list[Array]]) -> None:
         """Take a step in which all parameters have dense gradients."""
         if self._deferral is not None:
             self._deferral.step(gs, self.seed)

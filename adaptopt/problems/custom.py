@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import Matrix, read_real
 from ..kernels.loss import Loss, check_function
+from ..scalar import ScalarFunction
 from .problem import Problem, Weights
 from .reading import read_column, read_matrix
 
@@ -77,8 +75,8 @@ class Custom(Problem):
         self,
         A: Matrix,
         b: ArrayLike,
-        loss: Callable[..., Any],
-        slope: Callable[..., Any],
+        loss: ScalarFunction,
+        slope: ScalarFunction,
         params: ArrayLike = (),
         *,
         convex: bool = False,

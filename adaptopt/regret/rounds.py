@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from numbers import Real
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,7 +75,7 @@ class Rounds:
             f"<{type(self).__name__}: {self.rounds} rounds, points of shape {self._shape}, {loss}>"
         )
 
-    def play(self, x: ArrayLike, f: float, g: Any, *, comparator: float | None = None) -> None:
+    def play(self, x: ArrayLike, f: float, g: Matrix, *, comparator: float | None = None) -> None:
         """Add a round.
 
         Parameters

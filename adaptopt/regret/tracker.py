@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import read_real
+from ..arrays import UserFunction, read_real
 from ..methods.adagrad import adagrad_bound
 from ..prox.base import Domain
 from .rounds import Rounds, read_finite, read_number, read_positive
@@ -160,9 +159,9 @@ class Tracker(Rounds):
 
     def best_fixed(
         self,
-        fun: Callable[..., Any] | None = None,
+        fun: UserFunction | None = None,
         x0: ArrayLike | None = None,
-        bounds: Any = None,
+        bounds: object = None,
     ) -> tuple[np.ndarray, float]:
         """Find the best fixed point in hindsight, by SciPy's L-BFGS-B to high precision.
 
@@ -200,7 +199,7 @@ class Tracker(Rounds):
         )
         return found.x.reshape(start.shape), float(found.fun)
 
-    def regret_of(self, fun: Callable[..., Any] | None = None, u: ArrayLike | None = None) -> float:
+    def regret_of(self, fun: UserFunction | None = None, u: ArrayLike | None = None) -> float:
         """Return the regret against a fixed point, given the mean loss as a function of the point.
 
         Parameters

@@ -24,6 +24,6 @@ def is_a(value: object, hint: Any) -> bool:
     return hint is Any or isinstance(value, of or hint)
 
 
-def in_words(hint: Any) -> str:
+def in_words(hint: object) -> str:
     """Return an annotation as an error message names it."""
     return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

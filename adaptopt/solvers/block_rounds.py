@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from ..methods.base import Method
-from ..objectives.batches import Draws, rng_state
+from ..objectives.batches import Draws, GeneratorState, rng_state
 from ..objectives.exchange import Exchange
 from ..optimizer.optimizer import Optimizer
+from ..optimizer.state import Taken
 from . import stopping
 from .added import added_to
 from .distance import SHARE
 from .gauge import HostGauge
 from .history import History
-from .local_pass import Blocks, Pass, find_distance, pass_over
+from .local_pass import Blocks, Pass, Passed, find_distance, pass_over
 from .options import EpochOptions
 from .pilot import FoundRate
 from .searchable import with_rate
@@ -64,7 +65,7 @@ def why_no_rounds(method: Method) -> str | None:
     )
 
 
-def scaled(method: Method, lr: Any, blocks: int) -> Method:
+def scaled(method: Method, lr: float | Callable[[int], float], blocks: int) -> Method:
     """Return the method of the passes over so many blocks if a pass over all rows had rate ``lr``.
 
     SGD keeps its rate: a mean of its iterates, with a rate K times as large, would diverge.
@@ -72,10 +73,10 @@ def scaled(method: Method, lr: Any, blocks: int) -> Method:
     factor = math.sqrt(blocks) if method.rates_only_fall else 1.0
     if factor == 1.0:
         return with_rate(method, lr)
-    return with_rate(method, Scaled(lr, factor) if callable(lr) else lr * factor)  # type: ignore[arg-type]
+    return with_rate(method, Scaled(lr, factor) if callable(lr) else lr * factor)
 
 
-def _point(taken: dict[str, Any]) -> np.ndarray:
+def _point(taken: Taken) -> np.ndarray:
     """Return the flat point of an optimizer's state."""
     (entry,) = taken["parameters"].values()
     return cast(np.ndarray, entry["params"].reshape(-1))
@@ -91,9 +92,9 @@ def same_weights(given: np.ndarray | None, other: np.ndarray | None) -> bool:
 class Stand(NamedTuple):
     """Where a run is after a round; the next one replaces it as a whole."""
 
-    optimizer: dict[str, Any]
+    optimizer: Taken
     position: Position
-    rng: dict[str, Any]
+    rng: GeneratorState
     distance: float
     rows: int
     """Of all blocks; 0 until the first round."""
@@ -260,7 +261,7 @@ class BlockRounds:
             self.rounds[name].append(value)
         return stop or verdict
 
-    def _drawn(self, rng: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    def _drawn(self, rng: GeneratorState) -> tuple[GeneratorState, int]:
         """Return the generator's next position, and the seed that it draws for a round."""
         generator = np.random.Generator(self._draws.position(rng))
         seed = int(generator.integers(2**63))
@@ -274,7 +275,7 @@ class BlockRounds:
             lr = self.lr = SHARE * self._now.distance * max(1.0 - done / max(self._last, 1), 0.0)
         return scaled(plain, lr, self._blocks.count)
 
-    def _mean(self, passed: Any, method: Method) -> dict[str, Any]:
+    def _mean(self, passed: Passed, method: Method) -> Taken:
         """Return the optimizer's state of the mean, with the point that belongs to it."""
         blocks = self._blocks.count
         before = self._now.optimizer
@@ -329,7 +330,7 @@ class BlockRounds:
         self._now = now._replace(optimizer=optimizer, rng=rng, distance=distance)
         return None
 
-    def _travelled(self, taken: dict[str, Any]) -> float:
+    def _travelled(self, taken: Taken) -> float:
         """Return the distance, longer if the run has travelled further by a state."""
         if not self._method.searches:
             return math.nan

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..arrays import Array
 from .reporting import call_back, display, progress_bar, state_on_error
 from .stopping import CALLED_BACK, MAXITER, Stop
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def run_epochs(
     run: EpochRun | BlockRounds,
-    shown: Callable[[], Any],
+    shown: Callable[[], Array],
     steps: int,
     epochs: int,
     callback: Callable[[OptimizeResult], object] | None,
@@ -52,7 +53,7 @@ def run_epochs(
     return result
 
 
-def _told(run: EpochRun | BlockRounds, x: Any) -> dict[str, Any]:
+def _told(run: EpochRun | BlockRounds, x: Array) -> dict[str, object]:
     """Return what a callback is told at the end of an epoch."""
     return {
         "x": x,

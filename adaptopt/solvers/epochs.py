@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, UserFunction
 from ..objectives.batches import Batches, Draws
 from ..objectives.finite_sum import FiniteSum
 from ..optimizer.optimizer import Optimizer
@@ -61,8 +61,7 @@ class EpochRun:
         The mean loss of the last epoch, with the penalty at its end.
     """
 
-    # What may help a run that ends above its start.
-    advice = "A lower learning rate may help."
+    advice = "A lower learning rate may help."  # to a run that ends above its start
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class EpochRun:
         batches: Batches,
         draws: Draws,
         average: str | None,
-        validation: FiniteSum | Callable[..., Any] | None,
+        validation: FiniteSum | UserFunction | None,
         prox: Proximal,
         options: EpochOptions,
         parallel: str | None,

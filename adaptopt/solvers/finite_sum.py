@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..arrays import Array, UserFunction
 from ..methods.base import Method
 from ..objectives.batches import Batches, Draws, read_count, read_flag
+from ..objectives.exchange import Data
 from ..objectives.finite_sum import read_sum, read_validation
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
@@ -40,14 +43,14 @@ PARALLEL = ("deterministic", "hogwild")
 
 
 def minimize_finite_sum(
-    fun: Callable[..., Any],
-    x0: Any,
-    data: Any,
+    fun: UserFunction,
+    x0: ArrayLike,
+    data: Data,
     *,
-    args: Any = (),
+    args: object = (),
     method: str | Method = "adagrad",
     prox: Proximal | None = None,
-    bounds: Any = None,
+    bounds: object = None,
     batch_size: int = 32,
     epochs: int = 10,
     shuffle: bool = True,
@@ -56,11 +59,11 @@ def minimize_finite_sum(
     parallel: str | None = None,
     lazy: str = "exact",
     average: str | None = None,
-    validation: Any = None,
+    validation: Data | UserFunction = None,
     tracker: Tracker | None = None,
     tol: float | None = None,
-    callback: Callable[..., Any] | None = None,
-    options: dict[str, Any] | None = None,
+    callback: Callable[..., object] | None = None,
+    options: Mapping[str, object] | None = None,
     state: EpochState | str | PathLike[str] | None = None,
     progress: bool = False,
 ) -> OptimizeResult:
@@ -420,7 +423,7 @@ def minimize_finite_sum(
     if slow := slowness(run.way, total, batch_size, steps):
         warn_of_slowness(slow, stacklevel=3)
 
-    def shown() -> Any:
+    def shown() -> Array:
         return exchange.shown(run.candidate())
 
     return run_epochs(run, shown, steps, epochs, callback, progress)

@@ -14,6 +14,7 @@ from ..objectives.batches import Batches, Draws
 from ..objectives.finite_sum import FiniteSum, read_sum
 from ..objectives.start import read_start
 from ..optimizer.optimizer import Optimizer
+from ..optimizer.state import Taken
 from ..problems.problem import Problem
 from ..prox.base import Proximal
 from .epochs import EpochRun
@@ -49,14 +50,14 @@ class Blocks(Protocol):
     def sizes(self) -> Sequence[int]:
         """Return the number of rows of each block; it may take a pass to learn them."""
 
-    def over_blocks(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    def over_blocks(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Return the sum of ``function(problem, scale, k, *arguments)`` over the blocks ``k``.
 
         The losses of a block count ``scale`` times. The order of the additions depends on the
         number of blocks alone.
         """
 
-    def on_block(self, k: int, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    def on_block(self, k: int, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Return ``function(problem, scale, k, *arguments)`` of one block."""
 
 
@@ -164,9 +165,7 @@ class Passed:
         return sum(array.nbytes for array in self.arrays.values())
 
 
-def pass_over(
-    problem: Any, scale: float, k: int, how: Pass, state: dict[str, Any], seed: int
-) -> Passed:
+def pass_over(problem: Any, scale: float, k: int, how: Pass, state: Taken, seed: int) -> Passed:
     """Go once over the rows of block ``k`` from an optimizer's state; nothing given is modified."""
     (entry,) = state["parameters"].values()
     even = how.evens[k]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from .descent import FIXED, DescentRun
 from .history import History
 from .options import Options
@@ -30,7 +30,7 @@ class Loop:
     """
 
     def __init__(
-        self, options: Options, every: int, callback: Callable[..., Any] | None, first: Any
+        self, options: Options, every: int, callback: Callable[..., object] | None, first: Array
     ) -> None:
         self._options, self._every, self._callback = options, every, callback
         self.history = History(options.history, options.history_rates)

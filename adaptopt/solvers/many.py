@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import config, get_num_threads
 from numpy.typing import ArrayLike
 
 from ..arrays import demand_finite, read_array, read_point
+from ..kernels.compile import NumbaFunction
 from ..methods.base import Method
 from ..objectives.compiled import is_compiled
 from ..objectives.start import read_start
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 
 def minimize_many(
-    fun: Any,
-    X0: Any,
-    args: Any = (),
+    fun: NumbaFunction,
+    X0: ArrayLike,
+    args: object = (),
     method: str | Method | None = None,
     prox: Proximal | None = None,
-    bounds: Any = None,
-    options: dict[str, Any] | None = None,
+    bounds: object = None,
+    options: Mapping[str, object] | None = None,
     *,
-    row_args: Sequence[Any] = (),
+    row_args: Sequence[ArrayLike] = (),
 ) -> OptimizeResult:
     """Minimise a compiled function from many starting points, or many similar ones, in parallel.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import get_num_threads, typeof, types
 
+from ..kernels.compile import NumbaFunction, NumbaType, Parts
 from ..kernels.descent import (
     BEST,
     BEST_F,
@@ -62,10 +63,10 @@ class Problems:
 
     def __init__(
         self,
-        fun: Any,
+        fun: NumbaFunction,
         X: np.ndarray,
         rows: tuple[np.ndarray, ...],
-        args: tuple[Any, ...],
+        args: tuple[object, ...],
         method: Method,
         prox: Proximal,
         opts: Options,
@@ -119,7 +120,7 @@ class Problems:
         self._make(functions, kinds, row_kinds, X)
 
     def _make(
-        self, functions: tuple[Any, ...], kinds: DescentKinds, row_kinds: Any, X: np.ndarray
+        self, functions: Parts, kinds: DescentKinds, row_kinds: NumbaType, X: np.ndarray
     ) -> None:
         """Compile the loop and allocate the records of the runs."""
         m, n = X.shape

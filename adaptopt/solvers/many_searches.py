@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..kernels import search_numbers as search
+from ..kernels.compile import NumbaType, Parts
+from ..kernels.descent import DescentKinds
 from ..kernels.search_loop import DONE as LOOP_DONE
 from ..kernels.search_loop import MISFIT as LOOP_MISFIT
 from ..kernels.search_loop import many_searches
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 class ProblemSearches(Problems):
     """The same with a search for the rate of each problem."""
 
-    def _make(self, functions: Any, kinds: Any, row_kinds: Any, X: np.ndarray) -> None:
+    def _make(
+        self, functions: Parts, kinds: DescentKinds, row_kinds: NumbaType, X: np.ndarray
+    ) -> None:
         m = len(X)
         self._parts = parts = SearchParts.of(self._plan)
         loop = (functions[0], *parts.functions)
@@ -47,7 +51,7 @@ class ProblemSearches(Problems):
         rows = zip(a.points, a.gradients, a.counts.tolist(), a.numbers.tolist(), strict=True)
         return [EndedSearch(*row) for row in rows]
 
-    def _run_block(self, lo: int, hi: int, spare: Any, sums: Any, pace: Pace) -> None:
+    def _run_block(self, lo: int, hi: int, spare: np.ndarray, sums: np.ndarray, pace: Pace) -> None:
         here, work = slice(lo, hi), work_arrays(self._x.size)
         ended, done = self._ended[here], self._all.counts[here, search.STEPS]
         self._search(lo, hi, spare, work, 0)
@@ -59,7 +63,9 @@ class ProblemSearches(Problems):
             active = max(int(np.count_nonzero(~ended)), 1)
             pace.measure((time.perf_counter() - start) * active, int(done.sum() - before))
 
-    def _search(self, lo: int, hi: int, spare: Any, work: Any, most: int) -> None:
+    def _search(
+        self, lo: int, hi: int, spare: np.ndarray, work: tuple[np.ndarray, ...], most: int
+    ) -> None:
         plan, every, parts = self._plan, self._all, self._parts
         self._kernel(
             *self._objective, self._rows, spare, self._monitor.tests, self._rtol, most,

@@ -6,8 +6,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from numpy.typing import ArrayLike
+
+from ..arrays import UserFunction
 from ..methods.base import Method, minimise_by
 from ..methods.names import read_named
 from ..objectives.function import Objective
@@ -32,18 +35,18 @@ if TYPE_CHECKING:
 
 
 def minimize(
-    fun: Callable[..., Any],
-    x0: Any,
-    args: Any = (),
+    fun: UserFunction,
+    x0: ArrayLike,
+    args: object = (),
     method: str | Method | None = None,
-    jac: Any = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
+    jac: object = None,
+    hess: object = None,
+    hessp: object = None,
+    bounds: object = None,
+    constraints: object = (),
     tol: float | None = None,
-    callback: Callable[..., Any] | None = None,
-    options: dict[str, Any] | None = None,
+    callback: Callable[..., object] | None = None,
+    options: Mapping[str, object] | None = None,
     *,
     prox: Proximal | None = None,
     state: DescentState | str | PathLike[str] | None = None,
@@ -312,7 +315,11 @@ def minimize(
 
 
 def read_or_search(
-    method: Any, given: Any, prox: Any, x0: Any, why_not: Callable[..., Any] = why_no_search
+    method: object,
+    given: object,
+    prox: object,
+    x0: ArrayLike,
+    why_not: Callable[..., str | None] = why_no_search,
 ) -> Method:
     """Return a method; one that is not given with its numbers gets its learning rate found.
 
@@ -339,16 +346,16 @@ def read_method(method: object) -> Method:
 @minimise_by
 def descend(
     method: Method,
-    fun: Callable[..., Any],
-    x0: Any,
-    args: Any = (),
-    jac: Any = None,
-    hess: Any = None,
-    hessp: Any = None,
-    bounds: Any = None,
-    constraints: Any = (),
-    callback: Callable[..., Any] | None = None,
-    options: Any = None,
+    fun: UserFunction,
+    x0: ArrayLike,
+    args: object = (),
+    jac: object = None,
+    hess: object = None,
+    hessp: object = None,
+    bounds: object = None,
+    constraints: object = (),
+    callback: Callable[..., object] | None = None,
+    options: Mapping[str, object] | None = None,
     *,
     prox: Proximal | None = None,
     state: DescentState | str | PathLike[str] | None = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..methods.base import Method
 from ..methods.in_units import in_units
 from ..objectives.function import Objective
@@ -315,7 +316,7 @@ class DistanceRun(DescentRun):
         super().restore(state)
         self.start, self._given = state.start.copy(), math.nan
 
-    def _answer(self, stop: Stop) -> tuple[Any, float, Any]:
+    def _answer(self, stop: Stop) -> tuple[Array, float, Array]:
         """Return the average, unless it is above where the search ended by more than noise."""
         if stop.status in SUCCESS:
             return super()._answer(stop)

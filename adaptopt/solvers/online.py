@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -187,7 +187,7 @@ class PackedSums:
 
 
 def read_tracker(
-    tracker: Any,
+    tracker: object,
     total: FiniteSum,
     batches: Batches,
     options: EpochOptions,

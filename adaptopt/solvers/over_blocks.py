@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from numpy.typing import ArrayLike
+
+from ..arrays import UserFunction
 from ..methods.base import Method
 from ..objectives.batches import Draws, read_count, read_flag
-from ..objectives.exchange import Exchange
+from ..objectives.exchange import Data, Exchange
 from ..objectives.finite_sum import read_validation
 from ..objectives.start import read_start
 from ..prox.base import Proximal
@@ -30,27 +33,27 @@ if TYPE_CHECKING:
 
 def minimize_blocks(
     fun: Blocks,
-    x0: Any,
-    data: Any,
+    x0: ArrayLike,
+    data: object,
     *,
-    args: Any,
-    method: Any,
-    prox: Any,
-    bounds: Any,
+    args: object,
+    method: str | Method,
+    prox: Proximal | None,
+    bounds: object,
     batch_size: int,
     epochs: int,
     shuffle: bool,
     drop_last: bool,
-    rng: Any,
+    rng: object,
     parallel: str | None,
     lazy: str,
     average: str | None,
-    validation: Any,
-    tracker: Any,
+    validation: Data | UserFunction,
+    tracker: object,
     tol: float | None,
-    callback: Any,
-    options: dict[str, Any] | None,
-    state: Any,
+    callback: Callable[..., object] | None,
+    options: Mapping[str, object] | None,
+    state: object,
     progress: bool,
 ) -> OptimizeResult:
     """Minimise a sum over blocks in rounds; the arguments are those of `minimize_finite_sum`."""
@@ -76,12 +79,12 @@ def minimize_blocks(
 
 
 def _refuse(
-    data: Any,
-    args: Any,
-    parallel: Any,
+    data: object,
+    args: object,
+    parallel: str | None,
     lazy: str,
-    average: Any,
-    tracker: Any,
+    average: str | None,
+    tracker: object,
     opts: EpochOptions,
     on_device: bool,
 ) -> None:
@@ -128,7 +131,9 @@ def _refuse(
             )
 
 
-def _read_validation(validation: Any, exchange: Exchange) -> Callable[..., float] | None:
+def _read_validation(
+    validation: Data | UserFunction, exchange: Exchange
+) -> Callable[..., float] | None:
     """Return the validation as a function of a point: a callable, a problem, or blocks."""
     if validation is None:
         return None

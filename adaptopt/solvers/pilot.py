@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array, Matrix
 from ..methods.adagrad import AdaGrad
 from ..methods.base import Method
 from ..objectives.batches import Batches
@@ -26,7 +27,7 @@ PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few
 BACK = 16  # times that the pilot's way is halved at most
 
 
-def why_no_pilot(method: Method, prox: Any, x: Any, parallel: str | None) -> str | None:
+def why_no_pilot(method: Method, prox: object, x: Array, parallel: str | None) -> str | None:
     """Say with what no rate is found for a finite sum; None if one is."""
     if (why := why_no_search(method, prox, x)) is not None:
         return why
@@ -87,7 +88,7 @@ class FoundRate(DistanceRate):
     def pieces(self) -> int:
         """Parts of an epoch: as many as a look at all coordinates after each costs little."""
         size = int(self._total.objective.flat.size)
-        matrix: Any = getattr(self._total.problem, "A", None)
+        matrix: Matrix = getattr(self._total.problem, "A", None)
         entries = int(getattr(matrix, "nnz", self._batches.n * size))
         return max(1, min(PIECES, entries // (2 * size)))
 
@@ -206,7 +207,7 @@ class FoundRate(DistanceRate):
         return ends or self.segment(t, step, steps).first == t
 
 
-def check_pilot(method: Method, prox: Proximal, x: Any, parallel: str | None) -> None:
+def check_pilot(method: Method, prox: Proximal, x: Array, parallel: str | None) -> None:
     """Raise if no rate is found for a finite sum."""
     if (why := why_no_pilot(method, prox, x, parallel)) is not None:
         refuse_auto(why)

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -46,7 +46,7 @@ def warn_of_slowness(what: str, stacklevel: int) -> None:
     warnings.warn(what, OptimizeWarning, stacklevel=stacklevel)
 
 
-def read_callback(callback: Any) -> Callable[[OptimizeResult], object] | None:
+def read_callback(callback: object) -> Callable[[OptimizeResult], object] | None:
     """Return the callback in one form, whichever of SciPy's two signatures it has."""
     if callback is None:
         return None
@@ -68,7 +68,7 @@ def read_callback(callback: Any) -> Callable[[OptimizeResult], object] | None:
     return lambda result: callback(result.x)
 
 
-def call_back(callback: Callable[[OptimizeResult], object], run: Run, **told: Any) -> bool:
+def call_back(callback: Callable[[OptimizeResult], object], run: Run, **told: object) -> bool:
     """Tell a callback of a run; return whether it ended the run by raising StopIteration."""
     from .results import Intermediate
 

@@ -35,7 +35,7 @@ class Intermediate(Result):
         The rest, by name.
     """
 
-    def __init__(self, run: _HasState, **told: Any) -> None:
+    def __init__(self, run: _HasState, **told: object) -> None:
         super().__init__(**told)
         object.__setattr__(self, "_run", run)
 

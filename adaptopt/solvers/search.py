@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..kernels import search_numbers as kernel
+from ..kernels.compile import Kernel, Parts
 from ..kernels.parallel import hands
 from ..kernels.plan import Plan
 from ..kernels.reductions import BLOCK
@@ -40,13 +42,13 @@ _ENDLESS = 2**62
 class SearchParts(NamedTuple):
     """What the search of a plan is made of."""
 
-    functions: tuple[Any, ...]
+    functions: Parts
     kinds: SearchKinds
     hyper: tuple[bool | float, ...]
     share: float
     """What a squared step adds to the mean of them."""
     eps: float
-    ends: tuple[Any, Any]
+    ends: tuple[np.floating, np.floating]
     """Zero and NaN, as numbers of the dtype."""
 
     @classmethod
@@ -114,7 +116,7 @@ class SearchRun(DescentRun):
         if compiled is not None:
             self._objective = (*compiled.passed(), compiled.args)
             self._spare = np.empty(plan.shape, self._flat.dtype)
-        self._made: dict[int, tuple[Any, tuple[np.ndarray, ...]]] = {}
+        self._made: dict[int, tuple[Kernel, tuple[np.ndarray, ...]]] = {}
         self._kernel(1)  # an interrupt in the compiler may leave its locks taken
         self._pace = Pace()
         self._done = np.zeros(1, np.int64)
@@ -151,7 +153,7 @@ class SearchRun(DescentRun):
         return self._search.steps
 
     @property
-    def g(self) -> Any:
+    def g(self) -> Array:
         """Gradient at the iterate; None before it is evaluated."""
         counts = self._search.counts
         if counts[kernel.PHASE] == kernel.START:
@@ -186,13 +188,13 @@ class SearchRun(DescentRun):
             if task not in (kernel.EVALUATE, kernel.AGAIN):
                 return self._after(task)
 
-    def _kernel(self, threads: int) -> Any:
+    def _kernel(self, threads: int) -> Kernel:
         """Return the compiled search, or its loop for a compiled function; made once a run."""
         if threads not in self._made:
             self._made[threads] = self._make(threads > 1), work_arrays(self._flat.size, threads)
         return self._made[threads][0]
 
-    def _make(self, threaded: bool) -> Any:
+    def _make(self, threaded: bool) -> Kernel:
         functions, kinds = self._parts.functions, self._parts.kinds
         if self._compiled is None:
             return search_kernel(functions, kinds, threaded)
@@ -216,7 +218,7 @@ class SearchRun(DescentRun):
                 self._sums.add(self._flat, self.f, self.g)
         return task
 
-    def _arguments(self, threads: int) -> tuple[Any, ...]:
+    def _arguments(self, threads: int) -> tuple[object, ...]:
         s, plan, parts = self._search, self._plan, self._parts
         return (
             *(s.points, s.gradients, plan.slots, s.ranges, s.displacement, s.rates),
@@ -322,7 +324,7 @@ class SearchRun(DescentRun):
             **self._average_so_far(),
         )
 
-    def restore(self, state: Any) -> None:
+    def restore(self, state: object) -> None:
         """Go on from a state, or say why it does not fit; then nothing has been modified."""
         state = DescentState.read(state)
         if state.noise is not None:  # its bounds or penalties are others
@@ -361,7 +363,7 @@ class SearchRun(DescentRun):
         self._search = SearchState.before(self.start)
         self._follow()
 
-    def _certified(self, fun: float) -> dict[str, Any]:
+    def _certified(self, fun: float) -> dict[str, object]:
         """Return the certificate; the bound of the regret is one of runs at a given rate."""
         found = super()._certified(fun)
         return {**found, "regret_bound": None}

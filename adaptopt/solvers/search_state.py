@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import DType
 from ..kernels import search_numbers as kernel
 from ..kernels.search_numbers import SearchCounts
 
@@ -53,7 +54,7 @@ class SearchState:
         """Return a copy."""
         return SearchState(**{name: array.copy() for name, array in vars(self).items()})
 
-    def check(self, size: int, dtype: np.dtype[Any]) -> None:
+    def check(self, size: int, dtype: DType) -> None:
         """Raise if a field is not one of a search over so many variables of a dtype."""
         like = vars(SearchState.before(np.empty(size, dtype)))
         for name, array in vars(self).items():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..kernels.compile import REMEMBERED
 from ..methods.base import Method
 from ..placement import HOST, backend_of
@@ -16,14 +17,14 @@ from ..prox.base import Proximal
 ON_DEVICE = "x0 a CUDA array"
 
 
-def with_rate(method: Method, lr: float | str) -> Method:
+def with_rate(method: Method, lr: float | str | Callable[[int], float]) -> Method:
     """Return a method with another learning rate."""
     make = _with_rate if is_hashable(method) else _with_rate.__wrapped__
     return make(method, lr)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _with_rate(method: Method, lr: float | str) -> Method:
+def _with_rate(method: Method, lr: float | str | Callable[[int], float]) -> Method:
     return replace(method, lr=lr)  # type: ignore[call-arg]
 
 
@@ -39,13 +40,13 @@ def is_hashable(method: Method) -> bool:
     return True
 
 
-def why_no_search(method: Method, prox: Any, x: Any) -> str | None:
+def why_no_search(method: Method, prox: object, x: Array) -> str | None:
     """Say with what there is no search for the learning rate; None if there is one."""
     why = _why_no_search(method, prox)
     return ON_DEVICE if why is None and backend_of(x) is not HOST else why
 
 
-def _why_no_search(method: Method, prox: Any) -> str | None:
+def _why_no_search(method: Method, prox: object) -> str | None:
     if not method.has_objective:
         return f"{method!r}: decoupled weight decay is the gradient of no function"
     if method.from_sums:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import DType
 from ..kernels.averages import fold_kernel
 from ..kernels.classes_epoch import make_classes_epoch
 from ..kernels.rates import RateTable
@@ -20,7 +21,7 @@ from ..optimizer.optimizer import Optimizer
 from ..optimizer.table import misses_steps, moves_alone, sums_rates, why_not_exact
 from ..problems.problem import Problem
 from ..prox.base import Proximal
-from ..scalar import LONGEST
+from ..scalar import LONGEST, ScalarFunction
 from .averaging import Average
 from .online import Online, PackedSums
 
@@ -29,9 +30,9 @@ from .online import Online, PackedSums
 ENTRIES = 2_000_000
 
 
-def _kept(method: Method, number: Any) -> tuple[Any, ...]:
+def _kept(method: Method, number: DType) -> tuple[float, ...]:
     """Return the factor of a coordinate that decays in a step."""
-    coefficients: Any = decay.decoupled_decay_coefficients
+    coefficients: ScalarFunction = decay.decoupled_decay_coefficients
     return tuple(map(number.type, coefficients(method.lr_at(1), method.weight_decay)))
 
 

@@ -76,7 +76,7 @@ class RunState:
         The path may be given as ``state`` to go on from it.
         """
         header, arrays = snapshot.flatten(self.optimizer)
-        own: dict[str, Any] = {}
+        own: checkpoint.Header = {}
         given = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
         for part in self.parts:
             if (value := given.pop(part)) is not None:
@@ -375,7 +375,7 @@ class EpochState(RunState):
             raise ValueError(f"state.{name} is {shown}, expected {expected}")
 
 
-def _made(kind: Any, values: dict[str, Any], source: str) -> Any:
+def _made(kind: Any, values: Mapping[str, object], source: str) -> Any:
     """Make a dataclass of what a file holds, if it holds all of its fields and nothing else."""
     known = {field.name for field in fields(kind)}
     needed = {field.name for field in fields(kind) if field.default is MISSING}
@@ -395,7 +395,7 @@ def _check_fields(kind: type, values: Mapping[str, object], source: str) -> None
             raise TypeError(f"{source}: {name} is {value!r:.60}, expected {in_words(hints[name])}")
 
 
-def _single(optimizer: dict[str, Any], source: str) -> None:
+def _single(optimizer: snapshot.Taken, source: str) -> None:
     """Raise if an optimizer's state is of other parameters than one without a name."""
     names = list(optimizer["parameters"])
     if names != [""]:
