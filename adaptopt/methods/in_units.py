@@ -32,6 +32,17 @@ def rate_in_units(rate: ScalarFunction) -> ScalarFunction:
 
 
 @lru_cache(maxsize=64)
+def idle_in_units(idle: ScalarFunction) -> ScalarFunction:
+    """Return the effect of steps without a gradient of `rule_in_units`."""
+
+    def in_units(k, x, unit, *rest):
+        step, slots = idle(k, x - x, *rest)
+        return x + unit * step, (unit, *slots)
+
+    return in_units
+
+
+@lru_cache(maxsize=64)
 def _class_in_units(kind: type[Method]) -> type[Method]:
     class InUnits(kind):  # type: ignore[valid-type, misc]
         """The method with the slot ``unit`` before its own."""
@@ -52,7 +63,7 @@ _CHANGES = {
     "slots": lambda slots: ("unit", *slots),
     "rule": rule_in_units,
     "rate": lambda rate: None if rate is None else rate_in_units(rate),
-    "idle": lambda idle: None,
+    "idle": lambda idle: None if idle is None else idle_in_units(idle),
     "state_name": lambda name: f"{name} in units",
 }
 

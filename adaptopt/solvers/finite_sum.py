@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import Array, UserFunction
 from ..methods.base import Method
+from ..methods.in_units import in_units
 from ..objectives.batches import Batches, Draws, read_count, read_flag
 from ..objectives.exchange import Data
 from ..objectives.finite_sum import read_sum, read_validation
@@ -237,7 +238,7 @@ def minimize_finite_sum(
             Numbers of steps, and of calls of ``fun``: one per step, and those for ``fun``, ``jac``,
             validation data and the pilot.
         lr : float
-            With ``lr="auto"``: the learning rate of the last step.
+            With ``lr="auto"``: the learning rate of the last step, in units of the coordinates.
         epochs : int
             Number of completed epochs.
         epoch_losses, validation_losses : ndarray
@@ -295,9 +296,16 @@ def minimize_finite_sum(
     that do not occur in the batch. These changes are applied, exactly, when the coordinate next
     occurs. Everything else has the same cost with ``lazy="touched"``.
 
-    With ``lr="auto"``, a pilot first takes five steps of the search of `minimize` with AdaGrad, on
-    the first rows of the first order: a sixtieth of them, but at least 32 and at most 512. This
-    costs some ten evaluations of these rows, about a fifth of an epoch. If as many other rows rise
+    With ``lr="auto"``, methods that divide by gradients first learn the units of the coordinates.
+    The unit of one is the inverse of the root mean square of its gradients, of those that are not
+    0, in up to 32 rows that are evaluated one by one; units are brought to their geometric mean as
+    far as they differ by chance. Steps are those of :math:`x_i` over its unit, so columns of data
+    need no scaling. (Over blocks, all coordinates have one unit.) A run that continues with
+    ``state`` keeps its units, and continues without a rate only.
+
+    Then a pilot takes five steps of the search of `minimize` with AdaGrad, on the first rows of the
+    first order: a sixtieth of them, but at least 32 and at most 512. This costs some twelve
+    evaluations of these rows, about a fifth of an epoch. If as many other rows rise
     at its end by more than its own have fallen, the way is halved until they do not, and the
     distance is twice what is left. The run starts where the pilot ended. The distance between its
     start :math:`x_0` and its end :math:`\tilde x`,
@@ -307,9 +315,10 @@ def minimize_finite_sum(
 
     estimates the way to the minimum. AdaGrad takes :math:`0.7 w`: its regret is bounded by
     :math:`\sum_i \sqrt{G_i} (w^2 / (2 \eta) + \eta)`, which is least at :math:`w / \sqrt 2` [4]_.
-    The same distance of the run's own iterates from :math:`x_0` replaces w when it becomes longer
-    [5]_. `AdaGradNorm` takes the Euclidean distance. Methods that forget old gradients, such as
-    RMSProp and Adam, take :math:`0.7 w / (\sqrt t \rho_t)`, where :math:`\rho_t` is their effective
+    It is measured in units, as is the same distance of the run's own iterates from :math:`x_0`,
+    which replaces w when it becomes longer [5]_. `AdaGradNorm` takes the Euclidean distance.
+    Methods that forget old gradients, such as RMSProp and Adam, take
+    :math:`0.7 w / (\sqrt t \rho_t)`, where :math:`\rho_t` is their effective
     rate after t gradients of 1. The rate is constant between steps 1, 2, 4, 8, ... and parts of an
     epoch, at most eight. With ``average="last"`` it also falls linearly to 0 at the last step of
     the call [6]_.
@@ -410,8 +419,11 @@ def minimize_finite_sum(
         online,
     )
     if method.searches:
-        found = FoundRate(method, total, batches, prox, average is None, opts.stream)
+        has_units = method.range_decay is not None
+        found = FoundRate(method, total, batches, prox, average is None, opts.stream, has_units)
         stepped = with_rate(method, 1.0)
+        if has_units:
+            stepped = in_units(stepped)
         optimizer = Optimizer._of_run(exchange.x, stepped, prox, exchange.backend)
         run: EpochRun = PilotedRun(found, optimizer, *arguments)
     else:

@@ -201,4 +201,5 @@ def find_distance(
     order = batches.order(np.random.default_rng([seed, k]))
     found = FoundRate(how.method, total, batches, how.prox, falls=True)
     flat = x.reshape(-1)
-    return found.pilot(flat.copy(), flat, order, False)
+    piloted = found.pilot(flat.copy(), flat, order, False)
+    return None if piloted is None else (piloted.x, piloted.distance)

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import UserFunction
@@ -362,11 +363,12 @@ def descend(
     progress: bool = False,
     average: str | None = None,
     by_scipy: bool = False,
+    units: np.ndarray | None = None,
 ) -> OptimizeResult:
     """Minimise ``fun``; the arguments are those of `adaptopt.minimize`.
 
     ``by_scipy`` says that `scipy.optimize.minimize` has passed on the options that it does not
-    know.
+    know. A search begins with ``units`` of the coordinates, if they are known.
     """
     if not (constraints is None or (isinstance(constraints, tuple | list) and not constraints)):
         raise ValueError(
@@ -411,6 +413,8 @@ def descend(
         path = "search in " + ("compiled loop" if why is None else f"Python loop: {why}")
         compiled = None if why else objective.compiled
         run = SearchRun(optimizer, objective, monitor, domain, opts.rtol, compiled, average, path)
+        if units is not None:
+            run.begin_in(units)
     else:
         run = start_run(optimizer, objective, monitor, domain, opts, every, average)
         run.can_search = why_no_search(method, prox, exchange.x) is None

@@ -7,7 +7,7 @@ corrects it by what it has travelled since the start.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,19 @@ from .searchable import refuse_auto, why_no_search
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
 BACK = 16  # times that the pilot's way is halved at most
+SINGLE = 32  # rows at most that are evaluated one by one, to find the units of coordinates
+SCATTER = 2.0  # variance of the logarithm of a unit that follows from one gradient; of k, a k-th
+
+
+class Piloted(NamedTuple):
+    """What a pilot has found."""
+
+    x: np.ndarray
+    """A better point."""
+    distance: float
+    """Its distance from the start, in units if there are some."""
+    units: np.ndarray | None
+    """The units of the coordinates, for methods that have them."""
 
 
 def why_no_pilot(method: Method, prox: object, x: Array, parallel: str | None) -> str | None:
@@ -61,6 +74,8 @@ class FoundRate(DistanceRate):
     falls : bool
         Whether the rate falls linearly to 0 at the last step, for runs that return the last
         iterate (Defazio, Cutkosky, Mehta & Mishchenko 2023).
+    has_units : bool
+        Whether the steps are those of a method `in_units`, so that coordinates get units.
 
     Attributes
     ----------
@@ -78,8 +93,10 @@ class FoundRate(DistanceRate):
         prox: Proximal,
         falls: bool,
         stream: bool = False,
+        has_units: bool = False,
     ) -> None:
         super().__init__(method, follows_way=method.rates_only_fall)
+        self.has_units = has_units
         self._total, self._batches, self._prox = total, batches, prox
         self._falls, self._stream = falls and not stream, stream
         self.last_step = 0
@@ -104,8 +121,8 @@ class FoundRate(DistanceRate):
 
     def pilot(
         self, x: np.ndarray, start: np.ndarray, order: np.ndarray | None, omit: bool
-    ) -> tuple[np.ndarray, float] | None:
-        """Return a better point, and its distance from the start.
+    ) -> Piloted | None:
+        """Return a better point, its distance from the start, and the units of coordinates.
 
         Parameters
         ----------
@@ -119,33 +136,75 @@ class FoundRate(DistanceRate):
 
         Returns
         -------
-        tuple or None
+        Piloted or None
             None if the objective is not finite at ``x``.
         """
         rows = self.rows(order)
         if omit:
             values = [self._value_if_finite(x, rows[k : k + 1]) for k in range(rows.size)]
             rows = rows[[value is not None for value in values]]
-        first = self._value_if_finite(x, rows) if rows.size else None
-        if first is None:
+        if not rows.size:
             return None
-        shape = self._total.objective.shape
+        begun, g = self._total.over(x, rows, 0, rows.size)
+        if not is_finite(float(begun), g):
+            return None
+        first, shape = float(begun) + self._penalty(x), self._total.objective.shape
+        known = [(begun, g.copy())]  # what the search asks for first
 
         def mean(point: np.ndarray) -> tuple[Any, np.ndarray]:
-            value, g = self._total.over(point.reshape(-1), rows, 0, rows.size)
+            if known:
+                value, g = known.pop()
+            else:
+                value, g = self._total.over(point.reshape(-1), rows, 0, rows.size)
             return value, g.reshape(shape)
 
         method = AdaGrad(lr="auto", weight_decay=self._method.weight_decay)  # type: ignore[arg-type]
         options = {"maxiter": STEPS, "rtol": None}
-        found = descend(method, mean, x.reshape(shape), jac=True, prox=self._prox, options=options)
+        units = self._units(x, rows) if self.has_units else None
+        found = descend(
+            *(method, mean, x.reshape(shape)),
+            jac=True,
+            prox=self._prox,
+            options=options,
+            units=units,
+        )
         better = found.x.reshape(-1)
         better, stretch = self._checked(better, x, first - found.fun, order)
         squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
         weights = np.sqrt(squares, dtype=np.float64)
-        distance = stretch * self.between(better, start, weights)
+        if units is not None:
+            distance = stretch * self.between(better / units, start / units, weights * units)
+        else:
+            distance = stretch * self.between(better, start, weights)
         if not distance > 0.0:
             distance = least_distance(x)
-        return better, distance
+        return Piloted(better, distance, units)
+
+    def _units(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the units of the coordinates, by the gradients of some rows, one by one.
+
+        The unit of a coordinate is the inverse of the root mean square of its gradients that are
+        not 0: what changes the loss of a row by as much as the others do. Units that follow from
+        few gradients scatter. They are brought as near to the mean as their scatter is larger than
+        the differences between units, all in logarithms (James & Stein 1961, Efron & Morris 1975).
+        """
+        squares, counts = np.zeros(x.size), np.zeros(x.size)
+        for k in range(min(rows.size, SINGLE)):
+            value, g = self._total.over(x, rows[k : k + 1], 0, 1)
+            if is_finite(float(value), g):
+                wide = g.astype(np.float64).reshape(-1)
+                squares += wide * wide
+                counts += wide != 0.0
+        seen = counts > 0.0
+        logs, total = np.zeros(x.size), max(float(counts.sum()), 1.0)
+        logs[seen] = 0.5 * np.log(squares[seen] / counts[seen])
+        mean = float((counts * logs).sum()) / total
+        away = logs - mean
+        scatter = SCATTER * np.count_nonzero(seen)
+        variance = max(float((counts * away * away).sum()) - scatter, 0.0) / total
+        away *= counts * variance / (counts * variance + SCATTER)
+        units: np.ndarray = np.exp(-mean - away)
+        return units
 
     def _checked(
         self, better: np.ndarray, x: np.ndarray, fall: float, order: np.ndarray | None

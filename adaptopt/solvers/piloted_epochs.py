@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .distance import rates_at_one
 from .epochs import EpochRun
-from .pilot import FoundRate
+from .pilot import FoundRate, Piloted
 from .state import EpochState
 from .stopping import NONFINITE, Stop, non_finite
 
@@ -34,8 +35,14 @@ class PilotedRun(EpochRun):
         super().__init__(*arguments)
         self._found = found
         # What the pilot has found and is still to be settled.
-        self._piloted: tuple[np.ndarray, float] | None = None
+        self._piloted: Piloted | None = None
         self._measured_at = -1
+
+    @property
+    def _units(self) -> np.ndarray:
+        """The units of the coordinates, which steps keep as their first slot."""
+        units: np.ndarray = self.optimizer._plan().slots[0]
+        return units
 
     def plan(self, steps: int) -> None:
         """Take in after how many steps the run ends."""
@@ -45,6 +52,8 @@ class PilotedRun(EpochRun):
         """Run the pilot, if that is still to do; a run that has no steps begins where it ended."""
         if not math.isnan(self._found.distance):
             return None
+        if self.t:  # of steps at a rate that was given: what they have summed has no units
+            self._found.has_units = False
         omit = self.options.nan_policy == "omit"
         x, order = self._flat.copy(), self.position.order
         piloted = self._draws.during(self._found.pilot, x, self._start, order, omit)
@@ -65,7 +74,8 @@ class PilotedRun(EpochRun):
         left, steps = super()._next_steps(), self.batches.left(0)
         found, step = self._found, steps - left
         if self._measured_at < self.t and found.ends_at(self.t, step, steps):
-            found.measure(self._flat, self._start, rates_at_one(self.optimizer))
+            units = self._units.astype(np.float64) if found.has_units else None
+            found.measure(self._flat, self._start, rates_at_one(self.optimizer), units)
             self._measured_at = self.t
         if not left:
             return 0
@@ -79,7 +89,9 @@ class PilotedRun(EpochRun):
 
     def _settle(self) -> None:
         if self._piloted is not None:
-            better, self._found.distance = self._piloted
+            better, self._found.distance, units = self._piloted
+            if units is not None:
+                self._units[:] = units
             if not self.t:
                 self._backend.copy(self._flat, better)
                 self._backend.copy(self._finite, self._flat)
@@ -101,6 +113,16 @@ class PilotedRun(EpochRun):
 
     def restore(self, state: EpochState) -> None:
         """Go on from a state, or say why it does not fit."""
-        super().restore(state)
+        super().restore(_in_units(state) if self._found.has_units else state)
         if state.distance is not None:
             self._found.distance = state.distance
+
+
+def _in_units(state: EpochState) -> EpochState:
+    """Return the state of a run at a given rate as that of one with units, which are all 1."""
+    ((name, entry),) = state.optimizer["parameters"].items()
+    if "unit" in entry["state"]:
+        return state
+    slots = {"unit": np.ones_like(entry["params"]), **entry["state"]}
+    entry = {**entry, "method": f"{entry['method']} in units", "state": slots}
+    return replace(state, optimizer={**state.optimizer, "parameters": {name: entry}})

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 MANY = 8.0  # trials a step, on average, with a gradient that is in doubt
+FAR_APART, MOST_UNITS = 10.0, 1e9  # units that a search begins with; squares fit into float32
 # Evaluations of a compiled call when there is no limit.
 _ENDLESS = 2**62
 
@@ -124,6 +125,15 @@ class SearchRun(DescentRun):
         self.failed: str | None = None
         self.first_norm = 0.0  # of a run that goes on it is not known
         self._follow()
+
+    def begin_in(self, units: np.ndarray) -> None:
+        """Begin with units of the coordinates, as if each had taken steps of that size.
+
+        If they are near each other, the search's own steps tell more.
+        """
+        ratios = units / units.min(initial=np.inf)
+        if ratios.max(initial=1.0) > FAR_APART:
+            np.square(np.minimum(ratios, MOST_UNITS), out=self._search.ranges, casting="same_kind")
 
     @property
     def plan(self) -> Plan:

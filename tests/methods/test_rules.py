@@ -12,6 +12,7 @@ from methods_table import METHODS, RATED
 import adaptopt as ao
 from adaptopt import scalar
 from adaptopt.methods import adagrad, adam, decay, momentum, nadam, rmsprop
+from adaptopt.methods.in_units import in_units
 
 pytestmark = pytest.mark.quick
 
@@ -395,3 +396,21 @@ def test_idle_is_many_steps_without_a_gradient_in_one_go(name, steps):
     assert by_idle[0] == pytest.approx(by_steps[0], rel=1e-12)
     # The sum of a dual averaging method does not move, its penalties grow: exact at the last step.
     assert by_idle[1] == pytest.approx(by_steps[1], rel=1e-12, abs=1e-200)
+
+
+@pytest.mark.parametrize("method", [ao.AdaGrad(), ao.RMSProp(), ao.RMSProp(momentum=0.5)])
+def test_idle_in_units_is_many_steps_too(method):
+    method = in_units(method)
+    x, _, slots = run(
+        method.rule,
+        (8.0, *[0.0] * (len(method.slots) - 1)),
+        [0.3, -2.0],
+        method.coefficients_at(2)[1],
+    )
+    coefs = method.coefficients_at(40)[1]
+    by_idle, by_steps = method.idle(37, x, *slots, *coefs), (x, slots)
+    for _ in range(37):
+        x, _, slots = method.rule(*by_steps[:1], 0.0, *by_steps[1], *coefs)
+        by_steps = x, slots
+    assert by_idle[0] == pytest.approx(by_steps[0], rel=1e-12)
+    assert by_idle[1] == pytest.approx(by_steps[1], rel=1e-12)

@@ -46,6 +46,28 @@ def test_the_units_of_x_and_of_the_objective_drop_out(scale):
     np.testing.assert_allclose(scaled.x, res.x, rtol=1e-4)
 
 
+FAR_APART = np.array([1e-3, 30.0, 1.0, 1e3])
+
+
+@pytest.mark.parametrize("name", ["adagrad", "rmsprop", "adam"])
+def test_the_units_of_columns_drop_out(name):
+    plain, other = solve(method=name), solve(method=name, data=(A * FAR_APART, B))
+    assert other.fun - LEAST < 10.0 * (plain.fun - LEAST)
+    rates = other.learning_rates * FAR_APART**2  # in the units of plain
+    np.testing.assert_allclose(rates, plain.learning_rates, rtol=1.0)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "rmsprop"])
+def test_units_are_those_of_dense_rows_over_sparse_ones(name):
+    scaled = A * FAR_APART * (RNG.random(A.shape) < 0.3)
+    dense, sparse = (
+        solve(ao.problems.LeastSquares(rows, B), data=None, method=name)
+        for rows in (scaled, scipy.sparse.csr_array(scaled))
+    )
+    assert sparse.path == "compiled sparse epochs"
+    np.testing.assert_allclose(sparse.x, dense.x, rtol=1e-9)
+
+
 def test_the_shape_of_x_does_not_matter():
     np.testing.assert_array_equal(solve(x0=np.zeros((2, 2))).x.reshape(-1), solve().x)
 
@@ -114,6 +136,11 @@ def test_a_run_with_a_rate_can_go_on_without():
     before = solve(method=ao.AdaGrad(0.01), epochs=1)
     res = solve(state=before.state)
     assert res.fun - LEAST < 0.01 < before.fun - LEAST
+
+
+def test_a_run_without_a_rate_goes_on_only_without():
+    with pytest.raises(ValueError, match="state has the method AdaGrad in units, expected AdaGrad"):
+        solve(method=ao.AdaGrad(0.01), state=solve(epochs=1).state)
 
 
 def test_a_penalty_has_exact_zeros():
@@ -224,7 +251,7 @@ def test_a_result_stands_for_its_state():
     np.testing.assert_array_equal(
         solve(state=part, epochs=3).x, solve(state=part.state, epochs=3).x
     )
-    assert repr(part.state) == "<EpochState: step 26 of AdaGrad, 4 variables>"
+    assert repr(part.state) == "<EpochState: step 26 of AdaGrad in units, 4 variables>"
 
 
 def test_a_pilot_on_fewer_rows_than_columns_does_no_harm():
