@@ -1,5 +1,6 @@
 """What the CUDA kernels become as machine code of compute capability 9.0, without a device."""
 
+import itertools
 import re
 import subprocess
 
@@ -40,15 +41,20 @@ WIDTHS = {"U8": 8, "U16": 16, "S16": 16, "32": 32, "64": 64, "128": 128}
 
 def together(modules):
     """Return the entry functions of modules as one: the tools take longer to start than to run."""
-    head = modules[0][: modules[0].index(".address_size 64")] + ".address_size 64\n"
-    bodies = [
-        re.findall(r"^\.visible \.entry .*?^\}", text, re.MULTILINE | re.DOTALL) for text in modules
-    ]
-    return head + "\n".join(body for (body,) in bodies)
+    parts = []
+    for k, text in enumerate(modules):
+        found = re.findall(
+            r"^\.visible \.(?:shared .*?;|entry .*?^\})", text, re.MULTILINE | re.DOTALL
+        )
+        # Modules of several processes give one name to what their threads share.
+        parts += [part.replace("_cudapy_smem_", f"_cudapy_smem_{k}_") for part in found]
+    return "\n".join(
+        [modules[0][: modules[0].index(".address_size 64")], ".address_size 64", *parts]
+    )
 
 
 def assembled(modules, folder):
-    """Return what the assembler says of each function, and the instructions of all."""
+    """Return what the assembler says of each function, and the instructions of each."""
     modules = list(dict.fromkeys(modules))  # some methods share a rate
     source, binary = folder / "kernels.ptx", folder / "kernels.cubin"
     source.write_text(together(modules) if len(modules) > 1 else modules[0])
@@ -62,14 +68,19 @@ def assembled(modules, folder):
     frames = re.findall(
         r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report
     )
+    functions = [
+        re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", function)
+        for function in re.split(r"^\.text\.", listing, flags=re.MULTILINE)[1:]
+    ]
     assert len(frames) >= len(modules)
-    return frames, re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", listing)
+    assert len(functions) == len(modules)
+    return frames, functions
 
 
-def widths(instructions, name):
+def widths(functions, name):
     """Return how many bits the instructions that read or write global memory move."""
     found = set()
-    for instruction in instructions:
+    for instruction in itertools.chain(*functions):
         operation, *modifiers = instruction.split(".")
         if operation == name:
             (width,) = [WIDTHS[m] for m in modifiers if m in WIDTHS] or [32]
@@ -77,15 +88,20 @@ def widths(instructions, name):
     return found
 
 
-def float64_operations(instructions):
+def operations(function):
+    """Return the names of a function's instructions."""
+    return {instruction.split(".")[0] for instruction in function}
+
+
+def float64_operations(functions):
     """Return what computes with float64, converts it or approximates for it."""
     arithmetic = re.compile(r"D(ADD|MUL|FMA|SETP|MNMX)\b|MUFU\.\w*64H|[FI]2[FI]\.(\w+\.)*F64")
-    return {name for name in instructions if arithmetic.match(name)}
+    return {name for name in itertools.chain(*functions) if arithmetic.match(name)}
 
 
-def assert_in_registers(frames, instructions):
+def assert_in_registers(frames, functions):
     assert set(frames) == {("0", "0", "0")}
-    assert not {name for name in instructions if name.split(".")[0] in ("LDL", "STL")}
+    assert not operations(itertools.chain(*functions)) & {"LDL", "STL"}
 
 
 @pytest.mark.parametrize(
@@ -95,27 +111,27 @@ def assert_in_registers(frames, instructions):
 )
 def test_steps(dtype, width, state, tmp_path):
     modules = [module(step(METHODS[name], each)) for name, each in STEPS if each == dtype]
-    frames, instructions = assembled(modules, tmp_path)
-    assert_in_registers(frames, instructions)
-    assert widths(instructions, "LDG") == widths(instructions, "STG") == {width, state}
-    assert bool(float64_operations(instructions)) == (dtype == FLOAT64)
+    frames, functions = assembled(modules, tmp_path)
+    assert_in_registers(frames, functions)
+    assert widths(functions, "LDG") == widths(functions, "STG") == {width, state}
+    assert bool(float64_operations(functions)) == (dtype == FLOAT64)
 
 
 def test_steps_with_options(tmp_path):
     modules = [module(step(ao.AdaGrad(), dtype, **given)) for dtype, given, _ in OPTIONS.values()]
-    frames, instructions = assembled(modules, tmp_path)
-    assert_in_registers(frames, instructions)
-    assert not float64_operations(instructions)
-    assert widths(instructions, "LDG") == widths(instructions, "STG") == {16, 32}
+    frames, functions = assembled(modules, tmp_path)
+    assert_in_registers(frames, functions)
+    assert not float64_operations(functions)
+    assert widths(functions, "LDG") == widths(functions, "STG") == {16, 32}
 
 
 def test_steps_that_the_device_decides_on(tmp_path):
     modules = [module(decided(METHODS[name], FLOAT32, clip_norm=1.0)) for name in EACH_SHAPE]
-    frames, instructions = assembled(modules, tmp_path)
-    assert_in_registers(frames, instructions)
-    assert not float64_operations(instructions)
-    assert widths(instructions, "LDG") == {32, 64}  # 64: whether it is taken
-    assert widths(instructions, "STG") == {32}
+    frames, functions = assembled(modules, tmp_path)
+    assert_in_registers(frames, functions)
+    assert not float64_operations(functions)
+    assert widths(functions, "LDG") == {32, 64}  # 64: whether it is taken
+    assert widths(functions, "STG") == {32}
 
 
 def test_rates(tmp_path):
@@ -125,38 +141,35 @@ def test_rates(tmp_path):
     for name in RATED_KERNELS:
         layout = ao.Optimizer(np.zeros(1, np.float32), METHODS[name])._plan().layout
         modules.append(module(RateKernel(METHODS[name].rate, layout)))
-    frames, instructions = assembled(modules, tmp_path)
-    assert_in_registers(frames, instructions)
-    assert not float64_operations(instructions)
+    frames, functions = assembled(modules, tmp_path)
+    assert_in_registers(frames, functions)
+    assert not float64_operations(functions)
 
 
-SHARING = reductions() | maps()
-
-
-@pytest.mark.parametrize("name", SHARING)
-def test_threads_that_share_memory(name, tmp_path):
-    frames, instructions = assembled([module(SHARING[name]())], tmp_path)
-    assert_in_registers(frames, instructions)
-    assert "BAR" in {instruction.split(".")[0] for instruction in instructions}
+def test_threads_that_share_memory(tmp_path):
+    makers = reductions() | maps()
+    frames, functions = assembled([module(make()) for make in makers.values()], tmp_path)
+    assert_in_registers(frames, functions)
+    assert all("BAR" in operations(function) for function in functions)
 
 
 @pytest.mark.parametrize("name", verdicts())
 def test_what_decides(name, tmp_path):
-    frames, instructions = assembled([module(verdicts()[name]())], tmp_path)
-    assert_in_registers(frames, instructions)
+    frames, functions = assembled([module(verdicts()[name]())], tmp_path)
+    assert_in_registers(frames, functions)
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if not name.startswith("touched")])
-def test_rows(name, tmp_path):
-    method, options = ROWS[name]
-    for kernel in row_kernels(method, **options).values():
-        frames, instructions = assembled([module(kernel)], tmp_path)
-        assert_in_registers(frames, instructions)
-        assert not float64_operations(instructions)
+def test_rows(tmp_path):
+    chosen = [given for name, given in ROWS.items() if not name.startswith("touched")]
+    kernels = [row_kernels(method, **options).values() for method, options in chosen]
+    modules = [module(kernel) for kernel in itertools.chain(*kernels)]
+    frames, functions = assembled(modules, tmp_path)
+    assert_in_registers(frames, functions)
+    assert not float64_operations(functions)
 
 
 def looks():
-    """Return what looks at runs on a device, and what feeds them, by name."""
+    """Return what looks at runs on a device, and what feeds them."""
     from adaptopt.cuda import (
         batches as cuda_epochs,
     )
@@ -173,37 +186,30 @@ def looks():
     prox = ao.L1(0.1).within(ao.Box([0.0], [1.0]))
     layout = ao.Optimizer(np.zeros(1, np.float32), ao.SGD(), prox)._plan().layout
     walls, coefs = prox.parameters((1,), FLOAT32)
-    return {
-        "watch": cuda_looks.watch_kernel("float32", "float32"),
-        "value": cuda_looks.value_kernel("float32"),
-        "move": cuda_looks.move_kernel("float32"),
-        "costs": cuda_looks.costs_kernel(prox.cost, layout),
-        "project": cuda_looks.project_kernel(prox.prox, "float32", len(walls), len(coefs)),
-        "gather": cuda_epochs.gather_kernel("uint32"),
-        "average": cuda_epochs.average_kernel("float32"),
-        "accumulate": cuda_epochs.accumulate_kernel("float32"),
-        "divide": cuda_epochs.divide_kernel(),
-        "count": cuda_epochs.count_kernel("float32"),
-        "row-sums": cuda_rows.RowSums("float32", "float32"),
-        "fill": cuda_steps.fill_kernel("float32"),
-        "spread": cuda_steps.spread_kernel("float32"),
-        "widen": cuda_steps.widen_kernel("bfloat16"),
-        "narrow": cuda_steps.narrow_kernel("float32"),
-    }
+    return [
+        cuda_looks.watch_kernel("float32", "float32"),
+        cuda_looks.value_kernel("float32"),
+        cuda_looks.move_kernel("float32"),
+        cuda_looks.costs_kernel(prox.cost, layout),
+        cuda_looks.project_kernel(prox.prox, "float32", len(walls), len(coefs)),
+        cuda_epochs.gather_kernel("uint32"),
+        cuda_epochs.average_kernel("float32"),
+        cuda_epochs.accumulate_kernel("float32"),
+        cuda_epochs.divide_kernel(),
+        cuda_epochs.count_kernel("float32"),
+        cuda_rows.RowSums("float32", "float32"),
+        cuda_steps.fill_kernel("float32"),
+        cuda_steps.spread_kernel("float32"),
+        cuda_steps.widen_kernel("bfloat16"),
+        cuda_steps.narrow_kernel("float32"),
+    ]
 
 
-LOOKS = (
-    *("watch", "value", "move", "costs", "project", "gather", "average", "accumulate", "divide"),
-    *("count", "row-sums", "fill", "spread", "widen", "narrow"),
-)
-
-
-@pytest.mark.parametrize("name", LOOKS)
-def test_what_looks_at_a_run_and_feeds_it(name, tmp_path):
-    frames, instructions = assembled([module(looks()[name])], tmp_path)
-    assert_in_registers(frames, instructions)
+def test_what_looks_at_a_run_and_feeds_it(tmp_path):
+    frames, functions = assembled([module(kernel) for kernel in looks()], tmp_path)
+    assert_in_registers(frames, functions)
 
 
 def test_float64_in_a_kernel_would_be_seen(tmp_path):
-    _, instructions = assembled([module(step(ao.SGD(), FLOAT64))], tmp_path)
-    assert float64_operations(instructions) & {"DFMA", "DADD", "DMUL"}
+    _, functions = assembled([module(step(ao.SGD(), FLOAT64))], tmp_path)
+    assert float64_operations(functions) & {"DFMA", "DADD", "DMUL"}

@@ -1,6 +1,7 @@
 """``python -m adaptopt``: what it prints, what it draws, and what it does without the extras."""
 
 import math
+import os
 import platform
 import re
 import subprocess
@@ -119,28 +120,40 @@ def test_without_a_terminal_there_is_no_progress_bar(complete):
     assert "run/s" not in complete.stderr
 
 
-def test_the_environment_names_the_versions():
-    printed = start("--environment").stdout
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of the kernels in the process below."""
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture(scope="module")
+def environment(folder):
+    code = (
+        "import sys; from adaptopt.__main__ import main; "
+        f"sys.exit(main(['--environment']) or bool(set({EXTRAS!r}) & set(sys.modules)))"
+    )
+    env = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env
+    )
+
+
+def test_the_environment_names_the_versions(environment):
+    printed = environment.stdout
     versions = [ao.__version__, platform.python_version(), np.__version__, numba.__version__]
     assert all(version in printed for version in versions)
     names = [line.split()[0] for line in printed.splitlines()]
     assert names == ["adaptopt", "versions", "processor", "threads", "CUDA", "kernels"]
 
 
-def test_the_environment_names_the_folder_of_the_kernels(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    printed = start("--environment").stdout
-    folder = Path(re.search("^kernels +stored in (.+)$", printed, re.MULTILINE)[1])
-    assert folder.is_relative_to(tmp_path)
-    assert list(folder.glob("*.nbi"))
+def test_the_environment_names_the_folder_of_the_kernels(environment, folder):
+    named = Path(re.search("^kernels +stored in (.+)$", environment.stdout, re.MULTILINE)[1])
+    assert named.is_relative_to(folder)
+    assert list(named.glob("*.nbi"))
 
 
-def test_the_environment_imports_no_extra():
-    code = (
-        "import sys; from adaptopt.__main__ import main; "
-        f"sys.exit(main(['--environment']) or bool(set({EXTRAS!r}) & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_the_environment_imports_no_extra(environment):
+    assert environment.returncode == 0
 
 
 def test_missing_extras_are_named_with_the_remedy(bare):

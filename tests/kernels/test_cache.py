@@ -53,6 +53,7 @@ kernels = []
 dense_epochs.dense_epoch = lambda *arguments: kernels.append(made(*arguments)) or kernels[0]
 ao.minimize_finite_sum(run, np.zeros(2), data, method=ao.{method}, prox=ao.L1(0.1), epochs=1)
 stats = kernels[0].stats
+dense_epochs.dense_epoch = made
 print(0.0, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -74,11 +75,40 @@ class Mine(ao.Method):
     rule = staticmethod(rule)
 """
 
+LOOP = """
+import gc
+import numpy as np, adaptopt as ao
+from objective import {name}
+res = ao.minimize({name}, np.ones(3), method=ao.AdaGrad(0.5), options={{"maxiter": 1}})
+loop = next(o for o in gc.get_objects() if getattr(o, "__name__", "") == "descent" and
+            hasattr(o, "stats"))
+print(float(res.state.x[0]), sum(loop.stats.cache_hits.values()),
+      sum(loop.stats.cache_misses.values()))
+"""
 
-def run(code, folder, **env):
-    """Run code in a new process whose kernels are cached in ``folder``; return what it printed."""
+OBJECTIVES = """
+from numba import njit
+
+@njit(cache=True)
+def one(x, g_out):
+    g_out[:] = x
+    return x.sum()
+
+@njit(cache=True)
+def another(x, g_out):
+    g_out[:] = -x
+    return x[0]
+"""
+
+
+def run_all(codes, folder, **env):
+    """Run code in a new process whose kernels are cached in ``folder``; return what it printed.
+
+    Each piece of code has a namespace of its own, and its own kernels.
+    """
+    program = f"for code in {codes!r}: exec(code, {{'__name__': '__main__'}})"
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", program],
         env={**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), **env},
         cwd=folder,
         capture_output=True,
@@ -86,102 +116,113 @@ def run(code, folder, **env):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    value, hits, misses = result.stdout.split()
-    return float(value), int(hits), int(misses)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    return [(float(value), int(hits), int(misses)) for value, hits, misses in lines]
 
 
-def write_rule(folder, scale="1", helper="g", result="x - lr * helper(g)"):
-    (folder / "mine.py").write_text(RULE.format(scale=scale, helper=helper, result=result))
+def run(code, folder, **env):
+    """Run one piece of code."""
+    (found,) = run_all([code], folder, **env)
+    return found
 
 
-MINE = STEP.format(define="from mine import Mine", method="Mine()")
+class Rule:
+    """A module with a rule of the user's; equal ones would share a kernel, so each has a scale."""
+
+    def __init__(self, k, name):
+        self.file, self.k = f"{name}.py", k
+        self.code = STEP.format(define=f"from {name} import Mine", method="Mine()")
+
+    def write(self, folder, before="", scale="1", helper="g", result="x - {k} * lr * helper(g)"):
+        rule = RULE.format(scale=scale, helper=helper, result=result.format(k=self.k))
+        (folder / self.file).write_text(before + rule)
+
+
+# What an edit changes in a rule of the user's, by what is edited: before and after.
+EDITS = {
+    "nothing": ({}, {}),
+    "comment": ({}, {"before": "# a remark\n"}),
+    "rule": ({}, {"result": "x + {k} * lr * helper(g)"}),
+    "helper": ({}, {"helper": "g + g"}),
+    "constant": tuple(
+        {"result": "x - {k} * SCALE * lr * g", "scale": scale} for scale in ("1", "4")
+    ),
+    # Numba compiles one body, and the digest would be that of another.
+    "not understood": tuple(
+        {
+            "result": "x - {k} * lr * f(g)",
+            "scale": "1\nfrom numba.extending import overload\ndef f(g):\n    return g\n"
+            f"@overload(f)\ndef _(g):\n    return lambda g: {scale} * g\n",
+        }
+        for scale in ("1", "4")
+    ),
+    "attribute": ({"result": "x - {k} * cfg.SCALE * lr * g", "scale": "1\nimport cfg"},) * 2,
+}
+RULES = {name: Rule(k, f"edited_{k}") for k, name in enumerate(EDITS, start=1)}
+
+IN_A_SCRIPT = RULE.format(scale=1, helper="g", result="x - g")
+OWN_KERNELS = {
+    "a step": STEP.format(define="", method="ao.AdaGrad()"),
+    "a threaded step": THREADED,
+    "compiled epochs": EPOCHS.format(
+        run="(p, None)", method="Nadam(0.1, weight_decay=0.1)", slope=1
+    ),
+    "a rule in a script": STEP.format(define=IN_A_SCRIPT, method="Mine()"),
+}
+# These are arguments of the kernel, not a part of it: another one each time.
+ANOTHER_FUNCTION = {
+    "compiled epochs of another function": [
+        EPOCHS.format(run="(fun, 4)", method="Adam()", slope=slope) for slope in (1, 2)
+    ],
+    "the loop of another objective": [LOOP.format(name=name) for name in ("one", "another")],
+}
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory):
-    """A folder in which a process has run `MINE` with the rule as it is first written."""
-    folder = tmp_path_factory.mktemp("first")
-    write_rule(folder)
-    assert run(MINE, folder) == (-0.5, 0, 1)
-    return folder
+def found(tmp_path_factory):
+    """For each kernel what the first process and, after the edits, the second printed of it."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "objective.py").write_text(OBJECTIVES)
+    names = [*OWN_KERNELS, *ANOTHER_FUNCTION, *RULES]
+    printed = []
+    for process in (0, 1):
+        (folder / "cfg.py").write_text(f"SCALE = {(1, 4)[process]}")
+        for name, rule in RULES.items():
+            rule.write(folder, **EDITS[name][process])
+        codes = [*OWN_KERNELS.values(), *[codes[process] for codes in ANOTHER_FUNCTION.values()]]
+        codes += [rule.code for rule in RULES.values()]
+        printed.append(run_all(codes, folder))
+    return dict(zip(names, zip(*printed, strict=True), strict=True))
 
 
-@pytest.fixture
-def after_first_run(first_run, tmp_path):
-    """The same folder, copied."""
-    shutil.copytree(first_run, tmp_path, dirs_exist_ok=True)
-    return tmp_path
+@pytest.mark.parametrize("name", [*OWN_KERNELS, *ANOTHER_FUNCTION])
+def test_a_second_process_hits_the_cache(name, found):
+    assert [counts for _, *counts in found[name]] == [[0, 1], [1, 0]]
 
 
-def test_a_second_process_hits_the_cache(tmp_path):
-    code = STEP.format(define="", method="ao.AdaGrad()")
-    assert run(code, tmp_path)[1:] == (0, 1)
-    assert run(code, tmp_path)[1:] == (1, 0)
+def test_what_is_loaded_computes_the_same(found):
+    for name in OWN_KERNELS:
+        (first, *_), (second, *_) = found[name]
+        assert first == second
+    values = [value for value, *_ in found["the loop of another objective"]]
+    assert values == pytest.approx([0.5, 1.5])
+    assert [value for value, *_ in found["a threaded step"]] == [-0.5, -0.5]
+    assert [value for value, *_ in found["a rule in a script"]] == [-1.0, -1.0]
 
 
-def test_a_second_process_hits_the_cache_for_a_threaded_step(tmp_path):
-    assert run(THREADED, tmp_path) == (-0.5, 0, 1)
-    assert run(THREADED, tmp_path) == (-0.5, 1, 0)
-
-
-@pytest.mark.parametrize("method", ["Nadam(0.1, weight_decay=0.1)"])
-def test_a_second_process_hits_the_cache_for_compiled_epochs(method, tmp_path):
-    code = EPOCHS.format(run="(p, None)", method=method, slope=1)
-    assert run(code, tmp_path)[1:] == (0, 1)
-    assert run(code, tmp_path)[1:] == (1, 0)
-
-
-def test_compiled_epochs_of_another_function_hit_the_cache(tmp_path):
-    """The function is an argument of the kernel, not a part of it."""
-    for slope, found in ((1, (0, 1)), (2, (1, 0))):
-        code = EPOCHS.format(run="(fun, 4)", method="Adam()", slope=slope)
-        assert run(code, tmp_path)[1:] == found
-
-
-def test_a_second_process_hits_the_cache_for_a_rule_of_the_user(after_first_run):
-    assert run(MINE, after_first_run) == (-0.5, 1, 0)
-
-
-def test_a_second_process_hits_the_cache_for_a_rule_in_a_script(tmp_path):
-    code = STEP.format(define=RULE.format(scale=1, helper="g", result="x - g"), method="Mine()")
-    assert run(code, tmp_path) == (-1.0, 0, 1)
-    assert run(code, tmp_path) == (-1.0, 1, 0)
+@pytest.mark.parametrize("name", ["nothing", "comment"])
+def test_a_rule_of_the_user_that_is_the_same_hits_the_cache(name, found):
+    value = -0.5 * RULES[name].k
+    assert found[name] == ((value, 0, 1), (value, 1, 0))
 
 
 @pytest.mark.parametrize(
-    ("edit", "value"),
-    [
-        ({"result": "x + lr * helper(g)"}, 0.5),
-        ({"helper": "g + g"}, -1.0),
-    ],
-    ids=["rule", "helper"],
+    ("name", "factor"),
+    [("rule", -1), ("helper", 2), ("constant", 4), ("attribute", 4), ("not understood", 4)],
 )
-def test_an_edited_rule_misses_the_cache(after_first_run, edit, value):
-    write_rule(after_first_run, **edit)
-    assert run(MINE, after_first_run) == (value, 0, 1)
-
-
-def test_an_edited_constant_misses_the_cache(tmp_path):
-    write_rule(tmp_path, result="x - SCALE * lr * g")
-    run(MINE, tmp_path)
-    write_rule(tmp_path, result="x - SCALE * lr * g", scale="4")
-    assert run(MINE, tmp_path) == (-2.0, 0, 1)
-
-
-def test_an_edited_attribute_of_a_module_misses_the_cache(tmp_path):
-    for scale in ("1", "4"):
-        (tmp_path / "cfg.py").write_text(f"SCALE = {scale}")
-        write_rule(tmp_path, result="x - cfg.SCALE * lr * g", scale="1\nimport cfg")
-        assert run(MINE, tmp_path) == (-0.5 * int(scale), 0, 1)
-
-
-def test_a_rule_that_is_not_understood_is_compiled_anew(tmp_path):
-    """Numba compiles one body, and the digest would be that of another."""
-    other = "1\nfrom numba.extending import overload\ndef f(g):\n    return g\n@overload(f)\n"
-    for scale in ("1", "4"):
-        body = f"def _(g):\n    return lambda g: {scale} * g\n"
-        write_rule(tmp_path, result="x - lr * f(g)", scale=other + body)
-        assert run(MINE, tmp_path) == (-0.5 * int(scale), 0, 1)
+def test_a_rule_with_an_edit_misses_the_cache(name, factor, found):
+    value = -0.5 * RULES[name].k
+    assert found[name] == ((value, 0, 1), (factor * value, 0, 1))
 
 
 def changed(content):
@@ -220,14 +261,15 @@ def test_damaged_files_are_replaced(case, tmp_path, new_process):
         assert step() == found
 
 
-def test_processes_that_replace_damaged_files_at_once_do_not_fail(tmp_path):
-    code = STEP.format(define="", method="ao.SGD(0.5)")
-    run(code, tmp_path)
+def test_processes_that_replace_damaged_files_at_once_do_not_fail(tmp_path, new_process):
+    assert step() == (-0.5, 0, 1)
     for path in (tmp_path / "cache").rglob("*.nb?"):
         path.write_bytes(path.read_bytes()[:-99])
+    code = STEP.format(define="", method="ao.SGD(0.5)")
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: run(code, tmp_path)[0], range(2))) == [-0.5, -0.5]
-    assert run(code, tmp_path) == (-0.5, 1, 0)
+    new_process()
+    assert step() == (-0.5, 1, 0)
 
 
 def test_a_full_disk_costs_the_cache_only(monkeypatch, new_process):
@@ -238,12 +280,6 @@ def test_a_full_disk_costs_the_cache_only(monkeypatch, new_process):
     for _ in range(2):
         new_process()
         assert step() == (-0.5, 0, 1)
-
-
-def test_an_edited_comment_hits_the_cache(after_first_run):
-    rule = after_first_run / "mine.py"
-    rule.write_text("# a remark\n" + rule.read_text())
-    assert run(MINE, after_first_run) == (-0.5, 1, 0)
 
 
 def test_a_read_only_install_without_a_home_works(tmp_path):
@@ -261,40 +297,3 @@ def test_a_read_only_install_without_a_home_works(tmp_path):
     code = STEP.format(define="", method="ao.AdaGrad(0.5)")
     for _ in range(2):  # the second time, too, there is nothing to hit
         assert run(code, tmp_path, **env) == (-0.5, 0, 1)
-
-
-LOOP = """
-import gc
-import numpy as np, adaptopt as ao
-from objective import {name}
-res = ao.minimize({name}, np.ones(3), method=ao.AdaGrad(0.5), options={{"maxiter": 1}})
-loop = next(o for o in gc.get_objects() if getattr(o, "__name__", "") == "descent" and
-            hasattr(o, "stats"))
-print(float(res.state.x[0]), sum(loop.stats.cache_hits.values()),
-      sum(loop.stats.cache_misses.values()))
-"""
-
-OBJECTIVES = """
-from numba import njit
-
-@njit(cache=True)
-def one(x, g_out):
-    g_out[:] = x
-    return x.sum()
-
-@njit(cache=True)
-def another(x, g_out):
-    g_out[:] = -x
-    return x[0]
-"""
-
-
-def test_a_second_process_hits_the_cache_for_the_loop_of_any_objective(tmp_path):
-    (tmp_path / "objective.py").write_text(OBJECTIVES)
-    x, *counts = run(LOOP.format(name="one"), tmp_path)
-    assert counts == [0, 1]
-    assert x == pytest.approx(0.5)
-    assert run(LOOP.format(name="one"), tmp_path) == (x, 1, 0)
-    x, *counts = run(LOOP.format(name="another"), tmp_path)
-    assert counts == [1, 0]
-    assert x == pytest.approx(1.5)

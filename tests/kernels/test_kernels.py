@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 from host_code import dense_step, functions, multiplies_vectors
-from methods_table import KERNELS, METHODS, RATED_KERNELS, FiveSlots
+from methods_table import EACH_SHAPE, KERNELS, METHODS, RATED_KERNELS, FiveSlots
 
 import adaptopt as ao
 from adaptopt import scalar
@@ -77,8 +77,9 @@ def test_a_bare_literal_in_a_rule_would_be_seen():
 
 
 @pytest.mark.usefixtures("no_cache")
-def test_float64_steps_use_vector_instructions(kernel):
-    assert multiplies_vectors(dense_step(kernel, FLOAT64).serial, FLOAT64)
+@pytest.mark.parametrize("name", EACH_SHAPE)
+def test_float64_steps_use_vector_instructions(name):
+    assert multiplies_vectors(dense_step(METHODS[name], FLOAT64).serial, FLOAT64)
 
 
 @pytest.mark.usefixtures("no_cache")
@@ -118,7 +119,13 @@ def test_rules_call_nothing_slower_than_a_square_root(family):
     assert not [p for n in per_element for p in ast.walk(n) if isinstance(p, ast.Pow)]
 
 
-def test_what_runs_once_a_step_compiles(method):
+# The first row of each pair of functions: another row has other numbers only.
+ONCE_A_STEP = {(m.carry, m.coefficients): name for name, m in reversed(METHODS.items())}
+
+
+@pytest.mark.parametrize("name", ONCE_A_STEP.values())
+def test_what_runs_once_a_step_compiles(name):
+    method = METHODS[name]
     values = method._hyperparameters_at(1)
     carried = numba.njit(build.inlinable(method.carry))(1, *values, *method.initial_scalars())
     assert carried == method.carry(1, *values, *method.initial_scalars())

@@ -13,6 +13,7 @@ import ml_dtypes
 import numba
 import numpy as np
 import pytest
+from methods_table import in_turn
 from naive import naive_steps
 
 import adaptopt as ao
@@ -87,7 +88,12 @@ def test_the_steps_are_the_papers(make):
     np.testing.assert_array_equal(opt.learning_rates(), rates)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+# One kernel of each dtype, of the one and of the other rule.
+@pytest.mark.parametrize(
+    ("dtype", "make"),
+    in_turn(DTYPES, MAKERS.values()),
+    ids=[f"{dtype}-{name}" for dtype, name in in_turn(DTYPES, MAKERS)],
+)
 def test_threaded_equals_serial_in_every_dtype(make, dtype):
     n = THREADED_FROM + 5
     digests = set()

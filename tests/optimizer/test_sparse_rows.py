@@ -71,6 +71,7 @@ CLOSED_FORMS = (
 # No other test compiles these, and the parts that make their kernels are in kernels of others.
 IN_PYTHON = (
     *("sgd-decoupled", "adagrad-l2", "adagrad-elastic", "adagrad-box", "adagrad-norm-decoupled"),
+    *("adagrad-l1", "adagrad-decoupled", "adagrad-decoupled-schedule"),
     *("rmsprop-decoupled", "rmsprop-box", "rmsprop-centered", "nesterov", "ftrl", "ftrl-schedule"),
     *("row-wise-l1", "row-wise-l2"),
 )

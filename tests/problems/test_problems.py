@@ -22,6 +22,13 @@ PROBLEMS = [LeastSquares, Huber, Logistic, Hinge, SquaredHinge]
 REGRESSIONS = [LeastSquares, Huber]
 FORMATS = ["dense", "csr_array", "csr_matrix"]
 DTYPES = [np.float32, np.float64]
+# Each loss with each format, and the dtypes in turn: a kernel is that of a loss, of dense rows or
+# sparse ones, and of a dtype.
+IN_TURN = [
+    (problem, kind, DTYPES[(i + (kind == "dense")) % 2])
+    for i, problem in enumerate(PROBLEMS)
+    for kind in FORMATS
+]
 
 # What each loss is, by NumPy, of prediction and target; Huber with delta = 1.
 NAIVE = {
@@ -354,8 +361,7 @@ def test_a_shared_batch_has_only_rows_that_are_there(row):
         p.shared_batch(np.zeros(20), [*range(7), row, *range(1000)])
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("problem", "kind", "dtype"), IN_TURN)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_batch_is_the_mean_over_its_rows(problem, kind, dtype, weighted):
     """However much of the weight they have: divided by the mean weight of all rows."""
@@ -452,8 +458,7 @@ def test_the_best_fit_is_that_of_logistic_regression(kind):
     assert ours.fun == pytest.approx(best, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("problem", "kind", "dtype"), IN_TURN)
 def test_minimize_takes_a_problem(problem, kind, dtype):
     p = problem(stored(matrix(dtype), kind), targets(problem, 300))
     x0 = np.zeros(p.n_features, dtype)

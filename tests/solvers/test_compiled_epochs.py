@@ -16,7 +16,7 @@ from adaptopt.prox.base import Proximal
 from adaptopt.solvers.averaging import Average
 from adaptopt.solvers.sparse_epochs import SparseEpochs
 
-ROWS, COLUMNS = 120, 40
+ROWS, COLUMNS = 60, 40
 
 
 def problem(kind=ao.problems.Logistic, dtype=np.float64, **options):

@@ -43,8 +43,8 @@ def bowl_in_place(x, g_out, centre):
 
 @njit
 def bowl_pair(x, centre):
-    d = x - centre
-    return (SCALE * d * d).sum() / 2, SCALE * d
+    g = np.empty_like(x)
+    return bowl_in_place(x, g, centre), g
 
 
 @njit
@@ -244,50 +244,56 @@ def test_dying_rates_are_diagnosed_as_in_python(spy, in_python):
         assert many.message == [res.message] * 2
 
 
+@njit
+def table_bowl(x, centre):
+    f, g = 0.0, np.empty_like(x)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            d = x[i, j] - centre
+            g[i, j] = 2 * d
+            f += d * d
+    return f, g
+
+
 @pytest.mark.parametrize("shape", [(7, 1), (1, 7)])
 def test_a_point_of_two_dimensions_is_passed_in_its_shape(shape, spy):
-    @njit
-    def f(x, centre):
-        d = x - centre
-        return (d * d).sum(), 2 * d
-
-    res = both(((f, True), (lambda *a: f(*a), True)), spy, X0.reshape(shape))
+    form = (table_bowl, True), (lambda *a: table_bowl(*a), True)
+    res = both(form, spy, X0.reshape(shape))
     assert res.x.shape == res.jac.shape == shape
 
 
-@pytest.mark.parametrize(("name", "threads"), [("adam", 2), ("adagrad-norm", 2), ("adagrad", 1)])
-def test_threads_change_no_bit(name, threads, spy):
+@njit
+def long_bowl(x, g_out):
+    total = 0.0
+    for i in range(x.size):
+        d = x[i] - i % 7
+        g_out[i] = d
+        total += d * d / 2
+    return total
+
+
+LONG = (long_bowl, None), (returning(long_bowl), True)
+
+
+# Its threads measure the gradient, and take the step: those of other methods do the latter alone.
+@pytest.mark.parametrize(
+    ("method", "threads"),
+    [(ao.AdaGradNorm(0.1), 2), (METHODS["adagrad"], 1)],
+    ids=["adagrad-norm", "adagrad"],
+)
+def test_threads_change_no_bit(method, threads, spy):
     n = max(THREADED_FROM, 200_000) + 5
-    method = {**METHODS, "adagrad-norm": ao.AdaGradNorm(0.1)}[name]
-
-    @njit
-    def f(x, g_out):
-        total = 0.0
-        for i in range(x.size):
-            d = x[i] - i % 7
-            g_out[i] = d
-            total += d * d / 2
-        return total
-
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, before))
     try:
-        forms = ((f, None), (returning(f), True))
-        both(forms, spy, np.zeros(n), (), method=method, options={"maxiter": 5})
+        both(LONG, spy, np.zeros(n), (), method=method, options={"maxiter": 5})
     finally:
         numba.set_num_threads(before)
 
 
 def test_the_norm_is_summed_in_blocks_as_in_python(spy):
-    @njit
-    def f(x, g_out):
-        g_out[:] = x
-        return 0.5
-
-    both(
-        ((f, None), (returning(f), True)), spy, np.random.default_rng(0).standard_normal(200_000),
-        (), method=ao.AdaGradNorm(0.1), options={"maxiter": 3},
-    )  # fmt: skip
+    x0 = np.random.default_rng(0).standard_normal(200_000)
+    both(LONG, spy, x0, (), method=ao.AdaGradNorm(0.1), options={"maxiter": 3})
 
 
 # -- schedules -------------------------------------------------------------------------------------
@@ -372,7 +378,7 @@ def test_what_is_not_finite_ends_the_run_or_is_left_out(bad, policy, history, sp
     assert (ours.status, ours.state.t) == ((3, 19) if policy == "stop" else (1, 86))
 
 
-def test_nan_policy_raise():
+def test_nan_policy_raise(in_python):
     with pytest.raises(FloatingPointError, match="step 19") as caught:
         minimize(
             cliff, np.zeros(3), (np.zeros(1), np.nan), options={"nan_policy": "raise", "lr": 0.1}
@@ -602,7 +608,9 @@ def test_jac_true_may_be_said_of_a_function_that_writes_its_gradient(spy):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_scipys_front_end_takes_the_compiled_loop(form, spy):
+def test_scipys_front_end_takes_the_compiled_loop(form, spy, request):
+    if form != "in place":
+        request.getfixturevalue("in_python")
     fun, jac = FORMS[form][0]
     ours = minimize(fun, X0, (2.0,), method=ao.AdaGrad(0.5), jac=jac)
     spy.calls = 0
@@ -730,7 +738,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("call", "error", "words"), ERRORS.values(), ids=ERRORS)
-def test_errors_say_what_was_expected(call, error, words):
+def test_errors_say_what_was_expected(call, error, words, in_python):
     with pytest.raises(error, match=words) as caught:
         call()
     assert type(caught.value) is error

@@ -60,8 +60,12 @@ def objective(problem, l1, l2):
     return lambda x: problem.value(x) + l1 * np.abs(x).sum() + l2 / 2 * x @ x
 
 
-def solve(name, loss, **domain):
+@cache
+def solve(name, loss, penalty, bounded=False):
     """Return the problem and the run of AdaGrad on it, which has to converge."""
+    domain = {"bounds": [BOX] * rows(name, loss)[0].shape[1]} if bounded else {}
+    if penalty:
+        domain["prox"] = proximal_map(*PENALTIES[penalty])
     problem = loss(*rows(name, loss))
     res = ao.minimize(
         problem, np.zeros(problem.n_features), jac=True, method=ao.AdaGrad(RATES[name, loss]),
@@ -71,6 +75,7 @@ def solve(name, loss, **domain):
     return problem, res
 
 
+@cache
 def scikit_learn(name, loss, l1, l2):
     """Return the minimiser that scikit-learn finds; what it warns of is its own affair."""
     A, y = rows(name, loss)
@@ -103,7 +108,7 @@ def assert_neither_is_lower(ours, theirs):
 @pytest.mark.parametrize(("name", "loss"), RATES)
 def test_the_optimum_is_scikit_learns(name, loss, penalty):
     l1, l2 = PENALTIES[penalty]
-    problem, res = solve(name, loss, prox=proximal_map(l1, l2))
+    problem, res = solve(name, loss, penalty)
     F = objective(problem, l1, l2)
     assert res.fun == pytest.approx(F(res.x), rel=1e-12)
     assert_neither_is_lower(F(res.x), F(scikit_learn(name, loss, l1, l2)))
@@ -115,7 +120,7 @@ def test_the_zeros_are_scikit_learns(name, loss, penalty):
     l1, l2 = PENALTIES[penalty]
     zeros = scikit_learn(name, loss, l1, l2) == 0
     assert zeros.any()
-    np.testing.assert_array_equal(solve(name, loss, prox=proximal_map(l1, l2))[1].x == 0, zeros)
+    np.testing.assert_array_equal(solve(name, loss, penalty)[1].x == 0, zeros)
 
 
 def l_bfgs_b(problem, l1, l2):
@@ -140,8 +145,7 @@ def l_bfgs_b(problem, l1, l2):
 @pytest.mark.parametrize(("name", "loss"), RATES)
 def test_the_optimum_in_a_box_is_that_of_l_bfgs_b(name, loss, penalty):
     l1, l2 = PENALTIES.get(penalty, (0.0, 0.0))
-    prox = proximal_map(l1, l2) if penalty else None
-    problem, res = solve(name, loss, prox=prox, bounds=[BOX] * len(rows(name, loss)[0].T))
+    problem, res = solve(name, loss, penalty, bounded=True)
     assert np.isin(res.x, BOX).any()
     F = objective(problem, l1, l2)
     assert_neither_is_lower(F(res.x), F(l_bfgs_b(problem, l1, l2)))

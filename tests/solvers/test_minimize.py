@@ -402,7 +402,7 @@ def hill(x):
 
 
 @pytest.mark.parametrize("tests", [{}, {"gtol": None, "ftol": 1e-8}, {"gtol": None, "xtol": 1e-8}])
-def test_a_flat_place_above_the_best_is_no_success(tests):
+def test_a_flat_place_above_the_best_is_no_success(tests, in_python):
     res = ao.minimize(hill, [0.5], jac=True, method=ao.AdaGrad(10.0), options=tests)
     assert (res.status, res.success) == (7, False)
     assert "Stalled above the best: " in res.message
@@ -704,7 +704,7 @@ def test_learning_rates_are_those_of_the_last_step():
     np.testing.assert_array_equal(res.learning_rates, 1.0 / (np.sqrt(res.state.slots["G"]) + 1e-8))
 
 
-def test_a_numba_objective_is_a_callable():
+def test_a_numba_objective_is_a_callable(in_python):
     import numba
 
     @numba.njit

@@ -102,7 +102,7 @@ def test_methods_that_measure_do_the_same(in_python):
     )
 
 
-def test_row_args_come_before_args(threads):
+def test_row_args_come_before_args():
     rng = np.random.default_rng(1)
     weights, centres = rng.random((40, 5)), np.arange(40)
     many = ao.minimize_many(
@@ -116,7 +116,7 @@ def test_row_args_come_before_args(threads):
     )
 
 
-def test_a_pair_may_be_returned():
+def test_a_pair_may_be_returned(in_python):
     @njit
     def pair(x, centre):
         return ((x - centre) ** 2).sum() / 2, x - centre
@@ -218,7 +218,7 @@ def test_the_threads_look_up_no_addresses(monkeypatch):
     np.testing.assert_array_equal(many.x, expected.x)
 
 
-def test_a_problem_without_a_gradient_warns_of_nothing():
+def test_a_problem_without_a_gradient_warns_of_nothing(in_python):
     """The median of its rates is that of nothing; filters of warnings are those of all threads."""
     options = {"gtol": None, "maxiter": 10}
     many = ao.minimize_many(
@@ -272,7 +272,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("call", "error", "words"), ERRORS.values(), ids=ERRORS)
-def test_errors_say_what_was_expected(call, error, words):
+def test_errors_say_what_was_expected(call, error, words, in_python):
     with pytest.raises(error, match=words):
         call()
 

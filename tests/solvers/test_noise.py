@@ -202,7 +202,7 @@ def test_float32_is_kept():
     assert res.x.dtype == res.learning_rates.dtype == np.float32
 
 
-def test_compiled_functions_go_on_in_python():
+def test_compiled_functions_go_on_in_python(in_python):
     @numba.njit
     def fun(x, g_out, draws, place):
         f = 1.0
@@ -233,7 +233,7 @@ def test_callbacks_and_history_see_every_step():
 
 
 @pytest.mark.parametrize("method", ["adagrad", "adam", "momentum"])
-def test_an_interrupt_loses_nothing(method):
+def test_an_interrupt_loses_nothing(method, in_python):
     options = {"maxfev": None, "maxiter": 150}
     whole = solve(Noisy(4), method=method, options=options)
     begun = whole.nfev - whole.state.average_count
