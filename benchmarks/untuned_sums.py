@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 
 import adaptopt as ao
-from adaptopt.solvers.pilot import FEWEST, MOST, PART, SINGLE
+from adaptopt.solvers.pilot import FEWEST, MOST, PART
 
 EPOCHS = (1, 3, 10)
 RATES = 10.0 ** np.arange(-6, 3)
@@ -152,9 +152,7 @@ def quotients(problem, lam, size, method):
     pilot = min(rows, max(FEWEST, min(rows // PART, MOST)))
     for epochs in EPOCHS:
         gaps, res = gaps_of(problem, lam, least, size, epochs, method=method)
-        alone = min(pilot, SINGLE) * ("unit" in res.state.optimizer["parameters"][""]["state"])
-        charged = (res.nfev - res.nit - alone) * pilot + alone  # rows, some of them alone
-        charged = min(1.0, charged / rows)  # of an epoch
+        charged = min(1.0, (res.nfev - res.nit) * pilot / rows)  # of an epoch
         logs = np.log(best[:, [epochs - 1, epochs]] + FLOOR * first)
         reference = np.exp(logs[:, 0] + charged * (logs[:, 1] - logs[:, 0]))
         found.append((gaps[-1] + FLOOR * first) / reference)

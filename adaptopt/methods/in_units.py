@@ -64,7 +64,7 @@ _CHANGES = {
     "rule": rule_in_units,
     "rate": lambda rate: None if rate is None else rate_in_units(rate),
     "idle": lambda idle: None if idle is None else idle_in_units(idle),
-    "state_name": lambda name: f"{name} in units",
+    "state_name": lambda name: f"{name} in units (lr='auto')",
 }
 
 

@@ -21,12 +21,12 @@ from .distance import PIECES, DistanceRate, Segment, is_proportional, least_dist
 from .gauge import is_finite
 from .minimize import descend
 from .searchable import refuse_auto, why_no_search
+from .units import Sizes, seen_later, sizes_of, units_of
 
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
 BACK = 16  # times that the pilot's way is halved at most
-SINGLE = 32  # rows at most that are evaluated one by one, to find the units of coordinates
-SCATTER = 2.0  # variance of the logarithm of a unit that follows from one gradient; of k, a k-th
+LEAST_LIVE = 1.0 / 32  # share of rows with gradients: for fewer, no more are taken
 
 
 class Piloted(NamedTuple):
@@ -107,7 +107,7 @@ class FoundRate(DistanceRate):
         size = int(self._total.objective.flat.size)
         matrix: Matrix = getattr(self._total.problem, "A", None)
         entries = int(getattr(matrix, "nnz", self._batches.n * size))
-        return max(1, min(PIECES, entries // (2 * size)))
+        return max(1, min(PIECES, entries // max(2 * size, 1)))
 
     def of(self, segment: Segment) -> float:
         """Return the learning rate of a segment's steps."""
@@ -139,15 +139,23 @@ class FoundRate(DistanceRate):
         Piloted or None
             None if the objective is not finite at ``x``.
         """
-        rows = self.rows(order)
-        if omit:
-            values = [self._value_if_finite(x, rows[k : k + 1]) for k in range(rows.size)]
-            rows = rows[[value is not None for value in values]]
-        if not rows.size:
-            return None
-        begun, g = self._total.over(x, rows, 0, rows.size)
-        if not is_finite(float(begun), g):
-            return None
+        sizes, times = None, 1.0
+        if self.has_units:
+            sizes = self._sizes(x, order)
+            times = 1.0 / max(sizes.live, LEAST_LIVE)  # rows without a gradient do not count
+        while True:
+            rows, others = (self.rows(order, times, skip) for skip in (False, True))
+            if omit:
+                values = [self._value_if_finite(x, rows[k : k + 1]) for k in range(rows.size)]
+                rows = rows[[value is not None for value in values]]
+            if not rows.size:
+                return None
+            begun, g = self._total.over(x, rows, 0, rows.size)
+            if not is_finite(float(begun), g):
+                return None
+            if g.any() or self._stream or rows.size + others.size >= self._total.n:
+                break
+            times *= 4.0
         first, shape = float(begun) + self._penalty(x), self._total.objective.shape
         known = [(begun, g.copy())]  # what the search asks for first
 
@@ -160,19 +168,22 @@ class FoundRate(DistanceRate):
 
         method = AdaGrad(lr="auto", weight_decay=self._method.weight_decay)  # type: ignore[arg-type]
         options = {"maxiter": STEPS, "rtol": None}
-        units = self._units(x, rows) if self.has_units else None
         found = descend(
             *(method, mean, x.reshape(shape)),
             jac=True,
             prox=self._prox,
             options=options,
-            units=units,
+            units=None if sizes is None else units_of(sizes),
         )
         better = found.x.reshape(-1)
-        better, stretch = self._checked(better, x, first - found.fun, order)
+        better, stretch = self._checked(better, x, first - found.fun, others)
         squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
         weights = np.sqrt(squares, dtype=np.float64)
-        if units is not None:
+        units = None
+        if sizes is not None:
+            if not sizes.counts.all() and np.any(better != x):
+                sizes = seen_later(sizes, self._sizes(better, order))
+            units = units_of(sizes)
             distance = stretch * self.between(better / units, start / units, weights * units)
         else:
             distance = stretch * self.between(better, start, weights)
@@ -180,34 +191,8 @@ class FoundRate(DistanceRate):
             distance = least_distance(x)
         return Piloted(better, distance, units)
 
-    def _units(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the units of the coordinates, by the gradients of some rows, one by one.
-
-        The unit of a coordinate is the inverse of the root mean square of its gradients that are
-        not 0: what changes the loss of a row by as much as the others do. Units that follow from
-        few gradients scatter. They are brought as near to the mean as their scatter is larger than
-        the differences between units, all in logarithms (James & Stein 1961, Efron & Morris 1975).
-        """
-        squares, counts = np.zeros(x.size), np.zeros(x.size)
-        for k in range(min(rows.size, SINGLE)):
-            value, g = self._total.over(x, rows[k : k + 1], 0, 1)
-            if is_finite(float(value), g):
-                wide = g.astype(np.float64).reshape(-1)
-                squares += wide * wide
-                counts += wide != 0.0
-        seen = counts > 0.0
-        logs, total = np.zeros(x.size), max(float(counts.sum()), 1.0)
-        logs[seen] = 0.5 * np.log(squares[seen] / counts[seen])
-        mean = float((counts * logs).sum()) / total
-        away = logs - mean
-        scatter = SCATTER * np.count_nonzero(seen)
-        variance = max(float((counts * away * away).sum()) - scatter, 0.0) / total
-        away *= counts * variance / (counts * variance + SCATTER)
-        units: np.ndarray = np.exp(-mean - away)
-        return units
-
     def _checked(
-        self, better: np.ndarray, x: np.ndarray, fall: float, order: np.ndarray | None
+        self, better: np.ndarray, x: np.ndarray, fall: float, others: np.ndarray
     ) -> tuple[np.ndarray, float]:
         """Return the end of the pilot, brought back if it does other rows harm.
 
@@ -215,7 +200,7 @@ class FoundRate(DistanceRate):
         others may not rise by more than ``fall``, that of the pilot's rows. The second number is by
         how much the way to the last point that did harm is longer.
         """
-        others, stretch = self.rows(order, skip=True), 1.0
+        stretch = 1.0
         if not others.size:
             return better, stretch
 
@@ -229,10 +214,20 @@ class FoundRate(DistanceRate):
             better, stretch = x + (better - x) * x.dtype.type(0.5), 2.0
         return better, stretch
 
-    def rows(self, order: np.ndarray | None, skip: bool = False) -> np.ndarray:
-        """Return the rows of the pilot; with ``skip``, as many others, if there are so many."""
+    def _sizes(self, x: np.ndarray, order: np.ndarray | None) -> Sizes:
+        """Return the sizes of the gradients of rows at a point."""
+        rows, most = self.rows(order), 4 * self.rows(order).size
+        if not self._stream:
+            rows = np.arange(self._total.n) if order is None else order
+        return sizes_of(self._total, x, rows, most, order is None)
+
+    def rows(self, order: np.ndarray | None, times: float = 1.0, skip: bool = False) -> np.ndarray:
+        """Return the rows of the pilot, or some times as many.
+
+        With ``skip`` they are as many others, if there are so many.
+        """
         n = self._total.n
-        count = min(n, max(FEWEST, min(n // PART, MOST)))
+        count = min(n, int(times * max(FEWEST, min(n // PART, MOST))))
         rows = np.linspace(0, n - 1, min(n, 2 * count)) if order is None else order[: 2 * count]
         rows = np.ascontiguousarray(rows, np.intp)
         if self._stream:

@@ -124,5 +124,5 @@ def _in_units(state: EpochState) -> EpochState:
     if "unit" in entry["state"]:
         return state
     slots = {"unit": np.ones_like(entry["params"]), **entry["state"]}
-    entry = {**entry, "method": f"{entry['method']} in units", "state": slots}
+    entry = {**entry, "method": f"{entry['method']} in units (lr='auto')", "state": slots}
     return replace(state, optimizer={**state.optimizer, "parameters": {name: entry}})

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
 MANY = 8.0  # trials a step, on average, with a gradient that is in doubt
-FAR_APART, MOST_UNITS = 10.0, 1e9  # units that a search begins with; squares fit into float32
+FAR_APART = 10.0  # units that a search begins with: nearer ones it learns from its steps
 # Evaluations of a compiled call when there is no limit.
 _ENDLESS = 2**62
 
@@ -133,7 +133,8 @@ class SearchRun(DescentRun):
         """
         ratios = units / units.min(initial=np.inf)
         if ratios.max(initial=1.0) > FAR_APART:
-            np.square(np.minimum(ratios, MOST_UNITS), out=self._search.ranges, casting="same_kind")
+            most = math.sqrt(float(np.finfo(self._flat.dtype).max)) / 4.0
+            np.square(np.minimum(ratios, most), out=self._search.ranges, casting="same_kind")
 
     @property
     def plan(self) -> Plan:

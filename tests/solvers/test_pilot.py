@@ -94,7 +94,9 @@ def test_few_rows_are_enough(rows):
 
 def test_compiled_epochs_take_the_steps_of_python():
     """All epochs of CSR rows agree with the loop in Python up to the order of sums."""
-    np.testing.assert_allclose(least_squares().x, solve().x, rtol=1e-9)
+    in_python = least_squares(options={"nan_policy": "omit"})
+    assert in_python.path.startswith("Python loop")
+    np.testing.assert_allclose(least_squares().x, in_python.x, rtol=1e-9)
     res = least_squares(options={"history": 7})
     np.testing.assert_allclose(least_squares().x, res.x, rtol=1e-9)
 
@@ -139,7 +141,7 @@ def test_a_run_with_a_rate_can_go_on_without():
 
 
 def test_a_run_without_a_rate_goes_on_only_without():
-    with pytest.raises(ValueError, match="state has the method AdaGrad in units, expected AdaGrad"):
+    with pytest.raises(ValueError, match=r"AdaGrad in units \(lr='auto'\), expected AdaGrad"):
         solve(method=ao.AdaGrad(0.01), state=solve(epochs=1).state)
 
 
@@ -251,7 +253,7 @@ def test_a_result_stands_for_its_state():
     np.testing.assert_array_equal(
         solve(state=part, epochs=3).x, solve(state=part.state, epochs=3).x
     )
-    assert repr(part.state) == "<EpochState: step 26 of AdaGrad in units, 4 variables>"
+    assert repr(part.state) == "<EpochState: step 26 of AdaGrad in units (lr='auto'), 4 variables>"
 
 
 def test_a_pilot_on_fewer_rows_than_columns_does_no_harm():
