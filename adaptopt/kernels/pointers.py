@@ -8,6 +8,7 @@ ever, or arrived as a TypeError. Here the address is looked up once, and a call 
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from numba import types
 from numba.core import cgutils
@@ -42,8 +43,15 @@ def _unbox(kind: NumbaType, number: NumbaType, c: Any) -> NativeValue:
     return NativeValue(function._getvalue())
 
 
+# By the code that holds a function: to ask for an address takes 30 us.
+_addresses: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+
+
 def address(function: NumbaFunction, signature: NumbaType) -> int:
     """Return the address of an njit function, compiled for a signature; it has to be kept alive."""
-    compiled = function.get_compile_result(signature)
-    at: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-    return at
+    compiled = function.overloads.get(signature.args) or function.get_compile_result(signature)
+    known = _addresses.setdefault(compiled.library, {})
+    name = compiled.fndesc.llvm_func_name
+    if name not in known:
+        known[name] = compiled.library.get_pointer_to_function(name)
+    return known[name]

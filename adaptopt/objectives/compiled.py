@@ -100,8 +100,8 @@ class CompiledFunction(NamedTuple):
         return all(
             function is None
             or (
-                function.overloads.get(kind.signature.args) is not None
-                and function.overloads[kind.signature.args].signature is kind.signature
+                (compiled := function.overloads.get(kind.signature.args)) is not None
+                and compiled.signature == kind.signature
             )
             for function, kind in zip(self.functions, self.kinds[:2], strict=True)
         )
