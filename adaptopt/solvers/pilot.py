@@ -21,7 +21,7 @@ from .distance import PIECES, DistanceRate, Segment, is_proportional, least_dist
 from .gauge import is_finite
 from .minimize import descend
 from .searchable import refuse_auto, why_no_search
-from .units import Sizes, seen_later, sizes_of, units_of
+from .units import SAMPLE, Sizes, seen_later, sizes_of, units_of
 
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
@@ -218,7 +218,9 @@ class FoundRate(DistanceRate):
         """Return the sizes of the gradients of rows at a point."""
         rows, most = self.rows(order), 4 * self.rows(order).size
         if not self._stream:
-            rows = np.arange(self._total.n) if order is None else order
+            n = self._total.n
+            rows = np.linspace(0, n - 1, min(n, SAMPLE)) if order is None else order[:SAMPLE]
+            rows = np.ascontiguousarray(rows, np.intp)
         return sizes_of(self._total, x, rows, most, order is None)
 
     def rows(self, order: np.ndarray | None, times: float = 1.0, skip: bool = False) -> np.ndarray:

@@ -19,6 +19,7 @@ from .gauge import is_finite
 FEWEST, MOST, ENOUGH = 32, 256, 4  # rows evaluated one by one, and gradients of a coordinate
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0  # its multiples modulo 1 are spread evenly
 SAMPLE = 4096  # rows of a matrix at most
+LEAST, LARGEST = 1e-150, 1e150  # gradients whose squares are numbers
 SCATTER = 2.0  # variance of the logarithm of a size that follows from one gradient; of k, a k-th
 
 
@@ -47,7 +48,7 @@ def sizes_of(total: FiniteSum, x: np.ndarray, rows: np.ndarray, most: int, in_or
     """
     problem = total.problem
     if isinstance(problem, Problem) and type(problem).batch is Problem.batch:
-        return _of_columns(problem, _some(rows, SAMPLE, in_order), x.size)
+        return _of_columns(problem, rows[:SAMPLE], x.size)
     squares, counts, live = np.zeros(x.size), np.zeros(x.size), 0
     rows = _some(rows, min(most, MOST), in_order)
     for k in range(rows.size):
@@ -56,19 +57,26 @@ def sizes_of(total: FiniteSum, x: np.ndarray, rows: np.ndarray, most: int, in_or
             break
         value, g = total.over(x, rows[k : k + 1], 0, 1)
         if is_finite(float(value), g):
-            wide = g.astype(np.float64).reshape(-1)
-            squares += wide * wide
-            counts += wide != 0.0
-            live += bool(wide.any())
+            more = _squares(g.reshape(-1))
+            squares += more
+            counts += more > 0.0
+            live += bool(more.any())
     return Sizes(squares, counts, live / max(rows.size, 1))
 
 
 def _some(rows: np.ndarray, most: int, in_order: bool) -> np.ndarray:
-    """Return at most so many rows; of those in order, any first ones are spread over all."""
+    """Return at most so many rows; of those in order, the first few are spread over all."""
     if not in_order or rows.size <= 1:
         return rows[:most]
     spread = rows[np.unique(np.linspace(0, rows.size - 1, most).astype(np.intp))]
     return spread[np.argsort(np.arange(spread.size) * GOLDEN % 1.0)]
+
+
+def _squares(values: np.ndarray) -> np.ndarray:
+    """Return squares of numbers in float64; of those that are not finite, 0."""
+    sizes = np.abs(values, dtype=np.float64)
+    counted = np.isfinite(sizes) & (sizes > 0.0)
+    return np.where(counted, np.clip(sizes, LEAST, LARGEST), 0.0) ** 2
 
 
 def _of_columns(problem: Problem, rows: np.ndarray, size: int) -> Sizes:
@@ -78,20 +86,18 @@ def _of_columns(problem: Problem, rows: np.ndarray, size: int) -> Sizes:
     intercepts, whose column is 1.
     """
     rows = np.sort(rows)
-    held = problem.weights[rows] != 0.0
-    A = problem.A[rows[held]]
+    A = problem.A[rows[problem.weights[rows] != 0.0]]
     if problem.is_sparse:
-        data = A.data.astype(np.float64)
-        features = A.shape[1]
-        squares = np.bincount(A.indices, data * data, features)
-        counts = np.bincount(A.indices, data != 0.0, features)
+        each, features = _squares(A.data), A.shape[1]
+        squares = np.bincount(A.indices, each, features)
+        counts = np.bincount(A.indices, each > 0.0, features)
         live = np.count_nonzero(np.diff(A.indptr))
     else:
-        wide = np.asarray(A, np.float64)
-        squares, counts = (wide * wide).sum(axis=0), (wide != 0.0).sum(axis=0, dtype=np.float64)
-        live = np.count_nonzero(wide.any(axis=1))
-    each = max(1, problem.loss.classes)
-    squares, counts = np.repeat(squares, each), np.repeat(counts, each)
+        table = _squares(np.asarray(A))
+        squares, counts = table.sum(axis=0), (table > 0.0).sum(axis=0, dtype=np.float64)
+        live = np.count_nonzero(table.any(axis=1))
+    classes = max(1, problem.loss.classes)
+    squares, counts = np.repeat(squares, classes), np.repeat(counts, classes)
     if problem.intercept:
         live = A.shape[0]
     constants = np.full(size - squares.size, float(A.shape[0]))

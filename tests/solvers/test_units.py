@@ -16,6 +16,11 @@ def sizes(squares, counts):
     return Sizes(np.array(squares, float), np.array(counts, float), 1.0)
 
 
+def squares(x, A, b):
+    r = A @ x - b
+    return r @ r / (2 * len(b)), A.T @ r / len(b)
+
+
 def left(problem, x0, method, **others):
     """Return the share of the objective above its minimum that is left."""
     res = ao.minimize_finite_sum(problem, x0, None, method=method, rng=0, **others)
@@ -95,14 +100,27 @@ def test_a_function_of_rows():
     A = RNG.standard_normal((N, 3)) * [1e-4, 1.0, 1e4]
     A[RNG.random(N) > 0.05, 0] = 0.0  # few rows have it
     b = A @ [2e4, 1.0, -3e-4]
-
-    def fun(x, A, b):
-        r = A @ x - b
-        return r @ r / (2 * len(b)), A.T @ r / len(b)
-
-    res = ao.minimize_finite_sum(fun, np.zeros(3), (A, b), rng=0)
-    assert res.fun < 1e-3 * fun(np.zeros(3), A, b)[0]
+    res = ao.minimize_finite_sum(squares, np.zeros(3), (A, b), rng=0)
+    assert res.fun < 1e-3 * squares(np.zeros(3), A, b)[0]
 
 
 def test_no_variables():
     assert ao.minimize_finite_sum(lambda x, i: (1.0, x), np.zeros(0), 50, rng=0).fun == 1.0
+
+
+def test_entries_that_are_not_finite_do_not_count():
+    A = RNG.standard_normal((N, 3))
+    b = A @ [1.0, -2.0, 3.0]
+    A[7, 1], A[9, 2] = np.nan, np.inf
+    options = {"nan_policy": "omit"}
+    res = ao.minimize_finite_sum(squares, np.zeros(3), (A, b), batch_size=1, rng=0, options=options)
+    np.testing.assert_allclose(res.x, [1.0, -2.0, 3.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("stored", [np.array, scipy.sparse.csr_array])
+@pytest.mark.parametrize("scale", [1e-140, 1e100])
+def test_a_column_whose_squares_overflow(stored, scale):
+    A = RNG.standard_normal((N, 3)) * [1.0, scale, 1.0]
+    b = A @ [1.0, 1.0 / scale, 1.0]
+    res = ao.minimize_finite_sum(ao.problems.LeastSquares(stored(A), b), np.zeros(3), None, rng=0)
+    assert res.fun < 1e-2 * np.square(b).mean() / 2
