@@ -27,7 +27,7 @@ from .noise import DistanceRun, after_search
 from .options import read_domain, read_options, warn_of_eps, with_tol
 from .reporting import display, progress_bar, read_callback, state_on_error
 from .search import SearchRun
-from .searchable import ON_DEVICE, check_search, refuse_auto, why_no_search, with_rate
+from .searchable import can_search, check_place, check_search, why_no_search, with_rate
 from .state import DescentState
 from .stopping import CONVERGED, LINE_SEARCH, Monitor, Stop
 
@@ -391,8 +391,8 @@ def descend(
     if searches:
         check_search(method, prox)
     exchange, box, prox = read_start(x0, bounds, prox)
-    if searches and exchange.on_device:
-        refuse_auto(ON_DEVICE)
+    if searches:
+        check_place(exchange.on_device)
     optimizer = Optimizer._of_run(exchange.x, stepped, prox, exchange.backend)
     objective = Objective(fun, jac, args, exchange, opts.fd_method, box, batch=())
     every = opts.checks_every(objective.on_device)
@@ -417,7 +417,7 @@ def descend(
             run.begin_in(units)
     else:
         run = start_run(optimizer, objective, monitor, domain, opts, every, average)
-        run.can_search = why_no_search(method, prox, exchange.x) is None
+        run.can_search = not exchange.on_device and can_search(method, prox)
     if state is not None:
         state = DescentState.read(state)
         if searches and state.noise is not None and state.added == added_to(method, prox):

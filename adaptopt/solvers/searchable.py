@@ -83,10 +83,21 @@ def _shifts_alike(method: Method) -> bool:
     return not np.ptp(moves) > 1e-6 * max(map(abs, moves), default=0.0)
 
 
+def can_search(method: Method, prox: Proximal) -> bool:
+    """Tell whether there is a search for the rate of a method under a map, on the host."""
+    return _why_no_search(method, prox) is None
+
+
 def check_search(method: Method, prox: Proximal | None) -> None:
     """Raise if there is no search for the rate of a method under a map."""
     if (why := _why_no_search(method, prox)) is not None:
         refuse_auto(why)
+
+
+def check_place(on_device: bool) -> None:
+    """Raise if there is no search where an array lies."""
+    if on_device:
+        refuse_auto(ON_DEVICE)
 
 
 def refuse_auto(why: str) -> None:
