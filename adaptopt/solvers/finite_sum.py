@@ -305,7 +305,7 @@ def minimize_finite_sum(
 
     Then a pilot takes five steps of the search of `minimize` with AdaGrad, on the first rows of the
     first order: a sixtieth of them, but at least 32 and at most 512, or more if most have no
-    gradient. This costs some twelve evaluations of them, about a fifth of an epoch. If as many
+    gradient. This costs some twelve evaluations of them, a fifth of an epoch. If as many
     other rows rise at its end by more than its own have fallen, the way is halved until they do
     not, and the distance is twice what is left. The run starts where the pilot ended. The distance
     between its start :math:`x_0` and its end :math:`\tilde x`,
