@@ -29,6 +29,7 @@ MAPS = {
     "elastic": ao.ElasticNet(np.linspace(0, 0.02, COLUMNS), 0.05),
 }
 AVERAGES = (None, "uniform", "polynomial")
+RATED = ao.AdaGrad(0.2)
 
 
 def problem(kind=ao.problems.Logistic, dtype=np.float64, columns=COLUMNS, **options):
@@ -37,7 +38,7 @@ def problem(kind=ao.problems.Logistic, dtype=np.float64, columns=COLUMNS, **opti
     return kind(A, np.where(rng.random(ROWS) < 0.5, 1.0, -1.0), **options)
 
 
-def both(p, method="adagrad", prox=None, x0=0.3, validation=(None, None), **options):
+def both(p, method=RATED, prox=None, x0=0.3, validation=(None, None), **options):
     """Run a problem compiled, and as a function of row numbers in Python."""
     x0 = np.full(p.n_features, x0, p.A.dtype)
     keywords = {"method": method, "prox": prox, "epochs": 2, "batch_size": 7, "rng": 5, **options}
@@ -53,6 +54,17 @@ def assert_same(ours, theirs):
     for key in ours.keys() - {"state", "certificate", "lower_bound", "path"}:
         np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key)
     assert pickle.dumps(ours.state) == pickle.dumps(theirs.state)
+
+
+def test_without_a_rate_too():
+    """A problem finds other units than a function of rows, so Python takes the problem's steps."""
+    p = problem()
+    ours, theirs = (
+        ao.minimize_finite_sum(p, np.full(COLUMNS, 0.3), None, batch_size=7, rng=5, options=options)
+        for options in ({}, {"nan_policy": "omit"})
+    )
+    assert (ours.path[:8], theirs.path[:6]) == ("compiled", "Python")
+    np.testing.assert_array_equal(ours.x, theirs.x)
 
 
 @pytest.fixture
@@ -222,9 +234,8 @@ def test_progress_counts_every_step(capsys):
 def test_a_callback_sees_every_epoch():
     seen = [[], []]
     for k, run in enumerate((problem(), problem().batch)):
-        ao.minimize_finite_sum(
-            run, np.zeros(COLUMNS), ROWS if k else None, rng=0, callback=seen[k].append, epochs=3
-        )
+        keywords = {"method": RATED, "rng": 0, "callback": seen[k].append, "epochs": 3}
+        ao.minimize_finite_sum(run, np.zeros(COLUMNS), ROWS if k else None, **keywords)
     np.testing.assert_array_equal(*seen)
 
 
@@ -312,7 +323,9 @@ def test_going_on_within_an_epoch_is_exact(method, average, monkeypatch, tmp_pat
 def test_what_is_not_compiled_takes_the_steps_in_python(options, calls, recwarn):
     p = problem()
     runs = [
-        ao.minimize_finite_sum(fun, np.zeros(COLUMNS), data, rng=0, epochs=2, **options)
+        ao.minimize_finite_sum(
+            fun, np.zeros(COLUMNS), data, method=RATED, rng=0, epochs=2, **options
+        )
         for fun, data in ((p, None), (p.batch, ROWS))
     ]
     np.testing.assert_array_equal(runs[0].x, runs[1].x)
