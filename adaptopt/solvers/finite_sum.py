@@ -302,6 +302,8 @@ def minimize_finite_sum(
     that are evaluated one by one, in a stream from 32. Units are brought to their geometric mean as
     far as they differ by chance; a coordinate without gradients gets the mean. Steps are those of
     :math:`x_i` over its unit: columns of data need no scaling. (Over blocks, all have one unit.)
+    Gradients are also small for small targets: for other functions whose units differ, the pilot
+    runs with and without them, and the lower end decides.
 
     Then a pilot takes five steps of the search of `minimize` with AdaGrad, on the first rows of the
     first order: a sixtieth of them, but at least 32 and at most 512, or more if most have no

@@ -7,7 +7,7 @@ corrects it by what it has travelled since the start.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .gauge import is_finite
 from .minimize import descend
 from .searchable import refuse_auto, why_no_search
 from .units import SAMPLE, Sizes, seen_later, sizes_of, units_of
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 STEPS = 5  # of the pilot
 PART, FEWEST, MOST = 60, 32, 512  # its rows: a sixtieth of the data, but so few or many
@@ -156,40 +159,58 @@ class FoundRate(DistanceRate):
             if g.any() or self._stream or rows.size + others.size >= self._total.n:
                 break
             times *= 4.0
-        first, shape = float(begun) + self._penalty(x), self._total.objective.shape
-        known = [(begun, g.copy())]  # what the search asks for first
+        first, g = float(begun) + self._penalty(x), g.copy()
+        units = None if sizes is None else units_of(sizes)
+        found = self._search(x, rows, (begun, g), units)
+        differ = units is not None and units.max(initial=0.0) > units.min(initial=np.inf)
+        if sizes is not None and differ and not sizes.of_columns:
+            # Gradients are small for short columns, and for small targets, which want no long way.
+            other = self._search(x, rows, (begun, g), None)
+            if not found.fun <= other.fun:
+                found, sizes, units = other, None, np.ones(x.size)
+        better = found.x.reshape(-1).astype(x.dtype)
+        better, stretch = self._checked(better, x, first - found.fun, others)
+        squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
+        weights = np.sqrt(squares, dtype=np.float64)
+        if units is None:
+            distance = stretch * self.between(better, start, weights)
+        else:
+            if sizes is not None and not sizes.counts.all() and np.any(better != x):
+                units = units_of(seen_later(sizes, self._sizes(better, order)))
+            distance = stretch * self.between(better / units, start / units, weights * units)
+        if not distance > 0.0:
+            distance = least_distance(x)
+        return Piloted(better, distance, units)
+
+    def _search(
+        self,
+        x: np.ndarray,
+        rows: np.ndarray,
+        begun: tuple[Any, np.ndarray],
+        units: np.ndarray | None,
+    ) -> OptimizeResult:
+        """Take the steps of the pilot over some rows, where ``begun`` is known."""
+        shape, known = self._total.objective.shape, [begun]
+        # Values are no more exact than the data.
+        matrix: Matrix = getattr(self._total.problem, "A", None)
+        dtype = np.result_type(np.float32, getattr(matrix, "dtype", x.dtype))
 
         def mean(point: np.ndarray) -> tuple[Any, np.ndarray]:
             if known:
                 value, g = known.pop()
             else:
                 value, g = self._total.over(point.reshape(-1), rows, 0, rows.size)
-            return value, g.reshape(shape)
+            return value, g.reshape(shape).astype(dtype)
 
-        method = AdaGrad(lr="auto", weight_decay=self._method.weight_decay)  # type: ignore[arg-type]
-        options = {"maxiter": STEPS, "rtol": None}
-        found = descend(
-            *(method, mean, x.reshape(shape)),
+        return descend(
+            AdaGrad(lr="auto", weight_decay=self._method.weight_decay),  # type: ignore[arg-type]
+            mean,
+            x.reshape(shape).astype(dtype),
             jac=True,
             prox=self._prox,
-            options=options,
-            units=None if sizes is None else units_of(sizes),
+            options={"maxiter": STEPS, "rtol": None},
+            units=units,
         )
-        better = found.x.reshape(-1)
-        better, stretch = self._checked(better, x, first - found.fun, others)
-        squares = found.state.optimizer["parameters"][""]["state"]["G"].reshape(-1)
-        weights = np.sqrt(squares, dtype=np.float64)
-        units = None
-        if sizes is not None:
-            if not sizes.counts.all() and np.any(better != x):
-                sizes = seen_later(sizes, self._sizes(better, order))
-            units = units_of(sizes)
-            distance = stretch * self.between(better / units, start / units, weights * units)
-        else:
-            distance = stretch * self.between(better, start, weights)
-        if not distance > 0.0:
-            distance = least_distance(x)
-        return Piloted(better, distance, units)
 
     def _checked(
         self, better: np.ndarray, x: np.ndarray, fall: float, others: np.ndarray

@@ -32,6 +32,8 @@ class Sizes(NamedTuple):
     """How many are not 0."""
     live: float
     """The share of the rows that have any."""
+    of_columns: bool = False
+    """Whether entries of columns stand for them, which no difference between targets distorts."""
 
     def logs(self) -> np.ndarray:
         """Return logarithms of root mean squares; 0 for coordinates without a gradient."""
@@ -52,7 +54,7 @@ def sizes_of(total: FiniteSum, x: np.ndarray, rows: np.ndarray, most: int, in_or
     squares, counts, live = np.zeros(x.size), np.zeros(x.size), 0
     rows = _some(rows, min(most, MOST), in_order)
     for k in range(rows.size):
-        if k >= FEWEST and counts.min(initial=ENOUGH) >= ENOUGH:
+        if k >= FEWEST and (not live or counts.min(initial=ENOUGH) >= ENOUGH):
             rows = rows[:k]
             break
         value, g = total.over(x, rows[k : k + 1], 0, 1)
@@ -102,7 +104,8 @@ def _of_columns(problem: Problem, rows: np.ndarray, size: int) -> Sizes:
         live = A.shape[0]
     constants = np.full(size - squares.size, float(A.shape[0]))
     share = live / max(rows.size, 1)
-    return Sizes(np.concatenate([squares, constants]), np.concatenate([counts, constants]), share)
+    squares, counts = (np.concatenate([part, constants]) for part in (squares, counts))
+    return Sizes(squares, counts, share, of_columns=True)
 
 
 def units_of(sizes: Sizes) -> np.ndarray:

@@ -96,6 +96,28 @@ def test_classes_and_intercepts(method):
     assert other.fun == pytest.approx(plain.fun, abs=2e-3)
 
 
+@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("ratio", [10.0, 1000.0])
+def test_targets_of_different_sizes(method, ratio):
+    """Their gradients differ as those of columns do, but not the units of their coordinates."""
+    A = RNG.standard_normal((N, 4))
+    Y = (A @ RNG.standard_normal((4, 2)) + RNG.standard_normal((N, 2)) / 3) * [1.0, ratio]
+
+    def fun(X, A, Y):
+        R = A @ X - Y
+        return (R * R).sum() / (2 * len(Y)), A.T @ R / len(Y)
+
+    res = ao.minimize_finite_sum(fun, np.zeros((4, 2)), (A, Y), method=method, rng=0)
+    assert res.fun < 1.01 * fun(np.linalg.lstsq(A, Y)[0], A, Y)[0]
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_small_columns_in_float32_from_a_start_in_float64(method):
+    A = (1e-6 * RNG.standard_normal((N, 4))).astype(np.float32)
+    b = A @ np.array([1e6, -2e6, 3e6, 0.0], np.float32)
+    assert left(ao.problems.LeastSquares(A, b), np.zeros(4), method) < 1e-3
+
+
 def test_a_function_of_rows():
     A = RNG.standard_normal((N, 3)) * [1e-4, 1.0, 1e4]
     A[RNG.random(N) > 0.05, 0] = 0.0  # few rows have it
