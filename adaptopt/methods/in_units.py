@@ -42,6 +42,11 @@ def idle_in_units(idle: ScalarFunction) -> ScalarFunction:
     return in_units
 
 
+def name_in_units(name: str) -> str:
+    """Return the name of the states of a method in units, from that of its own."""
+    return f"{name} in units (lr='auto')"
+
+
 @lru_cache(maxsize=64)
 def _class_in_units(kind: type[Method]) -> type[Method]:
     class InUnits(kind):  # type: ignore[valid-type, misc]
@@ -64,7 +69,7 @@ _CHANGES = {
     "rule": rule_in_units,
     "rate": lambda rate: None if rate is None else rate_in_units(rate),
     "idle": lambda idle: None if idle is None else idle_in_units(idle),
-    "state_name": lambda name: f"{name} in units (lr='auto')",
+    "state_name": name_in_units,
 }
 
 

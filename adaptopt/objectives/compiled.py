@@ -187,7 +187,7 @@ def read_compiled(
         return None
     if not args and not batch and (jac is None or isinstance(jac, bool) or is_compiled(jac)):
         read = _read_alone(fun, jac, x.dtype, x.ndim)
-        if read is None or read.is_current:
+        if read is not None and read.is_current:
             return read
     return _read(fun, jac, x.dtype, x.ndim, batch, args)
 

@@ -16,6 +16,7 @@ from ..methods.adagrad import AdaGrad
 from ..methods.base import Method
 from ..objectives.batches import Batches
 from ..objectives.finite_sum import FiniteSum
+from ..problems.problem import Problem
 from ..prox.base import Proximal
 from .distance import PIECES, DistanceRate, Segment, is_proportional, least_distance
 from .gauge import is_finite
@@ -175,7 +176,8 @@ class FoundRate(DistanceRate):
         if units is None:
             distance = stretch * self.between(better, start, weights)
         else:
-            if sizes is not None and not sizes.counts.all() and np.any(better != x):
+            unseen = sizes is not None and not (sizes.of_columns or sizes.counts.all())
+            if sizes is not None and unseen and np.any(better != x):
                 units = units_of(seen_later(sizes, self._sizes(better, order)))
             distance = stretch * self.between(better / units, start / units, weights * units)
         if not distance > 0.0:
@@ -191,9 +193,9 @@ class FoundRate(DistanceRate):
     ) -> OptimizeResult:
         """Take the steps of the pilot over some rows, where ``begun`` is known."""
         shape, known = self._total.objective.shape, [begun]
-        # Values are no more exact than the data.
-        matrix: Matrix = getattr(self._total.problem, "A", None)
-        dtype = np.result_type(np.float32, getattr(matrix, "dtype", x.dtype))
+        problem, dtype = self._total.problem, x.dtype
+        if isinstance(problem, Problem) and problem.A.dtype == np.float32:
+            dtype = problem.A.dtype  # values are no more exact than the data
 
         def mean(point: np.ndarray) -> tuple[Any, np.ndarray]:
             if known:

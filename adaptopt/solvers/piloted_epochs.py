@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..methods.in_units import name_in_units
 from .distance import rates_at_one
 from .epochs import EpochRun
 from .pilot import FoundRate, Piloted
@@ -124,5 +125,5 @@ def _in_units(state: EpochState) -> EpochState:
     if "unit" in entry["state"]:
         return state
     slots = {"unit": np.ones_like(entry["params"]), **entry["state"]}
-    entry = {**entry, "method": f"{entry['method']} in units (lr='auto')", "state": slots}
+    entry = {**entry, "method": name_in_units(entry["method"]), "state": slots}
     return replace(state, optimizer={**state.optimizer, "parameters": {name: entry}})

@@ -113,7 +113,7 @@ def units_of(sizes: Sizes) -> np.ndarray:
 
     Those that follow from few gradients scatter. They are brought as near to the mean as their
     scatter is larger than the differences between units, in logarithms: as in the random-effects
-    model of DerSimonian & Laird (1986), eqs. 8 and 9. A coordinate without gradients gets the mean.
+    model of DerSimonian & Laird (1986). A coordinate without gradients gets the mean.
     """
     seen, logs = sizes.counts > 0.0, sizes.logs()
     known, scatter = logs[seen], SCATTER / sizes.counts[seen]
