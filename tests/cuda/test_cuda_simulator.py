@@ -32,7 +32,10 @@ AT_LEAST = {
 
 
 # Each process imports everything anew: there are two.
-HALVES = {"minimize": ["test_minimize.py"], "others": sorted({*AT_LEAST} - {"test_minimize.py"})}
+HALVES = {
+    "finite sums": ["test_finite_sum.py"],
+    "others": sorted({*AT_LEAST} - {"test_finite_sum.py"}),
+}
 
 
 @pytest.mark.parametrize("modules", HALVES.values(), ids=HALVES)
