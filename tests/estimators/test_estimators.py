@@ -61,12 +61,14 @@ def in_parts(model, X, y, *more, **keywords):
     return model
 
 
+@pytest.mark.usefixtures("in_python")
 @pytest.mark.parametrize("method", ["adam", "sgd", ao.RMSProp(0.01)], ids=str)
 def test_parts_equal_one_pass_for_other_methods(method):
     whole = LinearRegressor(method=method).partial_fit(X, T)
     np.testing.assert_array_equal(in_parts(clone(whole), X, T).coef_, whole.coef_)
 
 
+@pytest.mark.usefixtures("in_python")
 def test_parts_of_sparse_rows_with_weights_equal_one_pass():
     w, A = RNG.random(300), scipy.sparse.csr_array(X)
     model = LinearClassifier(class_weight={0: 2.0, 1: 1.0, 2: 0.5})
@@ -75,6 +77,7 @@ def test_parts_of_sparse_rows_with_weights_equal_one_pass():
     np.testing.assert_array_equal(parts.coef_, whole.coef_)
 
 
+@pytest.mark.usefixtures("in_python")
 def test_parts_of_sparse_rows_with_a_penalty_equal_one_pass_up_to_rounding():
     A = scipy.sparse.csr_array(X)
     whole = LinearRegressor(l2=0.01).partial_fit(A, T)
@@ -92,6 +95,7 @@ def test_partial_fit_learns():
     assert LinearRegressor().partial_fit(X, T).score(X, T) > 0.9
 
 
+@pytest.mark.usefixtures("in_python")
 def test_a_class_may_be_missing_in_a_part():
     model = LinearClassifier("hinge").partial_fit(X[Y == 0], Y[Y == 0], [0, 1])
     model.partial_fit(X[Y == 1], Y[Y == 1])
@@ -236,6 +240,7 @@ def test_targets_of_any_unit_are_fitted(loss, batch_size, scale, shift):
     assert model.fit(X, y).score(X, y) > 0.9  # a constant: 0
 
 
+@pytest.mark.usefixtures("in_python")
 def test_parts_of_targets_in_any_unit_equal_one_pass_to_the_last_bit():
     whole = LinearRegressor("huber", epsilon=1e9).partial_fit(X, 1e9 * T)
     np.testing.assert_array_equal(in_parts(clone(whole), X, 1e9 * T).coef_, whole.coef_)
@@ -350,6 +355,7 @@ def test_weights_are_rows_to_the_last_bit():
     )
 
 
+@pytest.mark.usefixtures("in_python")
 def test_one_against_the_rest_on_processes_gives_the_same():
     model = LinearClassifier(multi_class="ovr", n_jobs=2).fit(X, THREE)
     np.testing.assert_array_equal(
