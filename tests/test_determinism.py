@@ -78,6 +78,7 @@ def test_a_coordinate_alone_equals_the_coordinate_in_its_array(method, dtype, st
         np.testing.assert_array_equal(a, c[part])
 
 
+# These processes find in the cache on disk what `test_threaded_equals_serial` has compiled.
 THREADS = """
 import hashlib, sys, numba, numpy as np, adaptopt as ao
 from adaptopt.kernels.parallel import THREADED_FROM
@@ -87,7 +88,7 @@ gs = rng.standard_normal((3, n)).astype(np.float32)
 for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
     numba.set_num_threads(threads)
     x = np.zeros(n, np.float32)
-    opt = ao.Optimizer(x, ao.RMSProp(0.1, momentum=0.9))
+    opt = ao.Optimizer(x, ao.RMSProp(0.1, momentum=0.9), ao.Box(-1.0, 1.0))
     for g in gs:
         opt.step(g)
     print(hashlib.sha256(x.tobytes() + opt.state["E"].tobytes()).hexdigest())
@@ -120,7 +121,7 @@ g = np.random.default_rng(0).standard_normal(n)
 results = []
 def work():
     x = np.zeros(n)
-    opt = ao.Optimizer(x, ao.AdaGrad(0.1))
+    opt = ao.Optimizer(x, ao.SGD(0.1, weight_decay=0.1))
     for _ in range(60):
         opt.step(g)
     results.append(x)
@@ -146,7 +147,7 @@ import os, numpy as np, adaptopt as ao
 from adaptopt.kernels.parallel import THREADED_FROM
 n = THREADED_FROM + 1
 x = np.zeros(n)
-opt = ao.Optimizer(x, ao.AdaGrad(0.1))
+opt = ao.Optimizer(x, ao.SGD(0.1, weight_decay=0.1))
 opt.step(np.ones(n))
 child = os.fork()
 if child == 0:
