@@ -202,7 +202,7 @@ def test_labels_of_another_kind_are_refused_with_the_call_that_converts_them(y, 
         ao.problems.Logistic(np.eye(2), y)
 
 
-def test_duplicates_count_as_their_sum_in_every_form():
+def test_duplicates_count_as_their_sum_in_every_form(in_python):
     A = sparse.csr_array((np.ones(3), [0, 0, 1], [0, 2, 2, 3]), (3, 2))  # an empty row, too
     dense = ao.problems.LeastSquares(A.toarray(), [1.0, 2.0, 3.0])
     both = [ao.problems.LeastSquares(A, [1.0, 2.0, 3.0]), dense]
@@ -396,8 +396,9 @@ def test_numbers_become_what_a_signature_declares(number, centre):
     declared = njit(signature)(in_place.py_func)
     x0 = np.zeros(2, number)
     assert_allclose(ao.minimize(declared, x0, (centre,), M).x, 3, atol=1e-4)
-    many = ao.minimize_many(declared, x0[None], (), M, row_args=(np.array([centre]),))
-    assert_allclose(many.x, 3, atol=1e-4)
+    if number == "float64":
+        many = ao.minimize_many(declared, x0[None], (), M, row_args=(np.array([centre]),))
+        assert_allclose(many.x, 3, atol=1e-4)
 
 
 def test_a_fraction_is_not_cut_off_where_a_signature_declares_integers():

@@ -91,12 +91,14 @@ from numba import njit
 
 @njit(cache=True)
 def one(x, g_out):
-    g_out[:] = x
-    return x.sum()
+    for i in range(x.size):
+        g_out[i] = x[i]
+    return x[0] + x[1] + x[2]
 
 @njit(cache=True)
 def another(x, g_out):
-    g_out[:] = -x
+    for i in range(x.size):
+        g_out[i] = -x[i]
     return x[0]
 """
 

@@ -92,7 +92,9 @@ def test_every_precision_goes_on_exactly(dtype, options, layout, tmp_path, in_py
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_groups_of_different_methods_go_on_exactly(dtype, tmp_path):
+def test_groups_of_different_methods_go_on_exactly(dtype, tmp_path, request):
+    if dtype != "float32":
+        request.getfixturevalue("in_python")
     params, *gs = problem(dtype, "named")
     methods = {
         "a": ao.RMSProp(0.1, momentum=0.9),
@@ -102,7 +104,7 @@ def test_groups_of_different_methods_go_on_exactly(dtype, tmp_path):
     go_on_is_to_go(lambda x: ao.Optimizer(x, methods), params, gs, tmp_path / "run.npz")
 
 
-def test_the_grouping_may_change_between_save_and_load(tmp_path):
+def test_the_grouping_may_change_between_save_and_load(tmp_path, in_python):
     params, *gs = problem("float64", "named")
     one = ao.Optimizer(params, ao.AdaGrad(0.1))
     one.step(gs[0])
@@ -160,7 +162,7 @@ def test_a_run_of_minimize_goes_on_from_its_file(method, dtype, options, tmp_pat
         np.testing.assert_array_equal(rest[key], whole[key])
 
 
-def test_the_state_of_a_crash_may_be_saved(tmp_path):
+def test_the_state_of_a_crash_may_be_saved(tmp_path, in_python):
     def f(x):
         if x[0] > 1.5:
             raise OSError("disk full")
@@ -200,7 +202,7 @@ def make(x=None, method=None, **options):
         (lambda: make(loss_scale=2.0), "loss_scale is 2.0, expected None"),
     ],
 )
-def test_a_checkpoint_of_something_else_changes_nothing(saved, words, tmp_path):
+def test_a_checkpoint_of_something_else_changes_nothing(saved, words, tmp_path, in_python):
     saved().save(tmp_path / "run.npz")
     opt = make()
     before = opt.state_dict()
@@ -209,13 +211,13 @@ def test_a_checkpoint_of_something_else_changes_nothing(saved, words, tmp_path):
     assert_same(opt.state_dict(), before)
 
 
-def test_slots_of_another_precision_are_refused(tmp_path):
+def test_slots_of_another_precision_are_refused(tmp_path, in_python):
     make(np.ones(3, "f4"), state_dtype="bfloat16").save(tmp_path / "run.npz")
     with pytest.raises(ValueError, match=r"G of bfloat16 and shape \(3,\), expected float32"):
         make(np.ones(3, "f4")).load(tmp_path / "run.npz")
 
 
-def test_other_slots_are_refused(tmp_path):
+def test_other_slots_are_refused(tmp_path, in_python):
     make(method=ao.RMSProp(momentum=0.5)).save(tmp_path / "run.npz")
     with pytest.raises(ValueError, match=r"has the state \['E', 'b'\], expected \['E'\]"):
         make(method=ao.RMSProp()).load(tmp_path / "run.npz")
@@ -312,7 +314,7 @@ ENTRY = ("parameters", "")
         ((*ENTRY, "hidden"), {"last": np.zeros(3, int)}, ValueError, "lazy 'exact'"),
     ],
 )
-def test_a_state_dict_that_does_not_fit_changes_nothing(where, value, error, words):
+def test_a_state_dict_that_does_not_fit_changes_nothing(where, value, error, words, in_python):
     opt = make(method=ao.Nadam())
     before = opt.state_dict()
     bad = changed(make(np.full(3, 2.0), ao.Nadam()).state_dict(), where, value)
@@ -322,7 +324,7 @@ def test_a_state_dict_that_does_not_fit_changes_nothing(where, value, error, wor
 
 
 @pytest.mark.parametrize("last", [-1, -(2**62), 4, 2**62])
-def test_steps_of_rows_that_are_none_change_nothing(last):
+def test_steps_of_rows_that_are_none_change_nothing(last, in_python):
     def table():
         return ao.Optimizer(np.ones((3, 1)), ao.RMSProp(0.1, momentum=0.9))
 
@@ -352,7 +354,7 @@ def test_a_schedule_that_raises_where_the_state_stands_changes_nothing():
 
 
 @pytest.mark.parametrize("method", [ao.AdaGradNorm(), ao.Nadam()])
-def test_scalars_go_on_in_another_grouping_or_are_refused(method):
+def test_scalars_go_on_in_another_grouping_or_are_refused(method, in_python):
     params, *gs = problem("float64", "named")
     apart = {
         name: dataclasses.replace(method, lr=lr)
@@ -372,7 +374,7 @@ def test_scalars_go_on_in_another_grouping_or_are_refused(method):
             one.load_state_dict(saved.state_dict())
 
 
-def test_adams_state_goes_into_adamw():
+def test_adams_state_goes_into_adamw(in_python):
     saved = make(method=ao.Adam())
     opt = make(np.full(3, 2.0), ao.AdamW())
     opt.load_state_dict(saved.state_dict())
@@ -382,7 +384,7 @@ def test_adams_state_goes_into_adamw():
         make(method=ao.AMSGrad()).load_state_dict(opt.state_dict())
 
 
-def test_a_state_dict_holds_pythons_numbers():
+def test_a_state_dict_holds_pythons_numbers(in_python):
     opt = ao.Optimizer({"a": np.ones((3, 2)), "b": np.ones(2)}, ao.Nadam(), lazy="touched")
     opt.step({"a": ([0], np.ones((1, 2))), "b": np.ones(2)})
     state = opt.state_dict()

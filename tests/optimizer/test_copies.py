@@ -44,7 +44,9 @@ def gradient(opt, given):
 
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("name", MADE)
-def test_a_copy_goes_on_as_the_original_and_apart_from_it(name, how):
+def test_a_copy_goes_on_as_the_original_and_apart_from_it(name, how, request):
+    if name != "one array":
+        request.getfixturevalue("in_python")
     params, *gs = draws(6)
     opt = MADE[name](params)
     for g in gs[:2]:
@@ -61,7 +63,7 @@ def test_a_copy_goes_on_as_the_original_and_apart_from_it(name, how):
 
 
 @pytest.mark.parametrize("how", COPIES)
-def test_a_copy_has_the_rows_that_wait_and_the_steps_that_were_skipped(how):
+def test_a_copy_has_the_rows_that_wait_and_the_steps_that_were_skipped(how, in_python):
     opt = ao.Optimizer(np.ones((4, 2)), ao.RMSProp(0.1, momentum=0.9), clip_norm=1.0)
     for rows in ([0], [1, 1], [2]):
         opt.step_rows(rows, np.ones((len(rows), 2)))
@@ -199,7 +201,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_to_set_is_to_load_the_state_into_an_optimizer_with_the_new_values(name):
+def test_to_set_is_to_load_the_state_into_an_optimizer_with_the_new_values(name, in_python):
     method, change = CHANGES[name]
     params, *gs = draws(6)
     opt = ao.Optimizer(params, method)
@@ -217,7 +219,7 @@ def test_to_set_is_to_load_the_state_into_an_optimizer_with_the_new_values(name)
 
 
 @pytest.mark.parametrize("method", [ao.Nadam(0.1), ao.FTRL(0.1)])
-def test_to_set_what_is_set_already_changes_nothing(method):
+def test_to_set_what_is_set_already_changes_nothing(method, in_python):
     opts = [ao.Optimizer({"a": np.ones(3), "b": np.ones(3)}, method) for _ in range(2)]
     for step in range(4):
         opts[0].set(lr=0.1)
@@ -244,7 +246,7 @@ def test_a_name_that_shares_a_group_is_set_alone():
     assert [opt.method[name].lr for name in "atb"] == [0.1, 0.5, 0.1]
 
 
-def test_to_set_one_name_leaves_the_random_numbers_of_the_others():
+def test_to_set_one_name_leaves_the_random_numbers_of_the_others(in_python):
     opts = [MADE["low precision"](draws(1)[0]) for _ in range(2)]
     opts[1].set("t", lr=1.0)
     for opt in opts:
@@ -270,7 +272,7 @@ def test_rows_that_wait_are_brought_up_with_the_old_values(method, change, in_py
     np.testing.assert_allclose(lazy.params, whole.params, rtol=1e-13)
 
 
-def test_rows_that_wait_are_loaded_into_the_values_that_they_wait_with(tmp_path):
+def test_rows_that_wait_are_loaded_into_the_values_that_they_wait_with(tmp_path, in_python):
     opt = ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1))
     opt.step_rows([0], np.ones((1, 1)))
     opt.set(lr=0.001)
@@ -292,7 +294,7 @@ def test_rows_that_wait_are_loaded_into_the_values_that_they_wait_with(tmp_path)
     ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1)).load_state_dict(opt.state_dict())
 
 
-def test_decay_that_is_switched_on_makes_rows_wait():
+def test_decay_that_is_switched_on_makes_rows_wait(in_python):
     lazy, whole = (ao.Optimizer(np.ones((3, 1)), ao.SGD(0.1)) for _ in range(2))
     for step in range(4):
         if step == 2:
@@ -320,7 +322,7 @@ def test_decay_that_is_switched_on_makes_rows_wait():
         (ao.AdaGrad(), {"name": "z", "lr": 1.0}, KeyError, "name is 'z', expected one of"),
     ],
 )
-def test_what_cannot_be_set_changes_nothing(method, change, error, words):
+def test_what_cannot_be_set_changes_nothing(method, change, error, words, in_python):
     params, g = draws(2, "float32")
     opt = ao.Optimizer(params, {"a": ao.SGD(), "t": method, "b": ao.SGD()})
     opt.step(g)
@@ -345,7 +347,7 @@ def test_a_scalar_that_measures_all_keeps_its_names_together():
     opt.set(lr=0.5)
 
 
-def test_rows_that_wait_need_a_closed_form_after_the_change_too():
+def test_rows_that_wait_need_a_closed_form_after_the_change_too(in_python):
     opt = ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1))
     opt.step_rows([0], np.ones((1, 1)))
     with pytest.raises(ValueError, match=r"lazy 'exact'.*rates that change"):
@@ -367,7 +369,7 @@ def test_reset_starts_afresh_from_where_the_parameters_are(name):
         assert_same(opt.state_dict(), fresh.state_dict())
 
 
-def test_reset_brings_rows_up_first():
+def test_reset_brings_rows_up_first(in_python):
     a, b = (ao.Optimizer(np.ones((3, 1)), ao.Momentum(0.1)) for _ in range(2))
     for opt in (a, b):
         opt.step_rows([0, 1], np.ones((2, 1)))

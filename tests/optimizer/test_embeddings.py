@@ -13,10 +13,14 @@ USERS, ITEMS, WIDTH, BATCH, STEPS = 2_000, 5_000, 8, 256, 4_000
 def gradients(U, V, users, items, ratings, gu, gv):
     """Write the gradients of the squares' mean over a batch, a row for each rating."""
     for k in range(users.size):
-        u, v = U[users[k]], V[items[k]]
-        r = (np.dot(u, v) - ratings[k]) / users.size
-        gu[k] = r * v
-        gv[k] = r * u
+        i, j = users[k], items[k]
+        r = -ratings[k]
+        for c in range(WIDTH):
+            r += U[i, c] * V[j, c]
+        r /= users.size
+        for c in range(WIDTH):
+            gu[k, c] = r * V[j, c]
+            gv[k, c] = r * U[i, c]
 
 
 def make_ratings():

@@ -143,7 +143,7 @@ def test_a_loss_of_float32_is_computed_in_float32(name):
     ],
 )
 def test_rows_and_batches_are_what_numpy_says(name, kind, dtype, request):
-    if name not in ("own", "epsilon-insensitive"):
+    if (name, kind) not in [("own", "csr"), ("epsilon-insensitive", "dense")]:
         request.getfixturevalue("in_python")
     _, b, naive, naive_slope = CASES[name]
     p = problem_of(name, kind, dtype, intercept=True, sample_weight=WEIGHTS)
@@ -159,7 +159,7 @@ def test_rows_and_batches_are_what_numpy_says(name, kind, dtype, request):
     assert ao.check_gradient(p, X).ok
 
 
-def test_the_slopes_of_all_losses_pass_the_check():
+def test_the_slopes_of_all_losses_pass_the_check(in_python):
     signs = (Hinge, Logistic, SquaredHinge)
     for make in (LeastSquares, Huber, *signs):
         b = np.sign(B) if make in signs else B
@@ -204,8 +204,8 @@ def test_poisson_regression_is_that_of_scikit_learn():
 )
 def test_a_falling_rate_reaches_the_minimum_of_a_loss_with_kinks(p):
     """The least value is that of a linear programme."""
-    method = ao.SGD(lr=ao.schedules.exponential(1.0, 0.9985))
-    res = ao.minimize(p, np.zeros(10), method=method, options={"maxiter": 15_000, "gtol": None})
+    method = ao.SGD(lr=ao.schedules.exponential(1.0, 0.997))
+    res = ao.minimize(p, np.zeros(10), method=method, options={"maxiter": 7_000, "gtol": None})
     assert res.fun == pytest.approx(least_of_kinks(p), rel=1e-6)
 
 
@@ -227,7 +227,9 @@ def least_of_kinks(p):
 
 
 @pytest.mark.parametrize("kind", ["dense", "csr"])
-def test_compiled_epochs_of_an_own_loss_are_the_loop_in_python(kind):
+def test_compiled_epochs_of_an_own_loss_are_the_loop_in_python(kind, request):
+    if kind == "csr":
+        request.getfixturevalue("in_python")
     rows = A.astype(np.float32)
     p = Custom(
         rows if kind == "dense" else scipy.sparse.csr_array(rows),
@@ -247,19 +249,19 @@ def test_compiled_epochs_of_an_own_loss_are_the_loop_in_python(kind):
 
 
 @pytest.mark.parametrize("functions", [(biweight, biweight_slope, [3.0]), (cauchy, cauchy_slope)])
-def test_an_own_problem_is_pickled_and_copied(functions):
+def test_an_own_problem_is_pickled_and_copied(functions, in_python):
     p = Custom(A, B, *functions)
     for q in (pickle.loads(pickle.dumps(p)), copy.deepcopy(p), copy.copy(p)):
         assert q.value(X[:9]) == p.value(X[:9])
 
 
-def test_other_parameters_of_an_own_loss_compile_nothing():
+def test_other_parameters_of_an_own_loss_compile_nothing(in_python):
     p, q = (Custom(A, B, biweight, biweight_slope, [c]) for c in (2.0, 3.0))
     assert p._rows.kind == q._rows.kind
     assert p.value(X[:9]) != q.value(X[:9])
 
 
-def test_only_what_is_known_to_be_convex_has_a_certificate():
+def test_only_what_is_known_to_be_convex_has_a_certificate(in_python):
     class Derived(Logistic):
         pass
 
@@ -322,10 +324,9 @@ def classes(kind="dense", dtype=np.float64, **options):
     )
 
 
-@pytest.mark.parametrize("kind", ["dense", "csr"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kind", "dtype"), [("csr", np.float32), ("dense", np.float64)])
 def test_softmax_is_what_numpy_says(kind, dtype, request):
-    if (kind, dtype) != ("csr", np.float32):
+    if kind == "dense":
         request.getfixturevalue("in_python")
     p = classes(kind, dtype, intercept=True, sample_weight=WEIGHTS)
     x = np.random.default_rng(3).standard_normal((10, 4)).astype(dtype)
@@ -421,7 +422,7 @@ def test_hogwild_is_refused_for_several_classes():
         ao.minimize_finite_sum(classes("csr"), np.zeros((9, 4)), None, parallel="hogwild")
 
 
-def test_a_problem_of_classes_is_pickled():
+def test_a_problem_of_classes_is_pickled(in_python):
     p = classes("csr")
     x = np.ones((9, 4))
     assert_array_equal(pickle.loads(pickle.dumps(p))(x)[1], p(x)[1])

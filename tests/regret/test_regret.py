@@ -312,11 +312,14 @@ def logistic(rng):
 METHODS = [ao.AdaGrad(0.5), ao.RMSProp(0.05), ao.Adam(0.05), ao.SGD(0.01), ao.AdaGrad(0.01)]
 
 
+@pytest.fixture(scope="module", params=[least_squares, logistic])
+def problems(request):
+    return [request.param(np.random.default_rng(seed)) for seed in range(50)]
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{type(m).__name__}-{m.lr}")
-@pytest.mark.parametrize("problem", [least_squares, logistic])
-def test_the_certificate_is_never_below_the_true_gap(problem, method):
-    for seed in range(50):  # 500 problems in all
-        fun, lo, hi, minimiser = problem(np.random.default_rng([METHODS.index(method), seed]))
+def test_the_certificate_is_never_below_the_true_gap(problems, method):
+    for seed, (fun, lo, hi, minimiser) in enumerate(problems):  # 500 runs in all
         least = fun(minimiser)[0]
         res = ao.minimize(
             fun, (lo + hi) / 2, jac=True, method=method, bounds=np.stack([lo, hi], 1),
@@ -440,7 +443,7 @@ def solve(maxiter, dtype=np.float64, certificate=True, fun=bowl, **others):
 FIELDS = ("x_average", "certificate", "lower_bound", "regret_bound")
 
 
-def test_a_problem_in_a_bounded_domain_has_a_certificate_without_being_asked():
+def test_a_problem_in_a_bounded_domain_has_a_certificate_without_being_asked(in_python):
     p = ao.problems.LeastSquares(np.diag([3.0, 1.0, 0.3]), np.ones(3))
     asked, not_asked = solve(5, fun=p), solve(5, certificate=None, fun=p)
     for name in FIELDS:
@@ -452,7 +455,7 @@ def test_a_problem_in_a_bounded_domain_has_a_certificate_without_being_asked():
     assert scipys.certificate == asked.certificate
 
 
-def test_a_function_of_which_nothing_is_known_has_none_unasked():
+def test_a_function_of_which_nothing_is_known_has_none_unasked(in_python):
     assert [solve(5, certificate=None)[name] for name in FIELDS] == [None] * 4
     p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
     assert solve(5, certificate=None, fun=lambda x: p(x)).certificate is None
@@ -467,7 +470,7 @@ def test_a_function_of_which_nothing_is_known_has_none_unasked():
         assert (res.certificate is not None) == given
 
 
-def test_bounds_near_the_largest_number_give_no_warning():
+def test_bounds_near_the_largest_number_give_no_warning(in_python):
     p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
     for bounds in ([(-1e308, 1e308)] * 3, [(0, 1.7e308)] * 3):
         for prox in (None, ao.L2(1.0)):
@@ -505,7 +508,7 @@ def test_the_certificate_includes_coupled_weight_decay():
         (0.5, {"prox": ao.L1(0.1)}),
     ],
 )
-def test_another_domain_has_none(lr, others):
+def test_another_domain_has_none(lr, others, in_python):
     p = ao.problems.LeastSquares(np.eye(3), np.ones(3))
     res = ao.minimize(p, np.zeros(3), jac=True, options={"lr": lr, "maxiter": 5}, **others)
     assert [res[name] for name in FIELDS] == [None] * 4
@@ -525,12 +528,21 @@ def test_the_certificate_includes_the_penalty(prox):
         assert res.regret_bound is None
 
 
-def test_a_finite_sum_in_a_bounded_domain_is_as_near_to_its_minimum_as_its_gradient_says():
+@pytest.fixture(scope="module")
+def penalised():
+    """Return a problem, bounds and a penalty, and the least value: found before Python runs it."""
     rng = np.random.default_rng(0)
     p = ao.problems.Logistic(rng.standard_normal((200, 5)), np.where(rng.random(200) < 0.5, 1, -1))
     run = {"bounds": [(-0.05, 0.1)] * 5, "prox": ao.L1(0.01)}
     options = {"lr": 0.1, "gtol": 1e-12, "maxiter": 5000}
-    least = ao.minimize(p, np.zeros(5), jac=True, options=options, **run).fun
+    return p, run, ao.minimize(p, np.zeros(5), jac=True, options=options, **run).fun
+
+
+def test_a_finite_sum_in_a_bounded_domain_is_as_near_to_its_minimum_as_its_gradient_says(
+    penalised, in_python
+):
+    p, run, least = penalised
+    p = pickle.loads(pickle.dumps(p))  # the first has its kernels already
     for epochs in (1, 20):
         res = ao.minimize_finite_sum(p, np.zeros(5), None, epochs=epochs, rng=0, **run)
         assert -1e-12 <= res.fun - least <= res.certificate
@@ -602,7 +614,9 @@ def test_a_box_given_as_prox_is_a_domain_too():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_the_certificate_goes_on_exactly(dtype, on_disk, tmp_path):
+def test_the_certificate_goes_on_exactly(dtype, on_disk, tmp_path, request):
+    if dtype == np.float32:
+        request.getfixturevalue("in_python")
     state = solve(11, dtype).state
     if on_disk:
         state.save(tmp_path / "run.npz")
