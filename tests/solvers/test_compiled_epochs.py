@@ -410,7 +410,7 @@ def test_touched_needs_sparse_rows():
         ao.minimize_finite_sum(dense, np.zeros(3), None, lazy="touched")
 
 
-def test_progress_counts_every_step(capsys):
+def test_progress_counts_every_step(capsys, in_python):
     ao.minimize_finite_sum(problem(), np.zeros(COLUMNS), None, epochs=1, progress=True, rng=0)
     assert f"{-(-ROWS // 32)}/{-(-ROWS // 32)}" in capsys.readouterr().err
 

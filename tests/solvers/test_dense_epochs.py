@@ -38,22 +38,13 @@ def problem(kind=ao.problems.Logistic, dtype=np.float64, columns=COLUMNS, **opti
     return kind(A, np.where(rng.random(ROWS) < 0.5, 1.0, -1.0), **options)
 
 
-def run(p, fun=None, method=RATED, prox=None, x0=0.3, **options):
-    """Run a problem, or a function of its row numbers."""
-    x0, data = np.full(p.n_features, x0, p.A.dtype), None if fun is None else len(p)
+def both(p, method=RATED, prox=None, x0=0.3, validation=(None, None), **options):
+    """Run a problem compiled, and as a function of row numbers in Python."""
+    x0 = np.full(p.n_features, x0, p.A.dtype)
     keywords = {"method": method, "prox": prox, "epochs": 2, "batch_size": 7, "rng": 5, **options}
-    return ao.minimize_finite_sum(p if fun is None else fun, x0, data, **keywords)
-
-
-def both(p, *given, validation=(None, None), request=None, **options):
-    """Run a problem compiled, and as a function of row numbers in Python.
-
-    With a request, the latter has Python run its kernels: none is compiled for it.
-    """
-    compiled = run(p, None, *given, validation=validation[0], **options)
-    if request:
-        request.getfixturevalue("in_python")
-    return compiled, run(p, p.batch, *given, validation=validation[1], **options)
+    compiled = ao.minimize_finite_sum(p, x0, None, validation=validation[0], **keywords)
+    plain = ao.minimize_finite_sum(p.batch, x0, len(p), validation=validation[1], **keywords)
+    return compiled, plain
 
 
 def assert_same(ours, theirs):
@@ -65,13 +56,13 @@ def assert_same(ours, theirs):
     assert pickle.dumps(ours.state) == pickle.dumps(theirs.state)
 
 
-def test_without_a_rate_too(request):
+def test_without_a_rate_too():
     """A problem finds other units than a function of rows, so Python takes the problem's steps."""
     p = problem()
-    x0, given = np.full(COLUMNS, 0.3), {"batch_size": 7, "rng": 5}
-    ours = ao.minimize_finite_sum(p, x0, None, **given)
-    request.getfixturevalue("in_python")
-    theirs = ao.minimize_finite_sum(p, x0, None, options={"nan_policy": "omit"}, **given)
+    ours, theirs = (
+        ao.minimize_finite_sum(p, np.full(COLUMNS, 0.3), None, batch_size=7, rng=5, options=options)
+        for options in ({}, {"nan_policy": "omit"})
+    )
     assert (ours.path[:8], theirs.path[:6]) == ("compiled", "Python")
     np.testing.assert_array_equal(ours.x, theirs.x)
 
@@ -119,15 +110,10 @@ def test_every_method_takes_the_steps_of_the_loop_in_python(name, prox, dtype, c
         request.getfixturevalue("in_python")
     # In Python, where a step takes long, each batch size and average once.
     each = product((1, 7), AVERAGES) if compiled else zip((7, 1, 7), AVERAGES, strict=True)
-    cases = [{"batch_size": batch_size, "average": average} for batch_size, average in each]
-    runs = []
-    for case in cases:
+    for batch_size, average in each:
         before = len(calls)
-        runs.append(run(p, None, TABLE[name], MAPS[prox], **case))
+        assert_same(*both(p, TABLE[name], MAPS[prox], batch_size=batch_size, average=average))
         assert len(calls) > before
-    request.getfixturevalue("in_python")  # no kernel is compiled for what they are compared with
-    for ours, case in zip(runs, cases, strict=True):
-        assert_same(ours, run(p, p.batch, TABLE[name], MAPS[prox], **case))
 
 
 @pytest.mark.parametrize("kind", ["LeastSquares", "Huber", "Logistic", "Hinge", "SquaredHinge"])
@@ -152,7 +138,7 @@ def test_csr_rows_too_where_there_is_no_epoch_at_the_cost_of_the_nonzeros(
     rng = np.random.default_rng(0)
     A = sparse.random_array((ROWS, COLUMNS), density=0.1, rng=rng, format="csr")
     p = ao.problems.LeastSquares(A, rng.standard_normal(ROWS), intercept=True)
-    assert_same(*both(p, method, average=average, request=request))
+    assert_same(*both(p, method, average=average))
     assert calls
 
 
@@ -198,10 +184,10 @@ def test_float32_steps_compute_in_float32():
     assert not re.search(r"fdiv <\d+ x double>|@llvm.sqrt.(v\d+)?f64", code)
 
 
-def test_the_squared_norm_of_several_blocks(request):
+def test_the_squared_norm_of_several_blocks():
     rng = np.random.default_rng(0)
     p = ao.problems.LeastSquares(rng.standard_normal((4, 100_000)), np.ones(4))
-    assert_same(*both(p, ao.AdaGradNorm(), x0=0.0, batch_size=1, request=request))
+    assert_same(*both(p, ao.AdaGradNorm(), x0=0.0, batch_size=1))
 
 
 # -- what has to be seen between steps -------------------------------------------------------------
@@ -380,13 +366,10 @@ class Own(ao.Method):
     coefficients = staticmethod(lambda t, lr, nesterov, count: (lr, 0.9**t, count / 7))
 
 
-def test_a_users_method_takes_part(calls, request):
-    given = Own(), ao.L1(0.01)
-    runs = [run(problem(), None, *given, average=average) for average in AVERAGES]
+def test_a_users_method_takes_part(calls):
+    for average in AVERAGES:
+        assert_same(*both(problem(), Own(), ao.L1(0.01), average=average))
     assert calls
-    request.getfixturevalue("in_python")
-    for ours, average in zip(runs, AVERAGES, strict=True):
-        assert_same(ours, run(problem(), problem().batch, *given, average=average))
 
 
 @dataclass(frozen=True)
@@ -571,7 +554,7 @@ def turned(x, idx, A, b):
     return 0.0, x.T.copy()
 
 
-def test_a_row_for_a_column_is_refused():
+def test_a_row_for_a_column_is_refused(in_python):
     with pytest.raises(ValueError, match=r"the gradient has another shape, expected \(70, 1\)"):
         over_numbers(turned, x0=np.zeros((COLUMNS, 1)))
 
