@@ -33,9 +33,9 @@ def test_the_wrong_coordinate_is_found(shape):
 
 
 def test_the_wrong_one_of_many_coordinates_is_found_in_few_evaluations():
-    x = np.random.default_rng(1).standard_normal(100_000)
-    found = ao.check_gradient(with_error(31_415, 2.0), x)
-    assert (found.worst, found.ok) == (31_415, False)
+    x = np.random.default_rng(1).standard_normal(20_000)
+    found = ao.check_gradient(with_error(15_926, 2.0), x)
+    assert (found.worst, found.ok) == (15_926, False)
     assert found.error == pytest.approx(0.5, rel=1e-3)
     assert found.nfev < 2000
     assert ao.check_gradient(with_error(0, 1.0), x).ok
@@ -66,8 +66,11 @@ def test_a_right_gradient_agrees_at_any_scale(fun, x):
 def test_it_takes_what_minimize_takes():
     @numba.njit
     def writes(x, g_out, c):
-        g_out[:] = x - c
-        return ((x - c) ** 2).sum() / 2
+        f = 0.0
+        for i in range(x.size):
+            g_out[i] = x[i] - c
+            f += (x[i] - c) ** 2 / 2
+        return f
 
     def value(x, c):
         return ((x - c) ** 2).sum() / 2

@@ -220,7 +220,7 @@ def test_what_fun_does_to_row_numbers_stays_there():
 
 @pytest.mark.parametrize("average", [None, "uniform"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_shape_and_dtype_of_x0_are_kept(dtype, average):
+def test_shape_and_dtype_of_x0_are_kept(dtype, average, in_python):
     x0 = np.zeros((1, D, 1), dtype)
     res = solve(x0=x0, average=average)
     assert {a.shape for a in (res.x, res.jac, res.learning_rates)} == {x0.shape}
@@ -230,7 +230,7 @@ def test_shape_and_dtype_of_x0_are_kept(dtype, average):
 
 @pytest.mark.parametrize("average", [None, "uniform", "polynomial"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_bounds_hold(dtype, average):
+def test_bounds_hold(dtype, average, in_python):
     bounds = [(0.1, 0.3), (-0.7, None), (None, None)]
     res = solve(x0=np.ones(D, dtype), bounds=bounds, average=average, epochs=20)
     assert 0.1 <= res.x[0].astype(float) <= 0.3
@@ -631,7 +631,7 @@ def test_progress_shows_a_bar_of_steps(capsys):
     ("name", "dtype", "average"),
     in_turn(KERNELS, [np.float32, np.float64], [None, "uniform", "polynomial"]),
 )
-def test_a_run_in_two_parts_is_the_run_in_one(name, average, dtype, tmp_path):
+def test_a_run_in_two_parts_is_the_run_in_one(name, average, dtype, tmp_path, in_python):
     def go(epochs, **others):
         return ao.minimize_finite_sum(
             squares, np.zeros(D, dtype), (A, B), method=METHODS[name], batch_size=8, rng=1,
@@ -916,7 +916,7 @@ DIVERGING = {"method": ao.SGD(1.5), "batch_size": 1, "epochs": 2, "options": {"l
 
 @pytest.mark.parametrize("average", [None, "uniform"])
 @pytest.mark.parametrize("fun", ["function", "dense", "csr"])
-def test_a_run_that_ends_above_its_start_is_no_success(fun, average):
+def test_a_run_that_ends_above_its_start_is_no_success(fun, average, in_python):
     if fun == "function":
         given = squares, (A, B)
     else:
@@ -940,7 +940,7 @@ def test_the_start_is_that_of_the_first_part():
     assert worse.success
 
 
-def test_a_converged_run_above_its_start_is_no_success():
+def test_a_converged_run_above_its_start_is_no_success(in_python):
     p = ao.problems.LeastSquares(A, B)
     res = solve(p, data=None, bounds=[(-5, 50)] * D, tol=0.9, method="sgd", options={"lr": 300.0})
     assert (res.status, res.success) == (1, False)

@@ -1,6 +1,6 @@
 """Epochs on several threads: nothing is lost without locks, and what is deterministic stays so.
 
-A kernel of several threads takes seconds to compile: there are three. What does not depend on
+A kernel of several threads takes seconds to compile: there are two. What does not depend on
 threads is tested by running the kernels in Python, on a smaller problem.
 """
 
@@ -43,7 +43,7 @@ def run(p, parallel="hogwild", **options):
 
 
 # With all margins below 1 the slopes of a hinge do not depend on the point: every order of the
-# steps ends at the same sums, if no addition is lost.
+# steps ends at the same sums, if no addition is lost. In float32, of numbers that it adds exactly.
 STEADY = {
     "sgd": ao.SGD(1e-7),
     "adagrad": ao.AdaGrad(1e-7),
@@ -60,6 +60,10 @@ def test_no_addition_is_lost(name, batch_size, request):
     if not compiled:
         request.getfixturevalue("in_python")
     p = problem(rows=ROWS if compiled else FEW, intercept=True)
+    if name == "dual-averaging-l1-l2":
+        A = matrix(np.float32, np.int64)
+        A.data = np.round(A.data * 4) / 4
+        p = ao.problems.Hinge(A, p.targets, intercept=True)
     keywords = {"method": STEADY[name], "batch_size": batch_size}
     threads, serial = run(p, **keywords), run(p, None, **keywords)
     for slot, array in serial.state.slots.items():
@@ -72,10 +76,9 @@ def test_no_addition_is_lost(name, batch_size, request):
 
 @several
 def test_it_comes_as_near_to_the_minimum_as_one_thread():
-    dtype = np.float32
-    p = problem(ao.problems.Logistic, dtype=dtype, index=np.int64)
-    start = p.value(np.zeros(COLUMNS, dtype))
-    least = ao.minimize(p, np.zeros(COLUMNS, dtype), jac=True, options={"lr": 0.5}).fun
+    p = problem(intercept=True)
+    start = p.value(np.zeros(COLUMNS + 1))
+    least = ao.minimize(p, np.zeros(COLUMNS + 1), jac=True, options={"lr": 0.5}).fun
     gaps = [run(p, parallel, epochs=10, options={"lr": 0.1}).fun - least
             for parallel in ("hogwild", None)]  # fmt: skip
     assert gaps[0] < 2 * gaps[1] + 0.01 * (start - least)

@@ -721,7 +721,7 @@ def test_a_numba_objective_is_a_callable(in_python):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("split", [0, 1, 17])
-def test_a_run_in_two_parts_is_the_run_in_one(method, dtype, split):
+def test_a_run_in_two_parts_is_the_run_in_one(method, dtype, split, in_python):
     def f(x):
         f_x, g = bowl(x)
         return f_x / 100, g / 100

@@ -93,7 +93,7 @@ def test_the_loop_in_python_plays_the_same_bits():
     np.testing.assert_array_equal(tracker.gradients, expected.gradients)
 
 
-def test_points_that_move_without_a_gradient_are_left_out():
+def test_points_that_move_without_a_gradient_are_left_out(in_python):
     p, tracker, x0 = problem(), Tracker(BOX), np.zeros(COLUMNS)
     method = ao.AdaGradDA(0.3, l1=0.02)
     assert in_the_loop(p, x0, method, 1, tracker).path == "compiled sparse epochs"
@@ -105,7 +105,7 @@ def test_points_that_move_without_a_gradient_are_left_out():
     assert tracker.certificate() > 0
 
 
-def test_points_are_summed_if_asked_even_if_that_costs_whole_steps():
+def test_points_are_summed_if_asked_even_if_that_costs_whole_steps(in_python):
     p, tracker, x0 = problem(), Tracker(BOX, points=True), np.zeros(COLUMNS)
     method = ao.AdaGradDA(0.3, l1=0.02)
     res = in_the_loop(p, x0, method, 4, tracker)

@@ -58,7 +58,7 @@ def test_rounds_of_adagrad_are_the_mean_of_points_and_sums_of_squares(blocks, to
     np.testing.assert_allclose(res.state.slots["G"], G, rtol=1e-10)
 
 
-def test_rounds_of_dual_averaging_compute_the_point_from_mean_sums(blocks, total):
+def test_rounds_of_dual_averaging_compute_the_point_from_mean_sums(blocks, total, in_python):
     lr, l1 = 0.5 * np.sqrt(K), 0.05
     x, z, G, t = np.zeros(3), np.zeros(3), np.zeros(3), 0
 
@@ -84,7 +84,7 @@ def test_rounds_of_dual_averaging_compute_the_point_from_mean_sums(blocks, total
 
 
 @pytest.mark.parametrize("method", [ao.SGD(0.05), ao.AdaGradNorm(0.5), "adagrad"], ids=str)
-def test_methods_come_near_the_minimum(total, method):
+def test_methods_come_near_the_minimum(total, method, in_python):
     res = run(total, method=method, epochs=40)
     assert res.success
     assert res.fun < 0.02
@@ -101,7 +101,7 @@ def test_schedules_count_the_steps_of_a_block(total):
     assert res.fun < run(total, epochs=1).fun
 
 
-def test_float32_blocks_keep_a_float32_point():
+def test_float32_blocks_keep_a_float32_point(in_python):
     res = run(ao.distributed.Sum(parts(dtype=np.float32)), np.zeros(3, np.float32))
     assert res.x.dtype == res.jac.dtype == np.float32
 
@@ -201,7 +201,7 @@ def test_weights_of_blocks_scale_their_steps():
     np.testing.assert_allclose(res.x, expected, atol=0.03)
 
 
-def test_a_mean_stays_within_the_bounds(total):
+def test_a_mean_stays_within_the_bounds(total, in_python):
     res = run(total, np.full(3, 0.1), bounds=[(0.1, 0.1)] * 3, epochs=1)
     np.testing.assert_array_equal(res.x, 0.1)
 
@@ -359,7 +359,7 @@ def test_what_rounds_do_not_take_is_an_error_before_a_block_is_loaded(given, mes
         run(total, **given)
 
 
-def test_averaged_iterates_under_l1_warn(total):
+def test_averaged_iterates_under_l1_warn(total, in_python):
     with pytest.warns(OptimizeWarning, match="AdaGradDA"):
         run(total, prox=ao.L1(0.1), epochs=1)
 

@@ -32,7 +32,7 @@ NAMES = ["adagrad", "adagradnorm", "rmsprop", "adam", "amsgrad", "adamax", "nada
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_needs_no_rate(name):
+def test_a_name_needs_no_rate(name, in_python):
     res = solve(method=name, epochs=10)
     assert res.fun - LEAST < 1e-3 * (squares(np.zeros(D), A, B)[0] - LEAST)
     assert res.lr > 0
@@ -58,7 +58,7 @@ def test_the_units_of_columns_drop_out(name):
 
 
 @pytest.mark.parametrize("name", ["adagrad", "rmsprop"])
-def test_units_are_those_of_dense_rows_over_sparse_ones(name):
+def test_units_are_those_of_dense_rows_over_sparse_ones(name, in_python):
     scaled = A * FAR_APART * (RNG.random(A.shape) < 0.3)
     dense, sparse = (
         solve(ao.problems.LeastSquares(rows, B), data=None, method=name)
@@ -72,7 +72,7 @@ def test_the_shape_of_x_does_not_matter():
     np.testing.assert_array_equal(solve(x0=np.zeros((2, 2))).x.reshape(-1), solve().x)
 
 
-def test_float32_stays_float32():
+def test_float32_stays_float32(in_python):
     res = solve(x0=np.zeros(D, np.float32), data=(A.astype(np.float32), B.astype(np.float32)))
     assert res.x.dtype == np.float32
     np.testing.assert_allclose(res.x, solve().x, rtol=1e-4)
@@ -134,7 +134,7 @@ def test_an_interrupt_loses_nothing(call, average):
     np.testing.assert_array_equal(rest.x, whole.x)
 
 
-def test_a_run_with_a_rate_can_go_on_without():
+def test_a_run_with_a_rate_can_go_on_without(in_python):
     before = solve(method=ao.AdaGrad(0.01), epochs=1)
     res = solve(state=before.state)
     assert res.fun - LEAST < 0.01 < before.fun - LEAST
@@ -145,7 +145,7 @@ def test_a_run_without_a_rate_goes_on_only_without():
         solve(method=ao.AdaGrad(0.01), state=solve(epochs=1).state)
 
 
-def test_a_penalty_has_exact_zeros():
+def test_a_penalty_has_exact_zeros(in_python):
     res = solve(prox=ao.L1(0.1))
     assert res.x[3] == 0.0
     assert res.state.average is None

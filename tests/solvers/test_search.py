@@ -43,6 +43,18 @@ def not_compiled(x):
     return compiled_rosenbrock(x, g), g
 
 
+def half(x, g, m, lr):
+    m = (m + g) / (lr + lr) * lr
+    return x - lr * m, lr, (m,)
+
+
+@dataclass(frozen=True)
+class Half(ao.Method):
+    lr: float = 0.1
+    slots = ("m",)
+    rule = staticmethod(half)
+
+
 START = np.array([-1.2, 1.0, -1.2, 1.0])
 # Every family, with momentum and without, with measures and scalars.
 AUTO = {
@@ -56,6 +68,10 @@ AUTO = {
     "momentum": ao.Momentum("auto"),
 }
 MAPS = {"none": None, "l1": ao.L1(0.5), "box": ao.Box(-0.5, 2.0)}
+# What is compiled here, each for seconds: the loop of the user's rule, and that of many problems
+# with a rule and a penalty of ours. Python runs what they are compared with.
+USERS = {"method": Half("auto")}
+PENALISED = {"method": AUTO["adagrad"], "prox": MAPS["l1"]}
 
 
 def same(a, b):
@@ -78,10 +94,15 @@ def test_each_method_comes_near_the_minimum(name, in_python):
     assert res.fun < 1e-6 * rosenbrock(START)[0]
 
 
+def test_the_compiled_loop_gives_the_bits_of_the_loop_in_python(request):
+    given = {**USERS, "options": {"maxiter": 200}}
+    ours = ao.minimize(compiled_rosenbrock, START, **given)
+    request.getfixturevalue("in_python")
+    same(ours, ao.minimize(not_compiled, START, jac=True, **given))
+
+
 @pytest.mark.parametrize(("name", "prox"), [("adagrad", "l1"), ("adam", "box"), ("norm", "none")])
-def test_the_compiled_loop_gives_the_bits_of_the_loop_in_python(name, prox, request):
-    if name != "adagrad":
-        request.getfixturevalue("in_python")
+def test_its_kernel_gives_them_for_each_method_and_map(name, prox, in_python):
     given = {"method": AUTO[name], "prox": MAPS[prox], "options": {"maxiter": 200}}
     same(
         ao.minimize(compiled_rosenbrock, START, **given),
@@ -89,11 +110,12 @@ def test_the_compiled_loop_gives_the_bits_of_the_loop_in_python(name, prox, requ
     )
 
 
-def test_many_problems_give_the_bits_of_one():
+def test_many_problems_give_the_bits_of_one(request):
     X = np.random.default_rng(0).normal(size=(12, 4))
-    many = ao.minimize_many(compiled_rosenbrock, X, method="adagrad")
+    many = ao.minimize_many(compiled_rosenbrock, X, **PENALISED)
+    request.getfixturevalue("in_python")
     for k, x in enumerate(X):
-        one = ao.minimize(compiled_rosenbrock, x)
+        one = ao.minimize(compiled_rosenbrock, x, **PENALISED)
         assert (one.nit, one.message) == (many.nit[k], many.message[k])
         assert 0 <= one.nfev - many.nfev[k] <= 4  # that look nearby, once it has ended
         assert (one.x == many.x[k]).all()
@@ -138,7 +160,7 @@ def test_an_error_in_the_objective_leaves_a_state_to_go_on_from():
 
 
 @pytest.mark.parametrize("power", [-30, 30])
-def test_the_unit_of_the_objective_drops_out(power):
+def test_the_unit_of_the_objective_drops_out(power, in_python):
     def scaled(x):
         f, g = rosenbrock(x)
         return f * 2.0**power, g * 2.0**power
@@ -245,20 +267,8 @@ def test_scipy_calls_it():
     np.testing.assert_array_equal(res.x, ao.minimize(rosenbrock, START, jac=True).x)
 
 
-def half(x, g, m, lr):
-    m = (m + g) / (lr + lr) * lr
-    return x - lr * m, lr, (m,)
-
-
-@dataclass(frozen=True)
-class Half(ao.Method):
-    lr: float = 0.1
-    slots = ("m",)
-    rule = staticmethod(half)
-
-
 def test_a_rule_of_the_user_is_searched_too():
-    res = ao.minimize(rosenbrock, START, jac=True, method=Half("auto"), options={"maxfev": 5000})
+    res = ao.minimize(compiled_rosenbrock, START, **USERS, options={"maxfev": 5000})
     assert res.fun < 1e-3
 
 
@@ -379,7 +389,7 @@ def partly_wrong(x):
 
 
 @pytest.mark.parametrize(("fun", "x0"), [(kinked, [0.0, 10.1]), (partly_wrong, START[:2])])
-def test_an_objective_that_does_not_follow_its_gradient_is_no_success(fun, x0):
+def test_an_objective_that_does_not_follow_its_gradient_is_no_success(fun, x0, in_python):
     res = ao.minimize(fun, x0, jac=True)
     assert (res.success, res.status) == (False, 8)
 
@@ -392,18 +402,22 @@ def test_an_objective_without_a_bound_is_no_success():
 
 
 @pytest.mark.parametrize("maxfev", [2, 4, 14, 150])
-def test_all_loops_end_alike_within_a_step(maxfev):
+def test_all_loops_end_alike_within_a_step(maxfev, request):
     given = {"options": {"maxfev": maxfev}}
-    one = ao.minimize(compiled_rosenbrock, START, **given)
-    same(one, ao.minimize(not_compiled, START, jac=True, **given))
-    many = ao.minimize_many(compiled_rosenbrock, START[None], **given)
+    loop = ao.minimize(compiled_rosenbrock, START, **USERS, **given)
+    many = ao.minimize_many(compiled_rosenbrock, START[None], **PENALISED, **given)
+    request.getfixturevalue("in_python")
+    same(loop, ao.minimize(not_compiled, START, jac=True, **USERS, **given))
+    one = ao.minimize(not_compiled, START, jac=True, **PENALISED, **given)
+    same(one, ao.minimize(compiled_rosenbrock, START, **PENALISED, **given))
     np.testing.assert_array_equal(many.x[0], one.x)
     np.testing.assert_array_equal(many.lr[0], one.lr)
-    assert np.isnan(one.lr) == (one.nit == 0)
+    for res in (loop, one):
+        assert np.isnan(res.lr) == (res.nit == 0)
 
 
 def test_a_test_of_the_step_ends_many_problems():
-    res = ao.minimize_many(compiled_rosenbrock, START[None], options={"xtol": 1e-3})
+    res = ao.minimize_many(compiled_rosenbrock, START[None], **PENALISED, options={"xtol": 1e-3})
     assert res.success.all()
     assert "xtol" in res.message[0]
 
@@ -474,7 +488,7 @@ def test_a_compiled_search_of_many_variables_is_spread_over_threads(monkeypatch)
         for threads in (1, 2):
             numba.set_num_threads(min(threads, before))
             x0 = np.linspace(-1, 1, THREADED_FROM + BLOCK)
-            results.append(ao.minimize(compiled_rosenbrock, x0, options={"maxfev": 5}))
+            results.append(ao.minimize(compiled_rosenbrock, x0, **USERS, options={"maxfev": 5}))
     finally:
         numba.set_num_threads(before)
     same(*results)

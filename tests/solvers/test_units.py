@@ -75,7 +75,7 @@ def test_a_large_or_small_column_beside_rare_ones(method, size):
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_rows_without_gradients_do_not_hide_the_others(method):
+def test_rows_without_gradients_do_not_hide_the_others(method, in_python):
     A = RNG.standard_normal((2 * N, 3)) * (RNG.random((2 * N, 1)) < 0.03)
     problem = ao.problems.LeastSquares(scipy.sparse.csr_array(A), A @ [1.0, -2.0, 3.0])
     res = ao.minimize_finite_sum(problem, np.zeros(3), None, method=method, rng=1)
@@ -83,7 +83,7 @@ def test_rows_without_gradients_do_not_hide_the_others(method):
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_classes_and_intercepts(method):
+def test_classes_and_intercepts(method, in_python):
     A = RNG.standard_normal((N, 3))
     labels = np.argmax(A @ RNG.standard_normal((3, 3)) + RNG.gumbel(size=(N, 3)), axis=1)
     plain, other = (
@@ -112,7 +112,7 @@ def test_targets_of_different_sizes(method, ratio):
 
 
 @pytest.mark.parametrize("method", NAMES)
-def test_small_columns_in_float32_from_a_start_in_float64(method):
+def test_small_columns_in_float32_from_a_start_in_float64(method, in_python):
     A = (1e-6 * RNG.standard_normal((N, 4))).astype(np.float32)
     b = A @ np.array([1e6, -2e6, 3e6, 0.0], np.float32)
     assert left(ao.problems.LeastSquares(A, b), np.zeros(4), method) < 1e-3
@@ -141,7 +141,7 @@ def test_entries_that_are_not_finite_do_not_count():
 
 @pytest.mark.parametrize("stored", [np.array, scipy.sparse.csr_array])
 @pytest.mark.parametrize("scale", [1e-140, 1e100])
-def test_a_column_whose_squares_overflow(stored, scale):
+def test_a_column_whose_squares_overflow(stored, scale, in_python):
     A = RNG.standard_normal((N, 3)) * [1.0, scale, 1.0]
     b = A @ [1.0, 1.0 / scale, 1.0]
     res = ao.minimize_finite_sum(ao.problems.LeastSquares(stored(A), b), np.zeros(3), None, rng=0)
