@@ -373,8 +373,11 @@ def test_args_forgotten_of_a_compiled_pair_are_said():
 def test_a_gradient_of_nan_is_no_forgotten_argument():
     @njit
     def logarithm(x, g_out):
-        g_out[:] = np.log(x)
-        return np.log(x).sum()
+        f = 0.0
+        for i in range(x.size):
+            g_out[i] = np.log(x[i])
+            f += g_out[i]
+        return f
 
     assert ao.minimize(logarithm, -np.ones(2)).status == 3
 

@@ -19,13 +19,17 @@ METHOD = ao.AdaGrad(0.5)
 
 @njit
 def bowl(x, g_out, centre):
-    g_out[:] = x - centre
-    return ((x - centre) ** 2).sum() / 2
+    f = 0.0
+    for i in range(x.size):
+        g_out[i] = x[i] - centre
+        f += g_out[i] ** 2 / 2
+    return f
 
 
 @njit
 def pair(x, centre):
-    return ((x - centre) ** 2).sum() / 2, x - centre
+    g = np.empty_like(x)
+    return bowl(x, g, centre), g
 
 
 def results():
