@@ -98,8 +98,11 @@ def flat(state):
 
 
 def with_state(call):
-    """Interrupt at each line; return where it was, and the state that the error has."""
+    """Interrupt at each line of the run; return where it was, and the state that the error has."""
     k, found = 1, []
+    while (error := interrupted(call, k)) and not hasattr(error, "state"):  # arguments are read
+        k += 20
+    k = max(1, k - 20)
     while (error := interrupted(call, k)) is not None:
         trace = error.__traceback__
         while trace.tb_next.tb_next:
