@@ -77,13 +77,14 @@ def interrupted(call, k):
     def at_call(frame, event, arg):
         return at_line if frame.f_code.co_filename.startswith(FOLDER) else None
 
+    before = sys.gettrace()  # a debugger's, or that of coverage
     sys.settrace(at_call)
     try:
         call()
     except KeyboardInterrupt as error:
         return error
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return None
 
 
