@@ -69,11 +69,12 @@ CLOSED_FORMS = (
     *("row-wise-decoupled", "row-wise-l1"),
 )
 # The forms whose kernels are compiled: of each number of slots, with and without a map, with one of
-# arrays, with a decay, from sums, with a number that all rows share, and with one for each row. The
-# others differ in formulas only, whose compilation `test_kernels` tests.
+# arrays, with a decay, from sums, with a number that all rows share, and with one for each row, which
+# wait or do not. The others differ in formulas only, whose compilation `test_kernels` tests.
 COMPILED = (
     *("sgd-l1", "adagrad", "adagrad-schedule", "adagrad-l2-array", "adagrad-decoupled-box"),
     *("rmsprop-nesterov", "dual-averaging", "dual-averaging-schedule", "adagrad-norm", "row-wise"),
+    "row-wise-l1",
 )
 
 
@@ -263,8 +264,11 @@ def test_coalescing_is_a_stable_sort(limit, size, seed):
     np.testing.assert_array_equal(starts, np.searchsorted(places[order], [*rows, limit]))
 
 
-@pytest.mark.parametrize("method", [ao.RMSProp(0.1), ao.RowWiseAdaGrad(0.1)])
-def test_the_bits_are_the_same_for_any_number_of_threads(method, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(ao.RMSProp(0.1), {}), (ao.RMSProp(0.1), {"clip_norm": 1.0}), (ao.RowWiseAdaGrad(0.1), {})],
+)
+def test_the_bits_are_the_same_for_any_number_of_threads(method, options, monkeypatch):
     from adaptopt.kernels import parallel
 
     monkeypatch.setattr(parallel, "THREADED_FROM", 1)
@@ -272,7 +276,7 @@ def test_the_bits_are_the_same_for_any_number_of_threads(method, monkeypatch):
     for threads in {1, min(2, numba.config.NUMBA_NUM_THREADS), numba.config.NUMBA_NUM_THREADS}:
         numba.set_num_threads(threads)
         x = start(np.float32, 500, 19)
-        opt = ao.Optimizer(x, method)
+        opt = ao.Optimizer(x, method, **options)
         for places, g in batches(5, np.float32, 500, 19, 300):
             opt.step_rows(places, g)
         opt.flush()

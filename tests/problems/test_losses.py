@@ -353,13 +353,15 @@ def test_softmax_does_not_overflow_and_keeps_the_digits_of_a_far_row():
     ("kind", "method", "prox", "batch", "average"),
     [
         ("csr", ao.AdaGrad(0.3), ao.Box(-0.1, np.full((10, 4), 0.2)), 1, "uniform"),
+        ("csr", ao.AdaGrad(0.3), ao.L1(0.01), 1, None),
+        ("csr", ao.RMSProp(0.01), None, 1, None),
         ("csr", ao.RMSProp(0.01), ao.L1(0.01), 7, None),
         ("dense", ao.Adam(0.01), ao.L2(0.1), 7, "polynomial"),
     ],
-    ids=["AdaGrad in a box", "RMSProp with L1", "Adam with L2"],
+    ids=["AdaGrad in a box", "AdaGrad with L1", "RMSProp", "RMSProp with L1", "Adam with L2"],
 )
 def test_epochs_of_softmax_are_the_loop_in_python(kind, method, prox, batch, average, request):
-    if batch > 1:
+    if not isinstance(method, ao.AdaGrad):
         request.getfixturevalue("in_python")
     p = classes(kind, intercept=True, sample_weight=WEIGHTS)
 
@@ -370,6 +372,8 @@ def test_epochs_of_softmax_are_the_loop_in_python(kind, method, prox, batch, ave
         )  # fmt: skip
 
     ours, naive = run(p, None), run(lambda x, idx: p.batch(x, idx), 120)
+    sparse = kind == "csr" and not (prox and isinstance(method, ao.RMSProp))
+    assert (ours.path == "compiled sparse epochs") == sparse
     assert ours.x.shape == (10, 4)
     assert_allclose(ours.x, naive.x, rtol=1e-11, atol=1e-13)
     assert ours.fun == pytest.approx(naive.fun, rel=1e-12)

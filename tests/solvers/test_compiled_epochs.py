@@ -350,7 +350,7 @@ def test_what_slows_a_run_down_is_said_once_at_the_callers_line(in_python):
     ],
 )
 def test_a_history_is_recorded_in_the_compiled_calls(method, name, batch_size, request):
-    if name != "box":
+    if name not in ("box", "elastic"):  # the values of a history have a penalty, or none
         request.getfixturevalue("in_python")
     p, method, prox = problem(intercept=True), METHODS[method], MAPS[name]
     options = {"history": 3, "history_rates": 2}
