@@ -69,8 +69,8 @@ CLOSED_FORMS = (
     *("row-wise-decoupled", "row-wise-l1"),
 )
 # The forms whose kernels are compiled: of each number of slots, with and without a map, with one of
-# arrays, with a decay, from sums, with a number that all rows share, and with one for each row, which
-# wait or do not. The others differ in formulas only, whose compilation `test_kernels` tests.
+# arrays, with a decay, from sums, with a number that all rows share, and with one for each row (and
+# with such rows that wait). The others differ in formulas, whose compilation `test_kernels` tests.
 COMPILED = (
     *("sgd-l1", "adagrad", "adagrad-schedule", "adagrad-l2-array", "adagrad-decoupled-box"),
     *("rmsprop-nesterov", "dual-averaging", "dual-averaging-schedule", "adagrad-norm", "row-wise"),
