@@ -44,13 +44,13 @@ def run(method, x, gs, prox=None):
     return [x.copy(), opt.learning_rates(), *[s.copy() for s in opt.state.values()]]
 
 
-EACH_KERNEL = pytest.mark.parametrize(
+IN_TURN = pytest.mark.parametrize(
     ("name", "dtype", "prox"),
     in_turn(EACH_SHAPE, [np.float32, np.float64], [None, ao.Box(-1.0, 1.0)]),
 )
 
 
-@EACH_KERNEL
+@IN_TURN
 def test_threaded_equals_serial(name, dtype, prox):
     method = TABLE[name]
     n = THREADED_FROM + 1237
@@ -164,7 +164,7 @@ def test_a_forked_child_may_step():
     assert result.stdout == "0\n", result.stderr
 
 
-@EACH_KERNEL
+@IN_TURN
 def test_two_runs_give_the_same_bits(name, dtype, prox):
     x, *gs = data(1000, dtype)
     first, second = (run(TABLE[name], x.copy(), gs, prox) for _ in range(2))
